@@ -1,0 +1,198 @@
+"""The command line: each command builds its arguments, calls one story and prints.
+
+Stories are imported inside commands, so that --help never waits for torch.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import click
+
+from llm_installer import __version__
+from llm_installer.core.errors import InstallerError, UsageError
+from llm_installer.planning.options import Options, click_options
+
+QUIET = {
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "TOKENIZERS_PARALLELISM": "true",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "BITSANDBYTES_NOWELCOME": "1",
+}
+"""Telemetry off, and one voice on the terminal. What the user has set stays."""
+
+
+class Commands(click.Group):
+    """A group that suggests the nearest command for a mistyped one and keeps the order of definition."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="llm-installer")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+def cli(debug: bool) -> None:
+    """Give a model a folder, train a LoRA on your data, keep what it learned."""
+
+
+@cli.command()
+def quickstart() -> None:
+    """Install the built-in model, train it, and show before and after: about a minute."""
+    from llm_installer.tiny.quickstart import run
+
+    run()
+
+
+@cli.command()
+@click.argument("model")
+@click.option("--name", help="Name of the model directory.")
+@click.option("--force", is_flag=True, help="Replace what is installed under this name; its runs stay.")
+@click.option("--revision", help="Branch, tag or commit of a hub model.")
+@click.option("--link", is_flag=True, help="Use a local folder where it is instead of copying it.")
+def install(model: str, name: str | None, force: bool, revision: str | None, link: bool) -> None:
+    """Give MODEL (a hub id, a local folder, or `tiny`) a directory of its own."""
+    from llm_installer.install.installer import install as install_model
+
+    found = install_model(model, name=name, force=force, revision=revision, link=link, say=click.echo)
+    click.echo(f"\nInstalled in {found.root}\n\nTrain it:      {found.root}/train.sh --data my.json")
+    click.echo(f"Talk to it:    {found.root}/start.sh")
+
+
+@cli.command(name="list")
+def list_command() -> None:
+    """Show the installed models."""
+    from llm_installer.console import Console
+    from llm_installer.install.installed import list_models
+
+    Console().models(list_models())
+
+
+@cli.command()
+@click.argument("model")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def remove(model: str, yes: bool) -> None:
+    """Delete MODEL's directory with everything trained in it."""
+    from llm_installer.install.installed import remove as remove_model
+
+    if not yes:
+        click.confirm(f"Delete {model} with all its runs and adapters?", abort=True)
+    click.echo(f"Removed {remove_model(model)}")
+
+
+@cli.command()
+@click.argument("model")
+def update(model: str) -> None:
+    """Write MODEL's scripts anew; weights and runs are not touched."""
+    from llm_installer.install.installed import update as update_scripts
+
+    for file in update_scripts(model):
+        click.echo(f"Wrote {file}")
+
+
+@cli.command()
+def doctor() -> None:
+    """Check this machine and what is installed on it."""
+    from llm_installer.console import Console
+    from llm_installer.install.doctor import doctor as look
+
+    checks = look()
+    Console().checks(checks)
+    if any(check.ok is False for check in checks):
+        raise SystemExit(1)
+
+
+@cli.command()
+def handlers() -> None:
+    """List the model families known and where each came from."""
+    from llm_installer.console import Console
+    from llm_installer.planning.registry import all_handlers
+
+    Console().handlers(all_handlers())
+
+
+@cli.command()
+@click_options
+def train(**given: Any) -> None:
+    """Fine-tune a model with LoRA. Only --data is needed; everything else is chosen, and the reason printed."""
+    options = Options(**given)
+    if options.tensorboard_only is not None:
+        _show_past_runs(options, options.tensorboard_only)
+    if not options.data:
+        raise UsageError("Say what to learn from, for example: ./train.sh --data my.json")
+    from llm_installer.train_lora import run
+
+    run(options)
+
+
+def _show_past_runs(options: Options, port: int) -> NoReturn:
+    from llm_installer.core.paths import ModelDir
+    from llm_installer.training.reporters import serve_tensorboard
+
+    raise SystemExit(serve_tensorboard(ModelDir.find(options.model_path or ".").runs, port))
+
+
+@cli.command()
+@click.option("--model-path", required=True, metavar="DIR", help="The model directory.")
+@click.option("--lora", metavar="DIR", help="Use this adapter instead of ./lora.")
+@click.option("--no-lora", is_flag=True, help="Use the base model alone.")
+@click.option("--prompt", metavar="TEXT", help="Answer once and end.")
+@click.option("--system", default="", metavar="TEXT", help="Instructions for the model.")
+@click.option("--max-new-tokens", default=512, show_default=True, type=click.IntRange(1), help="Longest answer.")
+@click.option(
+    "--temperature",
+    default=0.0,
+    show_default=True,
+    type=click.FloatRange(0),
+    help="0 always gives the likeliest answer.",
+)
+@click.option(
+    "--top-p", default=1.0, show_default=True, type=click.FloatRange(0, 1, min_open=True), help="Nucleus size."
+)
+@click.option("--raw/--chat", default=None, help="Continue plain text, or use the chat template; default as trained.")
+def start(
+    model_path: str, lora: str | None, no_lora: bool, prompt: str | None, raw: bool | None, **sampling: Any
+) -> None:
+    """Talk to a model; ./lora is loaded by itself."""
+    from llm_installer.core.paths import ModelDir
+    from llm_installer.inference.start import run
+
+    if lora and no_lora:
+        raise UsageError("--lora and --no-lora contradict each other; give one of them")
+    run(ModelDir.find(model_path), lora=lora, no_lora=no_lora, prompt=prompt, raw=raw, **sampling)
+
+
+def main() -> None:
+    """Run a command. An error of ours is one sentence on stderr and its exit code; --debug shows where it came from."""
+    for key, value in QUIET.items():
+        os.environ.setdefault(key, value)
+    arguments = sys.argv[1:]
+    debug = "--debug" in arguments
+    _guarded(
+        lambda: cli(args=[a for a in arguments if a != "--debug"], prog_name="llm-installer", standalone_mode=False),
+        debug,
+    )
+
+
+def _guarded(command: Callable[[], Any], debug: bool) -> NoReturn:
+    try:
+        code = command()
+    except click.Abort:
+        click.echo("Stopped.", err=True)
+        raise SystemExit(130) from None
+    except click.ClickException as error:
+        error.show()
+        raise SystemExit(error.exit_code) from None
+    except InstallerError as error:
+        if debug:
+            raise
+        click.echo(f"Error: {error}", err=True)
+        raise SystemExit(error.exit_code) from None
+    except KeyboardInterrupt:
+        click.echo("Stopped.", err=True)
+        raise SystemExit(130) from None
+    raise SystemExit(code if isinstance(code, int) else 0)

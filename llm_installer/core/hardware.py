@@ -1,0 +1,73 @@
+"""The one probe of the machine. torch is imported inside the probe, so that `--help` never pays for it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Literal
+
+GIB = 1024**3
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """What this machine offers to a run."""
+
+    device: Literal["cpu", "cuda", "mps"]
+    name: str
+    devices: int
+    free_bytes: int
+    total_bytes: int
+    bf16: bool
+    """Whether bfloat16 matrix products are native here (not emulated)."""
+    cores: int
+
+    @property
+    def summary(self) -> str:
+        """One line for the user."""
+        count = f"{self.devices} x " if self.devices > 1 else ""
+        kind = "bfloat16" if self.bf16 else "no native bfloat16"
+        where = f"{self.cores} cores, " if self.device == "cpu" else ""
+        return (
+            f"{count}{self.name} ({where}{self.free_bytes / GIB:.0f} of {self.total_bytes / GIB:.0f} GB free, {kind})"
+        )
+
+
+def probe_hardware() -> Hardware:
+    """Look at the machine once: the first CUDA device, else Apple's MPS, else the CPU."""
+    import torch
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if torch.cuda.is_available():
+        free, total = torch.cuda.mem_get_info()
+        major, _ = torch.cuda.get_device_capability()
+        name = torch.cuda.get_device_name()
+        return Hardware("cuda", name, torch.cuda.device_count(), free, total, major >= 8, cores)
+    free, total = memory_bytes()
+    if torch.backends.mps.is_available():
+        return Hardware("mps", "Apple GPU", 1, free, total, True, cores)
+    bf16 = bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
+    return Hardware("cpu", "CPU", 1, free, total, bf16, cores)
+
+
+def memory_bytes() -> tuple[int, int]:
+    """Free and total bytes of main memory; a container's own limit counts when it is lower (cgroup v2)."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    free = total
+    if os.path.exists("/proc/meminfo"):
+        with open("/proc/meminfo", encoding="ascii") as lines:
+            found = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines}
+        free = found.get("MemAvailable", total)
+    limit, used = _read_int("/sys/fs/cgroup/memory.max"), _read_int("/sys/fs/cgroup/memory.current")
+    if limit and limit < total:
+        free, total = min(free, limit - used), limit
+    return free, total
+
+
+def _read_int(path: str) -> int:
+    try:
+        with open(path, encoding="ascii") as file:
+            text = file.read().strip()
+    except OSError:
+        return 0
+    return int(text) if text.isdigit() else 0

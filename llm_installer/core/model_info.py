@@ -1,0 +1,169 @@
+"""ModelInfo from config.json and safetensors headers: known before a single weight is read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from llm_installer.core.errors import ModelError
+
+_SAMPLE = 1 << 16
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What a model folder says about itself."""
+
+    path: Path
+    name: str
+    model_type: str
+    architecture: str
+    parameters: int
+    dtype: str
+    vocab_size: int
+    hidden_size: int
+    intermediate_size: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    max_positions: int
+    chat_template: bool
+    vision: bool
+    weight_bytes: int
+
+    @property
+    def size(self) -> str:
+        """Parameters in the unit people use: 260K, 135M, 8.0B."""
+        for unit, scale in (("B", 1e9), ("M", 1e6), ("K", 1e3)):
+            if self.parameters >= scale:
+                value = self.parameters / scale
+                return f"{value:.1f}{unit}" if value < 10 else f"{value:.0f}{unit}"
+        return str(self.parameters)
+
+
+def read_model_info(folder: Path, name: str = "") -> ModelInfo:
+    """Read config.json and the safetensors headers of `folder`. Raises ModelError when either is missing or torn."""
+    config = _read_json(folder / "config.json")
+    text = config.get("text_config") or config
+    heads = _first(text, "num_attention_heads", "n_head", "n_heads", default=1)
+    hidden = _first(text, "hidden_size", "n_embd", "d_model", default=0)
+    files = weight_files(folder)
+    parameters, dtype = _count(files, str(config.get("dtype") or config.get("torch_dtype") or "float32"))
+    return ModelInfo(
+        path=folder,
+        name=name or folder.name,
+        model_type=str(config.get("model_type", "")),
+        architecture=str((config.get("architectures") or [""])[0]),
+        parameters=parameters,
+        dtype=dtype,
+        vocab_size=_first(text, "vocab_size", default=0),
+        hidden_size=hidden,
+        intermediate_size=_first(text, "intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size", default=4 * hidden),
+        layers=_first(text, "num_hidden_layers", "n_layer", "n_layers", default=1),
+        heads=heads,
+        kv_heads=_kv_heads(text, heads),
+        head_dim=_first(text, "head_dim", default=hidden // max(heads, 1)),
+        max_positions=_first(text, "max_position_embeddings", "n_positions", "n_ctx", default=0),
+        chat_template=_has_chat_template(folder),
+        vision="vision_config" in config,
+        weight_bytes=sum(f.stat().st_size for f in files),
+    )
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The weight files transformers would load: safetensors first, else PyTorch .bin. Raises ModelError if none."""
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        names = sorted(set(_read_json(index)["weight_map"].values()))
+        missing = [n for n in names if not (folder / n).is_file()]
+        if missing:
+            raise ModelError(f"{folder} is incomplete: {missing[0]} is missing; install the model again with --force")
+        return [folder / n for n in names]
+    found = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
+    if not found:
+        raise ModelError(f"{folder} holds no weights (*.safetensors or pytorch_model*.bin); install the model again")
+    return found
+
+
+def fingerprint(folder: Path) -> str:
+    """A hash that tells base models apart: every header, and samples of every weight file; independent of its path."""
+    digest = hashlib.sha256()
+    for file in weight_files(folder):
+        size = file.stat().st_size
+        digest.update(f"{file.name}:{size}:".encode())
+        with file.open("rb") as data:
+            for offset in sorted({0, size // 3, size // 2, max(0, size - _SAMPLE)}):
+                data.seek(offset)
+                digest.update(data.read(_SAMPLE))
+    return digest.hexdigest()
+
+
+def read_header(file: Path) -> dict[str, Any]:
+    """The JSON header of a safetensors file (8-byte little-endian length, then JSON). Raises ModelError if torn."""
+    with file.open("rb") as data:
+        head = data.read(8)
+        length = struct.unpack("<Q", head)[0] if len(head) == 8 else 0
+        body = data.read(length) if 0 < length < 1 << 28 else b""
+    try:
+        header: dict[str, Any] = json.loads(body)
+    except ValueError:
+        raise ModelError(f"{file} is damaged (its header cannot be read); install the model again") from None
+    end = max((t["data_offsets"][1] for k, t in header.items() if k != "__metadata__"), default=0)
+    if file.stat().st_size < 8 + length + end:
+        raise ModelError(f"{file} is cut short; install the model again with --force")
+    return header
+
+
+_DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "U8": "uint8", "I8": "int8"}
+_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "float64": 8}
+
+
+def _count(files: list[Path], config_dtype: str) -> tuple[int, str]:
+    """Parameters and the dtype most of them have. Without headers (.bin): file size over the config's dtype."""
+    if files[0].suffix != ".safetensors":
+        return sum(f.stat().st_size for f in files) // _BYTES.get(config_dtype, 4), config_dtype
+    counts: dict[str, int] = {}
+    for file in files:
+        for key, tensor in read_header(file).items():
+            if key != "__metadata__":
+                dtype = _DTYPES.get(tensor["dtype"], tensor["dtype"])
+                counts[dtype] = counts.get(dtype, 0) + math.prod(tensor["shape"])
+    return sum(counts.values()), max(counts, key=lambda d: counts[d])
+
+
+def _has_chat_template(folder: Path) -> bool:
+    if (folder / "chat_template.jinja").is_file():
+        return True
+    config = folder / "tokenizer_config.json"
+    return config.is_file() and bool(_read_json(config).get("chat_template"))
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        loaded: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ModelError(f"{file} is missing; is {file.parent} a transformers model folder?") from None
+    except ValueError as error:
+        raise ModelError(f"{file} is not valid JSON ({error}); install the model again") from None
+    return loaded
+
+
+def _kv_heads(config: dict[str, Any], heads: int) -> int:
+    """One for all under multi_query (Falcon 7B), whatever num_kv_heads says; not in Falcon's newer layout."""
+    if config.get("multi_query") and not config.get("new_decoder_architecture"):
+        return 1
+    return _first(config, "num_key_value_heads", "num_kv_heads", default=heads)
+
+
+def _first(config: dict[str, Any], *names: str, default: int) -> int:
+    """The first of `names` that the config gives: families spell the same size differently."""
+    for name in names:
+        if isinstance(config.get(name), int):
+            return int(config[name])
+    return default

@@ -1,0 +1,97 @@
+"""Parquet files and folders of datasets.save_to_disk: rows as Python values, a batch at a time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from llm_installer.core.errors import DataError
+from llm_installer.core.examples import Origin
+from llm_installer.data.archives import broken, byte_blocks, is_packed
+from llm_installer.data.rows import Row, Source, shortened
+from llm_installer.data.text_files import refuse_disguise
+
+_BATCH_ROWS = 1024
+_MAGIC = b"PAR1"
+STATE = "state.json"
+"""What save_to_disk leaves in a dataset's folder, beside the Arrow files."""
+DATASET_DICT = "dataset_dict.json"
+"""What it leaves in a folder of several splits, each a folder."""
+
+
+def parquet_rows(source: Source) -> Iterator[Row]:
+    """The rows of a parquet file; nulls are None, nested values are lists and dicts."""
+    import pyarrow as pa  # type: ignore[import-untyped]
+    import pyarrow.parquet as pq  # type: ignore[import-untyped]
+
+    with ExitStack() as stack:
+        try:
+            if is_packed(source):
+                stream = pa.BufferReader(b"".join(byte_blocks(source)))
+            else:
+                stream = stack.enter_context(source.path.open("rb"))
+                if not (beginning := stream.peek(64)).startswith(_MAGIC):
+                    refuse_disguise(source, beginning)
+            yield from _rows(source, pq.ParquetFile(stream).iter_batches(_BATCH_ROWS))
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+            raise _unreadable(source, error) from None
+
+
+def saved_rows(source: Source) -> Iterator[Row]:
+    """The rows of one dataset written by datasets.save_to_disk, read without that library."""
+    import pyarrow as pa
+
+    try:
+        state = json.loads((source.path / STATE).read_text("utf-8"))
+        files = [source.path / entry["filename"] for entry in state["_data_files"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise DataError(f"{source.name}/{STATE} is damaged; write the dataset again with save_to_disk") from None
+    try:
+        yield from _rows(source, _saved_batches(files))
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise _unreadable(source, error) from None
+
+
+def saved_splits(folder: Path, shown: str) -> list[str]:
+    """The splits of a folder that was saved as a DatasetDict; none when it is a single dataset."""
+    listing = folder / DATASET_DICT
+    if not listing.is_file():
+        return []
+    try:
+        splits = [str(split) for split in json.loads(listing.read_text("utf-8"))["splits"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        splits = []
+    if not splits:
+        raise DataError(f"{shown}/{DATASET_DICT} is damaged; write the dataset again with save_to_disk")
+    return splits
+
+
+def _saved_batches(files: list[Path]) -> Iterator[Any]:
+    import pyarrow as pa
+
+    for file in files:
+        with pa.memory_map(str(file)) as stream, pa.ipc.open_stream(stream) as batches:
+            yield from batches
+
+
+def _rows(source: Source, batches: Iterator[Any]) -> Iterator[Row]:
+    number = 0
+    for batch in batches:
+        names = batch.schema.names
+        if len(set(names)) < len(names):
+            raise DataError(f"{source.name}: two columns have the same name ({', '.join(names)}); rename one of them")
+        for start in range(0, batch.num_rows, _BATCH_ROWS):
+            for record in batch.slice(start, _BATCH_ROWS).to_pylist():
+                number += 1
+                yield Row(record, Origin(source.name, record=number), source.part)
+
+
+def _unreadable(source: Source, error: Exception) -> DataError:
+    if isinstance(error, PermissionError):
+        return broken(source.name, error)
+    return DataError(
+        f"{source.name} is damaged or not what its name says ({shortened(str(error), 120)}); copy or download it again"
+    )

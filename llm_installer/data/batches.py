@@ -1,0 +1,82 @@
+"""Which rows go together: steps of a fixed number of rows, each split into micro-batches of a token budget."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from llm_installer.data.encode import Row
+
+_WINDOW_STEPS = 8
+"""Steps whose rows are sorted by length together: enough to save padding, few enough to stay random."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One micro-batch, right-padded. Padding needs no mask: in a causal model no real token looks right at it."""
+
+    ids: npt.NDArray[np.int64]
+    """Shape [rows, length]."""
+    positions: npt.NDArray[np.int64]
+    """Flat indices into rows x length whose output is scored: the position before each learned token."""
+    targets: npt.NDArray[np.int64]
+    """The learned token that follows each position; same shape as `positions`."""
+    tokens: int
+    """Real tokens, padding not counted."""
+
+
+def epoch_steps(
+    lengths: npt.NDArray[np.int64], rows_per_step: int, seed: int, epoch: int
+) -> list[npt.NDArray[np.int64]]:
+    """The steps of one epoch: arrays of row indices, every row exactly once, the last step possibly short.
+
+    The order depends on seed and epoch alone. Rows of similar length share a step where that costs no randomness
+    beyond a window of a few steps.
+    """
+    random = np.random.default_rng((seed, epoch))
+    order = random.permutation(len(lengths))
+    window = rows_per_step * _WINDOW_STEPS
+    steps: list[npt.NDArray[np.int64]] = []
+    for start in range(0, len(order), window):
+        rows = order[start : start + window]
+        rows = rows[np.argsort(lengths[rows], kind="stable")]
+        steps += [rows[i : i + rows_per_step] for i in range(0, len(rows), rows_per_step)]
+    return [steps[i] for i in random.permutation(len(steps))]
+
+
+def micro_batches(
+    lengths: npt.NDArray[np.int64], rows: npt.NDArray[np.int64], tokens: int, most_rows: int
+) -> list[npt.NDArray[np.int64]]:
+    """Split the rows of a step so that each part, padded to its longest row, holds at most `tokens` tokens."""
+    ordered = rows[np.argsort(-lengths[rows], kind="stable")]
+    parts: list[npt.NDArray[np.int64]] = []
+    start = 0
+    while start < len(ordered):
+        fit = max(1, min(most_rows, tokens // max(1, int(lengths[ordered[start]]))))
+        parts.append(ordered[start : start + fit])
+        start += fit
+    return parts
+
+
+def collate(rows: Sequence[Row], pad: int) -> Batch:
+    """Right-pad rows to the longest. What is scored comes from lengths and masks, not from token ids: pad may be eos."""
+    longest = max(len(r.ids) for r in rows)
+    ids = np.full((len(rows), longest), pad, dtype=np.int64)
+    scored = np.zeros((len(rows), longest), dtype=np.bool_)
+    for i, row in enumerate(rows):
+        n = len(row.ids)
+        ids[i, :n] = row.ids
+        scored[i, : n - 1] = row.learned[1:]
+    positions = np.flatnonzero(scored)
+    return Batch(ids, positions, ids.reshape(-1)[positions + 1], sum(len(r.ids) for r in rows))
+
+
+def sample(rows: Sequence[Row], count: int, seed: int) -> list[Row]:
+    """A fixed random choice of at most `count` rows, in their order."""
+    if len(rows) <= count:
+        return list(rows)
+    chosen = np.sort(np.random.default_rng(seed).choice(len(rows), size=count, replace=False))
+    return [rows[i] for i in chosen]

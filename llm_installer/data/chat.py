@@ -1,0 +1,162 @@
+"""The chat template of a tokenizer: conversations to text, and which characters of it are to be learned.
+
+Spans come from rendering prefixes of the conversation, never from searching for a family's marker strings: the prompt
+of a turn is what the template renders for inference, the answer is what it renders beyond that.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from llm_installer.core.errors import ModelError
+from llm_installer.core.examples import Example, Message
+
+DEFAULT_CHAT_TEMPLATE = (
+    "{% for message in messages %}"
+    "{{ '### ' + message['role'] | capitalize + ':\n' + message['content'] }}"
+    "{{ eos_token if message['role'] == 'assistant' else '' }}{{ '\n\n' }}"
+    "{% endfor %}"
+    "{{ '### Assistant:\n' if add_generation_prompt else '' }}"
+)
+"""For base models that come without one; stored with the adapter, so that chatting uses what training used."""
+
+_PROBE = "qwertz"
+_KEYWORDS: tuple[dict[str, Any], ...] = ({}, {"enable_thinking": False})
+"""Template settings to try: the first under which an answer follows its prompt directly."""
+
+
+class CannotRender(Exception):
+    """The template refuses this conversation; the message says why."""
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """A text and the character spans of it that are to be learned."""
+
+    text: str
+    learned: tuple[tuple[int, int], ...]
+    append_eos: bool = False
+
+
+class Template:
+    """A chat template with its habits known: roles it supports, how a turn ends."""
+
+    def __init__(self, render: Callable[..., str], source: str, added_tokens: Sequence[str], eos: str) -> None:
+        self._render_raw = render
+        self.source = source
+        self.keywords = _KEYWORDS[0]
+        self.keywords = next((k for k in _KEYWORDS if self._answer_follows_prompt(k)), _KEYWORDS[0])
+        self.system = self._keeps([_turn("system", _PROBE), _turn("user", "a")])
+        self.tool_role = self._keeps(
+            [_turn("user", "a"), {"role": "assistant", "content": "", "tool_calls": _calls("f")}, _turn("tool", _PROBE)]
+        )
+        self.tool_calls = self._keeps(
+            [_turn("user", "a"), {"role": "assistant", "content": "", "tool_calls": _calls(_PROBE)}]
+        )
+        self.tools = "tools" in source
+        self.end = self._end_of_turn(added_tokens)
+        """The text that closes an assistant turn; empty when the template has none and eos is appended."""
+        self.stop = self.end or eos
+
+    def prompt(self, messages: Sequence[Message], tools: str = "") -> str:
+        """What a model is sent to answer `messages`. Raises CannotRender when the template refuses them."""
+        turns, definitions = self._adapt(messages, tools)
+        return self._render(turns, definitions, True)
+
+    def rows(self, example: Example) -> list[Rendered]:
+        """The training texts of a conversation: one for all turns where earlier turns render the same in every prefix
+        and are closed by a token, else one per assistant turn. Raises CannotRender when the template refuses it."""
+        turns, tools = self._adapt(example.messages, example.tools)
+        answers = [i for i, turn in enumerate(turns) if turn["role"] == "assistant"]
+        pieces = [self._answer(turns, i, tools) for i in answers]
+        if len(pieces) == 1:
+            return pieces
+        last = pieces[-1].text
+        if self.end and all(last.startswith(p.text[: p.learned[0][1]]) for p in pieces[:-1]):
+            return [Rendered(last, tuple(p.learned[0] for p in pieces))]
+        return pieces
+
+    def _answer(self, turns: list[dict[str, Any]], i: int, tools: Any) -> Rendered:
+        """The text up to the end of assistant turn `i`, with that turn's answer as the one learned span."""
+        prompt = self._render(turns[:i], tools, True)
+        whole = self._render(turns[: i + 1], tools, False)
+        if not whole.startswith(prompt):
+            whole = prompt + str(turns[i]["content"]).strip() + self.end
+        if self.end:
+            end = whole.rfind(self.end) + len(self.end)
+            if end > len(prompt):
+                return Rendered(whole[:end], ((len(prompt), end),))
+        whole = whole.rstrip()
+        return Rendered(whole, ((len(prompt), len(whole)),), append_eos=True)
+
+    def _adapt(self, messages: Sequence[Message], tools: str) -> tuple[list[dict[str, Any]], Any]:
+        """Messages as the template takes them: roles that it lacks become text in roles that it has."""
+        system = "\n\n".join(m.content for m in messages if m.role == "system")
+        if tools and not self.tools:
+            system = "\n\n".join(filter(None, [system, f"You can call these tools:\n{tools}"]))
+        turns = [self._adapt_turn(m) for m in messages if m.role != "system"]
+        if system and self.system:
+            turns.insert(0, _turn("system", system))
+        elif system:
+            first = next((t for t in turns if t["role"] == "user"), None)
+            if first is None:
+                raise CannotRender("its chat template has no system role and there is no user turn to put the text in")
+            first["content"] = f"{system}\n\n{first['content']}"
+        return turns, (json.loads(tools) if tools and self.tools else None)
+
+    def _adapt_turn(self, message: Message) -> dict[str, Any]:
+        if message.tool_calls and self.tool_calls:
+            return _turn(message.role, message.content) | {"tool_calls": json.loads(message.tool_calls)}
+        if message.tool_calls:
+            return _turn(message.role, "\n".join(filter(None, [message.content, message.tool_calls])))
+        if message.role == "tool" and not self.tool_role:
+            return _turn("user", message.content)
+        return _turn(message.role, message.content)
+
+    def _render(self, turns: list[dict[str, Any]], tools: Any, generation: bool) -> str:
+        from jinja2 import TemplateError
+
+        try:
+            return self._render_raw(turns, tools=tools, add_generation_prompt=generation, **self.keywords)
+        except (TemplateError, TypeError, KeyError) as error:
+            raise CannotRender(f"its chat template refuses the conversation ({error})") from None
+
+    def _answer_follows_prompt(self, keywords: Mapping[str, Any]) -> bool:
+        self.keywords = dict(keywords)
+        turns = [_turn("user", "a"), _turn("assistant", _PROBE)]
+        try:
+            prompt = self._render(turns[:1], None, True)
+            return self._render(turns, None, False).startswith(prompt + _PROBE)
+        except CannotRender:
+            return False
+
+    def _keeps(self, turns: list[dict[str, Any]]) -> bool:
+        """Whether the template accepts these turns and shows the probe word in them."""
+        try:
+            return _PROBE in self._render(turns, None, False)
+        except CannotRender:
+            return False
+
+    def _end_of_turn(self, added_tokens: Sequence[str]) -> str:
+        """What follows an answer, up to and including the first token of the vocabulary's added ones."""
+        try:
+            text = self._render([_turn("user", "a"), _turn("assistant", _PROBE)], None, False)
+        except CannotRender as error:
+            raise ModelError(f"The model's chat template does not work: {error}; give the model another one") from None
+        tail = text[text.rfind(_PROBE) + len(_PROBE) :]
+        found = [(tail.find(token), len(token)) for token in added_tokens if token in tail]
+        if not found:
+            return ""
+        start, length = min(found, key=lambda f: (f[0], -f[1]))
+        return tail[: start + length]
+
+
+def _turn(role: str, content: str) -> dict[str, Any]:
+    return {"role": role, "content": content}
+
+
+def _calls(name: str) -> list[dict[str, Any]]:
+    return [{"id": "call00001", "type": "function", "function": {"name": name, "arguments": {}}}]

@@ -1,0 +1,271 @@
+"""Example to token ids and a mask of what is learned, exactly as the model will meet them when it is used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from llm_installer.core.errors import ModelError
+from llm_installer.core.examples import Dropped, Example, Message
+from llm_installer.data.chat import DEFAULT_CHAT_TEMPLATE, CannotRender, Rendered, Template
+
+Ids = npt.NDArray[np.int32]
+Mask = npt.NDArray[np.bool_]
+
+_PRIVATE = 0xF0000
+"""Start of a private-use plane: stand-ins for control tokens that a user typed as text."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One training row: ids and, for each, whether predicting it is learned. Both of shape [length]."""
+
+    ids: Ids
+    learned: Mask
+    source: int
+    """Index of the example it came from."""
+    text: bool = False
+    """True for plain text, which may be cut into pieces."""
+
+
+class Encoder:
+    """A tokenizer and its chat template, as one: what training and chatting both use."""
+
+    def __init__(self, tokenizer: Any, train_on_prompt: bool = False) -> None:
+        self.tokenizer = tokenizer
+        self.train_on_prompt = train_on_prompt
+        if tokenizer.eos_token_id is None:
+            raise ModelError("The tokenizer names no end-of-text token (eos_token), so answers could never end")
+        self.eos: int = tokenizer.eos_token_id
+        empty = tokenizer("", add_special_tokens=True)["input_ids"]
+        self.bos: list[int] = [i for i in empty[:1] if i == tokenizer.bos_token_id]
+        self.default_template = not tokenizer.chat_template
+        if self.default_template:
+            start = "{{ bos_token }}" if self.bos else ""
+            tokenizer.chat_template = start + DEFAULT_CHAT_TEMPLATE
+        added = {str(t): t.special for t in tokenizer.added_tokens_decoder.values()}
+        self.control_tokens = sorted((t for t, special in added.items() if special), key=len, reverse=True)
+        self.template = Template(self._render, str(tokenizer.chat_template), tuple(added), tokenizer.eos_token)
+
+    @property
+    def stop_ids(self) -> tuple[int, ...]:
+        """Tokens that end an answer: the template's own and the tokenizer's."""
+        ends = self.tokenizer(self.template.stop, add_special_tokens=False)["input_ids"]
+        return tuple(dict.fromkeys([ends[-1], self.eos]))
+
+    def prompt_ids(self, messages: Sequence[Message], tools: str = "") -> list[int]:
+        """The ids a model is sent to answer `messages`. Raises CannotRender when the template refuses them."""
+        shielded, restore = self._shield(messages)
+        ids, _ = self._tokenize(Rendered(self.template.prompt(shielded, tools), ()), restore)
+        return ids
+
+    def text_ids(self, text: str) -> list[int]:
+        """The ids a model is sent to continue plain text: no template, BOS where the tokenizer adds one."""
+        ids, _ = self._tokenize(Rendered(text, ()), {}, split_special=True)
+        return self.bos + ids
+
+    def encode(self, example: Example, source: int = 0) -> list[Row]:
+        """The training rows of an example; usually one. Raises CannotRender when the template refuses it."""
+        if example.kind != "chat":
+            return [self._plain(example, source)]
+        shielded, restore = self._shield(example.messages)
+        rendered = self.template.rows(Example(shielded, example.origin, example.kind, example.tools))
+        return [self._row(*self._tokenize(r, restore), source) for r in rendered]
+
+    def _plain(self, example: Example, source: int) -> Row:
+        """Prompt and completion as they are, plus EOS; for text everything after BOS is learned."""
+        prompt = "".join(m.content for m in example.messages[:-1])
+        answer = example.messages[-1].content
+        rendered = Rendered(prompt + answer, ((len(prompt), len(prompt) + len(answer)),))
+        ids, learned = self._tokenize(rendered, {}, split_special=True)
+        ids, learned = self.bos + ids + [self.eos], [False] * len(self.bos) + learned + [True]
+        return self._row(ids, learned, source, example.kind == "text")
+
+    def _row(self, ids: list[int], learned: list[bool], source: int, text: bool = False) -> Row:
+        mask = np.asarray(learned, dtype=np.bool_)
+        if self.train_on_prompt:
+            mask[len(self.bos) :] = True
+        mask[:1] = False
+        return Row(np.asarray(ids, dtype=np.int32), mask, source, text)
+
+    def _render(self, turns: list[dict[str, Any]], **more: Any) -> str:
+        return str(self.tokenizer.apply_chat_template(turns, tokenize=False, **more))
+
+    def _shield(self, messages: Sequence[Message]) -> tuple[tuple[Message, ...], dict[str, str]]:
+        """Messages with typed control tokens replaced by private characters, and how to turn those back.
+
+        Text that a user typed must stay text: `<|im_end|>` inside a question must not end the turn.
+        """
+        typed = [t for t in self.control_tokens if any(t in m.content for m in messages)]
+        if not typed:
+            return tuple(messages), {}
+        restore = {chr(_PRIVATE + i): token for i, token in enumerate(typed)}
+
+        def hide(text: str) -> str:
+            for stand_in, token in restore.items():
+                text = text.replace(token, stand_in)
+            return text
+
+        return tuple(Message(m.role, hide(m.content), hide(m.tool_calls)) for m in messages), restore
+
+    def _tokenize(
+        self, rendered: Rendered, restore: dict[str, str], split_special: bool = False
+    ) -> tuple[list[int], list[bool]]:
+        """Ids and learned flags. The whole text is tokenised at once, as at inference; where a token would straddle the
+        start of an answer, or typed control tokens must be split, piece by piece."""
+        text, spans = rendered.text, rendered.learned
+        if self.tokenizer.is_fast and not restore:
+            found = self.tokenizer(
+                text, add_special_tokens=False, return_offsets_mapping=True, split_special_tokens=split_special
+            )
+            ids, offsets = found["input_ids"], found["offset_mapping"]
+            learned = _learned(offsets, spans)
+            if learned is not None:
+                return _with_eos(ids, learned, rendered, self.eos)
+        ids, learned = [], []
+        for start, end, learn in _pieces(text, spans):
+            piece = self._piece(text[start:end], restore, split_special, bool(ids))
+            ids += piece
+            learned += [learn] * len(piece)
+        return _with_eos(ids, learned, rendered, self.eos)
+
+    def _piece(self, text: str, restore: dict[str, str], split_special: bool, inside: bool) -> list[int]:
+        """Ids of one piece of a longer text; the stand-ins of typed control tokens become plain-text tokens."""
+        ids: list[int] = []
+        start = 0
+        for at, character in enumerate(text):
+            if character in restore:
+                ids += self._ids(text[start:at], split_special, inside or bool(ids))
+                ids += self._ids(restore[character], True, True)
+                start = at + 1
+        return ids + self._ids(text[start:], split_special, inside or bool(ids))
+
+    def _ids(self, text: str, split_special: bool, inside: bool) -> list[int]:
+        """Ids of `text`; inside a longer text without the space that some tokenizers put before a first word."""
+        if not text:
+            return []
+        encode: Callable[[str], list[int]] = lambda t: list(  # noqa: E731
+            self.tokenizer(t, add_special_tokens=False, split_special_tokens=split_special)["input_ids"]
+        )
+        whole, anchor = encode("\n" + text), encode("\n")
+        if inside and whole[: len(anchor)] == anchor:
+            return whole[len(anchor) :]
+        return encode(text)
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """The tokenizer of a model or adapter folder. Raises ModelError when it cannot be loaded."""
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise ModelError(f"The tokenizer in {folder} cannot be loaded: {_first_line(error)}") from None
+
+
+def encode_all(examples: Iterable[Example], encoder: Encoder) -> tuple[list[Row], list[Dropped]]:
+    """All training rows, and the examples the template refused."""
+    rows: list[Row] = []
+    dropped: list[Dropped] = []
+    for index, example in enumerate(examples):
+        try:
+            rows += encoder.encode(example, index)
+        except CannotRender as error:
+            dropped.append(Dropped(example.origin, str(error)))
+    return rows, dropped
+
+
+def lost_shares(rows: Sequence[Row], step: int = 64) -> list[tuple[int, float]]:
+    """(limit, share of learned tokens lost by cutting rows to it), ascending, up to the longest row.
+
+    Plain text is cut into pieces and loses nothing; a limit counts as losing the rows that it would break.
+    """
+    total = sum(int(r.learned.sum()) for r in rows) or 1
+    longest = max((len(r.ids) for r in rows), default=step)
+    limits = [*range(step, longest, step), longest]
+    return [(n, sum(_lost(r, n) for r in rows if len(r.ids) > n) / total) for n in limits]
+
+
+def cut(rows: Sequence[Row], limit: int) -> list[Row]:
+    """Rows of at most `limit` tokens, each with something to learn. Plain text falls into pieces, none of it lost; of a
+    conversation the beginning of the prompt goes first, then the end of the answer."""
+    kept: list[Row] = []
+    for row in rows:
+        if len(row.ids) <= limit:
+            kept.append(row)
+        elif row.text:
+            kept += _cut_text(row, limit)
+        else:
+            kept.append(_cut_turns(row, limit))
+    return [r for r in kept if r.learned.any()]
+
+
+def _cut_text(row: Row, limit: int) -> list[Row]:
+    """Pieces that overlap by one token, so that every token is predicted once."""
+    starts = range(0, len(row.ids) - 1, limit - 1)
+    return [Row(row.ids[s : s + limit], _first_masked(row.learned[s : s + limit]), row.source, True) for s in starts]
+
+
+def _cut_turns(row: Row, limit: int) -> Row:
+    """The first token stays (BOS, or the opening of the template); what follows it is a window onto the rest."""
+    keep = _window(row, limit)
+    return Row(row.ids[keep], _first_masked(row.learned[keep]), row.source)
+
+
+def _window(row: Row, limit: int) -> npt.NDArray[np.int64]:
+    """Indices of the `limit` tokens to keep: the end of the row, unless its last answer would lose its head."""
+    end = len(row.ids)
+    masked = np.flatnonzero(~row.learned)
+    answer = int(masked[-1]) + 1 if len(masked) else 0
+    start = min(end - limit, max(0, answer - max(1, limit // 8)))
+    return np.concatenate([[0], np.arange(start + 1, start + limit)]).astype(np.int64)
+
+
+def _lost(row: Row, limit: int) -> int:
+    if row.text:
+        return int(row.learned.sum())
+    return int(row.learned.sum() - _first_masked(row.learned[_window(row, limit)]).sum())
+
+
+def _first_masked(learned: Mask) -> Mask:
+    """A copy whose first token is not learned: nothing precedes it to predict it from."""
+    copy = learned.copy()
+    copy[:1] = False
+    return copy
+
+
+def _learned(offsets: Sequence[tuple[int, int]], spans: Sequence[tuple[int, int]]) -> list[bool] | None:
+    """Whether each token lies in a learned span; None when a token straddles the edge of one."""
+    learned = [False] * len(offsets)
+    at = 0
+    for start, end in spans:
+        while at < len(offsets) and offsets[at][1] <= start:
+            at += 1
+        while at < len(offsets) and offsets[at][0] < end:
+            if offsets[at][0] < start or offsets[at][1] > end:
+                return None
+            learned[at] = True
+            at += 1
+    return learned
+
+
+def _pieces(text: str, spans: Sequence[tuple[int, int]]) -> list[tuple[int, int, bool]]:
+    """(start, end, learned) covering the whole text in order."""
+    pieces, at = [], 0
+    for start, end in spans:
+        pieces += [(at, start, False), (start, end, True)]
+        at = end
+    return [p for p in [*pieces, (at, len(text), False)] if p[1] > p[0]]
+
+
+def _with_eos(ids: list[int], learned: list[bool], rendered: Rendered, eos: int) -> tuple[list[int], list[bool]]:
+    return ([*ids, eos], [*learned, True]) if rendered.append_eos else (ids, learned)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or ["unknown reason"])[0]

@@ -1,0 +1,119 @@
+"""Which files of a folder (or a zip) are data, and why the others are not."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path, PurePosixPath
+
+from llm_installer.core.errors import DataError
+from llm_installer.data.archives import broken
+from llm_installer.data.arrow_rows import DATASET_DICT, STATE
+from llm_installer.data.readers import READERS
+from llm_installer.data.rows import data_suffix
+
+MARKDOWN = "Markdown, used only when named"
+HIDDEN = "hidden"
+_DOCUMENTS = "readme|licen[cs]e|copying|notice|changelog|changes|contributing|authors|citation|requirements"
+_SETTINGS = "dataset_infos?|dataset_dict|(adapter_|generation_|tokenizer_)?config|tokenizer|special_tokens_map|state"
+# The first row whose pattern is found in the name, in lower case, wins.
+_REASONS = tuple(
+    (re.compile(pattern), reason)
+    for pattern, reason in (
+        (r"^(\.|__pycache__$|__macosx$)", HIDDEN),
+        (r"~$|\.(bak|orig|sw[op]|tmp|old|part|crdownload)$|^(#.*#|~\$.*)$", "a backup or unfinished copy"),
+        (rf"^({_DOCUMENTS})(\.(md|txt|rst|text))?$", "a document about the data"),
+        (rf"^({_SETTINGS})\.json$", "settings, not data"),
+        (r"\.(png|jpe?g|gif|webp|bmp|tiff?|svg|mp[34]|wav|flac|ogg|webm|mov|avi|mkv)$", "a picture, sound or video"),
+        (r"\.md(\.gz)?$", MARKDOWN),
+    )
+)
+_SHOWN = 5
+
+
+def skip_reason(path: PurePosixPath | Path) -> str:
+    """Why a file found by looking around is no data, "" if it is; only its name and suffix are looked at."""
+    name = path.name.lower()
+    for pattern, reason in _REASONS:
+        if pattern.search(name):
+            return reason
+    known = data_suffix(name) in READERS or name.endswith(".zip")
+    return "" if known else "not a kind of file that holds data here"
+
+
+def member_reason(name: str) -> str:
+    """The same for a member of a zip, whose folders count too."""
+    path = PurePosixPath(name)
+    if any(_REASONS[0][0].search(part.lower()) for part in path.parts):
+        return HIDDEN
+    return "a zip inside a zip" if path.suffix.lower() == ".zip" else skip_reason(path)
+
+
+def is_saved(folder: Path) -> bool:
+    """Whether datasets.save_to_disk wrote the folder."""
+    return (folder / DATASET_DICT).is_file() or all((folder / name).is_file() for name in (STATE, "dataset_info.json"))
+
+
+def files_below(folder: Path, shown: str) -> tuple[list[Path], list[tuple[Path, str]]]:
+    """Every data file below a folder (and saved dataset), sorted, and what was skipped with its reason.
+
+    Links to folders are followed, each folder once, so that loops end.
+    """
+    found: list[Path] = []
+    skipped: list[tuple[Path, str]] = []
+    visited: set[tuple[int, int]] = set()
+
+    def refuse(error: OSError) -> None:
+        raise broken(str(error.filename or shown), error) from None
+
+    for root, folders, names in os.walk(folder, followlinks=True, onerror=refuse):
+        here = Path(root)
+        status = here.stat()
+        if (status.st_dev, status.st_ino) in visited:
+            folders.clear()
+            continue
+        visited.add((status.st_dev, status.st_ino))
+        if is_saved(here):
+            found.append(here)
+            folders.clear()
+            continue
+        folders[:] = sorted(name for name in folders if not _REASONS[0][0].search(name.lower()))
+        for name in names:
+            reason = file_reason(here / name)
+            if reason:
+                skipped.append((here / name, reason))
+            else:
+                found.append(here / name)
+    return sorted(found), sorted(skipped)
+
+
+def file_reason(path: Path) -> str:
+    """skip_reason for a file on disk, which may also be a link to nothing or no file at all."""
+    reason = skip_reason(path)
+    if reason or path.is_file():
+        return reason
+    return "not a regular file" if path.exists() else "a link to a file that does not exist"
+
+
+def skipped_note(shown: str, skipped: list[tuple[str, str]]) -> list[str]:
+    """One note on what was skipped, or none; hidden files are not worth a word."""
+    by_reason: dict[str, list[str]] = {}
+    for name, reason in skipped:
+        if reason != HIDDEN:
+            by_reason.setdefault(reason, []).append(name)
+    if not by_reason:
+        return []
+    return [f"{shown}: skipped " + "; ".join(f"{listed(names)} ({why})" for why, names in by_reason.items())]
+
+
+def listed(names: list[str]) -> str:
+    """The first few names, and how many more there are."""
+    more = len(names) - _SHOWN
+    return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+def nothing_found(shown: str, skipped: list[tuple[str, str]]) -> DataError:
+    """The error for a place without any data file."""
+    seen = skipped_note("", skipped)
+    why = f" ({seen[0].removeprefix(': ')})" if seen else ""
+    return DataError(f"{shown} holds no data files{why}; data files end in {', '.join(READERS)}, .zip or .gz")

@@ -1,0 +1,169 @@
+"""How a record of each kind becomes an Example; which record is of which kind is the table's business."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from llm_installer.core.examples import Example, Message, Origin
+from llm_installer.data.formats.tools import read_tools
+from llm_installer.data.formats.turns import Turn, mark_images, messages, read_turns, settle
+from llm_installer.data.formats.values import (
+    Record,
+    Unteachable,
+    best_answer,
+    blank,
+    image_paths,
+    listed,
+    missing,
+    parsed,
+    pick,
+    text,
+)
+
+Convert = Callable[[Record, Origin], Example]
+Frame = Callable[[str, str], str]
+
+IMAGES = ("images", "image", "image_path")
+_UNSEEN = ("videos", "video", "audios", "audio")
+# What may stand beside a question and its answer; a record without any of it takes the short way.
+_BESIDE = frozenset({"system", "system_prompt", "history", "tools", "functions", *IMAGES, *_UNSEEN})
+
+
+def converse(record: Record, origin: Origin, turns: Sequence[Turn], inside: Sequence[str] = ()) -> Example:
+    """A conversation, with the system prompt, history, images and tools that stand beside it."""
+    for key in _UNSEEN:
+        if not missing(record.get(key)) and record[key] not in ("", []):
+            raise Unteachable(f"the record has {key}, and only text and images can be learned")
+    before = _system(record)
+    if before and turns and turns[0] == before[0]:
+        before = []
+    past, past_images = read_turns(record.get("history"), "history")
+    settled = settle([*before, *past, *turns])
+    images = _fill([*past_images, *inside], [path for key in IMAGES for path in image_paths(record.get(key), key)])
+    if images:
+        settled = mark_images(settled, len(images))
+    tools = read_tools(record.get("tools"), "tools") or read_tools(record.get("functions"), "functions")
+    return Example(messages(settled), origin, "chat", tools, tuple(images))
+
+
+def _system(record: Record) -> list[Turn]:
+    said = text(record, "system") or text(record, "system_prompt")
+    return [] if blank(said) else [("system", said, ())]
+
+
+def _fill(inside: Sequence[str], beside: list[str]) -> list[str]:
+    """Images in the order of their marks: those named inside the turns, gaps filled from the record's own list."""
+    gaps = inside.count("")
+    if not gaps:
+        return [*inside, *beside]
+    if gaps != len(beside):
+        raise Unteachable(f"the turns show {gaps} images and the record names {len(beside)}")
+    rest = iter(beside)
+    return [path or next(rest) for path in inside]
+
+
+def exchange(record: Record, origin: Origin, prompt: str, answer: str, names: tuple[str, str]) -> Example:
+    """One question and its answer; `names` are the keys they came from."""
+    if blank(answer):
+        raise Unteachable(f"{names[1]} is empty")
+    if blank(prompt):
+        raise Unteachable(f"{names[0]} is empty")
+    if record.keys().isdisjoint(_BESIDE):
+        return Example((Message("user", prompt), Message("assistant", answer)), origin)
+    return converse(record, origin, [("user", prompt, ()), ("assistant", answer, ())])
+
+
+def below(prompt: str, context: str) -> str:
+    """Alpaca: the input under the instruction, or alone."""
+    return context if blank(prompt) else f"{prompt}\n\n{context}"
+
+
+def below_named(prompt: str, context: str) -> str:
+    """Dolly: the context under the instruction, by name."""
+    return "" if blank(prompt) else f"{prompt}\n\nContext: {context}"
+
+
+def above_named(prompt: str, context: str) -> str:
+    """Questions about a text: the text first."""
+    return "" if blank(prompt) else f"Context: {context}\n\nQuestion: {prompt}"
+
+
+def asked(prompts: Sequence[str], answers: Sequence[str], context: str = "", frame: Frame = below) -> Convert:
+    """A converter for records of a question, an answer and perhaps a context, under the first of these keys."""
+
+    def convert(record: Record, origin: Origin) -> Example:
+        names = pick(record, prompts), pick(record, answers)
+        prompt, answer = text(record, names[0]), text(record, names[1])
+        beside = text(record, context) if context in record else ""
+        return exchange(record, origin, prompt if blank(beside) else frame(prompt, beside), answer, names)
+
+    return convert
+
+
+def question(record: Record, origin: Origin) -> Example:
+    """A question with one or several right answers, perhaps about a context. The first answer is learned."""
+    names = pick(record, ("question", "query", "problem")), pick(record, ("answer", "answers", "response", "solution"))
+    given = record.get(names[1])
+    several = names[1] == "answers"
+    if several and isinstance(given := parsed(given), str) and given[:1] in ("[", "{"):
+        raise Unteachable("answers is text that is not JSON")
+    answer = best_answer(given, names[1])
+    if (several and blank(answer)) or answer == "CANNOTANSWER" or record.get("is_impossible") is True:
+        raise Unteachable("the question has no answer in its text")
+    prompt, context = text(record, names[0]), text(record, "context")
+    return exchange(record, origin, prompt if blank(context) else above_named(prompt, context), answer, names)
+
+
+def conversation(keys: Sequence[str]) -> Convert:
+    """A converter for records that hold a list of turns under the first of these keys."""
+
+    def convert(record: Record, origin: Origin) -> Example:
+        key = pick(record, keys)
+        turns, images = read_turns(record.get(key), key)
+        if images or not record.keys().isdisjoint(_BESIDE):
+            return converse(record, origin, turns, images)
+        return Example(messages(settle(turns)), origin)
+
+    return convert
+
+
+def turns_of_two(record: Record, origin: Origin) -> Example:
+    """`turns` that say who speaks. Plain strings are refused: some datasets list questions only."""
+    turns = listed(record.get("turns"), "turns")
+    if turns and isinstance(turns[0], str):
+        raise Unteachable("turns holds plain strings, which do not say who speaks")
+    return _by_turns(record, origin)
+
+
+_by_turns = conversation(("turns",))
+
+
+def continuation(record: Record, origin: Origin) -> Example:
+    """A text and how it goes on: no template. With a system prompt, history, images or tools beside it: a chat."""
+    names = pick(record, ("prompt", "input")), pick(record, ("completion", "response", "canonical_solution", "output"))
+    prompt, answer = text(record, names[0]), text(record, names[1])
+    if any(not missing(record.get(key)) and record[key] not in ("", []) for key in _BESIDE.intersection(record)):
+        return exchange(record, origin, prompt, answer, names)
+    if blank(answer):
+        raise Unteachable(f"{names[1]} is empty")
+    return Example((Message("user", prompt), Message("assistant", answer)), origin, "completion")
+
+
+def two_lists(record: Record, origin: Origin) -> Example:
+    """A prompt and a completion that are both lists of messages."""
+    turns, images = read_turns(record.get("prompt"), "prompt")
+    rest, more = read_turns(record.get("completion"), "completion")
+    return converse(record, origin, [*turns, *rest], [*images, *more])
+
+
+def plain(record: Record, origin: Origin) -> Example:
+    """Text without questions and answers, learned as it is."""
+    said = text(record, "text")
+    if blank(said):
+        raise Unteachable("text is empty")
+    return Example((Message("assistant", said),), origin, "text")
+
+
+openai = conversation(("messages",))
+sharegpt = conversation(("conversations", "conversation", "items", "dialog", "dialogue"))
+alpaca = asked(("instruction",), ("output", "response", "completion", "answer"), "input")

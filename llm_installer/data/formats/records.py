@@ -1,0 +1,60 @@
+"""The way in: a record becomes examples, or is left out by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from llm_installer.core.examples import Dropped, Example, Origin
+from llm_installer.data.formats.columns import renamed
+from llm_installer.data.formats.detect import detect, find_format, has_shape
+from llm_installer.data.formats.format import Format
+from llm_installer.data.formats.refusals import unknown_shape, wrong_columns, wrong_shape
+from llm_installer.data.formats.trees import Row
+from llm_installer.data.formats.values import Record, Unteachable
+
+
+def convert(
+    record: object, origin: Origin, forced: Format | None = None, columns: Mapping[str, str] | None = None
+) -> tuple[Example | Dropped, ...]:
+    """The examples in a record, usually one; what cannot be learned comes as Dropped, with the reason.
+
+    Raises DataError when the record has no known shape, or not the shape that `forced` or `columns` say it has.
+    """
+    if columns:
+        if not isinstance(record, Mapping) or any(source not in record for source in columns.values()):
+            there = record if isinstance(record, Mapping) else ()
+            raise wrong_columns(record, origin, next(source for source in columns.values() if source not in there))
+        record, forced = renamed(record, columns, forced)
+    row = forced or detect(record)
+    if row is None:
+        raise unknown_shape(record, origin)
+    fields = {"text": record} if isinstance(record, str) else record
+    if not isinstance(fields, Mapping) or (forced and not has_shape(row, tuple(fields))):
+        raise wrong_shape(record, origin, row)
+    if row.spread is None:
+        return (_one(row, fields, origin),)
+    try:
+        return tuple([_one(row, part, origin) for part in row.spread(fields)])
+    except Unteachable as broken:
+        return (Dropped(origin, broken.reason),)
+
+
+def _one(row: Format, record: Record, origin: Origin) -> Example | Dropped:
+    try:
+        return row.convert(record, origin)
+    except Unteachable as nothing:
+        return Dropped(origin, nothing.reason)
+
+
+def regroup(rows: Iterable[Row], forced: Format | None = None) -> Iterator[Row]:
+    """The rows of one file, those that mean nothing alone put together; all others pass at once, unchanged."""
+    waiting: dict[str, list[Row]] = {}
+    for record, origin in rows:
+        row = forced or detect(record)
+        if row is None or row.group is None:
+            yield record, origin
+        else:
+            waiting.setdefault(row.name, []).append((record, origin))
+    for name, group in waiting.items():
+        if gather := find_format(name).group:
+            yield from gather(group)

@@ -1,0 +1,94 @@
+"""What is said about a record that cannot be read: what was found, what comes close, what to type next."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+
+from llm_installer.core.errors import DataError
+from llm_installer.core.examples import Origin
+from llm_installer.data.formats.columns import TARGETS
+from llm_installer.data.formats.format import Format, Shape
+from llm_installer.data.formats.table import FORMATS
+from llm_installer.data.formats.values import kind_of
+
+# Named when nothing comes close.
+_COMMON = ("alpaca", "openai", "qa")
+
+
+def unknown_shape(record: object, origin: Origin) -> DataError:
+    """The error for a record of no known format."""
+    if not isinstance(record, Mapping):
+        return DataError(
+            f"{origin}: the record is {kind_of(record)} where text or an object with named keys is expected; "
+            "see the formats with --dataset-format help"
+        )
+    near = _nearest({_folded(key): str(key) for key in record})
+    named = "; ".join(f"{row.name} ({_keys(shape)})" for row, shape in near)
+    return DataError(
+        f"{origin}: no known format, {_found(record)}; the nearest are {named}; name one with --dataset-format, "
+        f"or say which key is which, as in --columns '{_columns(record, *near[0])}'"
+    )
+
+
+def wrong_shape(record: object, origin: Origin, forced: Format) -> DataError:
+    """The error for a record that is not of the format the user named."""
+    needed = ", or ".join(_keys(shape) for shape in forced.required)
+    return DataError(
+        f"{origin}: the format {forced.name} needs the keys {needed}, but {_found(record)}; "
+        "leave --dataset-format out to have it detected"
+    )
+
+
+def wrong_columns(record: object, origin: Origin, absent: str) -> DataError:
+    """The error for a record without a column that --columns names."""
+    return DataError(f"{origin}: --columns names '{absent}', but {_found(record)}; give a key that is there")
+
+
+def _found(record: object) -> str:
+    if not isinstance(record, Mapping):
+        return f"the record is {kind_of(record)}"
+    return f"the keys are {', '.join(repr(str(key)) for key in record)}" if record else "the record has no keys"
+
+
+def _keys(shape: Shape) -> str:
+    return " and ".join(shape)
+
+
+def _folded(key: object) -> str:
+    return re.sub(r"\W+", "_", str(key).strip().lower())
+
+
+def _nearest(there: Mapping[str, str]) -> list[tuple[Format, Shape]]:
+    """Three formats, each by its best spelling: the larger share of their keys that is there, the nearer."""
+    scored = sorted(_scores(there), key=lambda scored: (-scored[0], -scored[1]))[:3]
+    if not scored:
+        return [(row, row.required[0]) for row in FORMATS if row.name in _COMMON]
+    return [(row, shape) for *_, row, shape in scored]
+
+
+def _scores(there: Mapping[str, str]) -> Iterator[tuple[float, int, Format, Shape]]:
+    for row in FORMATS:
+        common, shape = max(((sum(key in there for key in shape), shape) for shape in row.required), key=_share)
+        if common:
+            yield common / len(shape), common, row, shape
+
+
+def _share(counted: tuple[int, Shape]) -> float:
+    return counted[0] / len(counted[1])
+
+
+def _columns(record: Mapping[object, object], row: Format, shape: Shape) -> str:
+    """What to type after --columns: the keys that can be told, KEY for those that cannot."""
+    there = {_folded(key): str(key) for key in record}
+    told = {target: there.get(_folded(row.columns.get(target, target))) for target in TARGETS}
+    if told["messages"] or (told["text"] and "text" in shape):
+        return "messages=" + _quoted(told["messages"]) if told["messages"] else "text=" + _quoted(told["text"])
+    named = [target for target in TARGETS[:4] if told[target] or target in ("prompt", "answer")]
+    return ",".join(f"{target}={_quoted(told[target])}" for target in named)
+
+
+def _quoted(key: str | None) -> str:
+    if key is None:
+        return "KEY"
+    return '"' + key.replace('"', '""') + '"' if re.search(r"[,='\"]", key) else key

@@ -1,0 +1,139 @@
+"""Records that need more than a question and an answer: code, tool calls, preferences, labels, captions, articles."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from llm_installer.core.examples import Example, Origin
+from llm_installer.data.formats.converters import (
+    IMAGES,
+    Convert,
+    alpaca,
+    below,
+    continuation,
+    converse,
+    exchange,
+    openai,
+    plain,
+    sharegpt,
+    two_lists,
+)
+from llm_installer.data.formats.tools import read_calls
+from llm_installer.data.formats.turns import IMAGE_MARK, Turn, read_turns
+from llm_installer.data.formats.values import (
+    Record,
+    Unteachable,
+    best_answer,
+    blank,
+    image_paths,
+    kind_of,
+    listed,
+    parsed,
+    pick,
+    text,
+)
+
+_CODE = frozenset(
+    [
+        *("python", "py", "java", "javascript", "js", "typescript", "ts", "c", "c++", "cpp", "c#", "csharp", "cs"),
+        *("go", "golang", "rust", "rs", "ruby", "rb", "php", "swift", "kotlin", "scala", "r", "julia", "perl", "lua"),
+        *("haskell", "dart", "bash", "shell", "sh", "sql", "html", "css", "matlab", "fortran", "elixir", "erlang"),
+    ]
+)
+
+
+def code(record: Record, origin: Origin) -> Example:
+    """Alpaca about code: input and output are fenced in their language, unless they are already."""
+    language = text(record, "lang").strip()
+    if language.lower() not in _CODE:
+        return alpaca(record, origin)
+    fenced = {key: _fence(text(record, key), language) for key in ("input", "output") if key in record}
+    return alpaca({**record, **fenced}, origin)
+
+
+def _fence(code: str, language: str) -> str:
+    return code if blank(code) or "```" in code else f"```{language}\n{code}\n```"
+
+
+def functions(record: Record, origin: Origin) -> Example:
+    """A request, the tools at hand, and the calls that answer it."""
+    said = text(record, pick(record, ("response", "output", "assistant")))
+    calls = read_calls(record.get("function_call"), "function_call") or read_calls(record.get("answers"), "answers")
+    answer: list[Turn] = [("assistant", said, calls)]
+    if "messages" in record:
+        turns, images = read_turns(record["messages"], "messages")
+        return converse(record, origin, [*turns, *answer], images)
+    key = pick(record, ("prompt", "query", "question", "instruction", "input", "user", "text"))
+    return converse(record, origin, [("user", text(record, key), ()), *answer])
+
+
+def preferred(record: Record, origin: Origin) -> Example:
+    """The chosen answer of a pair, after whatever prompt stands beside it."""
+    key = pick(record, ("chosen_messages", "chosen"))
+    chosen = parsed(record.get(key))
+    if isinstance(chosen, Mapping):
+        chosen = [chosen]
+    before, seen = _asked_before(record)
+    if not isinstance(chosen, list | tuple):
+        said = text(record, key)
+        if blank(said):
+            raise Unteachable(f"{key} is empty")
+        if not before:
+            return plain({"text": said}, origin)
+        return converse(record, origin, [*before, ("assistant", said, ())], seen)
+    turns, images = read_turns(chosen, key)
+    if any(role == "user" for role, _, _ in turns):
+        before, seen = [], []
+    return converse(record, origin, [*before, *turns], [*seen, *images])
+
+
+def _asked_before(record: Record) -> tuple[list[Turn], list[str]]:
+    for key in ("messages", "conversations", "prompt"):
+        if isinstance(record.get(key), list | tuple):
+            return read_turns(record[key], key)
+    key = pick(record, ("prompt", "instruction", "question", "query"))
+    said, context = text(record, key), text(record, "input")
+    if not blank(context):
+        said = below(said, context)
+    return ([], []) if blank(said) else ([("user", said, ())], [])
+
+
+def labelled(record: Record, origin: Origin) -> Example:
+    """An answer that somebody found good or bad. The bad ones are left out."""
+    key = pick(record, ("label", "kto_tag"))
+    verdict = record.get(key)
+    if str(verdict).lower() in ("false", "0"):
+        raise Unteachable(f"{key} is false")
+    kinds: Mapping[str, Convert] = {
+        "messages": openai,
+        "conversations": sharegpt,
+        "instruction": alpaca,
+        "completion": two_lists if isinstance(record.get("prompt"), list | tuple) else continuation,
+    }
+    return next(convert for name, convert in kinds.items() if name in record)(record, origin)
+
+
+def captioned(record: Record, origin: Origin) -> Example:
+    """An image and what is said about it: the image is the question."""
+    key = pick(record, ("caption", "text"))
+    caption = best_answer(record.get(key), key)
+    file = pick(record, (*IMAGES, "file_name"))
+    images = image_paths(record.get(file), file)
+    if not images:
+        raise Unteachable(f"{file} is empty")
+    marks = "\n".join([IMAGE_MARK] * len(images))
+    return exchange(
+        {**record, "images": images, "image": None, "image_path": None}, origin, marks, caption, (file, key)
+    )
+
+
+def flat_questions(record: Record) -> Iterator[Record]:
+    """Every question of a SQuAD article or paragraph, with the text it is about."""
+    paragraphs = listed(record["paragraphs"], "paragraphs") if "paragraphs" in record else [record]
+    for paragraph in paragraphs:
+        if not isinstance(paragraph, Mapping):
+            raise Unteachable(f"a paragraph is {kind_of(paragraph)} where an object is expected")
+        for asked_about in listed(paragraph.get("qas"), "qas"):
+            if not isinstance(asked_about, Mapping):
+                raise Unteachable(f"a question is {kind_of(asked_about)} where an object is expected")
+            yield {**asked_about, "context": paragraph.get("context")}

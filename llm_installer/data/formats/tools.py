@@ -1,0 +1,63 @@
+"""Tool definitions and tool calls, in whatever shape they come, as JSON text of OpenAI-style lists."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import lru_cache
+
+from llm_installer.data.formats.values import Unteachable, kind_of, missing, parsed
+
+Call = Mapping[str, object]
+
+
+def dump(value: object) -> str:
+    """Compact JSON that keeps letters of every alphabet readable."""
+    return json.dumps(value, ensure_ascii=False)
+
+
+def read_calls(value: object, where: str) -> tuple[Call, ...]:
+    """The calls in an object, a list or JSON text of either. Arguments become objects, as chat templates expect."""
+    value = parsed(value)
+    if missing(value) or value == "":
+        return ()
+    return tuple(_call(item, where) for item in (value if isinstance(value, list | tuple) else [value]))
+
+
+def _call(item: object, where: str) -> Call:
+    body = item.get("function", item) if isinstance(item, Mapping) else None
+    if not isinstance(item, Mapping) or not isinstance(body, Mapping) or not isinstance(body.get("name"), str):
+        raise Unteachable(f"{where} is not a tool call with a 'name'")
+    arguments = parsed(body.get("arguments", body.get("parameters")))
+    identity = {"id": item["id"]} if isinstance(item.get("id"), str) else {}
+    function = {"name": body["name"], "arguments": {} if missing(arguments) else arguments}
+    return {**identity, "type": "function", "function": function}
+
+
+def read_tools(value: object, where: str) -> str:
+    """Tool definitions as JSON text; empty when there are none."""
+    if isinstance(value, str):
+        return _tools_from_text(value, where)
+    if missing(value):
+        return ""
+    if not isinstance(value, list | tuple):
+        raise Unteachable(f"{where} is {kind_of(value)} where a list of tools is expected")
+    tools = [_tool(tool, where) for tool in value]
+    return dump(tools) if tools else ""
+
+
+# Datasets repeat the same few definitions in every row.
+@lru_cache(maxsize=512)
+def _tools_from_text(value: str, where: str) -> str:
+    if not value.strip():
+        return ""
+    inner = parsed(value)
+    if isinstance(inner, str):
+        raise Unteachable(f"{where} is text that is not JSON")
+    return read_tools([inner] if isinstance(inner, dict) else inner, where)
+
+
+def _tool(tool: object, where: str) -> object:
+    if not isinstance(tool, Mapping) or not ("function" in tool or "name" in tool):
+        raise Unteachable(f"{where} holds something that is not a tool with a 'name'")
+    return tool if "function" in tool else {"type": "function", "function": tool}

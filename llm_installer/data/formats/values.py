@@ -1,0 +1,130 @@
+"""The values inside a record: what is text, what is missing, what is a list; never a Python repr."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date, datetime, time
+from decimal import Decimal
+from types import NoneType
+
+Record = Mapping[str, object]
+
+_CONTAINERS: Mapping[type, str] = {dict: "an object", list: "a list", tuple: "a list", bytes: "binary data"}
+
+
+class Unteachable(Exception):
+    """A record of a known format from which nothing can be learned: empty, unanswered or broken. It is left out, and
+    `reason` is what the account says."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+_RENDER: dict[type, Callable[..., str]] = {
+    str: str,
+    NoneType: lambda _: "",
+    bool: lambda value: "true" if value else "false",
+    int: str,
+    float: lambda value: "" if math.isnan(value) else json.dumps(value),
+    Decimal: lambda value: "" if value.is_nan() else str(value),
+    datetime: lambda value: value.isoformat(" "),
+    date: date.isoformat,
+    time: time.isoformat,
+}
+
+
+def blank(text: str) -> bool:
+    """Nothing but whitespace."""
+    return not text or text.isspace()
+
+
+def missing(value: object) -> bool:
+    """Null, or the not-a-number that tables put where a cell is empty."""
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def render(value: object, where: str) -> str:
+    """A scalar as JSON would write it, without quotes: 0 is "0", true is "true"; what is missing is empty."""
+    for kind in type(value).__mro__:
+        if kind in _RENDER:
+            return _RENDER[kind](value)
+    raise Unteachable(f"{where} is {kind_of(value)} where text is expected")
+
+
+def text(record: Record, key: str) -> str:
+    """The text under `key`, empty when it is missing."""
+    value = record.get(key)
+    if type(value) is str:
+        return value
+    return "" if value is None else render(value, key)
+
+
+def kind_of(value: object) -> str:
+    """The type of a value in the user's words."""
+    return _CONTAINERS.get(type(value)) or ("text" if isinstance(value, str) else type(value).__name__)
+
+
+def pick(record: Record, keys: Sequence[str]) -> str:
+    """The first of `keys` that holds something, else the first that is there at all."""
+    for key in keys:
+        if record.get(key) is not None:
+            return key
+    return next((key for key in keys if key in record), keys[0])
+
+
+def parsed(value: object) -> object:
+    """A list or object that a table could only hold as JSON text; anything else comes back as it is."""
+    if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
+        try:
+            return json.loads(value)
+        except ValueError:
+            return value
+    return value
+
+
+def listed(value: object, where: str) -> Sequence[object]:
+    """A list, given as such or as JSON text; empty when it is missing."""
+    if isinstance(value, list | tuple):
+        return value
+    if missing(value) or (isinstance(value, str) and blank(value)):
+        return ()
+    inner = parsed(value)
+    if isinstance(inner, list):
+        return inner
+    raise Unteachable(f"{where} is {kind_of(value)} where a list is expected")
+
+
+def best_answer(value: object, where: str) -> str:
+    """One answer out of one or many: the first that says something. Also SQuAD's {"text": [...]}."""
+    if type(value) is str:
+        return value
+    if isinstance(value, Mapping):
+        value = value.get("text", value.get("value"))
+    if not isinstance(value, list | tuple):
+        return render(value, where)
+    answers = (best_answer(item, where) for item in value)
+    return next((answer for answer in answers if not blank(answer)), "")
+
+
+def image_path(value: object, where: str) -> str:
+    """Where an image is: a path or address as given, or the bytes that a table holds as a data: address."""
+    if isinstance(value, Mapping):
+        content = value.get("bytes")
+        if isinstance(content, bytes):
+            return "data:application/octet-stream;base64," + base64.b64encode(content).decode()
+        value = value.get("path", value.get("url"))
+    if isinstance(value, str) and not blank(value):
+        return value
+    raise Unteachable(f"{where} is {kind_of(value)} where the path of an image is expected")
+
+
+def image_paths(value: object, where: str) -> list[str]:
+    """The images under one key: none, one or a list."""
+    if missing(value) or value == "":
+        return []
+    inner = parsed(value)
+    return [image_path(item, where) for item in (inner if isinstance(inner, list | tuple) else [inner])]

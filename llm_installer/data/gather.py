@@ -1,0 +1,196 @@
+"""Rows in, two stores and an account out: what became an example, what was left out, and why."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TextIO
+
+from llm_installer.core.errors import DataError
+from llm_installer.core.examples import Dropped, Example, Origin
+from llm_installer.data.formats import Format, convert, detect, unknown_shape
+from llm_installer.data.images import ImageGone, placed
+from llm_installer.data.readers import read_rows
+from llm_installer.data.rows import Row, Source
+from llm_installer.data.store import ExampleWriter
+
+TRAIN, VALIDATION, DROPPED, ACCOUNT = "train.arrow", "validation.arrow", "dropped.jsonl", "account.json"
+_KINDS_OF_REASONS = 1000
+OTHER_REASONS = "other reasons"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to read and how to take it."""
+
+    sources: tuple[tuple[Source, str], ...]
+    """Each with the part its rows are for where they do not say: "" or "validation"."""
+    forced: Format | None = None
+    columns: Mapping[str, str] | None = None
+    strict: bool = False
+
+
+@dataclass(frozen=True)
+class FileReport:
+    """What was found in one file."""
+
+    name: str
+    formats: dict[str, int] = field(default_factory=dict)
+    """Records by the format they were read as."""
+    records: int = 0
+    examples: int = 0
+    dropped: int = 0
+
+
+@dataclass(frozen=True)
+class Account:
+    """What became of all records."""
+
+    files: tuple[FileReport, ...]
+    reasons: dict[str, int]
+    """How often something was left out, by reason, the most frequent first."""
+    complete: bool
+    """False when images were missing: they may be there the next time."""
+
+    @classmethod
+    def read(cls, file: Path) -> Account:
+        """The account that `gather` wrote."""
+        found = json.loads(file.read_text(encoding="utf-8"))
+        return cls(tuple(FileReport(**report) for report in found["files"]), found["reasons"], found["complete"])
+
+
+def gather(request: Request, folder: Path) -> Account:
+    """Read everything into stores in `folder`, with an account of it. Raises DataError for what cannot be understood.
+
+    A side without examples gets no store.
+    """
+    with ExitStack() as stack:
+        out = _Out(folder, request.strict, stack)
+        for source, part in request.sources:
+            _take(source, part, request, out)
+        account = out.account()
+    (folder / ACCOUNT).write_text(json.dumps(asdict(account), ensure_ascii=False), encoding="utf-8")
+    return account
+
+
+@dataclass
+class _Count:
+    """What came out of a source so far."""
+
+    name: str
+    formats: Counter[str] = field(default_factory=Counter)
+    examples: int = 0
+    dropped: int = 0
+
+
+class _Out:
+    """Where examples and left-out records go."""
+
+    def __init__(self, folder: Path, strict: bool, stack: ExitStack) -> None:
+        self._folder, self._strict, self._stack = folder, strict, stack
+        self._writers: dict[str, ExampleWriter] = {}
+        self._dropped: TextIO = stack.enter_context((folder / DROPPED).open("w", encoding="utf-8"))
+        self._reasons: Counter[str] = Counter()
+        self._counts: dict[str, _Count] = {}
+        self._complete = True
+
+    def writer(self, part: str) -> ExampleWriter:
+        """The store of a part, begun with its first example."""
+        if part not in self._writers:
+            name = VALIDATION if part == "validation" else TRAIN
+            self._writers[part] = self._stack.enter_context(ExampleWriter(self._folder / name))
+        return self._writers[part]
+
+    def drop(self, dropped: Dropped) -> None:
+        """Leave a record out, with its reason on file; the first one is an error when the user asked for that."""
+        if self._strict:
+            raise refused(dropped)
+        json.dump({**asdict(dropped.origin), "reason": dropped.reason}, self._dropped, ensure_ascii=False)
+        self._dropped.write("\n")
+        known = dropped.reason in self._reasons or len(self._reasons) < _KINDS_OF_REASONS
+        self._reasons[dropped.reason if known else OTHER_REASONS] += 1
+
+    def image_gone(self) -> None:
+        """Remember that the result depends on what is beside the data."""
+        self._complete = False
+
+    def add(self, count: _Count) -> None:
+        """Count what came out of a source; a file with several splits is one file."""
+        if count.name in self._counts:
+            before = self._counts[count.name]
+            count.formats += before.formats
+            count.examples += before.examples
+            count.dropped += before.dropped
+        self._counts[count.name] = count
+
+    def account(self) -> Account:
+        """All of it, in the order of the files."""
+        files = [
+            FileReport(count.name, dict(count.formats.most_common()), count.formats.total(), count.examples, count.dropped)
+            for count in self._counts.values()
+        ]
+        return Account(tuple(files), dict(self._reasons.most_common()), self._complete)
+
+
+def _take(source: Source, part: str, request: Request, out: _Out) -> None:
+    """Everything in one source. Rows that mean nothing alone wait for the end of their file, to be put together."""
+    count = _Count(source.name)
+    waiting: dict[tuple[Format, str], list[tuple[object, Origin]]] = {}
+    for row in read_rows(source):
+        format = request.forced or detect(row.value)
+        if format is None:
+            raise unknown_shape(row.value, row.origin)
+        count.formats[format.name] += 1
+        if format.group:
+            waiting.setdefault((format, row.part), []).append((row.value, row.origin))
+        else:
+            _put(convert(row.value, row.origin, format, request.columns), part or row.part, source, count, out)
+    for (format, side), group in waiting.items():
+        assert format.group
+        for value, origin in format.group(group):
+            _put(convert(value, origin, format, request.columns), part or side, source, count, out)
+    out.add(count)
+
+
+def _put(items: tuple[Example | Dropped, ...], part: str, source: Source, count: _Count, out: _Out) -> None:
+    for item in items:
+        if isinstance(item, Example) and item.images:
+            item = _with_images(item, source, out)
+        if isinstance(item, Example):
+            out.writer(part).append(item)
+            count.examples += 1
+        else:
+            out.drop(item)
+            count.dropped += 1
+
+
+def _with_images(example: Example, source: Source, out: _Out) -> Example | Dropped:
+    try:
+        return placed(example, source)
+    except ImageGone as gone:
+        out.image_gone()
+        return Dropped(example.origin, str(gone))
+
+
+def refused(dropped: Dropped) -> DataError:
+    """The error for a record that --strict does not let pass."""
+    return DataError(f"{dropped.origin}: {dropped.reason}; correct the record, or leave out --strict to go on without it")
+
+
+def read_dropped(file: Path, limit: int) -> Iterator[Dropped]:
+    """The first records that were left out."""
+    with file.open(encoding="utf-8") as lines:
+        for _, line in zip(range(limit), lines, strict=False):
+            found = json.loads(line)
+            yield Dropped(Origin(found["file"], found["line"], found["record"]), found["reason"])
+
+
+def origins(sources: Sequence[tuple[Source, str]]) -> str:
+    """The names of what was read, for a sentence."""
+    names = list(dict.fromkeys(source.name for source, _ in sources))
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more

@@ -1,0 +1,35 @@
+"""Where the images of an example are: beside its data, at an absolute path, or inside the record itself."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from llm_installer.core.examples import Example
+from llm_installer.data.rows import Source
+
+
+class ImageGone(Exception):
+    """An image is not where the record says."""
+
+
+def placed(example: Example, source: Source) -> Example:
+    """The example with absolute paths to its images; relative ones start at the folder of their file.
+
+    Raises ImageGone, in words, for an image that is not there. Nothing is downloaded.
+    """
+    folder = source.path if source.path.is_dir() else source.path.parent
+    return replace(example, images=tuple(_place(image, folder) for image in example.images))
+
+
+def _place(image: str, folder: Path) -> str:
+    if image.startswith("data:"):
+        return image
+    address = urlsplit(image)
+    if address.scheme in ("http", "https", "ftp", "s3", "gs", "hf"):
+        raise ImageGone(f"the image {image} is on the web, and nothing is downloaded; save it and give its path")
+    path = folder / Path(unquote(address.path) if address.scheme == "file" else image).expanduser()
+    if not path.is_file():
+        raise ImageGone(f"the image {image} is not there (looked for {path})")
+    return str(path)

@@ -1,0 +1,144 @@
+"""JSON in all the shapes it comes in: a record a line, an array, a wrapper, records one after another."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from itertools import chain
+
+import orjson
+
+from llm_installer.core.errors import DataError
+from llm_installer.core.examples import Origin
+from llm_installer.data.json_errors import Hooks, not_json
+from llm_installer.data.json_faithful import is_faithful
+from llm_installer.data.rows import Row, Source
+from llm_installer.data.text_files import Block, decoded, line_blocks
+from llm_installer.data.wrappers import is_one_record, records
+
+_SPACE = re.compile(r"[ \t\r\n]*")
+
+
+def json_rows(source: Source) -> Iterator[Row]:
+    """The records of a .json, .jsonl or .ndjson file; the content decides which of them it is."""
+    blocks = line_blocks(source)
+    ahead = [block for block in (next(blocks, None), next(blocks, None)) if block]
+    if ahead and _is_one_a_line(source, ahead):
+        return _lines(source, chain(ahead, blocks))
+    offset = ahead[0].offset if ahead else 0
+    return _document(source, Block(b"".join(block.data for block in chain(ahead, blocks)), 1, offset))
+
+
+def _is_one_a_line(source: Source, ahead: list[Block]) -> bool:
+    """Whether the first line is complete (or broken within itself) and others follow."""
+    lines = [line for line in ahead[0].data.split(b"\n") if line.strip()]
+    if not lines or (len(lines) < 2 and len(ahead) < 2):
+        return False
+    try:
+        orjson.loads(lines[0])
+    except orjson.JSONDecodeError:
+        return not _goes_on(lines[0].decode(errors="replace"))
+    return True
+
+
+def _goes_on(line: str) -> bool:
+    """Whether the line may be the beginning of a longer document."""
+    try:
+        json.loads(line)
+    except json.JSONDecodeError as error:
+        return error.pos >= len(line.rstrip())
+    except (ValueError, RecursionError):
+        return False
+    return False
+
+
+def _lines(source: Source, blocks: Iterator[Block]) -> Iterator[Row]:
+    name, loads = source.name, orjson.loads
+    for block in blocks:
+        lines = [(number, line) for number, line in enumerate(block.data.split(b"\n"), block.line) if line.strip()]
+        try:
+            values = [loads(line) for _, line in lines]
+        except orjson.JSONDecodeError:
+            values = None
+        if values is not None and is_faithful(values, block.data):
+            for (number, _), value in zip(lines, values, strict=True):
+                yield Row(value, Origin(name, number))
+        else:
+            for number, line in lines:
+                for _, value in _exact(_text(source, block, line), name, number):
+                    yield Row(value, Origin(name, number))
+
+
+def _document(source: Source, block: Block) -> Iterator[Row]:
+    name = source.name
+    try:
+        value = orjson.loads(block.data)
+        values = [(1, value)] if is_faithful(value, block.data) else None
+    except orjson.JSONDecodeError:
+        values = None
+    if values is None:
+        values = _exact(decoded(source, block), name, block.line)
+    if len(values) == 1 and not is_one_record(values[0][1]):
+        for number, (record, part) in enumerate(records(values[0][1], name), 1):
+            yield Row(record, Origin(name, record=number), part)
+    else:
+        for line, value in values:
+            yield Row(value, Origin(name, line))
+
+
+def _text(source: Source, block: Block, line: bytes) -> str:
+    """A line of the block; where it is no text, the whole block is decoded to name the place."""
+    try:
+        return line.decode() if b"\0" not in line else decoded(source, block)
+    except UnicodeDecodeError:
+        return decoded(source, block)
+
+
+def _exact(text: str, name: str, first_line: int) -> list[tuple[int, object]]:
+    """Every value in the text with its line, by Python's slower decoder, which can say what is wrong."""
+    hooks = Hooks(name, text, first_line)
+    decoder = json.JSONDecoder(object_pairs_hook=hooks.pairs, parse_constant=hooks.constant, parse_float=hooks.number)
+    values: list[tuple[int, object]] = []
+    position = _skip(text, 0)
+    line, counted = first_line, 0
+    while position < len(text):
+        line, counted = line + text.count("\n", counted, position), position
+        try:
+            value, end = decoder.raw_decode(text, position)
+            hooks.faithful(value)
+        except json.JSONDecodeError as error:
+            if values and error.pos == position:
+                error = json.JSONDecodeError("Extra data", text, position)
+            raise _unclosed(error, name, first_line) or not_json(error, name, first_line) from None
+        except RecursionError:
+            raise DataError(f"{name}:{line}: brackets nested too deeply; is this really a dataset?") from None
+        except ValueError as error:
+            raise DataError(f'{name}:{line}: a number too long to read; write it as "text" ({error})') from None
+        values.append((line, value))
+        position = _skip(text, end)
+    return values
+
+
+def _skip(text: str, position: int) -> int:
+    space = _SPACE.match(text, position)
+    return space.end() if space else position
+
+
+def _unclosed(error: json.JSONDecodeError, name: str, first_line: int) -> DataError | None:
+    """The error when the decoder ran from an unclosed record into the next line, which is whole."""
+    before, after = error.doc[: error.pos], error.doc[error.pos :].split("\n", 1)[0]
+    if after[:1] != "{" or not before.startswith("{") or not before.endswith("\n") or not _is_json(after):
+        return None
+    line = first_line + before.rstrip().count("\n")
+    return DataError(
+        f"{name}:{line}: the record is not closed at the end of its line; add the missing brace or bracket"
+    )
+
+
+def _is_json(text: str) -> bool:
+    try:
+        orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return False
+    return True

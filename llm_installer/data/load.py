@@ -1,0 +1,161 @@
+"""From what --data names to stores of examples, converted once and found again by their content."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import xxhash
+
+from llm_installer.core.errors import DataError
+from llm_installer.core.examples import Dropped
+from llm_installer.core.paths import cache_dir
+from llm_installer.data.cache import cached, content_hash
+from llm_installer.data.formats import FORMATS, find_format, parse_columns
+from llm_installer.data.formats.columns import renamed
+from llm_installer.data.gather import (
+    ACCOUNT,
+    DROPPED,
+    TRAIN,
+    VALIDATION,
+    Account,
+    FileReport,
+    Request,
+    gather,
+    origins,
+    read_dropped,
+    refused,
+)
+from llm_installer.data.rows import Source
+from llm_installer.data.sources import find_sources
+from llm_installer.data.store import ExampleStore
+
+VERSION = 1
+"""Raised with every change to what is stored for the same data: readers, formats, hashes, columns."""
+SHOWN = 1000
+"""Left-out records that are kept in memory; the rest is on file."""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """Everything that was read, before any split."""
+
+    train: ExampleStore
+    validation: ExampleStore | None
+    """What the data themselves, or --validation-data, set aside for measuring."""
+    dropped: list[Dropped]
+    """The first thousand records left out."""
+    reasons: dict[str, int]
+    """How many were left out, by reason, the most frequent first."""
+    dropped_file: Path
+    """All of them, a JSON object a line."""
+    files: tuple[FileReport, ...]
+    warnings: tuple[str, ...]
+    notices: tuple[str, ...]
+
+    @property
+    def dropped_count(self) -> int:
+        """How many records were left out."""
+        return sum(self.reasons.values())
+
+
+def load_examples(
+    data: str,
+    *,
+    base: Path,
+    dataset_format: str | None = None,
+    columns: str | None = None,
+    validation_data: str | None = None,
+    strict: bool = False,
+    workdir: Path | None = None,
+) -> Loaded:
+    """Read all of `data` (relative paths are below `base`) into stores below `workdir`, by default in the cache.
+
+    Raises DataError for what cannot be found or understood, or when nothing is left to learn from; `strict` makes the
+    first record that would be left out an error too.
+    """
+    sources, notes = find_sources(data, base)
+    wanted = [(source, source.part) for source in sources]
+    if validation_data:
+        held_out, more = find_sources(validation_data, base)
+        wanted += [(source, "validation") for source in held_out]
+        notes = [*notes, *(note for note in more if note not in notes)]
+    forced = find_format(dataset_format) if dataset_format else None
+    named = parse_columns(columns) if columns else None
+    if named:
+        _, forced = renamed(dict.fromkeys(named.values()), named, forced)
+    request = Request(tuple(wanted), forced, named, strict)
+    folder = _converted(request, workdir or cache_dir() / "datasets")
+    return _loaded(folder, request, notes)
+
+
+def _converted(request: Request, folder: Path) -> Path:
+    """The folder with the stores of this request: the one made before from the same bytes, or a new one."""
+    try:
+        hub = any(source.hub for source, _ in request.sources)
+        before = _stamps(request)
+        key = _key(request)
+        found = cached(folder, key, lambda work: gather(request, work).complete and not hub)
+        changed = [name for name, stamp in _stamps(request).items() if stamp != before[name]]
+    except OSError as error:
+        raise DataError(
+            f"The converted data cannot be kept in {folder} ({error.strerror or error}); "
+            f"make room there, or let LLM_HOME name a folder on another disk"
+        ) from None
+    if changed:
+        raise DataError(f"{changed[0]} changed while it was read; run the command again")
+    return found
+
+
+def _key(request: Request) -> str:
+    """A name for the result: the same bytes, read the same way by the same code, have the same."""
+    contents: dict[Path, str] = {}
+    parts: list[object] = [VERSION, request.forced and request.forced.name, request.columns and sorted(request.columns.items())]
+    for source, part in request.sources:
+        if source.path not in contents:
+            contents[source.path] = "" if source.hub else content_hash(source.path)
+        parts.append([*map(str, asdict(source).values()), part, contents[source.path]])
+    return xxhash.xxh3_128_hexdigest(json.dumps(parts).encode())
+
+
+def _stamps(request: Request) -> dict[str, tuple[int, int]]:
+    """Size and time of every file, to notice that one is written to while it is read."""
+    found = {source.name: source.path.stat() for source, _ in request.sources if not source.hub}
+    return {name: (stat.st_size, stat.st_mtime_ns) for name, stat in found.items()}
+
+
+def _loaded(folder: Path, request: Request, notes: Sequence[str]) -> Loaded:
+    account = Account.read(folder / ACCOUNT)
+    dropped = list(read_dropped(folder / DROPPED, SHOWN))
+    if request.strict and dropped:
+        raise refused(dropped[0])
+    if not (folder / TRAIN).exists():
+        raise _nothing(request, account, dropped, (folder / VALIDATION).exists())
+    met = {name for file in account.files for name in file.formats}
+    return Loaded(
+        train=ExampleStore(folder / TRAIN),
+        validation=ExampleStore(folder / VALIDATION) if (folder / VALIDATION).exists() else None,
+        dropped=dropped,
+        reasons=account.reasons,
+        dropped_file=folder / DROPPED,
+        files=account.files,
+        warnings=tuple(f"{file.name} holds no records" for file in account.files if not file.records),
+        notices=(*notes, *(f"{row.name}: {row.notice}" for row in FORMATS if row.notice and row.name in met)),
+    )
+
+
+def _nothing(request: Request, account: Account, dropped: Sequence[Dropped], held_out: bool) -> DataError:
+    """The error when no example is left to train on: what was read, and what became of it."""
+    records = sum(file.records for file in account.files)
+    names = origins(request.sources)
+    if not records:
+        return DataError(f"{names} holds no records; give a file with examples to learn from")
+    if held_out:
+        return DataError(f"{names}: every example is set aside for validation; name the training data with --data too")
+    counts = ", ".join(f"{reason} ({count:,} times)" for reason, count in list(account.reasons.items())[:3])
+    return DataError(
+        f"Nothing can be learned from {names}: of {records:,} records none is left, the first being "
+        f"{dropped[0].origin}; the reasons are: {counts}"
+    )

@@ -1,0 +1,105 @@
+"""YAML and TOML: the whole document, its plain scalars kept as the text they are written as."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable, Iterator
+from typing import Any
+
+from llm_installer.core.errors import DataError
+from llm_installer.core.examples import Origin
+from llm_installer.data.rows import Row, Source, shortened
+from llm_installer.data.text_files import whole_text
+from llm_installer.data.wrappers import records
+
+_TAG = "tag:yaml.org,2002:"
+_NULL = re.compile(r"(~|null|Null|NULL|)$")
+_BOOL = re.compile(r"(true|True|TRUE|false|False|FALSE)$")
+_MERGE = re.compile("<<$")
+# YAML would read "no" as false, 12:30 as 750 and 2024-01-01 as a date; texts to learn must stay texts.
+_RESOLVERS = {
+    **{first: [(_TAG + "null", _NULL)] for first in ("~", "n", "N", "")},
+    **{first: [(_TAG + "bool", _BOOL)] for first in "tTfF"},
+    "<": [(_TAG + "merge", _MERGE)],
+}
+_EXPANSION = 10
+
+
+def yaml_rows(source: Source) -> Iterator[Row]:
+    """The records of a YAML file; several documents count on."""
+    import yaml
+
+    text = whole_text(source)
+    loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(text)
+    loader.yaml_implicit_resolvers = _RESOLVERS
+    loader.yaml_constructors = {**loader.yaml_constructors, _TAG + "map": _unique_map}
+    documents = []
+    try:
+        while loader.check_data():
+            documents.append(loader.get_data())
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = f":{mark.line + 1}, column {mark.column + 1}" if mark else ""
+        raise DataError(f"{source.name}{line}: not YAML: {_problem(error.problem or error.context)}") from None
+    except yaml.YAMLError as error:
+        raise DataError(f"{source.name}: not YAML: {_problem(str(error))}") from None
+    except RecursionError:
+        raise DataError(f"{source.name}: nested too deeply; is this really a dataset?") from None
+    finally:
+        loader.dispose()
+    if _is_larger(documents, _EXPANSION * len(text) + 1000):
+        raise DataError(f"{source.name}: its aliases (*name) unfold to many times the file; write the values out")
+    return _numbered(source, [document for document in documents if document is not None])
+
+
+def toml_rows(source: Source) -> Iterator[Row]:
+    """The records of a TOML file: its [[data]] tables, or the file itself."""
+    try:
+        import tomllib
+    except ModuleNotFoundError:
+        raise DataError(f"{source.name}: TOML needs Python 3.11 or newer; save the data as JSON") from None
+    try:
+        document: object = tomllib.loads(whole_text(source), parse_float=str)
+    except tomllib.TOMLDecodeError as error:
+        raise DataError(f"{source.name}: not TOML: {_problem(str(error))}") from None
+    except RecursionError:
+        raise DataError(f"{source.name}: nested too deeply; is this really a dataset?") from None
+    return _numbered(source, [document] if document else [])
+
+
+def _numbered(source: Source, documents: list[object]) -> Iterator[Row]:
+    found = (pair for document in documents for pair in records(document, source.name))
+    for number, (record, part) in enumerate(found, 1):
+        yield Row(record, Origin(source.name, record=number), part)
+
+
+def _unique_map(loader: Any, node: Any) -> dict[Hashable, object]:
+    """A mapping that refuses a name given twice, which YAML would answer with the last."""
+    from yaml.constructor import ConstructorError
+
+    seen: set[object] = set()
+    for key, _ in node.value:
+        if key.value in seen and isinstance(key.value, str):
+            raise ConstructorError(None, None, f'the name "{key.value}" stands twice; take one out', key.start_mark)
+        if isinstance(key.value, str):
+            seen.add(key.value)
+    mapping: dict[Hashable, object] = loader.construct_mapping(node, deep=True)
+    return mapping
+
+
+def _is_larger(documents: list[object], limit: int) -> bool:
+    """Whether the documents hold more values than `limit`, counting what aliases repeat (or repeat for ever)."""
+    stack: list[object] = [documents]
+    count = 0
+    while stack and count <= limit:
+        inner = stack.pop()
+        count += 1
+        if isinstance(inner, dict):
+            stack.extend(inner.values())
+        elif isinstance(inner, list):
+            stack.extend(inner)
+    return count > limit
+
+
+def _problem(text: str | None) -> str:
+    return f"{shortened(text or 'it cannot be parsed', 160)}; correct that place, or save the data as JSON"

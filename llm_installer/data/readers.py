@@ -1,0 +1,55 @@
+"""From a source to raw records with their exact origins; how to read is chosen by suffix, from a table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TypeAlias
+
+from llm_installer.core.errors import DataError
+from llm_installer.data.arrow_rows import parquet_rows, saved_rows
+from llm_installer.data.hub import hub_rows
+from llm_installer.data.json_rows import json_rows
+from llm_installer.data.markup import toml_rows, yaml_rows
+from llm_installer.data.rows import Row, Source, data_suffix
+from llm_installer.data.tables import table_rows
+from llm_installer.data.text_files import plain_rows
+from llm_installer.data.xml_rows import xml_rows
+
+__all__ = ["READERS", "Reader", "Row", "known_suffixes", "read_rows"]
+
+Reader: TypeAlias = Callable[[Source], Iterator[Row]]
+
+READERS: dict[str, Reader] = {
+    ".json": json_rows,
+    ".jsonl": json_rows,
+    ".ndjson": json_rows,
+    ".csv": table_rows,
+    ".tsv": table_rows,
+    ".txt": plain_rows,
+    ".text": plain_rows,
+    ".md": plain_rows,
+    ".parquet": parquet_rows,
+    ".yaml": yaml_rows,
+    ".yml": yaml_rows,
+    ".toml": toml_rows,
+    ".xml": xml_rows,
+}
+"""How a file is read, by its suffix (with .gz after it or not)."""
+
+
+def read_rows(source: Source) -> Iterator[Row]:
+    """The records of a source, one at a time; a file without records has none. Raises DataError."""
+    if source.hub:
+        return hub_rows(source)
+    if source.path.is_dir():
+        return saved_rows(source)
+    name = source.member or source.path.name
+    reader = READERS.get(data_suffix(name))
+    if reader is None:
+        raise DataError(f"{source.name}: the name does not say what kind of file it is; known are {known_suffixes()}")
+    return reader(source)
+
+
+def known_suffixes() -> str:
+    """The suffixes of data files, for a message."""
+    return ", ".join(READERS) + " (each also with .gz) and .zip"

@@ -1,0 +1,249 @@
+"""From the `--data` string to the files, zip members and dataset splits it means."""
+
+from __future__ import annotations
+
+import difflib
+import glob
+import os
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from llm_installer.core.errors import DataError
+from llm_installer.data.archives import broken, zip_members
+from llm_installer.data.arrow_rows import saved_splits
+from llm_installer.data.folders import (
+    MARKDOWN,
+    file_reason,
+    files_below,
+    is_saved,
+    listed,
+    member_reason,
+    nothing_found,
+    skipped_note,
+)
+from llm_installer.data.hub import hub_sources, is_hub_id
+from llm_installer.data.readers import READERS, known_suffixes
+from llm_installer.data.rows import Source, data_suffix
+from llm_installer.data.splits import choose_splits
+
+__all__ = ["Source", "find_sources"]
+
+_ELSEWHERE = {
+    ".xlsx": "save the sheet as CSV",
+    ".xls": "save the sheet as CSV",
+    ".ods": "save the sheet as CSV",
+    ".docx": "save it as plain text",
+    ".pdf": "save its text as .txt",
+    ".html": "save its text as .txt",
+    ".tar": "unpack it and give the folder",
+    ".tgz": "unpack it and give the folder",
+    ".7z": "unpack it and give the folder",
+    ".bz2": "unpack it with bunzip2",
+    ".xz": "unpack it with unxz",
+    ".zst": "unpack it with unzstd",
+    ".arrow": "give the folder that save_to_disk wrote",
+}
+"""What to do with well-known files that are not read."""
+
+Found = tuple[list[Source], list[str]]
+
+
+def find_sources(data: str, base: Path) -> Found:
+    """Everything that `data` means, sorted by name, each thing once; and notes for the user.
+
+    A path that exists wins over any other reading of it. Relative paths begin at `base`. Raises DataError.
+    """
+    base = Path(os.path.abspath(base))
+    found: list[Source] = []
+    notes: list[str] = []
+    for piece in _pieces(data, base):
+        sources, more = _meant(piece, base)
+        found += sources
+        notes += more
+    if not found:
+        raise DataError("--data is empty; give a file, a folder, a pattern, or several with commas between")
+    kept, doubled = _once(sorted(found, key=lambda source: source.name))
+    return kept, notes + doubled
+
+
+def _pieces(data: str, base: Path) -> Iterator[str]:
+    """The parts of a comma list; the longest run that exists (or matches) is one part, its commas its own."""
+    words = data.split(",")
+    while words:
+        for end in range(len(words), 0, -1):
+            joined = ",".join(words[:end])
+            names = (joined, joined.strip())
+            piece = next((name for name in names if name and (_existing(name, base) or _matches(name, base))), "")
+            if piece or end == 1:
+                break
+        if piece := piece or joined.strip():
+            yield piece
+        words = words[end:]
+
+
+def _meant(piece: str, base: Path) -> Found:
+    path = _existing(piece, base)
+    if path:
+        return _at(path, base)
+    if matches := _matches(piece, base):
+        return _matched(piece, matches, base)
+    if "://" in piece:
+        raise DataError(f"{piece} is an address; download the file first, for example with: curl -LO {piece}")
+    head, _, split = piece.rpartition(":")
+    place = _existing(head, base) if head else None
+    if place:
+        if not place.is_dir() or not is_saved(place):
+            raise DataError(f'{head} has no splits to choose from, so ":{split}" means nothing; give {head} alone')
+        return _saved(place, _shown(place, base), split)
+    if _looks_like_path(piece) or not is_hub_id(piece):
+        raise DataError(_missing(piece, base))
+    return hub_sources(piece, _missing(piece, base))
+
+
+def _existing(name: str, base: Path) -> Path | None:
+    path = base / os.path.expanduser(name)
+    try:
+        path.stat()
+    except PermissionError as error:
+        raise broken(name, error) from None
+    except (OSError, ValueError):  # a name too long, a loop of links, a NUL byte: nothing of that name is there
+        return None
+    if ".." not in path.parts:
+        return path
+    tidy = Path(os.path.normpath(path))
+    return tidy if tidy.exists() and tidy.samefile(path) else path
+
+
+def _matches(pattern: str, base: Path) -> list[Path]:
+    if not glob.has_magic(pattern):
+        return []
+    return sorted(base / match for match in glob.glob(os.path.expanduser(pattern), root_dir=base, recursive=True))
+
+
+def _at(path: Path, base: Path) -> Found:
+    """The file, zip or folder at a path that was named itself."""
+    shown = _shown(path, base)
+    if path.is_dir():
+        return _saved(path, shown, "") if is_saved(path) else _folder(path, shown, base)
+    suffix = data_suffix(path.name)
+    if suffix not in READERS and suffix != ".zip":
+        advice = _ELSEWHERE.get(suffix) or _ELSEWHERE.get(path.suffix.lower()) or f"known are {known_suffixes()}"
+        raise DataError(f"{shown} is not a kind of file that can be read; {advice}")
+    if not path.is_file():
+        raise DataError(f"{shown} is not a regular file; write what it gives into a file first")
+    return _file(path, shown)
+
+
+def _file(path: Path, shown: str) -> Found:
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise broken(shown, error) from None
+    if path.suffix.lower() != ".zip":
+        return [Source(path, shown)], []
+    members = [(name, member_reason(name)) for name in zip_members(path, shown)]
+    skipped = [(name, reason) for name, reason in members if reason]
+    found = [Source(path, f"{shown}!{name}", member=name) for name, reason in members if not reason]
+    if not found:
+        raise nothing_found(shown, skipped)
+    return found, skipped_note(shown, skipped)
+
+
+def _folder(path: Path, shown: str, base: Path) -> Found:
+    files, skipped = files_below(path, shown)
+    return _several(shown, files, [(str(file.relative_to(path)), reason) for file, reason in skipped], base)
+
+
+def _matched(pattern: str, matches: list[Path], base: Path) -> Found:
+    """What a pattern matched: folders stand for what they hold, unless ** has already gone into them."""
+    files: list[Path] = []
+    skipped: list[tuple[str, str]] = []
+    for match in matches:
+        shown = _shown(match, base)
+        if match.is_dir():
+            below, not_data = ([], []) if "**" in pattern else files_below(match, shown)
+            files += below
+            skipped += [(_shown(file, base), reason) for file, reason in not_data]
+        elif (reason := file_reason(match)) and not (reason == MARKDOWN and PurePosixPath(pattern).suffix == ".md"):
+            skipped.append((shown, reason))
+        else:
+            files.append(match)
+    return _several(pattern, files, skipped, base)
+
+
+def _several(shown: str, files: list[Path], skipped: list[tuple[str, str]], base: Path) -> Found:
+    if not files:
+        raise nothing_found(shown, skipped)
+    found: list[Source] = []
+    notes: list[str] = []
+    for file in files:
+        name = _shown(file, base)
+        sources, more = _saved(file, name, "") if file.is_dir() else _file(file, name)
+        found += sources
+        notes += more
+    used = f"{shown}: using {len(files)} file{'s' * (len(files) > 1)}: {listed([_shown(file, base) for file in files])}"
+    return found, [used, *skipped_note(shown, skipped), *notes]
+
+
+def _saved(path: Path, shown: str, asked: str) -> Found:
+    splits = saved_splits(path, shown)
+    if not splits:
+        if asked:
+            raise DataError(f'{shown} is a single dataset without splits; give it without ":{asked}"')
+        return [Source(path, shown)], []
+    chosen, notes = choose_splits(splits, asked, shown)
+    return [Source(path / split, f"{shown}:{split}", split=split, part=part) for split, part in chosen], notes
+
+
+def _once(sources: list[Source]) -> Found:
+    """Each file once, however often and under whatever names it was reached."""
+    first: dict[object, Source] = {}
+    again: dict[str, list[str]] = {}
+    for source in sources:
+        key = (source.hub, source.config, source.split) if source.hub else (*_inode(source.path), source.member)
+        kept = first.setdefault(key, source)
+        if kept is not source:
+            again.setdefault(kept.name, []).append(source.name)
+    notes = []
+    for name, others in again.items():
+        aliases = [other for other in others if other != name]
+        notes.append(f"{name} is used once, though given as {listed(aliases)} too" if aliases else _twice(name))
+    return list(first.values()), notes
+
+
+def _twice(name: str) -> str:
+    return f"{name} is used once, though given more than once"
+
+
+def _inode(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_dev, status.st_ino
+
+
+def _shown(path: Path, base: Path) -> str:
+    return str(path.relative_to(base)) if path.is_relative_to(base) and path != base else str(path)
+
+
+def _looks_like_path(piece: str) -> bool:
+    suffix = data_suffix(piece.partition(":")[0])
+    known = suffix in READERS or suffix in _ELSEWHERE or suffix in (".zip", ".gz")
+    return known or piece.startswith((".", "/", "~")) or piece.endswith("/") or piece.count("/") > 1 or "\\" in piece
+
+
+def _missing(piece: str, base: Path) -> str:
+    """That nothing is there, with the names in the folder that look like what was typed."""
+    path = base / os.path.expanduser(piece)
+    if os.path.lexists(path):
+        return f"{piece} is a link to something that does not exist; mend or replace the link"
+    if glob.has_magic(piece):
+        return f"No file matches {piece} in {base}; look what is there with: ls {base}"
+    folder = path.parent
+    if not folder.is_dir():
+        return f"{piece} does not exist, and neither does the folder {folder}; correct the path"
+    names = {name.lower(): name for name in sorted(os.listdir(folder))}
+    close = [names[name] for name in difflib.get_close_matches(path.name.lower(), names, n=3)]
+    if close:
+        return (
+            f"There is no {piece} in {base}; did you mean {' or '.join(str(Path(piece).with_name(n)) for n in close)}?"
+        )
+    return f"There is no {piece} in {base}; correct the path"

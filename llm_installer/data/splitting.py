@@ -1,0 +1,225 @@
+"""Duplicates, leaks, train and validation: which rows are learned and which are held out, decided by hashes alone."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import xxhash
+
+from llm_installer.core.errors import UsageError
+from llm_installer.core.examples import Example, Message
+
+Keys: TypeAlias = npt.NDArray[np.uint64]
+Indices: TypeAlias = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which rows go where. Indices keep the order of the data; a given validation file has its own indices."""
+
+    train: Indices
+    validation: Indices
+    duplicates: int
+    """Rows left out because an identical one comes before them."""
+    overlap: int
+    """Rows of a given validation file left out because their prompt is trained on."""
+    reason: str
+    """Why validation is what it is, in words."""
+
+
+class _Folding(dict[int, int | None]):
+    """A translation table, filled as characters are met: punctuation and space vanish."""
+
+    def __missing__(self, code: int) -> int | None:
+        character = chr(code)
+        folds = not character.isalnum() if code < 128 else unicodedata.category(character)[0] in "PZC"
+        self[code] = None if folds else code
+        return self[code]
+
+
+_FOLDING = _Folding()
+_ASCII_LOWER = bytes(range(256)).lower()
+_ASCII_FOLDED = bytes(code for code in range(128) if not chr(code).isalnum())
+_BETWEEN_NUMBERS = re.compile(r"(\d)([\W_]+)(?=\d)")
+
+
+def normalise(text: str) -> bytes:
+    """`text` without what does not change its meaning: case, width, punctuation and space."""
+    if text.isascii():
+        folded = text.encode().translate(_ASCII_LOWER, _ASCII_FOLDED)
+        if not folded or folded.isalpha():
+            return folded
+        signed = _BETWEEN_NUMBERS.sub(_sign, text)
+        return folded if signed is text else signed.encode().translate(_ASCII_LOWER, _ASCII_FOLDED)
+    text = unicodedata.normalize("NFKC", text).casefold()
+    return _BETWEEN_NUMBERS.sub(_sign, text).translate(_FOLDING).encode()
+
+
+def _sign(found: re.Match[str]) -> str:
+    """What stands between two numbers is meaning: 7 + 2 is not 7 - 2, 1.5 is not 15, and 1 23 is not 12 3."""
+    number, between = found.groups()
+    bare = between.strip()
+    joins = len(bare) == 1 and (bare == between or bare not in ".,:;")
+    return f"{number}s{ord(bare) if joins else 32}s"
+
+
+def prompt_key(example: Example) -> int:
+    """A hash that all variants of one prompt share. Without a prompt it is the answer's, or all would be one group."""
+    turns = example.messages if example.kind == "text" else example.messages[:-1]
+    if not example.images and not any(_asks(turn) for turn in turns):
+        turns = example.messages
+    text = turns[0].content if len(turns) == 1 else "\n".join([turn.content for turn in turns])
+    folded = normalise(text) or text.encode()
+    if example.images:
+        folded = "\n".join(example.images).encode() + b"\n" + folded
+    return xxhash.xxh3_64_intdigest(folded)
+
+
+def _asks(turn: Message) -> bool:
+    return turn.role != "system" and turn.content != "" and not turn.content.isspace()
+
+
+def row_key(example: Example) -> int:
+    """A hash of everything that is learned from: two rows share it only when they are identical."""
+    return xxhash.xxh3_64_intdigest(row_bytes(example))
+
+
+def row_bytes(example: Example) -> bytes:
+    """Everything that is learned from, in one piece. Raises UnicodeEncodeError for half a surrogate pair."""
+    parts = [example.kind, example.tools, *example.images]
+    for turn in example.messages:
+        parts += (turn.role, turn.content, turn.tool_calls)
+    return "\x1f".join(parts).encode()
+
+
+def split(
+    prompt_keys: Keys,
+    row_keys: Keys,
+    *,
+    validation_split: float,
+    seed: int,
+    max_examples: int | None,
+    given_validation_keys: Keys | None = None,
+    keep_duplicates: bool = False,
+) -> Split:
+    """Choose the rows to learn and to hold out; all rows of one prompt stay on one side.
+
+    Raises UsageError for a share outside 0 to 1 or a `max_examples` below 1.
+    """
+    if not 0 <= validation_split < 1:
+        raise UsageError(
+            f"--validation-split {validation_split:g} is not a share of the rows; give 0 (none) up to below 1, such as 0.1"
+        )
+    if max_examples is not None and max_examples < 1:
+        raise UsageError(f"--max-examples {max_examples} leaves nothing to train on; give 1 or more")
+    rows = np.arange(len(row_keys)) if keep_duplicates else np.sort(np.unique(row_keys, return_index=True)[1])
+    duplicates = len(row_keys) - len(rows)
+    if max_examples is not None and max_examples < len(rows):
+        rows = np.sort(rows[_shuffled(row_keys[rows], seed)[:max_examples]])
+    if given_validation_keys is not None:
+        leaks = np.isin(given_validation_keys, prompt_keys[rows])
+        overlap = int(leaks.sum())
+        return Split(rows, np.flatnonzero(~leaks), duplicates, overlap, _given_reason(len(leaks), overlap))
+    held, reason = _hold_out(prompt_keys[rows], validation_split, seed)
+    return Split(rows[~held], rows[held], duplicates, 0, reason)
+
+
+def _given_reason(rows: int, overlap: int) -> str:
+    if overlap == rows:
+        return f"no validation: every prompt of the {_count(rows, 'given validation row')} is also trained on"
+    kept = _count(rows - overlap, "given validation row")
+    return f"{kept}, without {overlap} whose prompt is also trained on" if overlap else kept
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _hold_out(keys: Keys, share: float, seed: int) -> tuple[npt.NDArray[np.bool_], str]:
+    """A mask of the rows to hold out, and why."""
+    rows = len(keys)
+    nothing = np.zeros(rows, dtype=np.bool_)
+    if share == 0:
+        return nothing, "no validation: --validation-split is 0"
+    if rows < 2:
+        return nothing, f"no validation: {_count(rows, 'row')} cannot be shared between training and validation"
+    prompts, group_of, counts = np.unique(keys, return_inverse=True, return_counts=True)
+    if len(prompts) == 1:
+        return nothing, f"no validation: all {rows:,} rows have the same prompt, so a held-out one would not be new"
+    order = _shuffled(prompts, seed)
+    # At most half of the prompts, unless more was asked for: many rows of one prompt must not crowd out all others.
+    most = max(1, len(prompts) // 2, int(share * len(prompts)))
+    chosen = np.zeros(len(prompts), dtype=np.bool_)
+    chosen[order] = _choose(counts[order], max(1, round(share * rows)), most)
+    held = chosen[group_of]
+    number = int(held.sum())
+    reason = f"{number:,} of {_count(rows, 'row')} ({number / rows:.1%})"
+    if abs(number - share * rows) >= 1:
+        reason += f" where {share:.1%} was asked for: rows with the same prompt stay together"
+    return held, reason
+
+
+def _shuffled(keys: Keys, seed: int) -> Indices:
+    """The order of `keys` by a seeded hash (splitmix64): the same keys get the same order wherever they stand."""
+    mixed = keys + np.uint64((seed * 0x9E3779B97F4A7C15 + 0x9E3779B97F4A7C15) % 2**64)
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return np.argsort(mixed ^ (mixed >> np.uint64(31)), kind="stable")
+
+
+def _choose(sizes: npt.NDArray[np.int64], target: int, most: int) -> npt.NDArray[np.bool_]:
+    """Groups whose sizes add up to `target` as closely as possible: at least one, at most `most`, early ones first."""
+    chosen = np.zeros(len(sizes), dtype=np.bool_)
+    missing, room = target, most
+    while missing and room:
+        fitting = np.flatnonzero(~chosen & (sizes <= missing))[:room]
+        if not len(fitting):
+            break
+        ends = np.cumsum(sizes[fitting])
+        taken = int(np.searchsorted(ends, missing, side="right"))
+        chosen[fitting[:taken]] = True
+        missing, room = missing - int(ends[taken - 1]), room - taken
+    if not chosen.any():
+        chosen[np.argmin(sizes)] = True
+    elif missing:
+        better = _closest_sum(sizes, target, missing)
+        if better is not None and better.sum() <= most:
+            return better
+    return chosen
+
+
+def _closest_sum(sizes: npt.NDArray[np.int64], target: int, missing: int) -> npt.NDArray[np.bool_] | None:
+    """Groups that add up to less than `missing` away from `target`, the closest there are; None if there are none.
+
+    A knapsack over sums, with equal sizes taken in doubling bundles so that a million groups are a few steps.
+    """
+    values, counts = np.unique(sizes, return_counts=True)
+    bundles: list[tuple[int, int]] = []
+    for value, count in zip(values[::-1].tolist(), counts[::-1].tolist(), strict=True):
+        bundle = 1
+        while count:
+            bundles.append((value, min(bundle, count)))
+            count -= bundles[-1][1]
+            bundle *= 2
+    last = np.full(target + missing, -1, dtype=np.int64)
+    last[0] = len(bundles)
+    for index, (value, number) in enumerate(bundles):
+        weight = value * number
+        if weight < len(last):
+            fresh = (last[: len(last) - weight] >= 0) & (last[weight:] < 0)
+            last[weight:][fresh] = index
+    reached = np.flatnonzero(last >= 0)
+    total = int(reached[np.argmin(np.abs(reached - target))])
+    if abs(total - target) >= missing:
+        return None
+    chosen = np.zeros(len(sizes), dtype=np.bool_)
+    while total:
+        value, number = bundles[int(last[total])]
+        chosen[np.flatnonzero((sizes == value) & ~chosen)[:number]] = True
+        total -= value * number
+    return chosen

@@ -1,0 +1,172 @@
+"""Text out of bytes: UTF-8, or what a byte order mark announces; anything else is refused with its place."""
+
+from __future__ import annotations
+
+import codecs
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import PurePosixPath
+
+from llm_installer.core.errors import DataError
+from llm_installer.core.examples import Origin
+from llm_installer.data.archives import byte_blocks
+from llm_installer.data.rows import Row, Source, data_suffix
+
+_MARKS = (
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+_DISGUISES = (
+    (b"version https://git-lfs", "a Git LFS pointer, not the data; fetch them with: git lfs pull"),
+    (b"\x1f\x8b\x08", "packed with gzip; add .gz to its name"),
+    (b"PK\x03\x04", "a zip file; give it a name that ends in .zip"),
+    (b"PAR1\x15", "a parquet file; give it a name that ends in .parquet"),
+    (b"%PDF-", "a PDF; save its text as a .txt file"),
+)
+"""How files begin that are not what their names say."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Whole lines in UTF-8, with where they begin: a 1-based line, and the byte of the unpacked file."""
+
+    data: bytes
+    line: int
+    offset: int
+
+
+def line_blocks(source: Source) -> Iterator[Block]:
+    """The lines of a text file, many at a time; only \\n ends a line (a file with \\r alone is read as if it did)."""
+    start, chunks = _utf8_chunks(source)
+    line, offset = 1, start
+    waiting: list[bytes] = []
+    for chunk in chunks:
+        cut = chunk.rfind(b"\n") + 1
+        if cut:
+            data = b"".join((*waiting, chunk[:cut]))
+            yield Block(data, line, offset)
+            line += data.count(b"\n")
+            offset += len(data)
+            waiting = []
+        waiting.append(chunk[cut:])
+    if rest := b"".join(waiting):
+        yield Block(rest, line, offset)
+
+
+def decoded(source: Source, block: Block) -> str:
+    """The block as text; bytes that are no text raise a DataError with their place."""
+    try:
+        text = block.data.decode()
+    except UnicodeDecodeError as error:
+        line = block.line + block.data.count(b"\n", 0, error.start)
+        found = f"byte 0x{block.data[error.start]:02X} at offset {block.offset + error.start}"
+        command = _command(source, "iconv -f {} -t UTF-8", "WINDOWS-1252")
+        raise DataError(
+            f"{source.name}:{line}: not UTF-8 ({found}); convert the file with the encoding it has, say: {command}"
+        ) from None
+    if "\0" in text:
+        raise _has_nul(source, block)
+    return text
+
+
+def text_lines(source: Source) -> Iterator[tuple[int, str]]:
+    """Each line with its number, its own end (\\n or \\r\\n) kept."""
+    for block in line_blocks(source):
+        lines = decoded(source, block).split("\n")
+        last = lines.pop()
+        for number, line in enumerate(lines, block.line):
+            yield number, line + "\n"
+        if last:
+            yield block.line + len(lines), last
+
+
+def whole_text(source: Source) -> str:
+    """The text of a file that has to be read at once."""
+    return "".join([decoded(source, block) for block in line_blocks(source)])
+
+
+def plain_rows(source: Source) -> Iterator[Row]:
+    """Plain text: every line that is not blank is a row, its spaces as they are."""
+    for number, line in text_lines(source):
+        if line.strip():
+            yield Row(line.removesuffix("\n").removesuffix("\r"), Origin(source.name, number))
+
+
+def refuse_disguise(source: Source, beginning: bytes) -> None:
+    """Raise when the first bytes are those of some other kind of file."""
+    for magic, kind in _DISGUISES:
+        if beginning.startswith(magic):
+            raise DataError(f"{source.name} is really {kind}")
+
+
+def _utf8_chunks(source: Source) -> tuple[int, Iterator[bytes]]:
+    """The offset after a UTF-8 mark, and UTF-8 without any mark."""
+    blocks = byte_blocks(source)
+    first = next(blocks, b"")
+    refuse_disguise(source, first)
+    start = 0
+    chunks = chain((first,), blocks)
+    if first.startswith(codecs.BOM_UTF8):
+        start = len(codecs.BOM_UTF8)
+        chunks = chain((first[start:],), blocks)
+    elif encoding := next((name for mark, name in _MARKS if first.startswith(mark)), ""):
+        converted = _converted(source, chunks, encoding)
+        first = next(converted, b"")
+        chunks = chain((first,), converted)
+    if b"\r" in first[:-1] and b"\n" not in first:
+        return start, (chunk.replace(b"\r", b"\n") for chunk in chunks)
+    return start, chunks
+
+
+def _converted(source: Source, blocks: Iterator[bytes], encoding: str) -> Iterator[bytes]:
+    decoder = codecs.getincrementaldecoder(encoding)()
+    offset = 0
+    for block in chain(blocks, (b"",)):
+        waiting = decoder.getstate()[0]
+        try:
+            yield decoder.decode(block, final=not block).encode()
+        except UnicodeDecodeError as error:
+            place = offset - len(waiting) + error.start
+            raise DataError(
+                f"{source.name} begins with the mark of {encoding.upper()} but is broken at byte {place} "
+                f"({error.reason}); save it again as UTF-8"
+            ) from None
+        offset += len(block)
+
+
+def _has_nul(source: Source, block: Block) -> DataError:
+    place = block.data.index(b"\0")
+    line = block.line + block.data.count(b"\n", 0, place)
+    nuls = block.data[:1000].count(b"\0")
+    if nuls * 3 > len(block.data[:1000]):
+        advice = _command(source, "iconv -f {} -t UTF-8", "UTF-16LE" if place % 2 else "UTF-16BE")
+        return DataError(
+            f"{source.name}:{line}: a NUL byte at offset {block.offset + place}; the file looks like UTF-16 "
+            f"without a mark; convert it with: {advice}"
+        )
+    advice = _command(source, "tr -d {}", "'\\000'")
+    return DataError(
+        f"{source.name}:{line}: a NUL byte at offset {block.offset + place}, which is no text; "
+        f"if the rest is in order, take it out with: {advice}"
+    )
+
+
+def _command(source: Source, filter_command: str, argument: str) -> str:
+    """A shell line that runs the unpacked file through a filter into a new file."""
+    command = filter_command.format(argument)
+    packed = (source.member or source.name).lower().endswith(".gz")
+    file = PurePosixPath(source.member or source.name)
+    stem = file.name[: -len(".gz")] if packed else file.name
+    suffix = data_suffix(stem)
+    target = shlex.quote(stem[: len(stem) - len(suffix)] + ".utf8" + suffix)
+    if not source.member and not packed:
+        return f"{command} < {shlex.quote(source.name)} > {target}"
+    unpack = "gzip -dc" + ("" if source.member else f" {shlex.quote(source.name)}") + " | " if packed else ""
+    if source.member:
+        archive = shlex.quote(source.name.removesuffix("!" + source.member))
+        unpack = f"unzip -p {archive} {shlex.quote(source.member)} | {unpack}"
+    return f"{unpack}{command} > {target}"

@@ -1,0 +1,1 @@
+"""Using a model: generation, chat, and the comparison of base and tuned."""

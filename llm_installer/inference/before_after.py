@@ -1,0 +1,68 @@
+"""Before and after: base and tuned answers to the same prompts, in one process, adapter off and on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from peft import PeftModel
+
+from llm_installer.core.examples import Example, Message
+from llm_installer.data.chat import CannotRender
+from llm_installer.data.encode import Encoder
+from llm_installer.inference.generate import Answer, Sampling, answers
+
+ANSWER = Sampling(max_new_tokens=64)
+TEXT_PROMPT_WORDS = 12
+"""Words of a held-out text that both models continue."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One prompt with what the data says and what both models say."""
+
+    prompt: str
+    expected: str
+    base: Answer
+    tuned: Answer
+
+
+def compare(
+    model: PeftModel, encoder: Encoder, examples: Sequence[Example], extra_prompt: str | None = None
+) -> list[Comparison]:
+    """Greedy answers to the last question of each example (and to `extra_prompt`), from base and tuned model."""
+    model.eval()
+    prompts = [p for example in examples if (p := _prompt(encoder, example))]
+    if extra_prompt:
+        prompts.append((extra_prompt, "", question_ids(encoder, extra_prompt, "chat")))
+    if not prompts:
+        return []
+    ids = [p[2] for p in prompts]
+    with model.disable_adapter():
+        before = answers(model, encoder, ids, ANSWER)
+    after = answers(model, encoder, ids, ANSWER)
+    return [Comparison(p[0], p[1], b, t) for p, b, t in zip(prompts, before, after, strict=True)]
+
+
+def question_ids(encoder: Encoder, text: str, style: str) -> list[int]:
+    """The ids that stand for a single question: through the template, or as plain text to continue."""
+    return encoder.prompt_ids([Message("user", text)]) if style == "chat" else encoder.text_ids(text)
+
+
+def _prompt(encoder: Encoder, example: Example) -> tuple[str, str, list[int]] | None:
+    """(shown prompt, expected answer, ids); None when the template refuses it."""
+    if example.kind == "text":
+        words = example.messages[-1].content.split(" ")
+        start = " ".join(words[:TEXT_PROMPT_WORDS])
+        return start, " ".join(words[TEXT_PROMPT_WORDS:]), encoder.text_ids(start)
+    turns = list(example.messages)
+    while turns and turns[-1].role != "assistant":
+        turns.pop()
+    expected = turns.pop()
+    if example.kind == "completion":
+        prompt = "".join(m.content for m in turns)
+        return prompt, expected.content, encoder.text_ids(prompt)
+    try:
+        return turns[-1].content if turns else "", expected.content, encoder.prompt_ids(turns, example.tools)
+    except CannotRender:
+        return None

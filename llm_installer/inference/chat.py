@@ -1,0 +1,90 @@
+"""Talking to a model in the terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from llm_installer.core.examples import Message
+from llm_installer.inference.before_after import question_ids
+from llm_installer.inference.generate import Sampling, answer
+from llm_installer.inference.load import Assistant
+
+HELP = "/new starts over, /system TEXT sets the instructions, /quit ends (so does Ctrl-D)."
+
+
+@dataclass
+class Conversation:
+    """The turns so far."""
+
+    assistant: Assistant
+    sampling: Sampling
+    system: str = ""
+    turns: list[Message] = field(default_factory=list)
+
+    def ask(self, text: str, on_text: Callable[[str], None] | None = None) -> str:
+        """Answer `text` in the light of what was said before; a plain-text model just continues it."""
+        if self.assistant.style == "text":
+            ids = question_ids(self.assistant.encoder, text, "text")
+        else:
+            self.turns.append(Message("user", text))
+            ids = self._fitting_ids()
+        room = self._positions() - len(ids)
+        sampling = replace(self.sampling, max_new_tokens=max(1, min(self.sampling.max_new_tokens, room)))
+        reply = answer(self.assistant.model, self.assistant.encoder, ids, sampling, on_text).text
+        if self.assistant.style == "chat":
+            self.turns.append(Message("assistant", reply))
+        return reply
+
+    def restart(self, system: str | None = None) -> None:
+        """Forget the turns; a new system text replaces the old one."""
+        self.turns.clear()
+        if system is not None:
+            self.system = system
+
+    def _fitting_ids(self) -> list[int]:
+        """The prompt; the oldest turns are forgotten when it would leave no room for an answer."""
+        while True:
+            head = [Message("system", self.system)] if self.system else []
+            ids = self.assistant.encoder.prompt_ids([*head, *self.turns])
+            if len(ids) <= self._positions() * 3 // 4 or len(self.turns) < 3:
+                return ids
+            del self.turns[:2]
+
+    def _positions(self) -> int:
+        return int(getattr(self.assistant.model.config, "max_position_embeddings", 0) or 4096)
+
+
+def chat(conversation: Conversation, say: Callable[[str], None]) -> None:
+    """Read, answer, repeat, until the input ends."""
+    say(HELP)
+    while True:
+        try:
+            text = input("\n> ").strip()
+        except (EOFError, KeyboardInterrupt):
+            say("")
+            return
+        command, _, rest = text.partition(" ")
+        if command in ("/quit", "/exit"):
+            return
+        if command == "/new":
+            conversation.restart()
+            say("Starting over.")
+        elif command == "/system":
+            conversation.restart(rest)
+            say("Starting over with these instructions.")
+        elif command.startswith("/"):
+            say(HELP)
+        elif text:
+            _streamed(conversation, text)
+
+
+def _streamed(conversation: Conversation, text: str) -> None:
+    """Print an answer as it comes; Ctrl-C ends the answer, not the chat."""
+    try:
+        conversation.ask(text, lambda piece: print(piece, end="", flush=True))
+    except KeyboardInterrupt:
+        if conversation.turns and conversation.turns[-1].role == "user":
+            conversation.turns.pop()
+    print(file=sys.stdout, flush=True)

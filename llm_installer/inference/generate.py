@@ -1,0 +1,122 @@
+"""Answers from a model: greedy or sampled, one by one with streaming, or several at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from llm_installer.data.encode import Encoder
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is chosen; temperature 0 is greedy and repeatable."""
+
+    max_new_tokens: int = 512
+    temperature: float = 0.0
+    top_p: float = 1.0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the model said, and whether it ended by itself rather than at the length limit."""
+
+    text: str
+    ended: bool
+
+
+class _Stream:
+    """Turns the tokens that generate() puts here into text as soon as it is certain (transformers' streamers)."""
+
+    def __init__(self, decode: Callable[[list[int]], str], on_text: Callable[[str], None]) -> None:
+        self._decode, self._on_text = decode, on_text
+        self._ids: list[int] = []
+        self._shown = 0
+        self._prompt = True
+
+    def put(self, value: torch.Tensor) -> None:
+        if self._prompt:  # the first call carries the prompt
+            self._prompt = False
+            return
+        self._ids += value.flatten().tolist()
+        text = self._decode(self._ids)
+        if not text.endswith("�"):  # a character may need several tokens
+            self._show(text)
+
+    def end(self) -> None:
+        self._show(self._decode(self._ids))
+
+    def _show(self, text: str) -> None:
+        self._on_text(text[self._shown :])
+        self._shown = max(self._shown, len(text))
+
+
+def answer(
+    model: Any, encoder: Encoder, ids: Sequence[int], sampling: Sampling, on_text: Callable[[str], None] | None = None
+) -> Answer:
+    """Continue one prompt; `on_text` gets the text piece by piece as it is made."""
+
+    def decode(tokens: list[int]) -> str:
+        return str(encoder.tokenizer.decode(tokens, skip_special_tokens=True))
+
+    stream = _Stream(decode, on_text) if on_text else None
+    return _generate(model, encoder, [ids], sampling, stream)[0]
+
+
+def answers(
+    model: Any, encoder: Encoder, prompts: Sequence[Sequence[int]], sampling: Sampling, at_once: int = 16
+) -> list[Answer]:
+    """Continue several prompts, padded on the left so that each continues from its own end."""
+    found: list[Answer] = []
+    for start in range(0, len(prompts), at_once):
+        found += _generate(model, encoder, prompts[start : start + at_once], sampling, None)
+    return found
+
+
+@torch.inference_mode()
+def _generate(
+    model: Any, encoder: Encoder, prompts: Sequence[Sequence[int]], sampling: Sampling, stream: _Stream | None
+) -> list[Answer]:
+    longest = max(len(p) for p in prompts)
+    pad, stops = encoder.eos, set(encoder.stop_ids)
+    ids = torch.tensor([[pad] * (longest - len(p)) + list(p) for p in prompts], device=model.device)
+    mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts], device=model.device)
+    chosen: dict[str, Any] = {"do_sample": False}
+    if sampling.temperature > 0:
+        chosen = {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
+    with _plain_generation_config(model):
+        made = model.generate(
+            input_ids=ids,
+            attention_mask=mask,
+            max_new_tokens=sampling.max_new_tokens,
+            eos_token_id=list(stops),
+            pad_token_id=pad,
+            use_cache=True,
+            streamer=stream,
+            **chosen,
+        )
+    return [_answer(encoder, row[longest:].tolist(), stops) for row in made]
+
+
+def _answer(encoder: Encoder, tokens: list[int], stops: set[int]) -> Answer:
+    """Text up to the first stop token."""
+    end = next((i for i, t in enumerate(tokens) if t in stops), len(tokens))
+    return Answer(encoder.tokenizer.decode(tokens[:end], skip_special_tokens=True), end < len(tokens))
+
+
+@contextmanager
+def _plain_generation_config(model: Any) -> Any:
+    """The model's own sampling settings would mix with ours and warn; ours are complete."""
+    from transformers import GenerationConfig
+
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    before = base.generation_config
+    base.generation_config = GenerationConfig(bos_token_id=before.bos_token_id)  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        base.generation_config = before

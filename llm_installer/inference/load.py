@@ -1,0 +1,114 @@
+"""A base model and, if there is one, the adapter that is really active on it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import PeftModel
+
+from llm_installer.core.errors import AdapterError
+from llm_installer.core.hardware import probe_hardware
+from llm_installer.core.model_info import fingerprint, read_model_info
+from llm_installer.core.paths import ModelDir
+from llm_installer.data.encode import Encoder, load_tokenizer
+from llm_installer.planning.plan import choose_precision
+from llm_installer.planning.registry import find_handler
+from llm_installer.training.model import load_base
+
+WEIGHT_NAMES = ("adapter_model.safetensors", "adapter_model.bin")
+
+
+@dataclass(frozen=True)
+class Assistant:
+    """A model ready to answer."""
+
+    model: Any
+    encoder: Encoder
+    style: str
+    """`chat` through the template, `text` for plain continuation."""
+    adapter: str
+    """Which adapter is active, in words for the user; empty for none."""
+
+
+def load_assistant(folder: ModelDir, lora: Path | None) -> Assistant:
+    """Load the base and put `lora` on it. Raises AdapterError when the adapter is torn, foreign or without effect."""
+    info = read_model_info(folder.weights, folder.root.name)
+    details = read_adapter_info(lora, folder) if lora else {}
+    with_tokenizer = lora if lora and (lora / "tokenizer_config.json").is_file() else folder.weights
+    encoder = Encoder(load_tokenizer(with_tokenizer))
+    hardware = probe_hardware()
+    precision, _ = choose_precision(info, find_handler(info), hardware)
+    model: Any = load_base(folder.weights, precision, hardware.device)
+    active = ""
+    if lora:
+        model = _put_on(model, lora, folder)
+        active = _proven(model, encoder, lora, details)
+    model.eval()
+    own = "text" if encoder.default_template else "chat"
+    return Assistant(model, encoder, str(details.get("style", own)), active)
+
+
+def read_adapter_info(lora: Path, folder: ModelDir) -> dict[str, Any]:
+    """adapter_info.json, checked against the base in `folder`; empty for adapters made elsewhere.
+
+    Raises AdapterError when files are missing or the adapter was made for another base.
+    """
+    config = lora / "adapter_config.json"
+    if not config.is_file() or not any((lora / name).is_file() for name in WEIGHT_NAMES):
+        raise AdapterError(
+            f"{lora} is no complete adapter ({config.name} or {WEIGHT_NAMES[0]} is missing); "
+            "give another one with --lora, or answer without with --no-lora"
+        )
+    file = lora / "adapter_info.json"
+    try:
+        details: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    except ValueError as error:
+        raise AdapterError(f"{file} is damaged ({error}); give another adapter with --lora") from None
+    base = details.get("base_model", {})
+    if base and base.get("fingerprint") != fingerprint(folder.weights):
+        raise AdapterError(
+            f"The adapter {lora} was made for {base.get('name')}, but this is {folder.root.name} "
+            "(or its weights have changed); use it with its own base, or answer without it: --no-lora"
+        )
+    return details
+
+
+def _put_on(model: Any, lora: Path, folder: ModelDir) -> PeftModel:
+    from safetensors import SafetensorError
+
+    try:
+        adapted = PeftModel.from_pretrained(model, str(lora))
+    except (RuntimeError, ValueError, OSError, SafetensorError) as error:
+        made_for = json.loads((lora / "adapter_config.json").read_text(encoding="utf-8")).get("base_model_name_or_path")
+        first = (str(error).splitlines() or ["unknown reason"])[0]
+        raise AdapterError(
+            f"The adapter {lora}, made for {made_for}, does not fit {folder.root.name} ({first}); "
+            "give another one with --lora, or answer without: --no-lora"
+        ) from None
+    assert isinstance(adapted, PeftModel)
+    return adapted
+
+
+@torch.inference_mode()
+def _proven(model: PeftModel, encoder: Encoder, lora: Path, details: dict[str, Any]) -> str:
+    """Describe the adapter, having seen that it changes what the model computes; AdapterError when it does not."""
+    ids = torch.tensor([encoder.text_ids("Hello, who are you?")], device=model.device)
+    model.eval()
+    tuned = model(input_ids=ids).logits
+    with model.disable_adapter():
+        base = model(input_ids=ids).logits
+    change = float((tuned - base).abs().max())
+    if change == 0:
+        raise AdapterError(f"The adapter {lora} changes nothing: it was not trained; answer without it: --no-lora")
+    real = lora.resolve()
+    name = real.parent.name if real.name == "adapter" else str(lora)
+    parts = [name]
+    if details.get("best_step"):
+        parts.append(f"step {details['best_step']}")
+    if details.get("best_loss") is not None:
+        parts.append(f"loss {details['base_loss']:.4f} -> {details['best_loss']:.4f}")
+    return ", ".join(parts)

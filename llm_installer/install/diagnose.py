@@ -1,0 +1,185 @@
+"""Look at everything that an install, a training or a chat needs, and say what to do about what is wrong."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import platform
+import shutil
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, requires
+from pathlib import Path
+
+from llm_installer.core.hardware import GIB, memory_bytes, probe_hardware
+from llm_installer.core.paths import llm_home, models_dir
+from llm_installer.install.files import human, size_on_disk
+from llm_installer.install.installed import list_models
+from llm_installer.install.record import installed_version
+
+OLDEST_PYTHON = (3, 10)
+_REINSTALL = "install the program again, in a fresh environment"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One finding: `ok` is None for a warning. `fix` is empty where there is nothing to do."""
+
+    name: str
+    ok: bool | None
+    detail: str
+    fix: str = ""
+
+
+@dataclass(frozen=True)
+class Library:
+    """A library that is imported; one that is not needed by everything only warns when it is missing."""
+
+    name: str
+    needed: bool = True
+
+
+LIBRARIES = (Library("transformers"), Library("peft"), Library("bitsandbytes", needed=False))
+
+
+def doctor() -> list[Check]:
+    """Check this machine and what is installed. Nothing is changed and no network is used."""
+    return [check() for check in CHECKS] + [_library(library) for library in LIBRARIES] + _models()
+
+
+def _python() -> Check:
+    found, wanted = platform.python_version(), ".".join(map(str, OLDEST_PYTHON))
+    if sys.version_info[:2] >= OLDEST_PYTHON:
+        return Check("Python", True, f"{found} ({sys.executable})")
+    return Check("Python", False, f"{found} is too old", f"install Python {wanted} or newer")
+
+
+def _torch() -> Check:
+    found, problem = _import("torch")
+    if problem:
+        return Check("torch", False, problem, _REINSTALL)
+    device = probe_hardware()
+    if device.device == "cpu" and shutil.which("nvidia-smi"):
+        fix = "install a torch build for its CUDA version, from pytorch.org"
+        return Check("torch", None, f"{found}, which cannot use the NVIDIA GPU of this machine", fix)
+    return Check("torch", True, f"{found}, {device.summary}")
+
+
+def _library(library: Library) -> Check:
+    found, problem = _import(library.name)
+    if not problem:
+        return Check(library.name, True, found)
+    return Check(library.name, False if library.needed else None, problem, _REINSTALL)
+
+
+def _import(name: str) -> tuple[str, str]:
+    """The version of a library, and what is wrong with it: missing, broken, or not the version that we need."""
+    try:
+        with _quiet():
+            importlib.import_module(name)
+    except (ImportError, OSError, RuntimeError) as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        return "", f"cannot be imported ({first})"
+    found, wanted = installed_version(name), constraint(name)
+    return found, "" if _satisfies(found, wanted) else f"{found} is installed, and {wanted} is needed"
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """What libraries remark while they are imported is not a finding."""
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def constraint(name: str) -> str:
+    """The versions of a library that this program was declared to work with; empty when none are known."""
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+
+    try:
+        declared = [Requirement(text) for text in requires("llm_installer") or []]
+    except PackageNotFoundError:
+        return ""
+    return next((str(r.specifier) for r in declared if canonicalize_name(r.name) == canonicalize_name(name)), "")
+
+
+def _satisfies(found: str, wanted: str) -> bool:
+    from packaging.specifiers import SpecifierSet
+
+    return not found or SpecifierSet(wanted).contains(found, prereleases=True)
+
+
+def _memory() -> Check:
+    free, total = memory_bytes()
+    detail = f"{free / GIB:.1f} of {total / GIB:.1f} GB free"
+    if free < 2 * GIB:
+        return Check("memory", None, f"{detail}; that is little for a model", "close other programs")
+    return Check("memory", True, detail)
+
+
+def _disk() -> Check:
+    free = shutil.disk_usage(_existing(llm_home())).free
+    detail, fix = f"{human(free)} free for {llm_home()}", "make room, or set LLM_HOME to a folder on a larger disk"
+    if free < GIB:
+        return Check("disk", False, detail, fix)
+    return Check("disk", True, detail) if free >= 20 * GIB else Check("disk", None, f"{detail}; small models only", fix)
+
+
+def _home() -> Check:
+    home = llm_home()
+    try:
+        with tempfile.TemporaryFile(dir=_existing(home)):
+            return Check("LLM_HOME", True, f"{home} can be written to")
+    except OSError as error:
+        return Check(
+            "LLM_HOME", False, f"{home} cannot be written to ({error.strerror})", "set LLM_HOME to a folder that can"
+        )
+
+
+def _existing(path: Path) -> Path:
+    """The nearest thing on the way up from `path` that exists."""
+    return next(p for p in (path, *path.parents) if p.exists())
+
+
+def _token() -> Check:
+    from huggingface_hub import get_token
+
+    if get_token():
+        return Check("hub token", True, "present")
+    return Check("hub token", None, "none; only gated and private models need one", "log in with: hf auth login")
+
+
+CHECKS: tuple[Callable[[], Check], ...] = (_python, _torch, _memory, _disk, _home, _token)
+
+
+def _models() -> list[Check]:
+    """One line for what is installed, one for each incomplete model, one for each unfinished install."""
+    if not models_dir().is_dir():
+        return [Check("models", True, "none are installed")]
+    models = list_models()
+    broken = [
+        Check(
+            m.name, False, f"{m.root} is incomplete", f"llm-installer install {m.id or 'MODEL'} --name {m.name} --force"
+        )
+        for m in models
+        if not m.complete
+    ]
+    left = [
+        Check(p.name, None, f"{p} is left of an interrupted install ({human(size_on_disk(p))})", _go_on(p))
+        for p in sorted(models_dir().glob(".*.installing"))
+    ]
+    return [Check("models", True, f"{len(models) - len(broken)} installed and complete"), *broken, *left]
+
+
+def _go_on(unfinished: Path) -> str:
+    name = unfinished.name.removeprefix(".").removesuffix(".installing")
+    return f"repeat the install to go on, or throw it away with: llm-installer remove {name}"

@@ -1,0 +1,52 @@
+"""Put the scripts, the runs folder and the TensorBoard link into a model directory, or renew them."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from llm_installer.core.paths import ModelDir, switch_link
+from llm_installer.install.files import write_text
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+
+
+@dataclass(frozen=True)
+class Script:
+    """A file in a model directory, rendered from a template."""
+
+    file: str
+    template: str
+    mode: int
+    command: str = ""
+    about: str = ""
+
+
+SCRIPTS = (
+    Script("train.sh", "launch.sh", 0o755, "train", "Fine-tunes the model in this folder."),
+    Script("start.sh", "launch.sh", 0o755, "start", "Talks to the model in this folder."),
+    Script("train_lora.py", "train_lora.py", 0o644),
+)
+
+
+def templates_dir() -> Path:
+    """The templates: inside the package when it was installed from a wheel, beside it in a checkout."""
+    return next(p for p in (_PACKAGE / "templates", _PACKAGE.parent / "templates") if (p / "launch.sh").is_file())
+
+
+def drop(model_dir: ModelDir, python: str = sys.executable) -> list[Path]:
+    """Write the scripts, which will run `python`; runs and weights are not touched. Returns what was written."""
+    templates, root = templates_dir(), model_dir.root
+    for script in SCRIPTS:
+        values = {"FILE": script.file, "COMMAND": script.command, "ABOUT": script.about, "PYTHON": shlex.quote(python)}
+        text = (templates / script.template).read_text(encoding="utf-8")
+        for key, value in values.items():
+            text = text.replace(f"@{key}@", value)
+        write_text(root / script.file, text, script.mode)
+    # Resolved, because a link is written relative to where its folder really lies.
+    real = ModelDir(root.resolve())
+    real.runs.mkdir(exist_ok=True)
+    switch_link(real.tensorboard_link, real.runs)
+    return [root / script.file for script in SCRIPTS]

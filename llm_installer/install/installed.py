@@ -1,0 +1,115 @@
+"""Look after what is installed: list it, renew its scripts, remove it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from llm_installer.core.errors import InstallerError, ModelError
+from llm_installer.core.paths import ModelDir, models_dir
+from llm_installer.install.drop import drop
+from llm_installer.install.files import discard, size_on_disk
+from llm_installer.install.record import is_complete, read_record
+from llm_installer.install.staging import only_one, staging_dir, undo_half_swap
+
+
+@dataclass(frozen=True)
+class Installed:
+    """A model directory, as `list` shows it."""
+
+    root: Path
+    name: str
+    id: str
+    size: str
+    parameters: int
+    bytes: int
+    """On the disk, with all runs; a linked model's own folder is not counted."""
+    installed: str
+    """When, in UTC, as ISO 8601."""
+    adapter: str
+    """What `lora` points to, relative to the directory; empty when nothing is active."""
+    complete: bool
+
+
+def list_models() -> list[Installed]:
+    """Every model directory below LLM_HOME/models, by name."""
+    folder = models_dir()
+    if not folder.is_dir():
+        return []
+    roots = sorted(p for p in folder.iterdir() if not p.name.startswith(".") and (p / "model_info.json").is_file())
+    return [_installed(ModelDir(root)) for root in roots]
+
+
+def update(path_or_name: str) -> list[Path]:
+    """Renew the scripts of a model directory, for the Python that runs this. Returns the files written."""
+    found = _find(path_or_name)
+    with only_one(found.root.name):
+        undo_half_swap(found)
+        return drop(found)
+
+
+def remove(path_or_name: str) -> Path:
+    """Delete a whole model directory, or what an interrupted install left of one. A folder it links to stays."""
+    unfinished = staging_dir(path_or_name.replace("/", "_")).root
+    root = unfinished if unfinished.is_dir() and not _candidates(path_or_name) else _find(path_or_name).root
+    name = root.name.removeprefix(".").removesuffix(".installing")
+    doomed = root.parent / f".{name}.removing"
+    with only_one(name):
+        try:
+            discard(doomed)
+            os.rename(root, doomed)
+            discard(doomed)
+        except OSError as error:
+            raise InstallerError(
+                f"{root} could not be removed completely ({error.strerror}: {error.filename})"
+            ) from error
+    return root
+
+
+def _candidates(path_or_name: str) -> list[Path]:
+    """The installed model directories that the words can mean: a path, then a name below LLM_HOME/models."""
+    given = Path(path_or_name).expanduser()
+    named = models_dir() / path_or_name.replace("/", "_")
+    return [p for p in (given, named) if path_or_name.strip() and _is_ours(p)]
+
+
+def _is_ours(root: Path) -> bool:
+    """A record that can be read; a damaged one only counts where nothing but model directories lies."""
+    info = root / "model_info.json"
+    if not info.is_file():
+        return False
+    try:
+        read_record(info)
+    except ModelError:
+        return root.resolve().parent == models_dir().resolve()
+    return True
+
+
+def _find(path_or_name: str) -> ModelDir:
+    found = _candidates(path_or_name)
+    if not found:
+        raise ModelError(f"{path_or_name!r} is not an installed model; see what is installed with: llm-installer list")
+    if found[0].is_symlink():
+        raise ModelError(f"{found[0]} is a link to {found[0].resolve()}; name that directory itself")
+    return ModelDir(found[0].resolve())
+
+
+def _installed(model_dir: ModelDir) -> Installed:
+    root = model_dir.root
+    adapter = os.readlink(model_dir.lora) if model_dir.lora.is_symlink() and model_dir.lora.exists() else ""
+    try:
+        record = read_record(model_dir.info)
+    except ModelError:
+        return Installed(root, root.name, "", "", 0, size_on_disk(root), "", adapter, complete=False)
+    return Installed(
+        root=root,
+        name=root.name,
+        id=record.id,
+        size=record.size,
+        parameters=record.parameters,
+        bytes=size_on_disk(root),
+        installed=record.installed,
+        adapter=adapter,
+        complete=is_complete(model_dir.weights, record),
+    )

@@ -1,0 +1,80 @@
+"""The story of an install: resolve, stage, record, drop scripts, publish."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from llm_installer.core.errors import ModelError
+from llm_installer.core.paths import ModelDir, models_dir
+from llm_installer.install.drop import drop
+from llm_installer.install.hub import fill_from_hub
+from llm_installer.install.local import fill_from_folder
+from llm_installer.install.record import Record, describe, read_record, write_record
+from llm_installer.install.resolve import Source, resolve
+from llm_installer.install.staging import only_one, publish, staging_dir, undo_half_swap
+
+Fill = Callable[[Source, ModelDir, Callable[[str], None]], tuple[dict[str, str], str]]
+"""Makes `weights` in a staging folder; returns the sha256 of each weight file, and the commit if there is one."""
+
+FILL: dict[str, Fill] = {"built-in": fill_from_folder, "folder": fill_from_folder, "hub": fill_from_hub}
+
+
+def install(
+    model: str,
+    *,
+    name: str | None = None,
+    force: bool = False,
+    revision: str | None = None,
+    link: bool = False,
+    say: Callable[[str], None] = print,
+) -> ModelDir:
+    """Make a model directory from a hub id, a folder or `tiny`; it is complete or absent.
+
+    `force` replaces the model of an existing directory once the new one is complete, and keeps its runs and links.
+    `link` uses a folder in place. `say` gets a line whenever there is news.
+    """
+    source = resolve(model, name=name, revision=revision, link=link)
+    target = ModelDir(models_dir() / source.dirname)
+    with only_one(source.dirname):
+        undo_half_swap(target)
+        _refuse_target(source, target, force)
+        staging = staging_dir(source.dirname)
+        hashes, commit = FILL[source.kind](source, staging, say)
+        record = describe(source, staging.weights, hashes, commit)
+        write_record(staging.info, record)
+        drop(staging)
+        _warn_about_runs(target, record, say)
+        publish(staging, target)
+        drop(target)
+    say(f"Installed {record.id} ({record.size} parameters) in {target.root}")
+    return target
+
+
+def _refuse_target(source: Source, target: ModelDir, force: bool) -> None:
+    """Before the first byte: never replace what was not asked to be replaced, and never what is not a model."""
+    if source.link and source.folder.is_relative_to(target.root.resolve()):
+        raise ModelError(f"{source.folder} is this model directory's own folder; it cannot be linked to itself")
+    if not os.path.lexists(target.root):
+        return
+    if not target.info.exists():
+        raise ModelError(
+            f"{target.root} is in the way and is not an installed model; move it, or choose another --name"
+        )
+    if not force:
+        raise ModelError(
+            f"{source.dirname} is installed already, in {target.root}; replace its model with --force "
+            f"(its runs are kept), or choose another --name"
+        )
+
+
+def _warn_about_runs(target: ModelDir, record: Record, say: Callable[[str], None]) -> None:
+    """Adapters belong to the weights they were trained on: say so when these change under them."""
+    if not target.info.exists() or not (target.runs.is_dir() and any(target.runs.iterdir())):
+        return
+    try:
+        known = read_record(target.info).fingerprint
+    except ModelError:
+        known = ""
+    if known != record.fingerprint:
+        say(f"The new weights differ from the old ones, which the adapters in {target.runs} were trained on")

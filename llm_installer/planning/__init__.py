@@ -1,0 +1,1 @@
+"""What shall be: pure functions and tables. No torch, no disk, no clock."""

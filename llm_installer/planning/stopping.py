@@ -1,0 +1,96 @@
+"""When a run should end by itself: pure rules over what has been measured."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from llm_installer.core.examples import Task
+from llm_installer.core.state import RunState
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The thresholds that stop rules compare with."""
+
+    patience: int
+    """Evaluations in a row without a better watched loss."""
+    overfitting_threshold: float
+    """Relative gap (validation - train) / train."""
+    min_evaluations: int
+    """Evaluations after the first step before overfitting is judged."""
+    window: int = 5
+    """Evaluations over which trend and gap are averaged."""
+    slope: float = 0.001
+    """Rise of the validation loss per evaluation that counts as rising."""
+
+
+TASKS: dict[Task, Limits] = {
+    "instruct": Limits(patience=3, overfitting_threshold=0.1, min_evaluations=5),
+    "text": Limits(patience=5, overfitting_threshold=0.2, min_evaluations=5),
+    "vision": Limits(patience=3, overfitting_threshold=0.1, min_evaluations=5),
+}
+"""The guide's thresholds by task."""
+
+Rule = Callable[[RunState, Limits], str | None]
+
+
+def out_of_patience(state: RunState, limits: Limits) -> str | None:
+    """No better loss for `patience` evaluations in a row."""
+    if state.evaluations_without_improvement < limits.patience:
+        return None
+    return (
+        f"the validation loss has not improved for {limits.patience} evaluations; "
+        f"the best was at step {state.best_step}"
+    )
+
+
+def overfitting(state: RunState, limits: Limits) -> str | None:
+    """Validation loss rises while the gap to the training loss is above the threshold."""
+    measured = [e for e in state.history if e.step > 0 and e.validation_loss is not None]
+    if len(measured) < limits.min_evaluations:
+        return None
+    recent = measured[-limits.window :]
+    validation = [e.validation_loss for e in recent if e.validation_loss is not None]
+    train_mean = sum(e.train_loss for e in recent) / len(recent)
+    validation_mean = sum(validation) / len(validation)
+    gap = (validation_mean - train_mean) / max(train_mean, 1e-6)
+    if least_squares_slope(validation) > limits.slope and gap > limits.overfitting_threshold:
+        return (
+            f"the model began to memorise: its loss on held-out rows rises and is {gap:.0%} above that on "
+            f"training rows; the best was at step {state.best_step}"
+        )
+    return None
+
+
+def diverged(state: RunState, limits: Limits) -> str | None:
+    """The loss is no number any more."""
+    last = state.history[-1]
+    losses = [last.train_loss] + ([last.validation_loss] if last.validation_loss is not None else [])
+    if all(math.isfinite(loss) for loss in losses):
+        return None
+    return f"the loss is no longer a finite number; the best was at step {state.best_step}"
+
+
+STOP_RULES: dict[str, Rule] = {
+    "non-finite loss": diverged,
+    "overfitting": overfitting,
+    "patience": out_of_patience,
+}
+"""Checked in this order after each evaluation."""
+
+
+def stop_reason(state: RunState, limits: Limits, rules: Sequence[str]) -> str | None:
+    """The sentence of the first rule that fires, or None."""
+    return next((reason for name in rules if (reason := STOP_RULES[name](state, limits))), None)
+
+
+def least_squares_slope(values: Sequence[float]) -> float:
+    """Slope of the least-squares line through equally spaced values, per value."""
+    n = len(values)
+    if n < 2:
+        return 0.0
+    mean_x, mean_y = (n - 1) / 2, sum(values) / n
+    spread = sum((x - mean_x) ** 2 for x in range(n))
+    return sum((x - mean_x) * (y - mean_y) for x, y in enumerate(values)) / spread

@@ -1,0 +1,1 @@
+"""Where torch lives: the model, the loop, checkpoints and what watches them."""

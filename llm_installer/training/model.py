@@ -1,0 +1,80 @@
+"""The base model with a fresh LoRA on it, on its device."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch import nn
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+from llm_installer.core.errors import ModelError
+from llm_installer.core.handler import ALL_LINEAR
+from llm_installer.planning.plan import Plan
+from llm_installer.planning.registry import check_targets
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def load_base(folder: Path, dtype: str, device: str) -> PreTrainedModel:
+    """The frozen base model. Raises ModelError when transformers cannot load it."""
+    try:
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=DTYPES[dtype], device_map={"": device}, local_files_only=True
+        )
+    except (OSError, ValueError) as error:
+        raise ModelError(f"The model in {folder} cannot be loaded: {_first_line(error)}") from None
+    model.config.use_cache = False
+    return model.requires_grad_(False)
+
+
+def add_lora(model: PreTrainedModel, plan: Plan) -> PeftModel:
+    """Wrap the base with float32 adapters, A random from the seed, B zero. Raises ModelError if nothing matches."""
+    prefix = _decoder_prefix(model)
+    linear = [n for n, module in model.named_modules() if _adaptable(module) and n.startswith(prefix)]
+    check_targets(linear, plan.target_modules)
+    targets: Any = "all-linear" if plan.target_modules == ALL_LINEAR else list(plan.target_modules)
+    torch.manual_seed(plan.seed)
+    config = LoraConfig(
+        r=plan.lora_r,
+        lora_alpha=plan.lora_alpha,  # type: ignore[arg-type]  # peft divides by r; a fraction is fine
+        lora_dropout=plan.lora_dropout,
+        target_modules=targets,
+        exclude_modules=rf"(?!{re.escape(prefix)}).*" if prefix else None,
+        fan_in_fan_out=plan.fan_in_fan_out,
+        task_type="CAUSAL_LM",
+    )
+    try:
+        adapted = get_peft_model(model, config)
+    except ValueError as error:  # peft refuses some layers by name, such as Mamba's out_proj
+        raise ModelError(
+            f"PEFT refuses these layers ({_first_line(error)}); choose others with --target-modules a,b"
+        ) from None
+    assert isinstance(adapted, PeftModel)
+    return adapted
+
+
+def count_parameters(model: nn.Module) -> tuple[int, int]:
+    """(trainable, all) parameters."""
+    sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
+    return sum(n for n, trainable in sizes if trainable), sum(n for n, _ in sizes)
+
+
+def _decoder_prefix(model: PreTrainedModel) -> str:
+    """Name of the language decoder of a model that has towers beside it, with a dot; text data must not train those."""
+    if not hasattr(model.config, "vision_config"):
+        return ""
+    decoder = model.get_decoder()
+    name = next((n for n, module in model.named_modules() if module is decoder), "")
+    return f"{name}." if name else ""
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or ["unknown reason"])[0]
+
+
+def _adaptable(module: nn.Module) -> bool:
+    return isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"

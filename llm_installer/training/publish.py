@@ -1,0 +1,93 @@
+"""From the best weights to an adapter folder that PEFT, this program and a reader of JSON understand."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from peft import PeftModel
+
+from llm_installer import __version__
+from llm_installer.core.examples import Kind
+from llm_installer.core.model_info import ModelInfo, fingerprint
+from llm_installer.core.paths import ModelDir, Run, switch_link
+from llm_installer.core.state import Result, RunState
+from llm_installer.data.encode import Encoder
+from llm_installer.planning.plan import Plan
+from llm_installer.training.checkpoint import Weights, load_weights, save_adapter, write_json
+
+LIBRARIES = ("torch", "transformers", "peft", "accelerate")
+
+
+@dataclass(frozen=True)
+class Published:
+    """What an adapter says about where it came from."""
+
+    info: ModelInfo
+    plan: Plan
+    data: str
+    kind: Kind
+    encoder: Encoder
+
+
+def publish(model: PeftModel, weights: Weights, state: RunState, about: Published, run: Run, folder: Path) -> Result:
+    """Put the best weights into the model and write them to `folder` as a complete adapter."""
+    load_weights(model, weights)
+    improved = state.base_loss is None or (state.best_loss is not None and state.best_loss < state.base_loss)
+
+    def extra(fresh: Path) -> None:
+        about.encoder.tokenizer.save_pretrained(str(fresh))
+        write_json(fresh / "adapter_info.json", adapter_info(about, state))
+
+    save_adapter(folder, model, weights, extra)
+    return Result(
+        run=run.root,
+        adapter=folder,
+        steps=state.step,
+        best_step=state.best_step,
+        base_loss=state.base_loss,
+        best_loss=state.best_loss,
+        stop_reason=state.stop_reason,
+        improved=improved,
+    )
+
+
+def switch_to(model_dir: ModelDir, run: Run) -> None:
+    """Make `run` the current one: the links that the guide promises, `lora` last."""
+    for link, target in model_dir.run_links(run).items():
+        switch_link(link, target)
+
+
+def adapter_info(about: Published, state: RunState) -> dict[str, Any]:
+    """Provenance of an adapter, as strict JSON."""
+    template = str(about.encoder.tokenizer.chat_template)
+    return {
+        "base_model": {
+            "name": about.info.name,
+            "parameters": about.info.parameters,
+            "fingerprint": fingerprint(about.info.path),
+        },
+        "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "data": about.data,
+        "style": "chat" if about.kind == "chat" else "text",
+        "chat_template_sha256": hashlib.sha256(template.encode()).hexdigest(),
+        "base_loss": state.base_loss,
+        "best_loss": state.best_loss,
+        "best_step": state.best_step,
+        "steps": state.step,
+        "tokens": state.tokens,
+        "stop_reason": state.stop_reason,
+        "plan": about.plan.to_json(),
+        "versions": {"llm_installer": __version__} | {name: _version(name) for name in LIBRARIES},
+    }
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "unknown"

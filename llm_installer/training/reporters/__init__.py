@@ -1,0 +1,102 @@
+"""Who is told what a run does: a table of reporters, and one composite that passes everything on to all of them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from rich.console import Console
+
+from llm_installer.core.errors import UsageError
+from llm_installer.core.state import Evaluation, Result, RunState, StepReport
+from llm_installer.training.reporters.console import ConsoleReporter
+from llm_installer.training.reporters.jsonl import JsonlReporter
+from llm_installer.training.reporters.log import LogReporter
+from llm_installer.training.reporters.plot import PlotReporter
+from llm_installer.training.reporters.protocol import Reporter, RunHeader
+from llm_installer.training.reporters.tensorboard import TensorBoardReporter
+from llm_installer.training.reporters.tensorboard_server import TensorBoardServer, serve_tensorboard
+
+__all__ = ["REPORTERS", "Reporter", "RunHeader", "TensorBoardServer", "reporters", "serve_tensorboard"]
+
+REPORTERS: Mapping[str, Callable[[RunHeader, Console], Reporter]] = {
+    "console": ConsoleReporter,
+    "log": lambda header, console: LogReporter(header),
+    "jsonl": lambda header, console: JsonlReporter(header),
+    "tensorboard": lambda header, console: TensorBoardReporter(header),
+    "plot": lambda header, console: PlotReporter(header),
+}
+"""Name -> how to make one. They are told in the order of their names in a run."""
+
+
+@contextlib.contextmanager
+def reporters(
+    header: RunHeader, names: Sequence[str], *, tensorboard_port: int | None, console: Console
+) -> Iterator[Reporter]:
+    """One reporter that stands for all of `names`, already started; without names it keeps silent.
+
+    Its on_end is the caller's to call; where that does not happen, the run counts as cut short.
+    A port starts the TensorBoard server too, if "tensorboard" is among the names.
+    """
+    if unknown := [name for name in names if name not in REPORTERS]:
+        raise UsageError(f"There is no reporter named {unknown[0]!r}; choose from: {', '.join(REPORTERS)}.")
+    everyone = {name: REPORTERS[name](header, console) for name in names}
+    server = None
+    if tensorboard_port is not None and "tensorboard" in names:
+        server = everyone["TensorBoard server"] = TensorBoardServer(header.model_dir.runs, tensorboard_port)
+    report = _Everyone(everyone)
+    try:
+        report.on_start(header)
+        if server and server.url:
+            report.on_note(f"TensorBoard: {server.url}")
+        yield report
+    finally:
+        report.close()
+
+
+class _Everyone:
+    """Passes everything on; whoever fails on a file or stream is told nothing more, and the others hear of it."""
+
+    def __init__(self, everyone: dict[str, Reporter]) -> None:
+        self._everyone = everyone
+        self._state = RunState()
+        self._ended = False
+
+    def on_start(self, header: RunHeader) -> None:
+        self._state.step = header.start_step
+        self._tell(lambda reporter: reporter.on_start(header))
+
+    def on_step(self, report: StepReport) -> None:
+        if not self._state.history:  # before the first evaluation nobody has shown the run's own state
+            self._state.step = report.step
+        self._tell(lambda reporter: reporter.on_step(report))
+
+    def on_evaluation(self, evaluation: Evaluation, state: RunState, best: bool) -> None:
+        self._state = state
+        self._tell(lambda reporter: reporter.on_evaluation(evaluation, state, best))
+
+    def on_end(self, state: RunState, result: Result | None) -> None:
+        self._ended = True
+        with contextlib.ExitStack() as all_of_them:  # the others end even when one breaks
+            for name in reversed(self._everyone):
+                all_of_them.callback(self._tell_one, name, lambda reporter: reporter.on_end(state, result))
+
+    def on_note(self, text: str) -> None:
+        self._tell(lambda reporter: reporter.on_note(text))
+
+    def close(self) -> None:
+        """End everyone if that has not happened: then the run was cut short."""
+        if not self._ended:
+            self.on_end(self._state, None)
+
+    def _tell(self, call: Callable[[Reporter], None]) -> None:
+        for name in list(self._everyone):
+            self._tell_one(name, call)
+
+    def _tell_one(self, name: str, call: Callable[[Reporter], None]) -> None:
+        if reporter := self._everyone.get(name):
+            try:
+                call(reporter)
+            except OSError as error:
+                del self._everyone[name]
+                self.on_note(f"Warning: {name} is off for the rest of this run: {error}")

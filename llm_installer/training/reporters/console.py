@@ -1,0 +1,153 @@
+"""What the user sees while a run goes on: one line per evaluation, and a progress bar where there is a terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from llm_installer.core.state import Evaluation, Result, RunState, StepReport
+from llm_installer.training.reporters.lines import SEPARATOR, clock, end_fields, evaluation_fields, fold, start_fields
+from llm_installer.training.reporters.pace import Pace
+from llm_installer.training.reporters.protocol import RunHeader
+
+PLAIN_SECONDS = 10.0
+"""How often a step is worth a line where there is no bar."""
+BAR_CELLS = 12
+"""The shortest bar; facts that would make it shorter are left out."""
+
+
+class ConsoleReporter:
+    """Lines for every evaluation; between them a bar in a terminal, and a line now and then elsewhere."""
+
+    def __init__(self, header: RunHeader, console: Console, now: Callable[[], float] = time.monotonic) -> None:
+        self._header = header
+        self._console = console
+        self._now = now
+        self._pace = Pace(header, now)
+        self._spoke = now()
+        # FORCE_COLOR makes a pipe colourful, but no terminal: a bar needs a cursor.
+        self._terminal = console.is_interactive and console.file.isatty()
+        self._live: Live | None = None
+
+    def on_start(self, header: RunHeader) -> None:
+        """Say what begins, then show the bar."""
+        self._say(start_fields(header))
+        if self._terminal:
+            self._live = Live(Bar(self._pace), console=self._console, transient=True)
+            self._live.start()
+
+    def on_step(self, report: StepReport) -> None:
+        """Move on; the bar draws itself."""
+        self._pace.add(report)
+        if not self._terminal and self._now() - self._spoke >= PLAIN_SECONDS:
+            self._say(step_fields(self._pace))
+
+    def on_evaluation(self, evaluation: Evaluation, state: RunState, best: bool) -> None:
+        """One line, kept above the bar."""
+        self._say(evaluation_fields(self._header, evaluation, state, best))
+
+    def on_end(self, state: RunState, result: Result | None) -> None:
+        """Take the bar away and say how it ended."""
+        if self._live:
+            with _broken_pipe_is_an_error():
+                self._live.stop()
+        self._live = None
+        self._say(end_fields(self._header, state, result))
+
+    def on_note(self, text: str) -> None:
+        """The sentence as it is."""
+        self._print(Text(self._writable(text)))
+
+    def _say(self, fields: list[str]) -> None:
+        rows = fold(fields, self._console.width) if self._terminal else [SEPARATOR.join(fields)]
+        for row in rows:
+            self._print(_styled(self._writable(row)))
+        self._spoke = self._now()
+
+    def _print(self, text: Text) -> None:
+        with _broken_pipe_is_an_error():
+            # a file gets whole lines, for grep; a terminal gets them between words
+            self._console.print(text, soft_wrap=not self._terminal)
+
+    def _writable(self, text: str) -> str:
+        """The text with escapes for what the stream's encoding lacks, such as another script in a plain C locale."""
+        return text.encode(self._console.encoding, "backslashreplace").decode(self._console.encoding)
+
+
+def step_fields(pace: Pace) -> list[str]:
+    """Where the run is, for a file."""
+    fields = [f"Step {pace.step:,}" + (f"/{pace.total:,} ({pace.percent}%)" if pace.total else "")]
+    fields.append(f"Time: {clock(pace.elapsed)}")
+    if pace.remaining is not None:
+        fields.append(f"Left: {clock(pace.remaining)}")
+    if pace.tokens_per_second is not None:
+        fields.append(f"{pace.tokens_per_second:,.0f} tokens/s")
+    return [*fields, f"Loss: {pace.loss:.4f}"]
+
+
+class Bar:
+    """The bar and as many facts beside it as the width allows, chosen anew each time it is drawn."""
+
+    def __init__(self, pace: Pace) -> None:
+        self._pace = pace
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        pace = self._pace
+        grid = Table.grid(expand=True, padding=(0, 2, 0, 0))
+        grid.add_column(ratio=1)
+        grid.add_column(no_wrap=True)
+        bar = ProgressBar(
+            total=pace.total or None,
+            completed=pace.step,
+            complete_style="cyan",
+            finished_style="cyan",
+            pulse_style="cyan",
+        )
+        grid.add_row(bar, Text("  ".join(_facts(pace, options.max_width - BAR_CELLS))))
+        yield grid
+
+
+def _facts(pace: Pace, cells: int) -> list[str]:
+    """The most important facts that fit, in reading order."""
+    speed, left = pace.tokens_per_second, pace.remaining
+    known = [  # how important, what
+        (1, f"{pace.percent:3}%" if pace.total else ""),
+        (2, f"{pace.step:,}/{pace.total:,}" if pace.total else f"step {pace.step:,}"),
+        (5, clock(pace.elapsed)),
+        (4, f"{clock(left) if left is not None else '--:--:--'} left" if pace.total else ""),
+        (6, f"{_short(speed)} tok/s" if speed is not None else ""),
+        (3, f"loss {pace.loss:.4f}" if pace.tokens_per_second is not None else ""),
+    ]
+    chosen: list[tuple[int, str]] = []
+    for fact in sorted(fact for fact in known if fact[1]):
+        if sum(len(text) + 2 for _, text in [*chosen, fact]) <= cells:
+            chosen.append(fact)
+    return [text for importance, text in known if (importance, text) in chosen]
+
+
+def _short(speed: float) -> str:
+    return f"{speed:5.0f}" if speed < 10_000 else f"{speed / 1000:4.0f}k"
+
+
+def _styled(row: str) -> Text:
+    """Labels and separators step back, so that the numbers stand out."""
+    text = Text(row)
+    text.highlight_regex(r" \||[A-Z][A-Za-z ]+:(?= )", "dim")
+    text.highlight_regex(r"\bNew best$", "green")
+    return text
+
+
+@contextlib.contextmanager
+def _broken_pipe_is_an_error() -> Iterator[None]:
+    """rich ends the program when nobody reads its output any more; a training must not end for that."""
+    try:
+        yield
+    except SystemExit as ended:
+        raise BrokenPipeError("nobody reads the output any more") from ended

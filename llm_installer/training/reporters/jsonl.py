@@ -1,0 +1,83 @@
+"""Every number of a run in metrics.jsonl, one strict JSON object per line."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from dataclasses import asdict
+from pathlib import Path
+
+from llm_installer.core.state import Evaluation, Result, RunState, StepReport
+from llm_installer.training.reporters.lines import append_whole
+from llm_installer.training.reporters.protocol import RunHeader
+
+Value = str | float | bool | None
+
+
+class JsonlReporter:
+    """Keeps steps in memory until the next evaluation, then appends them as whole lines."""
+
+    def __init__(self, header: RunHeader) -> None:
+        self._path = header.run.metrics
+        self._lines: list[str] = []
+
+    def on_start(self, header: RunHeader) -> None:
+        """A new run refuses an old file; a resumed one keeps what still holds."""
+        if header.start_step and self._path.exists():
+            _keep_until(self._path, header.start_step)
+        else:
+            self._path.touch(exist_ok=False)
+
+    def on_step(self, report: StepReport) -> None:
+        """Remember one step."""
+        self._add(
+            {
+                "kind": "step",
+                "step": report.step,
+                "epoch": report.epoch,
+                "loss": report.loss,
+                "learning_rate": report.learning_rate,
+                "grad_norm": report.grad_norm,
+                "tokens_per_second": report.tokens / report.seconds if report.seconds > 0 else None,
+            }
+        )
+
+    def on_evaluation(self, evaluation: Evaluation, state: RunState, best: bool) -> None:
+        """Write the steps so far and this measurement."""
+        self._add({"kind": "evaluation", **asdict(evaluation), "best": best})
+        self._flush()
+
+    def on_end(self, state: RunState, result: Result | None) -> None:
+        """Write the steps since the last evaluation."""
+        self._flush()
+
+    def on_note(self, text: str) -> None:
+        """Notes are in train.log."""
+
+    def _add(self, record: dict[str, Value]) -> None:
+        strict = {key: None if _is_nan_or_infinite(value) else value for key, value in record.items()}
+        self._lines.append(json.dumps(strict, allow_nan=False) + "\n")
+
+    def _flush(self) -> None:
+        data, self._lines = "".join(self._lines), []
+        append_whole(self._path, data.encode())
+
+
+def _is_nan_or_infinite(value: Value) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
+
+
+def _keep_until(path: Path, step: int) -> None:
+    """Drop what was measured after `step`: the resumed run measures it again."""
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    fresh.write_text("".join(line for line in lines if _holds(line, step)), encoding="utf-8")
+    os.replace(fresh, path)
+
+
+def _holds(line: str, step: int) -> bool:
+    try:
+        return line.endswith("\n") and int(json.loads(line)["step"]) <= step
+    except ValueError:  # a line that a power failure left half on the disk
+        return False

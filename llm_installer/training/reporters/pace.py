@@ -1,0 +1,58 @@
+"""How fast a run goes and how long it will still take, from the steps so far."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable
+
+from llm_installer.core.state import StepReport
+from llm_installer.training.reporters.protocol import RunHeader
+
+RECENT = 20
+"""Steps over which the speed is averaged, so that it can be read."""
+
+
+class Pace:
+    """Where a run is; a clock comes in from outside."""
+
+    def __init__(self, header: RunHeader, now: Callable[[], float]) -> None:
+        self._now = now
+        self._began = now()
+        self._first: tuple[int, float] | None = None
+        self._latest = self._began
+        self._recent: deque[StepReport] = deque(maxlen=RECENT)
+        self.total = header.total_steps
+        self.step = header.start_step
+        self.loss = math.nan
+
+    def add(self, report: StepReport) -> None:
+        """One more step is done."""
+        self._latest = self._now()
+        self._first = self._first or (report.step, self._latest)
+        self._recent.append(report)
+        self.step, self.loss = report.step, report.loss
+
+    @property
+    def percent(self) -> int:
+        """Done of the total, never above 100."""
+        return min(100, 100 * self.step // self.total) if self.total else 0
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds since the run began here."""
+        return self._now() - self._began
+
+    @property
+    def remaining(self) -> float | None:
+        """Seconds to the last step; unknown before the second step, for the first one warms up."""
+        if not self.total or self._first is None or self.step <= self._first[0]:
+            return None
+        step, moment = self._first
+        return max(0, self.total - self.step) * (self._latest - moment) / (self.step - step)
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        """Over the last few steps; unknown before the first."""
+        seconds = sum(report.seconds for report in self._recent)
+        return sum(report.tokens for report in self._recent) / seconds if seconds > 0 else None

@@ -1,0 +1,99 @@
+"""Event files for TensorBoard, written without torch."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable
+from io import BytesIO
+
+from llm_installer.core.state import Evaluation, Result, RunState, StepReport
+from llm_installer.training.reporters.lines import append_whole
+from llm_installer.training.reporters.protocol import RunHeader
+
+FLUSH_SECONDS = 5.0
+"""How old the newest point in the file may be while steps go on."""
+
+
+class TensorBoardReporter:
+    """Appends whole records to one event file in the run's logs."""
+
+    def __init__(self, header: RunHeader, now: Callable[[], float] = time.time) -> None:
+        self._now = now
+        self._flushed = now()
+        self._records = bytearray()
+        name = f"events.out.tfevents.{int(self._flushed):010}.{socket.gethostname()}.{os.getpid()}"
+        self._path = header.run.logs / name
+
+    def on_start(self, header: RunHeader) -> None:
+        """Open the file; a resumed run withdraws the points after the step that it goes on from."""
+        header.run.logs.mkdir(parents=True, exist_ok=True)
+        self._records += _version_record(self._now())
+        if header.start_step:
+            self._records += _restart_record(self._now(), header.start_step + 1)
+        self._flush()
+
+    def on_step(self, report: StepReport) -> None:
+        """One point in each curve that has a value at every step."""
+        values = {
+            "loss/train_step": report.loss,
+            "learning_rate": report.learning_rate,
+            "grad_norm": report.grad_norm,
+            "epoch": report.epoch,
+        }
+        if report.seconds > 0:
+            values["tokens_per_second"] = report.tokens / report.seconds
+        self._records += _scalars_record(self._now(), report.step, values)
+        if self._now() - self._flushed >= FLUSH_SECONDS:
+            self._flush()
+
+    def on_evaluation(self, evaluation: Evaluation, state: RunState, best: bool) -> None:
+        """The losses on the two evaluation sets."""
+        values = {"loss/train": evaluation.train_loss}
+        if evaluation.validation_loss is not None:
+            values["loss/validation"] = evaluation.validation_loss
+        self._records += _scalars_record(self._now(), evaluation.step, values)
+        self._flush()
+
+    def on_end(self, state: RunState, result: Result | None) -> None:
+        """Write what is left."""
+        self._flush()
+
+    def on_note(self, text: str) -> None:
+        """Notes are no curve."""
+
+    def _flush(self) -> None:
+        data, self._records = bytes(self._records), bytearray()
+        self._flushed = self._now()
+        append_whole(self._path, data)
+
+
+def _framed(event: bytes) -> bytes:
+    """The event with the length and checksums that make it a record."""
+    from tensorboard.summary.writer.record_writer import RecordWriter  # type: ignore[import-untyped]
+
+    buffer = BytesIO()
+    RecordWriter(buffer).write(event)
+    return buffer.getvalue()
+
+
+def _version_record(now: float) -> bytes:
+    from tensorboard.compat.proto.event_pb2 import Event  # type: ignore[import-untyped]
+
+    return _framed(Event(wall_time=now, file_version="brain.Event:2").SerializeToString())
+
+
+def _restart_record(now: float, step: int) -> bytes:
+    from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+
+    start = SessionLog(status=SessionLog.START)
+    return _framed(Event(wall_time=now, step=step, session_log=start).SerializeToString())
+
+
+def _scalars_record(now: float, step: int, values: dict[str, float]) -> bytes:
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[import-untyped]
+
+    points = [Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()]
+    return _framed(Event(wall_time=now, step=step, summary=Summary(value=points)).SerializeToString())

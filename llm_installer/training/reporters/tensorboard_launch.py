@@ -1,0 +1,36 @@
+"""Serves TensorBoard until the process that started it is gone, even if that was killed.
+
+Run as: python tensorboard_launch.py PARENT_PID [flags of tensorboard]
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def main() -> None:
+    """Watch the parent, then become TensorBoard."""
+    # Run by its path, this folder is on sys.path, and tensorboard.py in it would hide the real one.
+    here = Path(__file__).resolve().parent
+    sys.path[:] = [entry for entry in sys.path if Path(entry).resolve() != here]
+    from tensorboard.main import run_main  # type: ignore[import-untyped]
+
+    parent = int(sys.argv.pop(1))
+    if os.name == "posix":  # elsewhere an orphan keeps its parent's id, so there is nothing to watch
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    run_main()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,67 @@
+"""What the install tests share: a home with a space in its name, and small model folders made by hand."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+CONFIG: dict[str, Any] = {
+    "model_type": "llama",
+    "architectures": ["LlamaForCausalLM"],
+    "hidden_size": 8,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "vocab_size": 16,
+}
+
+
+def safetensors(values: int, fill: int = 0) -> bytes:
+    """A safetensors file with one float32 tensor."""
+    head = json.dumps({"w": {"dtype": "F32", "shape": [values], "data_offsets": [0, 4 * values]}}).encode()
+    return struct.pack("<Q", len(head)) + head + bytes([fill]) * (4 * values)
+
+
+def model_content(config: dict[str, Any] | None = None, values: int = 64, fill: int = 0) -> dict[str, bytes]:
+    """The files of a model that can be trained, as name and content."""
+    return {
+        "config.json": json.dumps(CONFIG if config is None else config).encode(),
+        "tokenizer.json": b'{"version": "1.0"}',
+        "tokenizer_config.json": b"{}",
+        "model.safetensors": safetensors(values, fill),
+    }
+
+
+def write_files(folder: Path, content: dict[str, bytes]) -> Path:
+    for name, data in content.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(data)
+    return folder
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """LLM_HOME, in a folder whose name has a space."""
+    folder = tmp_path / "my models"
+    monkeypatch.setenv("LLM_HOME", str(folder))
+    return folder
+
+
+@pytest.fixture
+def content() -> Callable[..., dict[str, bytes]]:
+    return model_content
+
+
+@pytest.fixture
+def make_model(tmp_path: Path) -> Callable[..., Path]:
+    """Make a model folder by hand; `extra` adds files or, with None, leaves one out."""
+
+    def make(name: str = "small", extra: dict[str, bytes | None] | None = None, **options: Any) -> Path:
+        files = {**model_content(**options), **(extra or {})}
+        return write_files(tmp_path / name, {k: v for k, v in files.items() if v is not None})
+
+    return make
