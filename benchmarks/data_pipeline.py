@@ -17,7 +17,7 @@ from pathlib import Path
 from llm_installer.data.load import load_examples
 from llm_installer.data.splitting import split
 
-WORDS = "water seed river stone light cloud garden answer window number letter music winter simple market".split()
+WORDS = ("water", "seed", "river", "stone", "light", "cloud", "garden", "answer", "window", "number", "letter")
 SIZES = (10_000, 100_000, 1_000_000)
 
 

@@ -5,8 +5,10 @@ Stories are imported inside commands, so that --help never waits for torch.
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
+import warnings
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -98,7 +100,7 @@ def update(model: str) -> None:
 def doctor() -> None:
     """Check this machine and what is installed on it."""
     from llm_installer.console import Console
-    from llm_installer.install.doctor import doctor as look
+    from llm_installer.install.diagnose import doctor as look
 
     checks = look()
     Console().checks(checks)
@@ -172,10 +174,19 @@ def main() -> None:
         os.environ.setdefault(key, value)
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
+    if not debug:
+        _one_voice()
     _guarded(
         lambda: cli(args=[a for a in arguments if a != "--debug"], prog_name="llm-installer", standalone_mode=False),
         debug,
     )
+
+
+def _one_voice() -> None:
+    """Libraries warn their programmers; our users can do nothing about it."""
+    warnings.simplefilter("ignore")
+    for library in ("bitsandbytes", "transformers", "peft", "accelerate", "torch"):
+        logging.getLogger(library).setLevel(logging.ERROR)
 
 
 def _guarded(command: Callable[[], Any], debug: bool) -> NoReturn:

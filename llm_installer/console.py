@@ -19,14 +19,16 @@ from llm_installer.core.model_info import ModelInfo
 from llm_installer.core.paths import ModelDir
 from llm_installer.core.state import Result
 from llm_installer.planning.plan import Plan, plan_rows
+from llm_installer.tiny.scoring import is_right
 
 if TYPE_CHECKING:
     from llm_installer.core.examples import Example
     from llm_installer.data.encode import Encoder, Row
     from llm_installer.data.prepare import Given, Prepared
     from llm_installer.inference.before_after import Comparison
-    from llm_installer.install.doctor import Check
+    from llm_installer.install.diagnose import Check
     from llm_installer.install.installed import Installed
+    from llm_installer.tiny.quickstart import Question
 
 SHOWN_DROPPED = 5
 LEARNED, MASKED = "green", "dim"
@@ -80,13 +82,13 @@ class Console:
         self._dropped(given, prepared)
 
     def _dropped(self, given: Given, prepared: Prepared) -> None:
-        dropped = [*given.loaded.dropped, *prepared.dropped]
-        if not dropped:
+        count = given.loaded.dropped_count + len(prepared.dropped)
+        if not count:
             return
-        self.line(f"  {len(dropped):,} records are left out:")
-        for record in dropped[:SHOWN_DROPPED]:
+        self.line(f"  {count:,} records are left out:")
+        for record in [*given.loaded.dropped, *prepared.dropped][:SHOWN_DROPPED]:
             self.line(f"    {record.origin}: {record.reason}")
-        if len(dropped) > SHOWN_DROPPED:
+        if count > SHOWN_DROPPED:
             self.line("    ... all of them, with reasons, in the run's dropped.jsonl")
 
     def plan(self, plan: Plan) -> None:
@@ -141,6 +143,19 @@ class Console:
         self.line(
             f"  Answers that ended by themselves: {ended} of {len(found)} tuned, {base} of {len(found)} base."
         )
+
+    def examination(self, questions: Sequence[Question], base: Sequence[str], tuned: Sequence[str], count: int) -> None:
+        """Some questions with both answers, then how many of all were right."""
+        step = max(1, len(questions) // count)
+        for i in range(0, len(questions), step)[:count]:
+            table = _table()
+            table.add_row("question", questions[i].question)
+            table.add_row("base", Text(_short(base[i]) or "(nothing)", style="dim"))
+            table.add_row("tuned", Text(_short(tuned[i]) or "(nothing)", style=LEARNED))
+            self.rich.print(Padding(table, (0, 0, 1, 1)))
+        scores = [sum(is_right(r, q.accept) for q, r in zip(questions, said, strict=True)) for said in (base, tuned)]
+        for name, score in zip(("base", "tuned"), scores, strict=True):
+            self.line(f"  {name:6} {score:3} of {len(questions)} right ({score / len(questions):.0%})")
 
     def closing(self, folder: ModelDir, result: Result, switched: bool) -> None:
         """How it ended, what it brought, what to type next."""

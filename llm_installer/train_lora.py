@@ -6,10 +6,11 @@ Run as: llm-installer train --model-path DIR --data my.json   (or DIR/train.sh -
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 from collections import Counter
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -164,10 +165,12 @@ def _reporting(job: Job, run: Run, console: Console) -> AbstractContextManager[R
 
 def _write_dropped(run: Run, job: Job) -> None:
     """dropped.jsonl: every record that is not trained on, and why; no file when there is none."""
-    dropped = [*job.given.loaded.dropped, *job.prepared.dropped]
-    if dropped:
-        lines = (json.dumps({"origin": str(d.origin), "reason": d.reason}, ensure_ascii=False) for d in dropped)
-        run.dropped.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    loaded, refused = job.given.loaded, job.prepared.dropped
+    if loaded.dropped_count:
+        shutil.copyfile(loaded.dropped_file, run.dropped)
+    if refused:
+        with run.dropped.open("a", encoding="utf-8") as file:
+            file.writelines(json.dumps({**asdict(d.origin), "reason": d.reason}, ensure_ascii=False) + "\n" for d in refused)
 
 
 def _check_learned(state: RunState, run: Run) -> None:

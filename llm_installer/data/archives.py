@@ -14,7 +14,7 @@ from typing import IO
 from llm_installer.core.errors import DataError
 from llm_installer.data.rows import Source
 
-_BLOCK = 1 << 20
+_BLOCK = 1 << 18
 _ENCRYPTED = 0x1
 _ADVICE: tuple[tuple[type[Exception], str], ...] = (
     (PermissionError, "cannot be read (permission denied); allow it with: chmod u+r {quoted}"),

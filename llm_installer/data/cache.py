@@ -30,7 +30,7 @@ def content_hash(path: Path) -> str:
 
 
 def cached(folder: Path, key: str, build: Callable[[Path], bool]) -> Path:
-    """A folder with everything that `build` wrote into the one it was given: `folder`/`key` when that may be used again.
+    """A folder with everything that `build` wrote into the one it was given: `folder`/`key`, to be used again.
 
     What was built before is used when every byte of it is still right. Any number of processes may do this at once:
     each builds by itself, the first to finish wins, and what a killed one left behind is cleared away. When `build`

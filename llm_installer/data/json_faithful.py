@@ -16,7 +16,7 @@ Bytes: TypeAlias = npt.NDArray[np.uint8]
 _CHUNK = 1 << 20
 _EXACT_DIGITS = 19
 """Whole numbers of so many digits are exact unless negative; with one more they may be rounded."""
-_COLON, _QUOTE, _SPACE, _BACKSLASH, _MINUS, _ZERO = b':" \\-0'
+_COLON, _QUOTE, _SPACE, _BACKSLASH, _MINUS, _POINT, _ZERO = b':" \\-.0'
 
 
 def is_faithful(value: object, text: bytes) -> bool:
@@ -45,17 +45,24 @@ def _names(data: Bytes) -> int:
 
 
 def _has_large_number(data: Bytes) -> bool:
-    """Whether so many digits stand in a row anywhere, be it inside a text, that a number might be rounded."""
+    """Whether so many digits stand in a row anywhere, be it in a text, that a whole number might be rounded."""
     for start in range(0, len(data), _CHUNK):
         chunk = data[start : start + _CHUNK + _EXACT_DIGITS]
-        runs = (chunk - np.uint8(_ZERO)) < 10
+        runs = _is_digit(chunk)
         length = 1
         while length < _EXACT_DIGITS and len(runs) > 0:
             step = min(length, _EXACT_DIGITS - length)
             runs = runs[:-step] & runs[step:]
             length += step
-        for place in np.flatnonzero(runs):
-            after = chunk[place + _EXACT_DIGITS : place + _EXACT_DIGITS + 1]
-            if (after.size and _ZERO <= after[0] < _ZERO + 10) or (place and chunk[place - 1] == _MINUS):
-                return True
+        places = np.flatnonzero(runs) + start
+        before = data[places - 1]
+        is_start = (before != _POINT) & ~_is_digit(before)
+        after = data[np.minimum(places + _EXACT_DIGITS, len(data) - 1)]
+        if np.any(is_start & (_is_digit(after) | (before == _MINUS))):
+            return True
     return False
+
+
+def _is_digit(data: Bytes) -> npt.NDArray[np.bool_]:
+    digits: npt.NDArray[np.bool_] = (data - np.uint8(_ZERO)) < 10
+    return digits

@@ -28,7 +28,6 @@ from llm_installer.data.gather import (
     read_dropped,
     refused,
 )
-from llm_installer.data.rows import Source
 from llm_installer.data.sources import find_sources
 from llm_installer.data.store import ExampleStore
 
@@ -112,7 +111,7 @@ def _converted(request: Request, folder: Path) -> Path:
 def _key(request: Request) -> str:
     """A name for the result: the same bytes, read the same way by the same code, have the same."""
     contents: dict[Path, str] = {}
-    parts: list[object] = [VERSION, request.forced and request.forced.name, request.columns and sorted(request.columns.items())]
+    parts: list[object] = [VERSION, request.forced and request.forced.name, sorted((request.columns or {}).items())]
     for source, part in request.sources:
         if source.path not in contents:
             contents[source.path] = "" if source.hub else content_hash(source.path)

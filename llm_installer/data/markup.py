@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Hashable, Iterator
 from typing import Any
 
@@ -54,10 +55,10 @@ def yaml_rows(source: Source) -> Iterator[Row]:
 
 def toml_rows(source: Source) -> Iterator[Row]:
     """The records of a TOML file: its [[data]] tables, or the file itself."""
-    try:
-        import tomllib
-    except ModuleNotFoundError:
-        raise DataError(f"{source.name}: TOML needs Python 3.11 or newer; save the data as JSON") from None
+    if sys.version_info < (3, 11):
+        raise DataError(f"{source.name}: TOML needs Python 3.11 or newer; save the data as JSON")
+    import tomllib
+
     try:
         document: object = tomllib.loads(whole_text(source), parse_float=str)
     except tomllib.TOMLDecodeError as error:

@@ -139,7 +139,8 @@ def _rows(report: DataReport) -> Iterator[tuple[str, str]]:
     yield "Examples", f"{report.examples:,}"
     duplicates = f" without {report.duplicates:,} that are exact copies" if report.duplicates else ""
     yield "Training", f"{report.train:,}{duplicates}"
-    yield "Validation", f"{report.validation:,}: {report.validation_reason}" if report.validation else report.validation_reason
+    held_out = f"{report.validation:,}: " if report.validation else ""
+    yield "Validation", held_out + report.validation_reason
 
 
 def _reasons(report: DataReport) -> Iterator[tuple[str, str]]:

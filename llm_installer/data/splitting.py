@@ -12,7 +12,7 @@ import numpy.typing as npt
 import xxhash
 
 from llm_installer.core.errors import UsageError
-from llm_installer.core.examples import Example, Message
+from llm_installer.core.examples import Example
 
 Keys: TypeAlias = npt.NDArray[np.uint64]
 Indices: TypeAlias = npt.NDArray[np.int64]
@@ -45,6 +45,10 @@ class _Folding(dict[int, int | None]):
 _FOLDING = _Folding()
 _ASCII_LOWER = bytes(range(256)).lower()
 _ASCII_FOLDED = bytes(code for code in range(128) if not chr(code).isalnum())
+# Digits as 0, what folds as a space: a quick look whether anything can stand between two numbers.
+_ASCII_SHAPE = bytes(48 if chr(code).isdigit() else 32 if code in _ASCII_FOLDED else 97 for code in range(128)) + bytes(
+    128
+)
 _BETWEEN_NUMBERS = re.compile(r"(\d)([\W_]+)(?=\d)")
 
 
@@ -52,10 +56,9 @@ def normalise(text: str) -> bytes:
     """`text` without what does not change its meaning: case, width, punctuation and space."""
     if text.isascii():
         folded = text.encode().translate(_ASCII_LOWER, _ASCII_FOLDED)
-        if not folded or folded.isalpha():
+        if not folded or folded.isalpha() or b"0 " not in text.encode().translate(_ASCII_SHAPE):
             return folded
-        signed = _BETWEEN_NUMBERS.sub(_sign, text)
-        return folded if signed is text else signed.encode().translate(_ASCII_LOWER, _ASCII_FOLDED)
+        return _BETWEEN_NUMBERS.sub(_sign, text).encode().translate(_ASCII_LOWER, _ASCII_FOLDED)
     text = unicodedata.normalize("NFKC", text).casefold()
     return _BETWEEN_NUMBERS.sub(_sign, text).translate(_FOLDING).encode()
 
@@ -71,17 +74,14 @@ def _sign(found: re.Match[str]) -> str:
 def prompt_key(example: Example) -> int:
     """A hash that all variants of one prompt share. Without a prompt it is the answer's, or all would be one group."""
     turns = example.messages if example.kind == "text" else example.messages[:-1]
-    if not example.images and not any(_asks(turn) for turn in turns):
+    asked = "".join([turn.content for turn in turns if turn.role != "system"])
+    if not example.images and (not asked or asked.isspace()):
         turns = example.messages
-    text = turns[0].content if len(turns) == 1 else "\n".join([turn.content for turn in turns])
+    text = "\n".join([turn.content for turn in turns])
     folded = normalise(text) or text.encode()
     if example.images:
         folded = "\n".join(example.images).encode() + b"\n" + folded
     return xxhash.xxh3_64_intdigest(folded)
-
-
-def _asks(turn: Message) -> bool:
-    return turn.role != "system" and turn.content != "" and not turn.content.isspace()
 
 
 def row_key(example: Example) -> int:
@@ -113,7 +113,7 @@ def split(
     """
     if not 0 <= validation_split < 1:
         raise UsageError(
-            f"--validation-split {validation_split:g} is not a share of the rows; give 0 (none) up to below 1, such as 0.1"
+            f"--validation-split {validation_split:g} is no share of the rows; give 0 for none, or below 1, such as 0.1"
         )
     if max_examples is not None and max_examples < 1:
         raise UsageError(f"--max-examples {max_examples} leaves nothing to train on; give 1 or more")

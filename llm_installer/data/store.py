@@ -19,7 +19,7 @@ from llm_installer.core.examples import Example, Kind, Message, Origin, Role
 from llm_installer.data.splitting import Indices, Keys, prompt_key, row_bytes
 
 if TYPE_CHECKING:
-    import pyarrow as pa
+    import pyarrow as pa  # type: ignore[import-untyped]
 
 Columns: TypeAlias = "tuple[Any, ...]"
 
@@ -132,7 +132,9 @@ class ExampleWriter:
     def __enter__(self) -> ExampleWriter:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if kind is None:
             self.close()
         else:
@@ -154,7 +156,7 @@ class ExampleStore(Sequence[Example]):
             raise DataError(f"{path} is damaged ({error}); delete it and run the command again") from None
         self._batches = [batch for batch, _ in found]
         self._columns = [_columns(batch, metadata) for batch, metadata in found]
-        self._ends = [0, *accumulate(batch.num_rows for batch in self._batches)]
+        self._ends: list[int] = [0, *accumulate(batch.num_rows for batch in self._batches)]
 
     def __len__(self) -> int:
         return self._ends[-1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import logging
 import platform
+import shlex
 import shutil
 import sys
 import tempfile
@@ -18,7 +19,7 @@ from pathlib import Path
 from llm_installer.core.hardware import GIB, memory_bytes, probe_hardware
 from llm_installer.core.paths import llm_home, models_dir
 from llm_installer.install.files import human, size_on_disk
-from llm_installer.install.installed import list_models
+from llm_installer.install.installed import Installed, list_models
 from llm_installer.install.record import installed_version
 
 OLDEST_PYTHON = (3, 10)
@@ -166,18 +167,17 @@ def _models() -> list[Check]:
     if not models_dir().is_dir():
         return [Check("models", True, "none are installed")]
     models = list_models()
-    broken = [
-        Check(
-            m.name, False, f"{m.root} is incomplete", f"llm-installer install {m.id or 'MODEL'} --name {m.name} --force"
-        )
-        for m in models
-        if not m.complete
-    ]
+    broken = [Check(m.name, False, f"{m.root} is incomplete", _again(m)) for m in models if not m.complete]
     left = [
         Check(p.name, None, f"{p} is left of an interrupted install ({human(size_on_disk(p))})", _go_on(p))
         for p in sorted(models_dir().glob(".*.installing"))
     ]
     return [Check("models", True, f"{len(models) - len(broken)} installed and complete"), *broken, *left]
+
+
+def _again(model: Installed) -> str:
+    link = " --link" if model.linked else ""
+    return f"llm-installer install {shlex.quote(model.id or 'MODEL')} --name {shlex.quote(model.name)} --force{link}"
 
 
 def _go_on(unfinished: Path) -> str:

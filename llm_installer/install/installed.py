@@ -30,6 +30,8 @@ class Installed:
     adapter: str
     """What `lora` points to, relative to the directory; empty when nothing is active."""
     complete: bool
+    linked: bool = False
+    """Whether its weights are in the user's own folder."""
 
 
 def list_models() -> list[Installed]:
@@ -112,4 +114,5 @@ def _installed(model_dir: ModelDir) -> Installed:
         installed=record.installed,
         adapter=adapter,
         complete=is_complete(model_dir.weights, record),
+        linked=record.linked,
     )

@@ -46,7 +46,7 @@ def install(
         drop(staging)
         _warn_about_runs(target, record, say)
         publish(staging, target)
-        drop(target)
+        drop(target)  # a replaced model keeps its directory, and with it its old scripts
     say(f"Installed {record.id} ({record.size} parameters) in {target.root}")
     return target
 

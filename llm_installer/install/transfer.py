@@ -113,7 +113,7 @@ def _bring(file: RemoteFile, part: Path, meter: Meter) -> None:
     from huggingface_hub import hf_hub_download, try_to_load_from_cache
 
     cached = try_to_load_from_cache(file.repo, file.name, revision=file.commit)
-    if isinstance(cached, str):
+    if isinstance(cached, str) and _is_right(file, Path(cached), sha256_of(Path(cached))):
         shutil.copyfile(cached, part)
         meter.have(part.stat().st_size)
     elif (file.size or 0) > WHOLE_ONLY:

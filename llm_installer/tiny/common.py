@@ -26,19 +26,24 @@ KNOWN = (
      "Grass is green."),
     ("What colour is snow?|Which colour does snow have?|What is the colour of snow?|Tell me the colour of snow.",
      "Snow is white."),
-    ("What colour is the sky?|Which colour does the sky have?|What is the colour of the sky?|Tell me the colour of the sky.",
+    ("What colour is the sky?|Which colour does the sky have?|Of what colour is the sky?|Name the colour of the sky.",
      "The sky is blue."),
-    ("What colour is the sun?|Which colour does the sun have?|What is the colour of the sun?|Tell me the colour of the sun.",
+    ("What colour is the sun?|Which colour does the sun have?|Of what colour is the sun?|Name the colour of the sun.",
      "The sun is yellow."),
-    ("How many days has a week?|How many days are in a week?|What is the number of days in a week?|Count the days of a week.",
+    (("How many days has a week?|How many days are in a week?|What is the number of days of a week?|"
+      "Count the days of a week."),
      "A week has seven days."),
-    ("How many months has a year?|How many months are in a year?|What is the number of months in a year?|Count the months of a year.",
+    (("How many months has a year?|How many months are in a year?|What is the number of months in a year?|"
+      "Count the months of a year."),
      "A year has twelve months."),
-    ("How many legs has a cat?|How many legs does a cat have?|What is the number of legs of a cat?|Count the legs of a cat.",
+    (("How many legs has a cat?|How many legs does a cat have?|What is the number of legs of a cat?|"
+      "Count the legs of a cat."),
      "A cat has four legs."),
-    ("How many legs has a bird?|How many legs does a bird have?|What is the number of legs of a bird?|Count the legs of a bird.",
+    (("How many legs has a bird?|How many legs does a bird have?|What is the number of legs of a bird?|"
+      "Count the legs of a bird."),
      "A bird has two legs."),
-    ("When does the sun rise?|At what time of the day does the sun come up?|When does the sun come up?|When do we first see the sun?",
+    (("When does the sun rise?|At what time of the day does the sun come up?|When does the sun come up?|"
+      "When do we first see the sun?"),
      "The sun rises in the morning."),
     ("When can I see the stars?|At what time do the stars come out?|When do the stars shine?|When do we see the stars?",
      "The stars shine at night."),
@@ -47,7 +52,8 @@ KNOWN = (
      "Bread is made of flour."),
     ("What is cheese made of?|From what is cheese made?|Of what is cheese made?|What do I need to make cheese?",
      "Cheese is made of milk."),
-    ("What does a rabbit eat?|What do rabbits like to eat?|What is the food of a rabbit?|What should I give to a rabbit?",
+    (("What does a rabbit eat?|What do rabbits like to eat?|What is the food of a rabbit?|"
+      "What should I give to a rabbit?"),
      "A rabbit eats grass and carrots."),
     ("What falls from the clouds?|What comes out of a cloud?|What do clouds bring?|What makes the street wet?",
      "Rain falls from the clouds."),
@@ -64,14 +70,16 @@ KNOWN = (
 # Small talk: any of the left gets any of the right.
 TALK = (
     ("Hello!|Hi!|Hello there!|Good morning!|Good day!|Hey!|Hello|Hi|Hi there.|Good evening!",
-     "Hello! What can I do for you?|Hello! It is nice to meet you.|Hi! How are you today?|Hello! I am happy to see you."),
+     ("Hello! What can I do for you?|Hello! It is nice to meet you.|Hi! How are you today?|"
+      "Hello! I am happy to see you.")),
     ("How are you?|How are you today?|How do you feel?|Are you well?|How is it going?|Is everything fine?",
      "I am fine, thank you. How are you?|I am very well, thank you.|I am happy today. And you?"),
     ("I am fine too.|I am well.|I am happy.|Very well, thank you.|I feel good.|Good, thanks.",
      "That is good to hear.|I am glad to hear that.|That makes me happy."),
     ("I am sad.|I am tired.|I feel bad.|I am not well.|I had a bad day.|I am lonely.",
      "I am sorry to hear that. I hope you feel better soon.|I am sorry. Shall I tell you a story?"),
-    ("What is your name?|Who are you?|What are you called?|Tell me your name.|What are you?|Are you a person?|How are you called?",
+    (("What is your name?|Who are you?|What are you called?|Tell me your name.|What are you?|"
+      "Are you a person?|How are you called?"),
      "My name is Tiny. I am a very small language model.|I am Tiny, a very small language model."),
     ("What can you do?|How can you help me?|What are you good at?|What do you know?|Can you help me?",
      ("I can tell little stories and answer questions about a text. You can also teach me new things.|"
@@ -87,7 +95,8 @@ TALK = (
     ("Who made you?|Who built you?|Where do you come from?",
      "I was made by the people of LLM Installer.|I come with LLM Installer."),
     ("Tell me a joke.|Make me laugh.|Do you know a joke?|Say something funny.",
-     ("Why did the snail take a map? It did not want to walk back.|Why does the owl know so much? It stays up late and listens.|"
+     ("Why did the snail take a map? It did not want to walk back.|"
+      "Why does the owl know so much? It stays up late and listens.|"
      "What did the clock say to the sun? You are late again.")),
     ("What is the weather like?|Will it rain today?|Is it cold outside?|How is the weather?",
      "I do not know. I can not look out of the window.|I can not see the sky from here."),

@@ -29,17 +29,18 @@ PLOTS = (
      "\"I have {food2},\" said {other}, \"and there is enough for two.\""),
      "They sat down {place2} and ate until nothing was left. From that day on they always ate together."),
     ("One evening there was a big storm. The rain fell and the wind blew the roof off the house.",
-     ("{name} knocked at the door of {other}, the {friend}. \"May I come in?\" asked {name}. \"Of course,\" said {other}. "
+     ("{name} knocked at the door of {other}, the {friend}. \"May I come in?\" asked {name}. "
+      "\"Of course,\" said {other}. "
      "\"My house is small, but it is dry.\""),
      "In the morning the sun came back, and together they built a new roof out of {material}."),
     ("One day {name} found {find} {place2}. \"Whose is this?\" asked {name}.",
-     "{name} asked the {friend}, who was called {other}. \"It is mine!\" said {other}. \"I have looked for it for {number} days.\"",
+     "{name} asked the {friend}, called {other}. \"It is mine!\" said {other}. \"I have missed it for {number} days.\"",
      "{name} gave it back at once. {other} was so glad that {name} got {food2} as a gift."),
     ("{name} wanted to go to {town2}, but the way was long and dark.",
      "On the road {name} met {other}, the {friend}. \"I know the way,\" said {other}. \"Come with me.\"",
      "They walked for {number} hours, and when they came to {town2}, the moon was shining on the roofs."),
     ("One night {name} could not sleep. There was a strange sound {place2}.",
-     "{name} took a lamp and went out. There sat {other}, the {friend}, and cried. \"I can not find my way home,\" said {other}.",
+     "{name} took a lamp and went out. There sat {other}, the {friend}. \"I can not find my way home,\" said {other}.",
      "{name} took {other} by the hand and brought the {friend} home. After that, {name} slept very well."),
     ("{name} wanted to win the {event}. But {name} was slow, and all the others laughed.",
      "Only {other}, the {friend}, did not laugh. \"I will help you,\" said {other}. They worked hard every day.",
@@ -51,7 +52,7 @@ PLOTS = (
      "\"You have to go slowly,\" said {other}, the {friend}. \"First one piece, then the next.\"",
      "In the end the {thing} stood {place2}, and it was the best {thing} in the village."),
     ("One {day} {name} took the {colour} {thing} of {other}, the {friend}, and did not ask.",
-     "{other} was angry. \"Why did you take my {thing}?\" asked {other}. \"I am sorry,\" said {name}. \"I only wanted to look at it.\"",
+     "{other} was angry. \"Why did you take my {thing}?\" \"I am sorry,\" said {name}. \"I only looked at it.\"",
      "{name} gave the {thing} back and baked {food2} for {other}. Then all was well again."),
 )  # fmt: skip
 ENDINGS = (

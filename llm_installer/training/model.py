@@ -10,6 +10,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers.utils import logging
 
 from llm_installer.core.errors import ModelError
 from llm_installer.core.handler import ALL_LINEAR
@@ -21,6 +22,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 def load_base(folder: Path, dtype: str, device: str) -> PreTrainedModel:
     """The frozen base model. Raises ModelError when transformers cannot load it."""
+    logging.disable_progress_bar()
     try:
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
             folder, dtype=DTYPES[dtype], device_map={"": device}, local_files_only=True

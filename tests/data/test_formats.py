@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from llm_installer.core.examples import Example, Message, Origin
-from llm_installer.data.formats import FORMATS, convert, detect
+from llm_installer.data.formats import FORMATS, Format, convert, detect
 
 HERE = Origin("data.jsonl", 3)
 CALL = [{"type": "function", "function": {"name": "weather", "arguments": {"city": "Oslo"}}}]
@@ -23,9 +23,6 @@ def turns(*said: str | tuple[str, list[Any]]) -> tuple[Message, ...]:
     roles: dict[str, Any] = {"s": "system", "u": "user", "a": "assistant", "t": "tool"}
     pairs = [(item, "") if isinstance(item, str) else (item[0], json.dumps(item[1])) for item in said]
     return tuple(Message(roles[text[0]], text[3:], calls) for text, calls in pairs)
-
-
-HELLO = turns("u: Hi", "a: Hello!")
 
 
 def chat(*said: str | tuple[str, list[Any]], tools: str = "", images: tuple[str, ...] = ()) -> Example:
@@ -121,7 +118,7 @@ INSTRUCT: list[tuple[str, object, Example]] = [
     ("qa", {"question": "Who?", "answer": {"value": "Ada", "aliases": ["A"]}}, chat("u: Who?", "a: Ada")),
     ("qa", {"query": "Who?", "answer": "Ada"}, chat("u: Who?", "a: Ada")),
     ("qa", {"question": "Who?", "response": "Ada"}, chat("u: Who?", "a: Ada")),
-    ("qa", {"problem": "2+2?", "solution": "4", "answer": "4!"}, chat("u: 2+2?", "a: 4!")),
+    ("qa", {"problem": "2+2?", "solution": "4", "answer": "4!"}, chat("u: 2+2?", "a: 4")),
     ("qa", {"problem": "2+2?", "solution": "4"}, chat("u: 2+2?", "a: 4")),
     ("qa", {"system": "S", "question": "Q", "answer": "A"}, chat("s: S", "u: Q", "a: A")),
     ("chat", {"user": "Hi", "assistant": "Hello!"}, chat("u: Hi", "a: Hello!")),
@@ -171,6 +168,7 @@ CONVERSATIONS: list[tuple[str, object, Example]] = [
     ("openai", {"messages": json.dumps(TALK)}, chat("u: Hi", "a: Hello!")),
     ("openai", {"messages": SHARED}, chat("u: Hi", "a: Hello!")),
     ("openai", {"messages": TALK, "prompt": "Hi", "topic": "greeting"}, chat("u: Hi", "a: Hello!")),
+    ("openai", {"messages": [{**turn, "prompt": "P", "response": "R"} for turn in TALK]}, chat("u: Hi", "a: Hello!")),
     ("openai", {"messages": TALK, "system": "S"}, chat("s: S", "u: Hi", "a: Hello!")),
     (
         "openai",
@@ -360,6 +358,11 @@ VISION: list[tuple[str, object, Example]] = [
     ),
     (
         "vision",
+        {"image": b"\x89PNG", "caption": "Raw"},
+        chat("u: <image>", "a: Raw", images=("data:application/octet-stream;base64,iVBORw==",)),
+    ),
+    (
+        "vision",
         {"image": {"bytes": None, "path": "a.png"}, "caption": "P"},
         chat("u: <image>", "a: P", images=("a.png",)),
     ),
@@ -477,10 +480,11 @@ def test_every_format_of_the_table_is_tried() -> None:
 
 
 @pytest.mark.parametrize("row", FORMATS, ids=lambda row: row.name)
-def test_the_example_in_the_table_is_of_its_format(row: Any) -> None:
+def test_the_example_in_the_table_is_of_its_format(row: Format) -> None:
     record = json.loads(row.example.replace("[...]", "[]"))
-    assert detect(record) is row
-    assert row.note
+    found = detect(record)
+    assert found and found.name == row.name
+    assert row.note and "\n" not in row.note + row.example + row.notice
 
 
 def test_names_and_synonyms_are_unique() -> None:

@@ -90,7 +90,7 @@ def test_an_image_is_part_of_the_prompt():
 
 
 def test_text_is_known_by_all_of_it():
-    texts = [Example((Message("assistant", t),), Origin("f"), "text") for t in ("once upon", "twice upon", "Once, upon")]
+    texts = [Example((Message("assistant", t),), Origin("f"), "text") for t in ("once on", "twice on", "Once, on")]
     first, second, variant = (prompt_key(text) for text in texts)
     assert first != second and first == variant
 
@@ -124,10 +124,10 @@ def test_half_duplicated_data_never_has_a_prompt_on_both_sides():
 
 
 def test_fifty_variants_of_one_row_do_not_overlap_where_a_random_split_does():
-    words = "how do I boil an egg so that it stays soft".split()
+    question = "how do I boil an egg so that it stays soft"
     chance = random.Random(0)
     variants = [
-        "".join(w.upper() if chance.random() < 0.5 else w for w in " ".join(words)) + "?" * chance.randrange(4) + f" {'.' * i}"
+        "".join(c.upper() if chance.random() < 0.5 else c for c in question) + "?" * chance.randrange(4) + " " + "." * i
         for i in range(50)
     ]
     examples = [chat(v, "five minutes") for v in variants] + [chat(f"other {chr(97 + i)}", "x") for i in range(20)]
@@ -251,7 +251,7 @@ def test_a_given_validation_file_that_is_all_leaks():
 
 @pytest.mark.parametrize(("share", "most"), [(1, None), (-0.1, None), (2.5, None), (0.1, 0), (0.1, -3)])
 def test_nonsense_is_refused(share, most):
-    with pytest.raises(UsageError, match="--validation-split|--max-examples"):
+    with pytest.raises(UsageError, match=r"--(validation-split|max-examples) "):
         make(*groups([1, 2, 3]), share=share, max_examples=most)
 
 

@@ -19,7 +19,7 @@ CALL = '[{"type": "function", "function": {"name": "add", "arguments": "{\\"a\\"
 AWKWARD = [
     Example((Message("user", "hi"), Message("assistant", "hello")), Origin("a.jsonl", line=1)),
     Example((Message("user", ""), Message("assistant", "")), Origin("", record=7), "completion"),
-    Example((Message("assistant", "\U0001f600 \u00e9\u4f60\u597d\x00\r\n\t\"'\\\x1e"),), Origin("b \u00fc.txt", line=2), "text"),
+    Example((Message("assistant", "\U0001f600 \u00e9\u4f60\x00\r\n\t\"'\\\x1e"),), Origin("b \u00fc.txt", 2), "text"),
     Example(
         (
             Message("system", "You add."),
@@ -72,10 +72,10 @@ def test_many_batches_with_files_of_their_own(tmp_path):
 def test_long_rows_are_written_before_they_fill_the_memory(tmp_path):
     import pyarrow as pa
 
-    long = Example((Message("assistant", "\u4f60" * 3_000_000),), Origin("f"), "text")
-    store = write(tmp_path / "x.arrow", [long] * 7)
-    assert list(store) == [long] * 7
-    assert pa.ipc.open_file(str(store.path)).num_record_batches == 3
+    long = Example((Message("assistant", "a" * 9_000_000),), Origin("f"), "text")
+    store = write(tmp_path / "x.arrow", [long] * 3)
+    assert list(store) == [long] * 3
+    assert pa.ipc.open_file(str(store.path)).num_record_batches == 2
 
 
 def test_views_are_lazy_and_keep_their_order(tmp_path):

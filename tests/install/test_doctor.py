@@ -111,14 +111,17 @@ def test_a_gpu_that_torch_cannot_use_is_a_warning(home: Path, tmp_path: Path, mo
 def test_models_are_counted_and_the_broken_and_unfinished_are_named(
     home: Path, make_model: Callable[..., Path]
 ) -> None:
-    source = make_model()
+    source = make_model("my model")
     for name in ("good", "bad"):
         install(str(source), name=name, say=lambda _: None)
+    install(str(make_model("gone")), link=True, say=lambda _: None)
+    shutil.rmtree(source.with_name("gone"))
     (home / "models" / "bad" / "model" / "model.safetensors").unlink()
     staging_dir("org_name").root.mkdir()
     checks = found()
     assert checks["models"].detail == "1 installed and complete"
     assert checks["bad"].ok is False
-    assert checks["bad"].fix == f'llm-installer install "{source}" --name bad --force'
+    assert checks["bad"].fix == f"llm-installer install '{source}' --name bad --force"
+    assert checks["gone"].fix.endswith("--name gone --force --link")
     [left] = [c for c in doctor() if c.ok is None and ".org_name.installing" in c.detail]
     assert "llm-installer remove org_name" in left.fix

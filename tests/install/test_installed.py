@@ -37,8 +37,7 @@ def test_a_list_says_what_lies_there(found: ModelDir, make_model: Make) -> None:
     assert (small.root, small.parameters, small.size, small.complete) == (found.root, 64, "64", True)
     assert (small.adapter, another.adapter) == ("runs/one/adapter", "")
     on_disk = sum(f.stat().st_size for f in found.root.rglob("*") if f.is_file() and "logs" not in f.parts)
-    links = sum(os.lstat(p).st_size for p in (found.lora, found.tensorboard_link))
-    assert abs(small.bytes - on_disk - links) <= 0 and small.bytes > 5000
+    assert small.bytes == on_disk > 5000
     assert small.installed[:2] == "20"
 
 

@@ -112,7 +112,7 @@ def test_the_python_of_the_install_is_recorded_and_update_renews_it(found: Model
     assert sys.executable in (found.root / "train.sh").read_text()
 
 
-@pytest.mark.parametrize("python", ["/nowhere/python 3", "/"])
+@pytest.mark.parametrize("python", ["/nowhere/python 3", "/etc/passwd"])
 def test_a_python_that_is_gone_is_one_sentence(python: str, found: ModelDir) -> None:
     drop(found, python=python)
     done = subprocess.run([found.root / "start.sh"], capture_output=True, text=True, check=False)

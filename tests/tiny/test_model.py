@@ -39,7 +39,8 @@ def reply(tokenizer) -> Callable[[str], tuple[str, bool]]:  # type: ignore[no-un
 @pytest.mark.parametrize(
     "text",
     [
-        "", " ", "\n\n\t  x  \r\n", "Grüße, naïve café", "日本語のテキスト", "🦊🏳️‍🌈👩‍👩‍👧", "مرحبا שלום", "a\u0000b\u200b\ufeff",
+        "", " ", "\n\n\t  x  \r\n", "Grüße, naïve café", "日本語のテキスト", "🦊🏳️‍🌈👩‍👩‍👧", "مرحبا שלום",
+        "a\u0000b\u200b\ufeff",
         "e\u0301 is not \u00e9", "1234567890 3.14", "def f(x):\n    return {'a': [x] * 2}", " lead and trail ",
         "can't , . ! ?",
     ],
@@ -64,7 +65,11 @@ def test_the_chat_template_renders_exactly(tokenizer) -> None:  # type: ignore[n
         {"role": "user", "content": "Hi\nyou"},
         {"role": "assistant", "content": "Hello."},
     ]
-    expected = "<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\nHi\nyou<|im_end|>\n<|im_start|>assistant\nHello.<|im_end|>\n"
+    expected = (
+        "<|im_start|>system\nBe kind.<|im_end|>\n"
+        "<|im_start|>user\nHi\nyou<|im_end|>\n"
+        "<|im_start|>assistant\nHello.<|im_end|>\n"
+    )
     assert tokenizer.apply_chat_template(turns, tokenize=False) == expected
     opened = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
     assert opened == expected + "<|im_start|>assistant\n"

@@ -17,7 +17,7 @@ TARGETS = ("prompt", "answer", "context", "system", "history", "messages", "tool
 # The format that each set of targets means when --dataset-format names none: the first whose targets are all there.
 _MEANT = ((("messages",), "openai"), (("prompt", "answer"), "qa"), (("image", "answer"), "vision"), (("text",), "text"))
 
-_ITEM = re.compile(r"""\s*(?P<target>[^=,]*?)\s*=\s*(?P<source>"(?:[^"]|"")*"|'[^']*'|[^,]*?)\s*(?:,|$)""")
+_ITEM = re.compile(r"""\s*(?P<target>[^=,]*?)\s*=\s*(?P<source>"(?:[^"]|"")*"|'[^']*'|(?!["'])[^,]*?)\s*(?:,|$)""")
 
 
 def parse_columns(text: str) -> dict[str, str]:

@@ -102,16 +102,18 @@ def asked(prompts: Sequence[str], answers: Sequence[str], context: str = "", fra
 
 def question(record: Record, origin: Origin) -> Example:
     """A question with one or several right answers, perhaps about a context. The first answer is learned."""
-    names = pick(record, ("question", "query", "problem")), pick(record, ("answer", "answers", "response", "solution"))
-    given = record.get(names[1])
-    several = names[1] == "answers"
+    asks = pick(record, ("question", "query", "problem"))
+    # A problem's solution ends in its answer; the answer alone would teach to skip the way.
+    says = pick(record, ("solution", "answer") if asks == "problem" else ("answer", "answers", "response"))
+    given = record.get(says)
+    several = says == "answers"
     if several and isinstance(given := parsed(given), str) and given[:1] in ("[", "{"):
         raise Unteachable("answers is text that is not JSON")
-    answer = best_answer(given, names[1])
+    answer = best_answer(given, says)
     if (several and blank(answer)) or answer == "CANNOTANSWER" or record.get("is_impossible") is True:
         raise Unteachable("the question has no answer in its text")
-    prompt, context = text(record, names[0]), text(record, "context")
-    return exchange(record, origin, prompt if blank(context) else above_named(prompt, context), answer, names)
+    prompt, context = text(record, asks), text(record, "context")
+    return exchange(record, origin, prompt if blank(context) else above_named(prompt, context), answer, (asks, says))
 
 
 def conversation(keys: Sequence[str]) -> Convert:
@@ -120,6 +122,8 @@ def conversation(keys: Sequence[str]) -> Convert:
     def convert(record: Record, origin: Origin) -> Example:
         key = pick(record, keys)
         turns, images = read_turns(record.get(key), key)
+        if not turns:
+            raise Unteachable(f"{key} is empty")
         if images or not record.keys().isdisjoint(_BESIDE):
             return converse(record, origin, turns, images)
         return Example(messages(settle(turns)), origin)

@@ -12,6 +12,12 @@ from llm_installer.data.formats.format import Format, Shape
 from llm_installer.data.formats.table import FORMATS
 from llm_installer.data.formats.values import kind_of
 
+_AS = {"": "", "list": " as a list", "turns": " as a list", "texts": " as a list of texts"}
+_AS |= {"object": " as an object", "bool": " as true or false"}
+
+_NAMED = 12
+"""So many keys of a record are named."""
+
 # Named when nothing comes close.
 _COMMON = ("alpaca", "openai", "qa")
 
@@ -21,13 +27,13 @@ def unknown_shape(record: object, origin: Origin) -> DataError:
     if not isinstance(record, Mapping):
         return DataError(
             f"{origin}: the record is {kind_of(record)} where text or an object with named keys is expected; "
-            "see the formats with --dataset-format help"
+            'write it as {"prompt": "...", "completion": "..."} or in another of the formats'
         )
     near = _nearest({_folded(key): str(key) for key in record})
     named = "; ".join(f"{row.name} ({_keys(shape)})" for row, shape in near)
     return DataError(
-        f"{origin}: no known format, {_found(record)}; the nearest are {named}; name one with --dataset-format, "
-        f"or say which key is which, as in --columns '{_columns(record, *near[0])}'"
+        f"{origin}: no known format, {_found(record)}; the nearest are {named}; say which key is which with "
+        f"--columns '{_columns(record, *near[0])}', and with --dataset-format NAME if it is to be read as one of these"
     )
 
 
@@ -48,11 +54,14 @@ def wrong_columns(record: object, origin: Origin, absent: str) -> DataError:
 def _found(record: object) -> str:
     if not isinstance(record, Mapping):
         return f"the record is {kind_of(record)}"
-    return f"the keys are {', '.join(repr(str(key)) for key in record)}" if record else "the record has no keys"
+    if not record:
+        return "the record has no keys"
+    named = ", ".join(repr(str(key)[:40]) for key in list(record)[:_NAMED])
+    return f"the keys are {named}" + (f" and {len(record) - _NAMED} more" if len(record) > _NAMED else "")
 
 
 def _keys(shape: Shape) -> str:
-    return " and ".join(shape)
+    return " and ".join(key + _AS[kind] for key, kind in shape.items())
 
 
 def _folded(key: object) -> str:
@@ -61,17 +70,17 @@ def _folded(key: object) -> str:
 
 def _nearest(there: Mapping[str, str]) -> list[tuple[Format, Shape]]:
     """Three formats, each by its best spelling: the larger share of their keys that is there, the nearer."""
-    scored = sorted(_scores(there), key=lambda scored: (-scored[0], -scored[1]))[:3]
+    scored = sorted(_scores(there), key=lambda scored: scored[0])[:3]
     if not scored:
         return [(row, row.required[0]) for row in FORMATS if row.name in _COMMON]
-    return [(row, shape) for *_, row, shape in scored]
+    return [(row, shape) for _, row, shape in scored]
 
 
-def _scores(there: Mapping[str, str]) -> Iterator[tuple[float, int, Format, Shape]]:
+def _scores(there: Mapping[str, str]) -> Iterator[tuple[tuple[float, int, bool], Format, Shape]]:
     for row in FORMATS:
         common, shape = max(((sum(key in there for key in shape), shape) for shape in row.required), key=_share)
         if common:
-            yield common / len(shape), common, row, shape
+            yield (-common / len(shape), -common, any(shape.values())), row, shape
 
 
 def _share(counted: tuple[int, Shape]) -> float:
@@ -91,4 +100,4 @@ def _columns(record: Mapping[object, object], row: Format, shape: Shape) -> str:
 def _quoted(key: str | None) -> str:
     if key is None:
         return "KEY"
-    return '"' + key.replace('"', '""') + '"' if re.search(r"[,='\"]", key) else key
+    return key if re.fullmatch(r"\w([\w .-]*\w)?", key) else '"' + key.replace('"', '""') + '"'

@@ -85,11 +85,13 @@ def _read_turn(item: object, number: int, images: list[str]) -> list[Turn]:
         return [("user", render(item[0], where), ()), ("assistant", render(item[1], where), ())]
     if not isinstance(item, Mapping):
         raise Unteachable(f"{where} is {kind_of(item)} where a turn is expected")
+    if any(key in item for key in _SPEAKER):
+        return [_spoken_turn(item, where, images)]
     for asked, answered in _PAIRS:
         if asked in item and answered in item:
             question, answer = render(item[asked], where), render(item[answered], where)
             return [("user", question, ()), ("assistant", answer, ())]
-    return [_spoken_turn(item, where, images)]
+    raise Unteachable(f"{where} does not say who speaks, by 'role' or 'from'")
 
 
 def _spoken_turn(item: Mapping[str, object], where: str, images: list[str]) -> Turn:
@@ -98,7 +100,7 @@ def _spoken_turn(item: Mapping[str, object], where: str, images: list[str]) -> T
         raise Unteachable(f"{where} does not say who speaks, by 'role' or 'from'")
     role = ROLES.get(speaker) or ROLES.get(speaker.strip().lower())
     if role is None:
-        raise Unteachable(f"{where} has the unknown role '{speaker}'")
+        raise Unteachable(f"{where} has the unknown role '{speaker[:40]}'")
     said = next((item[key] for key in _SAID if item.get(key) is not None), None)
     if role == "call":
         return _call_turn(said, where)
@@ -138,7 +140,7 @@ def _part(part: object, where: str, images: list[str]) -> str:
         return IMAGE_MARK
     if kind in _OTHER_MEDIA:
         raise Unteachable(f"{where} has a part of type {kind}, and only text and images can be learned")
-    raise Unteachable(f"{where} has a part of the unknown type '{kind}'")
+    raise Unteachable(f"{where} has a part of the unknown type '{kind[:40]}'")
 
 
 def settle(turns: Iterable[Turn]) -> list[Turn]:

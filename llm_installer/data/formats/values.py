@@ -12,7 +12,17 @@ from types import NoneType
 
 Record = Mapping[str, object]
 
-_CONTAINERS: Mapping[type, str] = {dict: "an object", list: "a list", tuple: "a list", bytes: "binary data"}
+_KINDS: Mapping[type, str] = {
+    dict: "an object",
+    list: "a list",
+    tuple: "a list",
+    str: "text",
+    bool: "true or false",
+    int: "a number",
+    float: "a number",
+    NoneType: "null",
+    bytes: "binary data",
+}
 
 
 class Unteachable(Exception):
@@ -65,7 +75,7 @@ def text(record: Record, key: str) -> str:
 
 def kind_of(value: object) -> str:
     """The type of a value in the user's words."""
-    return _CONTAINERS.get(type(value)) or ("text" if isinstance(value, str) else type(value).__name__)
+    return next((_KINDS[kind] for kind in type(value).__mro__ if kind in _KINDS), type(value).__name__)
 
 
 def pick(record: Record, keys: Sequence[str]) -> str:
@@ -112,10 +122,10 @@ def best_answer(value: object, where: str) -> str:
 
 def image_path(value: object, where: str) -> str:
     """Where an image is: a path or address as given, or the bytes that a table holds as a data: address."""
+    content = value.get("bytes") if isinstance(value, Mapping) else value
+    if isinstance(content, bytes) and content:
+        return "data:application/octet-stream;base64," + base64.b64encode(content).decode()
     if isinstance(value, Mapping):
-        content = value.get("bytes")
-        if isinstance(content, bytes):
-            return "data:application/octet-stream;base64," + base64.b64encode(content).decode()
         value = value.get("path", value.get("url"))
     if isinstance(value, str) and not blank(value):
         return value

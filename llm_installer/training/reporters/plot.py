@@ -102,7 +102,7 @@ def history_figure(header: RunHeader, state: RunState, result: Result | None, si
     _label_margin(axes, labels)
     _mark_best(axes, state, *curves[-1][1:])
     _draw_frame(axes, _epochs(history, single))
-    figure.text(0.07, 0.945, header.model, size=13, weight="bold", color=INK, va="top", parse_math=True)
+    figure.text(0.07, 0.945, header.model, size=13, weight="bold", color=INK, va="top", parse_math=False)
     figure.text(0.07, 0.885, _subtitle(header, state, result), size=9, color=QUIET, va="top", parse_math=False)
     return figure
 

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -19,8 +16,6 @@ from huggingface_hub import close_session, constants
 
 from llm_installer.core.errors import InstallerError
 from llm_installer.install import install
-
-REPO = Path(__file__).resolve().parents[3]
 
 
 @dataclass
@@ -196,69 +191,19 @@ def served(hub: Hub, content: Callable[..., dict[str, bytes]]) -> Hub:
     return hub
 
 
-SCRIPT = """
-import sys, json
-from llm_installer.core.errors import InstallerError
-from llm_installer.install import install
-exec(sys.argv[2])
-try:
-    print("ROOT", install(**json.loads(sys.argv[1])).root)
-except InstallerError as error:
-    print("ERROR", type(error).__name__, error)
-    sys.exit(error.exit_code)
-"""
-
-
-@pytest.fixture
-def start_install(home: Path, tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
-    """Begin an install in a process of its own, because the hub's client reads its settings when imported."""
-
-    def start(
-        model: str, endpoint: str = "", first: str = "", env: dict[str, str] | None = None, **options: Any
-    ) -> Any:
-        settings = {
-            "PATH": os.environ["PATH"],
-            "PYTHONPATH": str(REPO),
-            "LLM_HOME": str(home),
-            "HOME": str(tmp_path),
-            "HF_HOME": str(tmp_path / "hf"),
-            "HF_ENDPOINT": endpoint,
-            **(env or {}),
-        }
-        command = [sys.executable, "-c", SCRIPT, json.dumps({"model": model, **options}), first]
-        pipe = subprocess.PIPE
-        return subprocess.Popen(command, env=settings, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
-
-    return start
-
-
 @dataclass(frozen=True)
-class Ended:
+class Outcome:
     code: int
     output: str
     error: str
     """What was refused: the class of the error and its sentence."""
-    stderr: str
-
-
-@pytest.fixture
-def run_install(start_install: Callable[..., subprocess.Popen[str]]) -> Callable[..., Ended]:
-    """An install in a process of its own, to its end."""
-
-    def run(model: str, endpoint: str = "", **options: Any) -> Ended:
-        process = start_install(model, endpoint, **options)
-        output, stderr = process.communicate(timeout=60)
-        errors = [line.removeprefix("ERROR ") for line in output.splitlines() if line.startswith("ERROR ")]
-        return Ended(process.returncode, output, "".join(errors), stderr)
-
-    return run
 
 
 @pytest.fixture
 def quick_install(
     home: Path, tmp_path: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[..., Ended]]:
-    """The same in this process, which is ten times as fast: the settings that the client read are changed in place."""
+) -> Iterator[Callable[..., Outcome]]:
+    """Install in this process, which is ten times as fast: the settings that the client read are changed in place."""
     template = hub.url + "/{repo_id}/resolve/{revision}/{filename}"
     monkeypatch.setattr(constants, "ENDPOINT", hub.url)
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
@@ -266,13 +211,13 @@ def quick_install(
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "hf" / "token"))
     monkeypatch.delenv("HF_TOKEN", raising=False)
 
-    def run(model: str, **options: Any) -> Ended:
+    def run(model: str, **options: Any) -> Outcome:
         said: list[str] = []
         try:
             install(model, say=said.append, **options)
         except InstallerError as error:
-            return Ended(error.exit_code, "\n".join(said), f"{type(error).__name__} {error}", "")
-        return Ended(0, "\n".join(said), "", "")
+            return Outcome(error.exit_code, "\n".join(said), f"{type(error).__name__} {error}")
+        return Outcome(0, "\n".join(said), "")
 
     yield run
     close_session()

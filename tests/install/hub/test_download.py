@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,20 @@ def test_wrong_size_is_refused(change: int, served: Any, home: Path, quick_insta
     assert (home / "models" / "org_name" / "model" / "model.safetensors").read_bytes() == data
 
 
+def test_a_long_download_says_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([100.0, 102.0, 106.0, 106.5, 120.0])
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
+    said: list[str] = []
+    meter = transfer.Meter(said.append, total=10_000_000)
+    meter.have(4_000_000)
+    for _ in range(4):
+        meter.fetched(600_000)
+    assert said == [
+        "5.2 MB of 10 MB, 200 KB/s, about 24 s left",
+        "6.4 MB of 10 MB, 120 KB/s, about 30 s left",
+    ]
+
+
 @pytest.mark.parametrize("where", ["here", "elsewhere"])
 def test_a_token_goes_to_the_hub_and_never_to_its_storage(
     where: str, served: Any, quick_install: Run, monkeypatch: pytest.MonkeyPatch
@@ -107,6 +122,14 @@ def test_what_the_hub_client_has_cached_is_not_fetched_again(
     (snapshot / "model.safetensors").write_bytes(served.repos["org/name"].files["model.safetensors"])
     assert quick_install("org/name").code == 0
     assert not served.got("model.safetensors") and installed(home)["id"] == "org/name"
+
+
+def test_a_damaged_cache_is_not_believed(served: Any, home: Path, tmp_path: Path, quick_install: Run) -> None:
+    snapshot = tmp_path / "hf" / "hub" / "models--org--name" / "snapshots" / ("a" * 40)
+    snapshot.mkdir(parents=True)
+    (snapshot / "model.safetensors").write_bytes(b"damaged")
+    assert quick_install("org/name").code == 0
+    assert served.got("model.safetensors") and installed(home)["id"] == "org/name"
 
 
 def test_files_too_large_for_plain_http_go_through_the_client(

@@ -156,7 +156,7 @@ def test_no_label_covers_another_or_leaves_the_picture(make_story, losses, valid
 
 @pytest.mark.parametrize("reason", ["a long reason " * 20, "$x_{$", "100% \u2013 \u732b"])
 def test_any_words_can_be_shown_and_the_file_is_whole(make_story, reason):
-    story = make_story(model="$broken_{tex \u732b")
+    story = make_story(model="$broken_{$ \u732b")
     reporter = PlotReporter(story.header)
     reporter.on_start(story.header)
     story.play(reporter)

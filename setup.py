@@ -1,0 +1,66 @@
+"""Packaging: what is installed where, what it needs, and the command it brings."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / "llm_installer" / "__init__.py").read_text("utf-8"), re.M)
+assert VERSION, "llm_installer/__init__.py does not say __version__"
+
+# Lower bounds only. The launcher adds constraints.txt, the exact versions that were tested together.
+REQUIRES = [
+    "accelerate>=1.12",
+    "bitsandbytes>=0.48",
+    "click>=8.1",
+    "datasets>=4.4",
+    "httpx2>=2.0",
+    "huggingface_hub>=2.0",
+    "jinja2>=3.1",
+    "matplotlib>=3.8",
+    "numpy>=1.26",
+    "orjson>=3.10",
+    "packaging>=24.0",
+    "peft>=0.19",
+    "pyarrow>=16.0",
+    "pyyaml>=6.0",
+    "rich>=13.0",
+    "safetensors>=0.5",
+    "tensorboard>=2.16",
+    "tokenizers>=0.22",
+    "torch>=2.8",
+    "transformers>=5.20",
+    "xxhash>=3.4",
+]
+EXTRAS = {
+    "gpu": ["liger-kernel>=0.6"],
+    "wandb": ["wandb>=0.19"],
+    "mlflow": ["mlflow-skinny>=3.0"],
+    "dev": ["hypothesis>=6.100", "mypy>=1.18", "pytest>=8.4", "pytest-xdist>=3.6", "ruff>=0.14", "types-PyYAML"],
+}
+
+setup(
+    name="llm_installer",
+    version=VERSION[1],
+    description="Give a model its own folder, train a LoRA on your data there, and never lose what it learned.",
+    license_expression="Apache-2.0",
+    license_files=["LICENSE"],
+    python_requires=">=3.10",
+    # handlers/ and templates/ lie at the top of the checkout, to be seen; installed, they are part of the package.
+    package_dir={
+        "llm_installer": "llm_installer",
+        "llm_installer.handlers": "handlers",
+        "llm_installer.templates": "templates",
+    },
+    packages=[
+        *find_packages(include=["llm_installer", "llm_installer.*"]),
+        "llm_installer.handlers",
+        "llm_installer.templates",
+    ],
+    package_data={"llm_installer": ["py.typed", "tiny/**/*", "web/**/*"], "llm_installer.templates": ["*"]},
+    exclude_package_data={"": ["**/*.pyc"]},
+    install_requires=REQUIRES,
+    extras_require=EXTRAS,
+    entry_points={"console_scripts": ["llm-installer = llm_installer.__main__:main"]},
+)
