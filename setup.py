@@ -27,6 +27,7 @@ REQUIRES = [
     "pyyaml>=6.0",
     "rich>=13.0",
     "safetensors>=0.5",
+    "sentencepiece>=0.2",  # tokenizers of hub models that come without tokenizer.json
     "tensorboard>=2.16",
     "tokenizers>=0.22",
     "torch>=2.8",
@@ -37,7 +38,7 @@ EXTRAS = {
     "gpu": ["liger-kernel>=0.6"],
     "wandb": ["wandb>=0.19"],
     "mlflow": ["mlflow-skinny>=3.0"],
-    "dev": ["hypothesis>=6.100", "mypy>=1.18", "pytest>=8.4", "pytest-xdist>=3.6", "ruff>=0.14", "types-PyYAML"],
+    "dev": ["hypothesis>=6.100", "mypy>=1.18", "pytest>=8.4", "pytest-xdist>=3.6", "ruff>=0.14", "types-PyYAML>=6.0"],
 }
 
 setup(

@@ -45,7 +45,7 @@ def cli(debug: bool) -> None:
 @cli.command()
 def quickstart() -> None:
     """Install the built-in model, train it, and show before and after: about a minute."""
-    from llm_installer.tiny.quickstart import run
+    from llm_installer.quickstart import run
 
     run()
 

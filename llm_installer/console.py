@@ -19,7 +19,6 @@ from llm_installer.core.model_info import ModelInfo
 from llm_installer.core.paths import ModelDir
 from llm_installer.core.state import Result
 from llm_installer.planning.plan import Plan, plan_rows
-from llm_installer.tiny.scoring import is_right
 
 if TYPE_CHECKING:
     from llm_installer.core.examples import Example
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
     from llm_installer.inference.before_after import Comparison
     from llm_installer.install.diagnose import Check
     from llm_installer.install.installed import Installed
-    from llm_installer.tiny.quickstart import Question
 
 SHOWN_DROPPED = 5
 LEARNED, MASKED = "green", "dim"
@@ -131,31 +129,21 @@ class Console:
             return
         self.heading("Before and after" + ("" if held_out else " (training rows: nothing is held out)"))
         for item in found:
-            table = _table()
-            table.columns[1].overflow = "fold"
-            table.add_row("prompt", _short(item.prompt))
-            if item.expected:
-                table.add_row("expected", _short(item.expected))
-            table.add_row("base", Text(_short(item.base.text) or "(nothing)", style="dim"))
-            table.add_row("tuned", Text(_short(item.tuned.text) or "(nothing)", style=LEARNED))
-            self.rich.print(Padding(table, (0, 0, 1, 1)))
+            self.side_by_side(item.prompt, item.expected, item.base.text, item.tuned.text)
         ended, base = (sum(a.ended for a in column) for column in zip(*((i.tuned, i.base) for i in found), strict=True))
         self.line(
             f"  Answers that ended by themselves: {ended} of {len(found)} tuned, {base} of {len(found)} base."
         )
 
-    def examination(self, questions: Sequence[Question], base: Sequence[str], tuned: Sequence[str], count: int) -> None:
-        """Some questions with both answers, then how many of all were right."""
-        step = max(1, len(questions) // count)
-        for i in range(0, len(questions), step)[:count]:
-            table = _table()
-            table.add_row("question", questions[i].question)
-            table.add_row("base", Text(_short(base[i]) or "(nothing)", style="dim"))
-            table.add_row("tuned", Text(_short(tuned[i]) or "(nothing)", style=LEARNED))
-            self.rich.print(Padding(table, (0, 0, 1, 1)))
-        scores = [sum(is_right(r, q.accept) for q, r in zip(questions, said, strict=True)) for said in (base, tuned)]
-        for name, score in zip(("base", "tuned"), scores, strict=True):
-            self.line(f"  {name:6} {score:3} of {len(questions)} right ({score / len(questions):.0%})")
+    def side_by_side(self, prompt: str, expected: str, base: str, tuned: str) -> None:
+        """What base and tuned model say to one prompt."""
+        table = _table()
+        table.add_row("prompt", _short(prompt))
+        if expected:
+            table.add_row("expected", _short(expected))
+        table.add_row("base", Text(_short(base) or "(nothing)", style="dim"))
+        table.add_row("tuned", Text(_short(tuned) or "(nothing)", style=LEARNED))
+        self.rich.print(Padding(table, (0, 0, 1, 1)))
 
     def closing(self, folder: ModelDir, result: Result, switched: bool) -> None:
         """How it ended, what it brought, what to type next."""

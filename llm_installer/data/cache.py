@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,6 +17,7 @@ import xxhash
 _MANIFEST = "whole.json"
 _UNFINISHED = ".unfinished-"
 _BLOCK = 1 << 20
+_UNUSED_DAYS = 30
 
 
 def content_hash(path: Path) -> str:
@@ -38,6 +40,7 @@ def cached(folder: Path, key: str, build: Callable[[Path], bool]) -> Path:
     """
     target = folder / key
     if _is_whole(target):
+        os.utime(target)
         return target
     folder.mkdir(parents=True, exist_ok=True)
     work, lock = _begin(folder)
@@ -73,16 +76,26 @@ def _is_whole(target: Path) -> bool:
 def _begin(folder: Path) -> tuple[Path, int]:
     """A folder to work in and its lock, which lasts as long as the process: one without a lock was left behind."""
     with _locked(folder):
-        for left in folder.glob(f"{_UNFINISHED}*"):
+        _tidy(folder)
+        work = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=folder))
+        lock = os.open(work, os.O_RDONLY)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    return work, lock
+
+
+def _tidy(folder: Path) -> None:
+    """Clear away what was left behind, and what nobody has used for a month."""
+    for left in folder.glob(f"{_UNFINISHED}*"):
+        with suppress(FileNotFoundError):
             handle = os.open(left, os.O_RDONLY)
             with suppress(BlockingIOError):
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(left, ignore_errors=True)
             os.close(handle)
-        work = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=folder))
-        lock = os.open(work, os.O_RDONLY)
-        fcntl.flock(lock, fcntl.LOCK_EX)
-    return work, lock
+    for manifest in folder.glob(f"*/{_MANIFEST}"):
+        with suppress(FileNotFoundError):
+            if time.time() - manifest.parent.stat().st_mtime > _UNUSED_DAYS * 86400:
+                shutil.rmtree(manifest.parent, ignore_errors=True)
 
 
 @contextmanager

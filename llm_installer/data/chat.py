@@ -70,7 +70,9 @@ class Template:
         """The training texts of a conversation: one for all turns where earlier turns render the same in every prefix
         and are closed by a token, else one per assistant turn. Raises CannotRender when the template refuses it."""
         turns, tools = self._adapt(example.messages, example.tools)
-        answers = [i for i, turn in enumerate(turns) if turn["role"] == "assistant"]
+        answers = [i for i, turn in enumerate(turns) if turn["role"] == "assistant" and i]
+        if not answers:
+            raise CannotRender("nothing comes before its only answer")
         pieces = [self._answer(turns, i, tools) for i in answers]
         if len(pieces) == 1:
             return pieces

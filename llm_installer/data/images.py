@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -14,22 +15,23 @@ class ImageGone(Exception):
     """An image is not where the record says."""
 
 
-def placed(example: Example, source: Source) -> Example:
-    """The example with absolute paths to its images; relative ones start at the folder of their file.
+def placed(example: Example, source: Source, base: Path) -> Example:
+    """The example with absolute paths to its images; relative ones begin at the folder of their file, else at `base`.
 
     Raises ImageGone, in words, for an image that is not there. Nothing is downloaded.
     """
-    folder = source.path if source.path.is_dir() else source.path.parent
-    return replace(example, images=tuple(_place(image, folder) for image in example.images))
+    beside = source.path if source.path.is_dir() else source.path.parent
+    return replace(example, images=tuple(_place(image, (beside, base)) for image in example.images))
 
 
-def _place(image: str, folder: Path) -> str:
+def _place(image: str, folders: Sequence[Path]) -> str:
     if image.startswith("data:"):
         return image
     address = urlsplit(image)
     if address.scheme in ("http", "https", "ftp", "s3", "gs", "hf"):
         raise ImageGone(f"the image {image} is on the web, and nothing is downloaded; save it and give its path")
-    path = folder / Path(unquote(address.path) if address.scheme == "file" else image).expanduser()
-    if not path.is_file():
-        raise ImageGone(f"the image {image} is not there (looked for {path})")
-    return str(path)
+    name = Path(unquote(address.path) if address.scheme == "file" else image).expanduser()
+    found = next((folder / name for folder in folders if (folder / name).is_file()), None)
+    if found is None:
+        raise ImageGone(f"there is no image {folders[0] / name}")
+    return str(found)

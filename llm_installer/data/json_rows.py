@@ -74,7 +74,8 @@ def _document(source: Source, block: Block) -> Iterator[Row]:
     name = source.name
     try:
         value = orjson.loads(block.data)
-        values = [(1, value)] if is_faithful(value, block.data) else None
+        blank = block.data[: len(block.data) - len(block.data.lstrip())]
+        values = [(1 + blank.count(b"\n"), value)] if is_faithful(value, block.data) else None
     except orjson.JSONDecodeError:
         values = None
     if values is None:

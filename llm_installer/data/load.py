@@ -12,6 +12,7 @@ import xxhash
 from llm_installer.core.errors import DataError
 from llm_installer.core.examples import Dropped
 from llm_installer.core.paths import cache_dir
+from llm_installer.data.archives import broken
 from llm_installer.data.cache import cached, content_hash
 from llm_installer.data.formats import FORMATS, find_format, parse_columns
 from llm_installer.data.formats.columns import renamed
@@ -28,11 +29,10 @@ from llm_installer.data.gather import (
     read_dropped,
     refused,
 )
+from llm_installer.data.rows import Source
 from llm_installer.data.sources import find_sources
 from llm_installer.data.store import ExampleStore
 
-VERSION = 1
-"""Raised with every change to what is stored for the same data: readers, formats, hashes, columns."""
 SHOWN = 1000
 """Left-out records that are kept in memory; the rest is on file."""
 
@@ -85,24 +85,25 @@ def load_examples(
     named = parse_columns(columns) if columns else None
     if named:
         _, forced = renamed(dict.fromkeys(named.values()), named, forced)
-    request = Request(tuple(wanted), forced, named, strict)
+    base = base.absolute()
+    request = Request(base, tuple(wanted), forced, named, strict)
     folder = _converted(request, workdir or cache_dir() / "datasets")
     return _loaded(folder, request, notes)
 
 
 def _converted(request: Request, folder: Path) -> Path:
     """The folder with the stores of this request: the one made before from the same bytes, or a new one."""
+    hub = any(source.hub for source, _ in request.sources)
+    before = _stamps(request)
+    key = _key(request)
     try:
-        hub = any(source.hub for source, _ in request.sources)
-        before = _stamps(request)
-        key = _key(request)
         found = cached(folder, key, lambda work: gather(request, work).complete and not hub)
-        changed = [name for name, stamp in _stamps(request).items() if stamp != before[name]]
     except OSError as error:
         raise DataError(
             f"The converted data cannot be kept in {folder} ({error.strerror or error}); "
             f"make room there, or let LLM_HOME name a folder on another disk"
         ) from None
+    changed = [name for name, stamp in _stamps(request).items() if stamp != before[name]]
     if changed:
         raise DataError(f"{changed[0]} changed while it was read; run the command again")
     return found
@@ -111,18 +112,37 @@ def _converted(request: Request, folder: Path) -> Path:
 def _key(request: Request) -> str:
     """A name for the result: the same bytes, read the same way by the same code, have the same."""
     contents: dict[Path, str] = {}
-    parts: list[object] = [VERSION, request.forced and request.forced.name, sorted((request.columns or {}).items())]
+    parts: list[object] = [
+        [content_hash(module) for module in sorted(Path(__file__).parent.rglob("*.py"))],
+        str(request.base),
+        request.forced and request.forced.name,
+        sorted((request.columns or {}).items()),
+    ]
     for source, part in request.sources:
         if source.path not in contents:
-            contents[source.path] = "" if source.hub else content_hash(source.path)
+            contents[source.path] = "" if source.hub else _content(source)
         parts.append([*map(str, asdict(source).values()), part, contents[source.path]])
     return xxhash.xxh3_128_hexdigest(json.dumps(parts).encode())
 
 
+def _content(source: Source) -> str:
+    try:
+        return content_hash(source.path)
+    except OSError as error:
+        raise broken(source.name, error) from None
+
+
 def _stamps(request: Request) -> dict[str, tuple[int, int]]:
     """Size and time of every file, to notice that one is written to while it is read."""
-    found = {source.name: source.path.stat() for source, _ in request.sources if not source.hub}
-    return {name: (stat.st_size, stat.st_mtime_ns) for name, stat in found.items()}
+    stamps = {}
+    for source, _ in request.sources:
+        if not source.hub:
+            try:
+                stat = source.path.stat()
+            except OSError as error:
+                raise broken(source.name, error) from None
+            stamps[source.name] = (stat.st_size, stat.st_mtime_ns)
+    return stamps
 
 
 def _loaded(folder: Path, request: Request, notes: Sequence[str]) -> Loaded:
@@ -131,7 +151,7 @@ def _loaded(folder: Path, request: Request, notes: Sequence[str]) -> Loaded:
     if request.strict and dropped:
         raise refused(dropped[0])
     if not (folder / TRAIN).exists():
-        raise _nothing(request, account, dropped, (folder / VALIDATION).exists())
+        raise _nothing(request, account, dropped, held_out=(folder / VALIDATION).exists())
     met = {name for file in account.files for name in file.formats}
     return Loaded(
         train=ExampleStore(folder / TRAIN),
@@ -153,8 +173,8 @@ def _nothing(request: Request, account: Account, dropped: Sequence[Dropped], hel
         return DataError(f"{names} holds no records; give a file with examples to learn from")
     if held_out:
         return DataError(f"{names}: every example is set aside for validation; name the training data with --data too")
-    counts = ", ".join(f"{reason} ({count:,} times)" for reason, count in list(account.reasons.items())[:3])
+    reasons = "; ".join(f"{reason} ({count:,}x)" for reason, count in list(account.reasons.items())[:3])
     return DataError(
-        f"Nothing can be learned from {names}: of {records:,} records none is left, the first being "
-        f"{dropped[0].origin}; the reasons are: {counts}"
+        f"Nothing can be learned from {names} (records: {records:,}, left out: all, the first at {dropped[0].origin}): "
+        f"{reasons}; correct the data, or read them another way with --dataset-format or --columns"
     )

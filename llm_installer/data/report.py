@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from llm_installer.core.examples import Dropped
+from llm_installer.data.fix import Fixed
 from llm_installer.data.gather import FileReport
 from llm_installer.data.load import Loaded
 from llm_installer.data.splitting import Split
@@ -108,6 +109,17 @@ def render(report: DataReport) -> list[RenderableType]:
     parts += [Text(f"Note: {notice}", style="dim") for notice in report.notices]
     parts += [Text(f"Warning: {warning}", style="yellow") for warning in report.warnings]
     return parts
+
+
+def render_fixed(fixed: Fixed) -> list[RenderableType]:
+    """What a cleaned copy holds, for a terminal."""
+    from rich.text import Text
+
+    counts = f"{fixed.written:,} written, {fixed.changed_count:,} changed, {fixed.left_out_count:,} left out"
+    return [
+        Text(f"{fixed.out}: {counts}"),
+        Text(f"Every change and everything left out: {fixed.list_file}", style="dim"),
+    ]
 
 
 def _files(report: DataReport) -> RenderableType:

@@ -16,7 +16,8 @@ from xxhash import xxh3_64_intdigest
 
 from llm_installer.core.errors import DataError
 from llm_installer.core.examples import Example, Kind, Message, Origin, Role
-from llm_installer.data.splitting import Indices, Keys, prompt_key, row_bytes
+from llm_installer.data.keys import prompt_key, row_bytes
+from llm_installer.data.splitting import Indices, Keys
 
 if TYPE_CHECKING:
     import pyarrow as pa  # type: ignore[import-untyped]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain, islice
 
@@ -55,7 +56,9 @@ def _shape(sample: list[str], suffix: str) -> _Shape:
     fits: dict[str, tuple[float, int]] = {}
     headers: dict[str, list[str]] = {}
     for delimiter in _DELIMITERS:
-        records = [cells for cells in csv.reader(sample, delimiter=delimiter) if cells]
+        records: list[list[str]] = []
+        with suppress(csv.Error):  # named when the line is read for good
+            records.extend(cells for cells in csv.reader(sample, delimiter=delimiter) if cells)
         if len(records) > 2 and len(sample) == _SAMPLE_LINES:
             records.pop()  # the sample may end inside it
         if records and len(records[0]) > 1:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -48,10 +47,8 @@ def _no_telemetry() -> None:
     """Before the client is imported by its variable; after that by its constant."""
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     from huggingface_hub import constants
-    from huggingface_hub.utils import logging as hub_logging
 
     constants.HF_HUB_DISABLE_TELEMETRY = True
-    hub_logging.set_verbosity(logging.ERROR)
 
 
 def _list(source: Source) -> tuple[str, dict[str, RemoteFile]]:

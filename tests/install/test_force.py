@@ -11,7 +11,7 @@ import pytest
 from llm_installer.core.errors import ModelError
 from llm_installer.core.paths import ModelDir, switch_link
 from llm_installer.install import install, list_models
-from llm_installer.install.staging import publish, staging_dir, undo_half_swap
+from llm_installer.install.staging import publish, staging_dir
 
 Make = Callable[..., Path]
 
@@ -42,6 +42,7 @@ def test_a_second_install_is_refused_and_changes_nothing(home: Path, make_model:
 def test_force_replaces_the_model_and_keeps_what_was_learned(home: Path, make_model: Make) -> None:
     found = install(str(make_model()), say=quiet)
     adapter = train_a_little(found)
+    (found.root / "train.sh").write_text("old")
     said: list[str] = []
     again = install(str(make_model(fill=1)), force=True, say=said.append)
     assert again == found
@@ -51,7 +52,9 @@ def test_force_replaces_the_model_and_keeps_what_was_learned(home: Path, make_mo
     assert (found.root / "notes.txt").read_text() == "mine"
     assert any("adapters" in line for line in said)
     assert list_models()[0].complete
+    assert "exec" in (found.root / "train.sh").read_text()
     assert not [n for n in os.listdir(found.root) if n.startswith(".")]
+    assert os.listdir(home / "models") == ["small"]
 
 
 def test_force_with_the_same_weights_does_not_warn(home: Path, make_model: Make) -> None:
@@ -92,7 +95,8 @@ def test_a_swap_that_stops_half_way_is_undone(
     """publish dies at each of its renames in turn; the old model must come back, with its own record."""
     found = install(str(make_model()), say=quiet)
     record = found.info.read_bytes()
-    other = install(str(make_model("other", fill=1)), say=quiet)
+    source = make_model("other", fill=1)
+    other = install(str(source), link=True, say=quiet)
     other.root.rename(staging_dir("small").root)
     acts = 0
 
@@ -114,7 +118,9 @@ def test_a_swap_that_stops_half_way_is_undone(
         patch.setattr(os, "replace", dying(os.replace))
         with pytest.raises(Killed):
             publish(staging_dir("small"), found)
-    undo_half_swap(found)
+    with pytest.raises(ModelError, match="is installed already"):
+        install(str(make_model()), say=quiet)
     assert found.info.read_bytes() == record
     assert (found.weights / "model.safetensors").read_bytes()[-1] == 0
-    assert list_models()[0].complete
+    assert (source / "model.safetensors").is_file()
+    assert list_models()[0].complete and not (found.root / ".replaced").exists()

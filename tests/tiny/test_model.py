@@ -39,10 +39,11 @@ def reply(tokenizer) -> Callable[[str], tuple[str, bool]]:  # type: ignore[no-un
 @pytest.mark.parametrize(
     "text",
     [
-        "", " ", "\n\n\t  x  \r\n", "Grüße, naïve café", "日本語のテキスト", "🦊🏳️‍🌈👩‍👩‍👧", "مرحبا שלום",
-        "a\u0000b\u200b\ufeff",
-        "e\u0301 is not \u00e9", "1234567890 3.14", "def f(x):\n    return {'a': [x] * 2}", " lead and trail ",
-        "can't , . ! ?",
+        "", " ", "\n\n\t  x  \r\n", "Gr\u00fc\u00dfe, na\u00efve caf\u00e9",
+        "\u65e5\u672c\u8a9e\u306e\u30c6\u30ad\u30b9\u30c8",
+        "\U0001f98a\U0001f3f3\ufe0f\u200d\U0001f308\U0001f469\u200d\U0001f469\u200d\U0001f467",
+        "\u0645\u0631\u062d\u0628\u0627 \u05e9\u05dc\u05d5\u05dd", "a\u0000b\u200b\ufeff", "e\u0301 is not \u00e9",
+        "1234567890 3.14", "def f(x):\n    return {'a': [x] * 2}", " lead and trail ", "can't , . ! ?",
     ],
 )  # fmt: skip
 def test_text_comes_back_as_it_was(tokenizer, text: str) -> None:  # type: ignore[no-untyped-def]

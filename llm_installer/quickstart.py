@@ -15,6 +15,7 @@ from llm_installer.console import Console
 from llm_installer.core.errors import InstallerError, TrainingError
 from llm_installer.core.paths import ModelDir, models_dir
 from llm_installer.tiny import DATA_FILE, QUESTIONS_FILE
+from llm_installer.tiny.scoring import is_right
 
 TRAINING = ("--mode", "fast", "--epochs", "12", "--skip-test", "--no-tensorboard")
 """What the reader would add on a set as small as this: more passes, and no second comparison."""
@@ -46,7 +47,11 @@ def run(console: Console | None = None) -> None:
     console.line(f"{len(questions)} questions that were not in the data, in other words than those that were:")
     with console.waiting("Asking base and tuned model"):
         base, tuned = ask_both(folder, questions)
-    console.examination(questions, base, tuned, SHOWN)
+    for i in range(0, len(questions), max(1, len(questions) // SHOWN))[:SHOWN]:
+        console.side_by_side(questions[i].question, questions[i].answer, base[i], tuned[i])
+    for name, replies in (("base", base), ("tuned", tuned)):
+        right = sum(is_right(reply, q.accept) for q, reply in zip(questions, replies, strict=True))
+        console.line(f"  {name:6} {right:3} of {len(questions)} right ({right / len(questions):.0%})")
     console.heading("4. Talk to it")
     _command(console, [f"{folder.root}/start.sh", "--prompt", LAST_QUESTION])
     console.heading("Now with a model and data of your own")

@@ -1,0 +1,215 @@
+"""A cleaned copy of a dataset: every row that can be learned, in one shape, and a list of all that is different."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TextIO
+
+from llm_installer.core.errors import DataError
+from llm_installer.core.examples import Dropped, Example, Message, Origin
+from llm_installer.data.formats import find_format, parse_columns
+from llm_installer.data.gather import Count, FileReport, Request, examples
+from llm_installer.data.json_errors import not_json
+from llm_installer.data.keys import row_key
+from llm_installer.data.readers import read_rows
+from llm_installer.data.rows import Row, Source, data_suffix
+from llm_installer.data.sources import find_sources
+from llm_installer.data.text_files import text_lines
+
+_SHOWN = 1000
+_AS_PYTHON = "was written as Python, not as JSON"
+_TURNS = "turns were joined, renamed or cut down to what is learned"
+_COPY = "an exact copy of an earlier row"
+_BY_LINE = (".jsonl", ".ndjson", ".json")
+
+
+@dataclass(frozen=True)
+class Change:
+    """A row that is written differently from how it stood."""
+
+    origin: Origin
+    change: str
+
+
+@dataclass
+class Fixed:
+    """What became of a dataset that was written anew."""
+
+    out: Path
+    list_file: Path
+    """Every change and everything left out, a JSON object a line."""
+    written: int = 0
+    changed_count: int = 0
+    left_out_count: int = 0
+    changed: list[Change] = field(default_factory=list)
+    """The first thousand."""
+    left_out: list[Dropped] = field(default_factory=list)
+    """The first thousand."""
+    files: list[FileReport] = field(default_factory=list)
+
+
+def fix(data: str, out: Path, *, base: Path, dataset_format: str | None = None, columns: str | None = None) -> Fixed:
+    """Write every row of `data` that can be learned to `out`, as JSON lines that any tool reads.
+
+    Rows set aside for validation go to a file of their own beside it. Lines that are not JSON are mended where their
+    meaning is plain. Raises DataError when nothing can be learned, or when a file would be overwritten.
+    """
+    sources, _ = find_sources(data, base)
+    forced = find_format(dataset_format) if dataset_format else None
+    named = parse_columns(columns) if columns else None
+    request = Request(base.absolute(), tuple((s, s.part) for s in sources), forced, named, lenient=True)
+    with ExitStack() as stack:
+        copy = _Copy(out, stack)
+        for source in sources:
+            count = Count(source.name)
+            for part, item in examples(source, copy.watched(source), request, count):
+                copy.take(part, item)
+            copy.fixed.files.append(count.report())
+        if not copy.fixed.written:
+            first = copy.fixed.left_out[:1]
+            why = f"{first[0].origin}: {first[0].reason}" if first else "there are no records"
+            raise DataError(f"Nothing in {data} can be learned, so {out} was not written; {why}")
+        return copy.publish()
+
+
+class _Copy:
+    """The files being written; they get their names when all is done, and vanish after an error."""
+
+    def __init__(self, out: Path, stack: ExitStack) -> None:
+        self._stack = stack
+        self._out = out
+        self._files: dict[Path, TextIO] = {}
+        self._seen: set[int] = set()
+        self._row: Row | None = None
+        self.fixed = Fixed(out, out.with_name(f"{out.stem}.changes.jsonl"))
+        self._list = self._open(self.fixed.list_file)
+
+    def watched(self, source: Source) -> Iterator[Row]:
+        """The rows, remembering the one that is being looked at."""
+        for item in _mended(source):
+            if isinstance(item, Dropped):
+                self._leave_out(item)
+                continue
+            self._row, change = item
+            if change:
+                self._change(self._row.origin, change)
+            yield self._row
+
+    def take(self, part: str, item: Example | Dropped) -> None:
+        """Write an example, or say why not."""
+        if isinstance(item, Example) and (key := row_key(item)) in self._seen:
+            item = Dropped(item.origin, _COPY)
+        if isinstance(item, Dropped):
+            self._leave_out(item)
+            return
+        self._seen.add(key)
+        record = plain(item)
+        value = self._row.value if self._row else None
+        if isinstance(value, Mapping) and "messages" in value and value["messages"] != record.get("messages"):
+            self._change(item.origin, _TURNS)
+        name = f"{self._out.stem}.validation{self._out.suffix}" if part == "validation" else self._out.name
+        _write(self._open(self._out.with_name(name)), record)
+        self.fixed.written += 1
+
+    def publish(self) -> Fixed:
+        """Give the files their names."""
+        for path, file in self._files.items():
+            file.close()
+            os.replace(_unfinished(path), path)
+        return self.fixed
+
+    def _open(self, path: Path) -> TextIO:
+        if path not in self._files:
+            if path.exists():
+                raise DataError(f"{path} exists and is not overwritten; name another file, or delete it")
+            try:
+                file = self._stack.enter_context(_unfinished(path).open("w", encoding="utf-8"))
+            except OSError as error:
+                raise DataError(f"{path} cannot be written ({error.strerror}); name another file") from None
+            self._stack.callback(_unfinished(path).unlink, missing_ok=True)
+            self._files[path] = file
+        return self._files[path]
+
+    def _change(self, origin: Origin, change: str) -> None:
+        self.fixed.changed_count += 1
+        if len(self.fixed.changed) < _SHOWN:
+            self.fixed.changed.append(Change(origin, change))
+        _write(self._list, {**_place(origin), "change": change})
+
+    def _leave_out(self, dropped: Dropped) -> None:
+        self.fixed.left_out_count += 1
+        if len(self.fixed.left_out) < _SHOWN:
+            self.fixed.left_out.append(dropped)
+        _write(self._list, {**_place(dropped.origin), "left_out": dropped.reason})
+
+
+def plain(example: Example) -> dict[str, object]:
+    """The example in the shape that every tool knows: messages, prompt and completion, or text."""
+    if example.kind == "text":
+        return {"text": example.messages[-1].content}
+    if example.kind == "completion":
+        return {"prompt": example.messages[0].content, "completion": example.messages[-1].content}
+    record: dict[str, object] = {"messages": [_turn(message) for message in example.messages]}
+    if example.tools:
+        record["tools"] = json.loads(example.tools)
+    if example.images:
+        record["images"] = list(example.images)
+    return record
+
+
+def _turn(message: Message) -> dict[str, object]:
+    turn: dict[str, object] = {"role": message.role, "content": message.content}
+    return {**turn, "tool_calls": json.loads(message.tool_calls)} if message.tool_calls else turn
+
+
+def _mended(source: Source) -> Iterator[tuple[Row, str] | Dropped]:
+    """The rows of a source, each with what was mended. From the first broken line on, JSON lines are read singly."""
+    last = 0
+    try:
+        for row in read_rows(source):
+            last = row.origin.line
+            yield row, ""
+        return
+    except DataError:
+        if data_suffix(source.member or source.path.name) not in _BY_LINE or _is_document(source):
+            raise
+    for number, line in text_lines(source):
+        if number > last and line.strip():
+            yield _mended_line(line.strip(), Origin(source.name, number))
+
+
+def _is_document(source: Source) -> bool:
+    """Whether the file is one JSON value over many lines, which lines cannot be mended in."""
+    first = next((line.strip() for _, line in text_lines(source) if line.strip()), "")
+    return not first.startswith("{") or not first.rstrip(",").endswith("}")
+
+
+def _mended_line(line: str, origin: Origin) -> tuple[Row, str] | Dropped:
+    try:
+        return Row(json.loads(line), origin), ""
+    except json.JSONDecodeError as error:
+        with suppress(ValueError, SyntaxError, MemoryError, RecursionError):
+            value = ast.literal_eval(line.rstrip(","))
+            if isinstance(value, dict):
+                return Row(value, origin), _AS_PYTHON
+        return Dropped(origin, str(not_json(error, origin.file, origin.line)).removeprefix(f"{origin}, "))
+
+
+def _write(file: TextIO, record: Mapping[str, object]) -> None:
+    json.dump(record, file, ensure_ascii=False)
+    file.write("\n")
+
+
+def _place(origin: Origin) -> dict[str, object]:
+    number = {"line": origin.line} if origin.line else {"record": origin.record} if origin.record else {}
+    return {"file": origin.file, **number}
+
+
+def _unfinished(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.part")

@@ -1,0 +1,91 @@
+"""Fixtures for all tests: small real models, built once for each process, and an LLM_HOME of its own for each test."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Real data and the real pretrained stories260K; skips only where the folder is absent."""
+    if not SHARED.is_dir():
+        pytest.skip("the shared folder is not here")
+    return SHARED
+
+
+@pytest.fixture(autouse=True)
+def llm_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty LLM_HOME, with a space in its name."""
+    home = tmp_path / "llm home"
+    monkeypatch.setenv("LLM_HOME", str(home))
+    yield home
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Two test processes on two cores: more threads would only wait for each other."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random two-layer Llama with the built-in model's tokenizer and template, saved as transformers saves it."""
+    import torch
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+    from llm_installer.tiny import MODEL_DIR
+
+    folder = tmp_path_factory.mktemp("models") / "tiny-llama"
+    tokenizer = AutoTokenizer.from_pretrained(MODEL_DIR)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=256,
+        tie_word_embeddings=True,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=None,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def installed(llm_home: Path, tiny_llama: Path) -> Path:
+    """The random Llama as an installed model directory."""
+    from llm_installer.install.installer import install
+
+    return install(str(tiny_llama), say=lambda text: None).root
+
+
+@pytest.fixture
+def write_rows(tmp_path: Path) -> Callable[..., Path]:
+    """Writes Alpaca rows that a model can learn by heart, as JSON lines."""
+    import json
+
+    def write(count: int, name: str = "data.jsonl") -> Path:
+        file = tmp_path / name
+        colours = ("red", "blue", "green", "yellow")
+        rows = [{"instruction": f"Colour of thing {i}?", "output": f"It is {colours[i % 4]}."} for i in range(count)]
+        file.write_text("\n".join(json.dumps(r) for r in rows), encoding="utf-8")
+        return file
+
+    return write

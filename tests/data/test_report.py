@@ -1,0 +1,123 @@
+"""The report says in figures and words what was found, kept and left out."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from llm_installer.data.load import load_examples
+from llm_installer.data.report import DataReport, TokenFacts, as_json, data_report, render
+from llm_installer.data.splitting import split
+
+TOKENS = TokenFacts(
+    quantiles={"half": 120, "95%": 610, "longest": 2040},
+    supervised_share=0.43,
+    truncated_share=0.005,
+    max_seq_length=1024,
+    longest=(("my.jsonl:3", 2040), ("my.jsonl:9", 1100)),
+)
+
+
+def write(path: Path, *records: object) -> None:
+    path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+
+
+def report(folder: Path, data: str, tokens: TokenFacts | None = None, **more) -> DataReport:
+    loaded = load_examples(data, base=folder, workdir=folder / "work", **more)
+    given = None if loaded.validation is None else loaded.validation.prompt_keys()
+    keys = loaded.train.prompt_keys(), loaded.train.row_keys()
+    parts = split(*keys, validation_split=0.1, seed=42, max_examples=None, given_validation_keys=given)
+    return data_report(loaded, parts, tokens=tokens)
+
+
+def shown(found: DataReport, width: int = 100) -> str:
+    out = io.StringIO()
+    for part in render(found):
+        Console(width=width, file=out).print(part)
+    return out.getvalue()
+
+
+@pytest.fixture
+def messy(tmp_path) -> Path:
+    rows = [{"instruction": f"question {i}", "output": f"answer {i}"} for i in range(30)]
+    write(tmp_path / "my.jsonl", *rows, *rows[:5], *({"instruction": "q", "output": ""} for _ in range(4)))
+    write(tmp_path / "other [x].jsonl", {"messages": [{"role": "user", "content": "[bold]hi"}]}, {"text": "plain"})
+    write(tmp_path / "empty.jsonl")
+    return tmp_path
+
+
+def test_figures_add_up(messy):
+    found = report(messy, "my.jsonl,other [x].jsonl,empty.jsonl")
+    assert found.examples == 36
+    assert found.duplicates == 5
+    assert found.train + found.validation == found.examples - found.duplicates
+    assert found.validation == 3
+    assert found.dropped_count == len(found.dropped) == sum(found.dropped_reasons.values()) == 5
+    assert found.formats == {"alpaca": 39, "openai": 1, "text": 1}
+    assert sum(file.records for file in found.files) == found.examples + found.dropped_count
+    assert found.warnings == ("empty.jsonl holds no records",)
+
+
+def test_json_is_one_object_with_every_dropped_place(messy):
+    found = json.loads(as_json(report(messy, "my.jsonl,other [x].jsonl,empty.jsonl", TOKENS)))
+    assert (found["examples"], found["train"], found["validation"], found["duplicates"]) == (36, 28, 3, 5)
+    assert [(place["file"], place["line"]) for place in found["dropped"]] == [
+        *(("my.jsonl", line) for line in (36, 37, 38, 39)),
+        ("other [x].jsonl", 1),
+    ]
+    assert all(place["reason"] for place in found["dropped"])
+    assert found["formats"] == {"alpaca": 39, "openai": 1, "text": 1}
+    assert [file["name"] for file in found["files"]] == ["empty.jsonl", "my.jsonl", "other [x].jsonl"]
+    assert found["warnings"] == ["empty.jsonl holds no records"]
+    assert found["tokens"]["quantiles"] == {"half": 120, "95%": 610, "longest": 2040}
+    assert found["tokens"]["longest"] == [["my.jsonl:3", 2040], ["my.jsonl:9", 1100]]
+
+
+def test_json_names_the_record_where_there_are_no_lines(tmp_path):
+    (tmp_path / "my.json").write_text(json.dumps([{"text": "a"}, {"text": " "}]))
+    (place,) = json.loads(as_json(report(tmp_path, "my.json")))["dropped"]
+    assert place["file"] == "my.json" and place["record"] == 2 and "line" not in place
+
+
+def test_a_person_reads_all_of_it(messy):
+    text = shown(report(messy, "my.jsonl,other [x].jsonl,empty.jsonl", TOKENS))
+    for said in (
+        "other [x].jsonl",
+        "alpaca",
+        "Examples     36",
+        "Training     28 without 5 that are exact copies",
+        "Validation   3: 3 of 31 rows",
+        "my.jsonl:36, my.jsonl:37, my.jsonl:38, ...",
+        "half 120, 95% 610, longest 2,040",
+        "43% of all tokens",
+        "0.5% of the rows have more than 1,024 tokens",
+        "my.jsonl:3 (2,040), my.jsonl:9 (1,100)",
+        "Warning: empty.jsonl holds no records",
+    ):
+        assert said in text, text
+
+
+def test_without_a_model_nothing_is_said_of_tokens(messy):
+    assert "oken" not in shown(report(messy, "my.jsonl"))
+
+
+def test_given_validation_and_notices_are_shown(tmp_path):
+    pair = {"prompt": "q", "chosen": "good", "rejected": "bad"}
+    write(tmp_path / "my.jsonl", pair)
+    write(tmp_path / "held.jsonl", pair, {**pair, "prompt": "new"})
+    text = shown(report(tmp_path, "my.jsonl", validation_data="held.jsonl"))
+    assert "1 given validation row, without 1 whose prompt is also trained on" in text
+    assert "Note: preference: the chosen answer" in text
+
+
+def test_many_reasons_are_summed_up(tmp_path):
+    rows = [{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}], "image": f"{i}.png"}
+            for i in range(12)]  # fmt: skip
+    write(tmp_path / "my.jsonl", {"text": "kept"}, *rows)
+    text = shown(report(tmp_path, "my.jsonl"), 300)
+    assert text.count("there is no image") == 8
+    assert "4   for other reasons; see them all with --json" in text

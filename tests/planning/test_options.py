@@ -1,0 +1,86 @@
+"""The option surface: frozen, complete, and the same from command line and Python."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from llm_installer.core.errors import UsageError
+from llm_installer.planning.options import Options, click_options, options_table, settings
+
+SURFACE = """
+data dataset_format columns validation_data validation_split max_examples max_seq_length train_on_prompt strict show
+mode epochs learning_rate batch_size effective_batch_size gradient_accumulation_steps lora_r lora_alpha lora_dropout
+target_modules precision seed patience overfitting_threshold min_evaluations force_epochs
+model_path output dry_run skip_test test_prompt tensorboard tensorboard_port tensorboard_only
+""".split()
+
+
+def parse(*arguments: str) -> Options:
+    """Options as the command line reads them."""
+    found: list[Options] = []
+
+    @click.command()
+    @click_options
+    def command(**given: object) -> None:
+        found.append(Options(**given))  # type: ignore[arg-type]
+
+    done = CliRunner().invoke(command, arguments, catch_exceptions=False)
+    if done.exit_code:
+        raise UsageError(done.output)
+    return found[0]
+
+
+def test_no_option_appears_without_an_argument_for_it() -> None:
+    assert [f.name for f in fields(Options)] == SURFACE
+
+
+def test_defaults_are_the_same_from_command_line_and_python() -> None:
+    assert parse() == Options() == Options.from_kwargs()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--data", "a b.json", "--mode", "quality"], {"data": "a b.json", "mode": "slow"}),
+        (["--show"], {"show": 3}),
+        (["--show", "5"], {"show": 5}),
+        (["--tensorboard-only"], {"tensorboard_only": 6006}),
+        (["--tensorboard-only", "7000"], {"tensorboard_only": 7000}),
+        (["--no-tensorboard"], {"tensorboard": False}),
+        (["--epochs", "0.5", "--learning-rate", "2e-4"], {"epochs": 0.5, "learning_rate": 2e-4}),
+        (["--force-epochs", "--seed", "7"], {"force_epochs": True, "seed": 7}),
+    ],
+)
+def test_command_line_spellings(arguments: list[str], expected: dict[str, object]) -> None:
+    assert parse(*arguments) == Options(**expected)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"lora_rank": 8}, "no option 'lora_rank'; did you mean 'lora_r'?"),
+        ({"mode": "ultra"}, "mode='ultra'"),
+        ({"lora_r": 0}, "lora_r=0"),
+        ({"epochs": "many"}, "epochs='many'"),
+        ({"validation_split": 1.5}, "validation_split=1.5"),
+    ],
+)
+def test_python_refuses_what_the_command_line_refuses(given: dict[str, object], says: str) -> None:
+    with pytest.raises(UsageError, match=says.replace("?", r"\?")):
+        Options.from_kwargs(**given)
+
+
+def test_python_takes_the_names_that_other_trainers_use() -> None:
+    made = Options.from_kwargs(data_path="d", num_epochs=2, max_seq_len=64, micro_batch_size=3, ckpt_output_dir="o")
+    assert made == Options(data="d", epochs=2, max_seq_length=64, batch_size=3, output="o")
+
+
+def test_every_option_is_in_the_docs_table_with_its_help() -> None:
+    table = options_table()
+    for f in fields(Options):
+        assert f"`--{f.name.replace('_', '-')}" in table
+        assert settings(f).help in table

@@ -1,0 +1,159 @@
+"""The plan: every table row, the order of precedence, and a reason for every value."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from llm_installer.core.errors import UsageError
+from llm_installer.core.handler import Handler
+from llm_installer.core.hardware import GIB, Hardware
+from llm_installer.core.model_info import ModelInfo
+from llm_installer.planning.modes import MODES
+from llm_installer.planning.options import Options
+from llm_installer.planning.plan import DataFacts, choose_length, choose_precision, make_plan, plan_rows
+from llm_installer.planning.schedule import rate_scale
+
+INFO = ModelInfo(
+    path=Path("/m"), name="m", model_type="llama", architecture="LlamaForCausalLM", parameters=8_030_000_000,
+    dtype="bfloat16", vocab_size=128256, hidden_size=4096, intermediate_size=14336, layers=32, heads=32, kv_heads=8,
+    head_dim=128, max_positions=8192, chat_template=True, vision=False, weight_bytes=16_060_000_000,
+)  # fmt: skip
+HANDLER = Handler(name="llama", model_types=("llama",), target_modules=("q_proj", "k_proj", "v_proj", "o_proj"))
+H200 = Hardware("cuda", "H200", 1, 139 * GIB, 140 * GIB, True, 16)
+V100 = Hardware("cuda", "V100", 1, 30 * GIB, 32 * GIB, False, 8)
+CPU = Hardware("cpu", "CPU", 1, 20 * GIB, 24 * GIB, True, 2)
+FACTS = DataFacts(rows=9000, validation_rows=1000, task="instruct", mean_length=200, longest=900)
+
+
+def plan(info=INFO, hardware=H200, facts=FACTS, handler=HANDLER, length=(1024, "because"), **given):
+    return make_plan(Options(data="x", **given), info, handler, hardware, facts, length)
+
+
+def sized(parameters: float) -> ModelInfo:
+    return dataclasses.replace(INFO, parameters=int(parameters))
+
+
+@pytest.mark.parametrize(
+    ("parameters", "rank", "rate"),
+    [
+        (0.26e6, 8, 5e-3), (0.9e9, 8, 5e-4), (1e9, 16, 2e-4), (2.9e9, 16, 2e-4), (3e9, 32, 1e-4), (6.9e9, 32, 1e-4),
+        (7e9, 64, 5e-5), (13e9, 128, 2e-5), (30e9, 256, 2e-5), (400e9, 256, 2e-5),
+    ],
+)  # fmt: skip
+def test_rank_and_rate_follow_parameters(parameters: float, rank: int, rate: float) -> None:
+    made = plan(info=sized(parameters))
+    assert (made.lora_r, made.lora_alpha, made.learning_rate) == (rank, 2 * rank, rate)
+
+
+@pytest.mark.parametrize(("mode", "scale", "epochs", "batch"), [("slow", 0.5, 5, 32), ("medium", 1, 3, 16), ("fast", 2, 1, 8)])
+def test_modes_are_the_guides(mode: str, scale: float, epochs: int, batch: int) -> None:
+    made = plan(mode=mode)
+    assert (made.learning_rate, made.epochs, made.effective_batch_size) == (5e-5 * scale, epochs, batch)
+
+
+def test_the_user_wins_everywhere_and_the_reason_says_so() -> None:
+    given = dict(
+        lora_r=5, lora_alpha=7.0, lora_dropout=0.2, learning_rate=1e-3, epochs=2.0, effective_batch_size=6,
+        target_modules="q_proj,v_proj", precision="float32",
+    )  # fmt: skip
+    made = plan(**given)
+    for name, value in given.items():
+        chosen = getattr(made, name)
+        assert chosen == (("q_proj", "v_proj") if name == "target_modules" else value)
+        assert made.why[name] == "you asked for it"
+    assert plan(lora_r=5).lora_alpha == 10
+
+
+def test_every_shown_value_has_a_reason_and_the_plan_is_json() -> None:
+    for mode in MODES:
+        made = plan(mode=mode)
+        assert all(why.strip() for _, _, why in plan_rows(made))
+        assert json.loads(json.dumps(made.to_json(), allow_nan=False))["mode"] == mode
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"batch_size": 4}, 4),
+        ({"batch_size": 4, "gradient_accumulation_steps": 3}, 12),
+        ({"effective_batch_size": 24, "batch_size": 8}, 24),
+        ({"gradient_accumulation_steps": 4}, 16),
+        ({"gradient_accumulation_steps": 5}, 15),
+    ],
+)
+def test_parts_of_the_batch_agree(given: dict[str, int], expected: int) -> None:
+    assert plan(**given).effective_batch_size == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"batch_size": 4, "gradient_accumulation_steps": 3, "effective_batch_size": 16}, "leave one of the three out"),
+        ({"batch_size": 5, "effective_batch_size": 16}, "cannot be split by 5"),
+        ({"gradient_accumulation_steps": 7, "effective_batch_size": 16}, "cannot be split by 7"),
+    ],
+)
+def test_parts_that_contradict_each_other_are_refused(given: dict[str, int], says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        plan(**given)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 7, 37, 100, 1000, 100_000])
+@pytest.mark.parametrize("mode", list(MODES))
+def test_small_data_still_makes_a_run(rows: int, mode: str) -> None:
+    facts = dataclasses.replace(FACTS, rows=rows, validation_rows=rows // 10)
+    made = plan(facts=facts, mode=mode)
+    assert made.warmup_steps <= made.total_steps / 10
+    assert 1 <= made.evaluation_every <= made.total_steps
+    assert made.total_steps // made.evaluation_every >= min(5, made.total_steps)
+    assert made.effective_batch_size >= 1
+
+
+def test_force_epochs_switches_every_stop_rule_off_but_broken_losses() -> None:
+    assert plan(force_epochs=True).stop_rules == ("non-finite loss",)
+
+
+@pytest.mark.parametrize(
+    ("info", "hardware", "dtype", "expected"),
+    [
+        (INFO, H200, "float16", "bfloat16"),
+        (INFO, V100, "float16", "float16"),
+        (INFO, V100, "bfloat16", "bfloat16"),
+        (INFO, CPU, "float16", "bfloat16"),
+        (INFO, dataclasses.replace(CPU, bf16=False), "float16", "float32"),
+        (sized(3e5), CPU, "bfloat16", "float32"),
+    ],
+)
+def test_precision_comes_from_family_and_hardware(info, hardware, dtype, expected) -> None:
+    assert choose_precision(info, dataclasses.replace(HANDLER, dtype=dtype), hardware)[0] == expected
+
+
+def test_micro_batch_shrinks_with_memory_and_never_below_a_row() -> None:
+    roomy, tight = plan(), plan(hardware=dataclasses.replace(V100, free_bytes=17 * GIB))
+    assert roomy.micro_batch_tokens == 4096
+    assert tight.micro_batch_tokens == 1024, "one longest row, since nothing more fits"
+
+
+def test_length_is_the_shortest_that_loses_under_one_percent() -> None:
+    lost = [(64, 0.5), (128, 0.011), (192, 0.009), (256, 0.0)]
+    assert choose_length(Options(), INFO, HANDLER, lost)[0] == 192
+    assert choose_length(Options(max_seq_length=100), INFO, HANDLER, lost) == (100, "you asked for it")
+    assert choose_length(Options(), INFO, HANDLER, [(4096, 0.5)])[0] == HANDLER.max_length
+    short = dataclasses.replace(INFO, max_positions=512)
+    assert choose_length(Options(), short, HANDLER, [(4096, 0.5)])[0] == 512
+    with pytest.raises(UsageError, match="give at most 512"):
+        choose_length(Options(max_seq_length=513), short, HANDLER, lost)
+
+
+@pytest.mark.parametrize(("warmup", "total"), [(0, 1), (0, 9), (1, 10), (10, 100), (100, 5000)])
+def test_rate_rises_then_falls_to_almost_nothing(warmup: int, total: int) -> None:
+    scales = [rate_scale(step, warmup, total) for step in range(1, total + 1)]
+    assert all(0 < s <= 1 for s in scales)
+    assert max(scales) == scales[warmup] == 1
+    assert scales == sorted(scales[:warmup]) + sorted(scales[warmup:], reverse=True)
+    if total > 20:
+        assert scales[-1] < 0.01
