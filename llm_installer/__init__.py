@@ -1,6 +1,6 @@
 """LLM Installer: give a model a folder, train a LoRA on your data, keep what it learned.
 
-Importing this package imports no torch; the public names load what they need when first used.
+Importing this package imports no torch; lora_sft loads what it needs when first used.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from llm_installer.api import install, lora_sft
+    from llm_installer.api import lora_sft
 
-__all__ = ["__version__", "install", "lora_sft"]
+__all__ = ["__version__", "lora_sft"]
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("install", "lora_sft"):
-        from llm_installer import api
+    if name == "lora_sft":
+        from llm_installer.api import lora_sft
 
-        return getattr(api, name)
+        return lora_sft
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,6 +1,6 @@
 """The Python API: the same stories as the command line, as functions.
 
-from llm_installer import install, lora_sft
+from llm_installer.api import install, lora_sft
 install("tiny")
 result = lora_sft(model_path="tiny", data_path="my.json", epochs=3)
 """

@@ -141,5 +141,5 @@ def switch_link(link: Path, target: Path) -> None:
     link.parent.mkdir(parents=True, exist_ok=True)
     fresh = link.with_name(f".{link.name}.{os.getpid()}")
     fresh.unlink(missing_ok=True)
-    fresh.symlink_to(os.path.relpath(target, link.parent.resolve()))
+    fresh.symlink_to(os.path.relpath(os.path.realpath(target), os.path.realpath(link.parent)))
     os.replace(fresh, link)

@@ -17,7 +17,7 @@ from llm_installer.data.rows import Source
 _BLOCK = 1 << 18
 _ENCRYPTED = 0x1
 _ADVICE: tuple[tuple[type[Exception], str], ...] = (
-    (PermissionError, "cannot be read (permission denied); allow it with: chmod u+r {quoted}"),
+    (PermissionError, "cannot be read (permission denied); allow it with: chmod u+rX {quoted}"),
     (FileNotFoundError, "is gone; look whether it was moved or deleted"),
     (IsADirectoryError, "is a directory, not a file; name the files in it"),
     (gzip.BadGzipFile, "is not a whole gzip file in spite of its name; copy it again, or take .gz off its name"),

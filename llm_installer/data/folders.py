@@ -7,8 +7,8 @@ import re
 from pathlib import Path, PurePosixPath
 
 from llm_installer.core.errors import DataError
-from llm_installer.data.archives import broken
 from llm_installer.data.arrow_rows import DATASET_DICT, STATE
+from llm_installer.data.patterns import folders, is_hidden
 from llm_installer.data.readers import READERS
 from llm_installer.data.rows import data_suffix
 
@@ -20,7 +20,6 @@ _SETTINGS = "dataset_infos?|dataset_dict|(adapter_|generation_|tokenizer_)?confi
 _REASONS = tuple(
     (re.compile(pattern), reason)
     for pattern, reason in (
-        (r"^(\.|__pycache__$|__macosx$)", HIDDEN),
         (r"~$|\.(bak|orig|sw[op]|tmp|old|part|crdownload)$|^(#.*#|~\$.*)$", "a backup or unfinished copy"),
         (rf"^({_DOCUMENTS})(\.(md|txt|rst|text))?$", "a document about the data"),
         (rf"^({_SETTINGS})\.json$", "settings, not data"),
@@ -34,6 +33,8 @@ _SHOWN = 5
 def skip_reason(path: PurePosixPath | Path) -> str:
     """Why a file found by looking around is no data, "" if it is; only its name and suffix are looked at."""
     name = path.name.lower()
+    if is_hidden(path.name):
+        return HIDDEN
     for pattern, reason in _REASONS:
         if pattern.search(name):
             return reason
@@ -44,46 +45,32 @@ def skip_reason(path: PurePosixPath | Path) -> str:
 def member_reason(name: str) -> str:
     """The same for a member of a zip, whose folders count too."""
     path = PurePosixPath(name)
-    if any(_REASONS[0][0].search(part.lower()) for part in path.parts):
+    if any(map(is_hidden, path.parts)):
         return HIDDEN
     return "a zip inside a zip" if path.suffix.lower() == ".zip" else skip_reason(path)
 
 
 def is_saved(folder: Path) -> bool:
     """Whether datasets.save_to_disk wrote the folder."""
-    return (folder / DATASET_DICT).is_file() or all((folder / name).is_file() for name in (STATE, "dataset_info.json"))
+    names = ((DATASET_DICT,), (STATE, "dataset_info.json"))
+    return any(all(os.path.isfile(folder / name) for name in needed) for needed in names)
 
 
-def files_below(folder: Path, shown: str) -> tuple[list[Path], list[tuple[Path, str]]]:
-    """Every data file below a folder (and saved dataset), sorted, and what was skipped with its reason.
-
-    Links to folders are followed, each folder once, so that loops end.
-    """
+def files_below(folder: Path) -> tuple[list[Path], list[tuple[Path, str]]]:
+    """Every data file (and saved dataset) in a folder and below, sorted, and what was skipped with its reason."""
     found: list[Path] = []
     skipped: list[tuple[Path, str]] = []
-    visited: set[tuple[int, int]] = set()
-
-    def refuse(error: OSError) -> None:
-        raise broken(str(error.filename or shown), error) from None
-
-    for root, folders, names in os.walk(folder, followlinks=True, onerror=refuse):
-        here = Path(root)
-        status = here.stat()
-        if (status.st_dev, status.st_ino) in visited:
-            folders.clear()
-            continue
-        visited.add((status.st_dev, status.st_ino))
+    for here in folders(folder, lambda below: not is_saved(below)):
         if is_saved(here):
             found.append(here)
-            folders.clear()
             continue
-        folders[:] = sorted(name for name in folders if not _REASONS[0][0].search(name.lower()))
-        for name in names:
-            reason = file_reason(here / name)
-            if reason:
-                skipped.append((here / name, reason))
+        for path in (here / name for name in os.listdir(here)):
+            if path.is_dir():
+                continue
+            if reason := file_reason(path):
+                skipped.append((path, reason))
             else:
-                found.append(here / name)
+                found.append(path)
     return sorted(found), sorted(skipped)
 
 

@@ -48,11 +48,11 @@ _ADVICE = tuple(
 
 def not_json(error: json.JSONDecodeError, name: str, first_line: int) -> DataError:
     """The error for a text of the file `name` whose first line has the number `first_line`."""
-    text, position, message = error.doc, error.pos, error.msg
-    found = text[position : position + 24]
-    if re.match(r"[}\]]", found) and text[:position].rstrip().endswith(","):
-        message = "Illegal trailing comma"
-    advice = next(text for expected, at, text in _ADVICE if expected.search(message) and at.match(found))
+    before = error.doc[: error.pos].rstrip()
+    if before.endswith(",") and error.doc[error.pos : error.pos + 1] in ("}", "]"):
+        error = json.JSONDecodeError("Illegal trailing comma", error.doc, len(before) - 1)  # as Python 3.13 says it
+    found = error.doc[error.pos : error.pos + 24]
+    advice = next(text for expected, at, text in _ADVICE if expected.search(error.msg) and at.match(found))
     word = re.match(r"[\w.+-]+|.", found)
     shown = f'"{word[0]}"' if word and word[0] != '"' else "a double quote"
     line = first_line + error.lineno - 1

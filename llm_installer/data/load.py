@@ -97,7 +97,7 @@ def _converted(request: Request, folder: Path) -> Path:
     before = _stamps(request)
     key = _key(request)
     try:
-        found = cached(folder, key, lambda work: gather(request, work).complete and not hub)
+        found = cached(folder, key, lambda work: _build(request, work) and not hub)
     except OSError as error:
         raise DataError(
             f"The converted data cannot be kept in {folder} ({error.strerror or error}); "
@@ -107,6 +107,15 @@ def _converted(request: Request, folder: Path) -> Path:
     if changed:
         raise DataError(f"{changed[0]} changed while it was read; run the command again")
     return found
+
+
+def _build(request: Request, work: Path) -> bool:
+    """Convert everything. True when the result may be used again. What is refused must not take up room."""
+    account = gather(request, work)
+    if not (work / TRAIN).exists():
+        dropped = list(read_dropped(work / DROPPED, 1))
+        raise _nothing(request, account, dropped, held_out=(work / VALIDATION).exists())
+    return account.complete
 
 
 def _key(request: Request) -> str:
@@ -150,8 +159,6 @@ def _loaded(folder: Path, request: Request, notes: Sequence[str]) -> Loaded:
     dropped = list(read_dropped(folder / DROPPED, SHOWN))
     if request.strict and dropped:
         raise refused(dropped[0])
-    if not (folder / TRAIN).exists():
-        raise _nothing(request, account, dropped, held_out=(folder / VALIDATION).exists())
     met = {name for file in account.files for name in file.formats}
     return Loaded(
         train=ExampleStore(folder / TRAIN),

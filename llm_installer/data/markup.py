@@ -55,17 +55,17 @@ def yaml_rows(source: Source) -> Iterator[Row]:
 
 def toml_rows(source: Source) -> Iterator[Row]:
     """The records of a TOML file: its [[data]] tables, or the file itself."""
-    if sys.version_info < (3, 11):
-        raise DataError(f"{source.name}: TOML needs Python 3.11 or newer; save the data as JSON")
-    import tomllib
+    if sys.version_info >= (3, 11):
+        import tomllib
 
-    try:
-        document: object = tomllib.loads(whole_text(source), parse_float=str)
-    except tomllib.TOMLDecodeError as error:
-        raise DataError(f"{source.name}: not TOML: {_problem(str(error))}") from None
-    except RecursionError:
-        raise DataError(f"{source.name}: nested too deeply; is this really a dataset?") from None
-    return _numbered(source, [document] if document else [])
+        try:
+            document: object = tomllib.loads(whole_text(source), parse_float=str)
+        except tomllib.TOMLDecodeError as error:
+            raise DataError(f"{source.name}: not TOML: {_problem(str(error))}") from None
+        except RecursionError:
+            raise DataError(f"{source.name}: nested too deeply; is this really a dataset?") from None
+        return _numbered(source, [document] if document else [])
+    raise DataError(f"{source.name}: TOML needs Python 3.11 or newer; save the data as JSON")
 
 
 def _numbered(source: Source, documents: list[object]) -> Iterator[Row]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import glob
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
@@ -22,6 +23,7 @@ from llm_installer.data.folders import (
     skipped_note,
 )
 from llm_installer.data.hub import hub_sources, is_hub_id
+from llm_installer.data.patterns import matches
 from llm_installer.data.readers import READERS, known_suffixes
 from llm_installer.data.rows import Source, data_suffix
 from llm_installer.data.splits import choose_splits
@@ -56,10 +58,13 @@ def find_sources(data: str, base: Path) -> Found:
     base = Path(os.path.abspath(base))
     found: list[Source] = []
     notes: list[str] = []
-    for piece in _pieces(data, base):
-        sources, more = _meant(piece, base)
-        found += sources
-        notes += more
+    try:
+        for piece in _pieces(data, base):
+            sources, more = _meant(piece, base)
+            found += sources
+            notes += more
+    except PermissionError as error:
+        raise broken(_shown(Path(error.filename), base), error) from None
     if not found:
         raise DataError("--data is empty; give a file, a folder, a pattern, or several with commas between")
     kept, doubled = _once(sorted(found, key=lambda source: source.name))
@@ -73,7 +78,7 @@ def _pieces(data: str, base: Path) -> Iterator[str]:
         for end in range(len(words), 0, -1):
             joined = ",".join(words[:end])
             names = (joined, joined.strip())
-            piece = next((name for name in names if name and (_existing(name, base) or _matches(name, base))), "")
+            piece = next((name for name in names if name and (_existing(name, base) or matches(name, base))), "")
             if piece or end == 1:
                 break
         if piece := piece or joined.strip():
@@ -85,8 +90,8 @@ def _meant(piece: str, base: Path) -> Found:
     path = _existing(piece, base)
     if path:
         return _at(path, base)
-    if matches := _matches(piece, base):
-        return _matched(piece, matches, base)
+    if matched := matches(piece, base):
+        return _matched(piece, matched, base)
     if "://" in piece:
         raise DataError(f"{piece} is an address; download the file first, for example with: curl -LO {piece}")
     head, _, split = piece.rpartition(":")
@@ -95,8 +100,8 @@ def _meant(piece: str, base: Path) -> Found:
         if not place.is_dir() or not is_saved(place):
             raise DataError(f'{head} has no splits to choose from, so ":{split}" means nothing; give {head} alone')
         return _saved(place, _shown(place, base), split)
-    if _looks_like_path(piece) or not is_hub_id(piece):
-        raise DataError(_missing(piece, base))
+    if _looks_like_path(piece, base) or not is_hub_id(piece) or os.path.lexists(base / piece):
+        raise DataError(f"{_missing(piece, base)}; correct the path")
     return hub_sources(piece, _missing(piece, base))
 
 
@@ -104,20 +109,14 @@ def _existing(name: str, base: Path) -> Path | None:
     path = base / os.path.expanduser(name)
     try:
         path.stat()
-    except PermissionError as error:
-        raise broken(name, error) from None
+    except PermissionError:
+        raise
     except (OSError, ValueError):  # a name too long, a loop of links, a NUL byte: nothing of that name is there
         return None
     if ".." not in path.parts:
         return path
     tidy = Path(os.path.normpath(path))
     return tidy if tidy.exists() and tidy.samefile(path) else path
-
-
-def _matches(pattern: str, base: Path) -> list[Path]:
-    if not glob.has_magic(pattern):
-        return []
-    return sorted(base / match for match in glob.glob(os.path.expanduser(pattern), root_dir=base, recursive=True))
 
 
 def _at(path: Path, base: Path) -> Found:
@@ -150,18 +149,18 @@ def _file(path: Path, shown: str) -> Found:
 
 
 def _folder(path: Path, shown: str, base: Path) -> Found:
-    files, skipped = files_below(path, shown)
+    files, skipped = files_below(path)
     return _several(shown, files, [(str(file.relative_to(path)), reason) for file, reason in skipped], base)
 
 
-def _matched(pattern: str, matches: list[Path], base: Path) -> Found:
+def _matched(pattern: str, matched: list[Path], base: Path) -> Found:
     """What a pattern matched: folders stand for what they hold, unless ** has already gone into them."""
     files: list[Path] = []
     skipped: list[tuple[str, str]] = []
-    for match in matches:
+    for match in matched:
         shown = _shown(match, base)
         if match.is_dir():
-            below, not_data = ([], []) if "**" in pattern else files_below(match, shown)
+            below, not_data = ([], []) if "**" in pattern else files_below(match)
             files += below
             skipped += [(_shown(file, base), reason) for file, reason in not_data]
         elif (reason := file_reason(match)) and not (reason == MARKDOWN and PurePosixPath(pattern).suffix == ".md"):
@@ -207,12 +206,12 @@ def _once(sources: list[Source]) -> Found:
     notes = []
     for name, others in again.items():
         aliases = [other for other in others if other != name]
-        notes.append(f"{name} is used once, though given as {listed(aliases)} too" if aliases else _twice(name))
+        notes.append(
+            f"{name} is used once, though given as {listed(aliases)} too"
+            if aliases
+            else f"{name} is used once, though given twice or more"
+        )
     return list(first.values()), notes
-
-
-def _twice(name: str) -> str:
-    return f"{name} is used once, though given more than once"
 
 
 def _inode(path: Path) -> tuple[int, int]:
@@ -224,26 +223,26 @@ def _shown(path: Path, base: Path) -> str:
     return str(path.relative_to(base)) if path.is_relative_to(base) and path != base else str(path)
 
 
-def _looks_like_path(piece: str) -> bool:
+def _looks_like_path(piece: str, base: Path) -> bool:
+    """Whether only a path can be meant: by how it begins, by its slashes, or by a suffix, be it misspelt."""
+    if piece.startswith((".", "/", "~")) or piece.endswith("/") or piece.count("/") > 1 or "\\" in piece:
+        return True
     suffix = data_suffix(piece.partition(":")[0])
-    known = suffix in READERS or suffix in _ELSEWHERE or suffix in (".zip", ".gz")
-    return known or piece.startswith((".", "/", "~")) or piece.endswith("/") or piece.count("/") > 1 or "\\" in piece
+    if suffix in READERS or suffix in _ELSEWHERE or suffix in (".zip", ".gz"):
+        return True
+    return re.fullmatch(r"\.[a-z]{2,7}", suffix) is not None and (base / piece).parent.is_dir()
 
 
 def _missing(piece: str, base: Path) -> str:
     """That nothing is there, with the names in the folder that look like what was typed."""
     path = base / os.path.expanduser(piece)
     if os.path.lexists(path):
-        return f"{piece} is a link to something that does not exist; mend or replace the link"
+        return f"{piece} is a link to something that does not exist"
     if glob.has_magic(piece):
-        return f"No file matches {piece} in {base}; look what is there with: ls {base}"
-    folder = path.parent
-    if not folder.is_dir():
-        return f"{piece} does not exist, and neither does the folder {folder}; correct the path"
-    names = {name.lower(): name for name in sorted(os.listdir(folder))}
+        return f"No file matches {piece} in {base}"
+    if not path.parent.is_dir():
+        return f"{piece} does not exist, and neither does the folder {path.parent}"
+    names = {name.lower(): name for name in sorted(os.listdir(path.parent))}
     close = [names[name] for name in difflib.get_close_matches(path.name.lower(), names, n=3)]
-    if close:
-        return (
-            f"There is no {piece} in {base}; did you mean {' or '.join(str(Path(piece).with_name(n)) for n in close)}?"
-        )
-    return f"There is no {piece} in {base}; correct the path"
+    hint = f" (did you mean {' or '.join(str(Path(piece).with_name(name)) for name in close)}?)" if close else ""
+    return f"There is no {piece} in {base}{hint}"

@@ -19,9 +19,9 @@ class Mode:
 
 
 _ROWS = (
-    Mode("slow", 0.5, 5, 32, 0.10, "slow: half the rate, more passes, calm steps"),
-    Mode("medium", 1.0, 3, 16, 0.05, "medium: the usual balance"),
-    Mode("fast", 2.0, 1, 8, 0.02, "fast: double the rate, one pass"),
+    Mode("slow", 0.5, 5, 32, 0.10, "half the rate, more passes, calm steps"),
+    Mode("medium", 1.0, 3, 16, 0.05, "the usual balance"),
+    Mode("fast", 2.0, 1, 8, 0.02, "double the rate, one pass"),
 )
 MODES: dict[str, Mode] = {row.name: row for row in _ROWS}
 

@@ -104,8 +104,9 @@ def make_plan(
     mode, choose = MODES[options.mode], _Chooser()
     size = f"{info.size} parameters"
     rank = choose.pick("lora_r", options.lora_r, _row(RANKS, info.parameters), size)
-    epochs = choose.pick("epochs", options.epochs, mode.epochs, mode.why)
-    rate, reason = _row(LEARNING_RATES, info.parameters) * mode.learning_rate_scale, f"{size}, mode {mode.why}"
+    epochs = choose.pick("epochs", options.epochs, mode.epochs, f"mode {mode.name}")
+    scale = mode.learning_rate_scale
+    rate, reason = _row(LEARNING_RATES, info.parameters) * scale, size if scale == 1 else f"{size}, times {scale:g}"
     precision, precision_why = choose_precision(info, handler, hardware)
     targets = tuple(options.target_modules.split(",")) if options.target_modules else None
     precision = choose.pick("precision", options.precision, precision, precision_why)

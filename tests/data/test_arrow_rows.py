@@ -11,8 +11,8 @@ import sys
 import zipfile
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
+import pyarrow as pa  # type: ignore[import-untyped]
+import pyarrow.parquet as pq  # type: ignore[import-untyped]
 import pytest
 
 from llm_installer.core.errors import DataError
@@ -108,7 +108,7 @@ def test_two_columns_of_one_name(tmp_path: Path) -> None:
 def test_text_that_is_not_utf8(tmp_path: Path) -> None:
     column = pa.array([b"caf\xe9"]).view(pa.string())
     pq.write_table(pa.table({"q": column}), tmp_path / "x.parquet")
-    with pytest.raises(DataError, match="x.parquet is damaged"):
+    with pytest.raises(DataError, match=r"x\.parquet is damaged"):
         rows("x.parquet", tmp_path)
 
 
@@ -179,7 +179,7 @@ def test_a_damaged_saved_dataset(tmp_path: Path, state: str) -> None:
     folder.mkdir()
     (folder / "dataset_info.json").write_text("{}")
     (folder / "state.json").write_text(state)
-    with pytest.raises(DataError, match="^s.* is damaged"):
+    with pytest.raises(DataError, match=r"^s.* is damaged"):
         rows("s", tmp_path)
 
 

@@ -82,8 +82,8 @@ WRAPPED = [
 ]
 # name, content, and what the message must hold
 BROKEN = [
-    ("comma.jsonl", b'{"q":"a"}\n{"q":"b",}\n', ":2, column 10: a trailing comma"),
-    ("comma.json", b'[\n {"q": "a"},\n]', ":3, column 1: a trailing comma"),
+    ("comma.jsonl", b'{"q":"a"}\n{"q":"b",}\n', ":2, column 9: a trailing comma"),
+    ("comma.json", b'[\n {"q": "a"},\n]', ":2, column 12: a trailing comma"),
     ("single.jsonl", b"{'q': 'a'}\n{'q': 'b'}\n", ":1, column 2: single quotes"),
     ("single.json", b"[{'q': 'a'}]", ":1, column 3: single quotes"),
     ("nan.jsonl", b'{"q":"NaN"}\n{"q": "NaN", "r": NaN}\n', ":2, column 19: NaN is not a JSON value"),
@@ -154,7 +154,7 @@ def test_rows_before_a_broken_line_are_read(tmp_path: Path) -> None:
     (tmp_path / "x.jsonl").write_bytes(b'{"q":1}\n{"q":2}\n{"q":')
     rows = read_rows(Source(tmp_path / "x.jsonl", "x.jsonl"))
     assert [next(rows).value, next(rows).value] == [{"q": 1}, {"q": 2}]
-    with pytest.raises(DataError, match="x.jsonl:3, column 6"):
+    with pytest.raises(DataError, match=r"x\.jsonl:3, column 6"):
         next(rows)
 
 

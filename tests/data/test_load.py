@@ -164,6 +164,7 @@ def test_nothing_to_learn_is_an_error_that_says_why(tmp_path, content, message):
     (tmp_path / "my.jsonl").write_text(content)
     with pytest.raises(DataError, match=message):
         load(tmp_path)
+    assert not list((tmp_path / "work").iterdir()), "a refused dataset leaves nothing behind"
 
 
 def test_an_empty_file_among_others_is_a_warning(tmp_path):

@@ -99,6 +99,18 @@ def test_a_library_that_is_broken_is_named(home: Path, tmp_path: Path, monkeypat
     assert checks["no_such_library"].ok is None
 
 
+def test_what_a_library_remarks_while_imported_is_not_shown(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "noisy_library.py").write_text(
+        "import logging, warnings\nlogging.getLogger('noisy').warning('noise')\nwarnings.warn('noise')"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(diagnose, "LIBRARIES", (diagnose.Library("noisy_library"),))
+    assert found()["noisy_library"].ok is True
+    assert "noise" not in caplog.text
+
+
 def test_a_gpu_that_torch_cannot_use_is_a_warning(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 

@@ -104,7 +104,7 @@ def test_a_new_torch_pin_brings_a_new_torch(checkout):
     pins = checkout.root / "constraints.txt"
     pins.write_text(pins.read_text(encoding="utf-8").replace("9.9.9", "9.8.0"), encoding="utf-8")
     checkout.start(STUB_CPU="configured")
-    assert TORCH[:-1] + ["torch==9.8.0+cpu"] in checkout.take_calls()
+    assert [*TORCH[:-1], "torch==9.8.0+cpu"] in checkout.take_calls()
 
 
 def test_a_moved_checkout_is_installed_again(checkout):

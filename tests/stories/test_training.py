@@ -121,7 +121,7 @@ def test_adapter_for_another_base_is_refused_by_naming_both(
     AutoTokenizer.from_pretrained(tiny_llama).save_pretrained(other)
     installed = command("install", other, "--name", "other")
     assert installed.returncode == 0, installed.stderr
-    second = folder.parent / "other"
+    second = Path(os.environ["LLM_HOME"]) / "models" / "other"
     done = command("start", "--model-path", second, "--lora", folder / "lora", "--prompt", "hi")
     assert done.returncode == 1
     assert "made for tiny-llama, but this is other" in done.stderr
