@@ -77,6 +77,8 @@ ENOUGH_STEPS = 60
 """A run should have at least this many steps before its batch may be as large as the mode wishes."""
 SMALLEST_BATCH = 4
 LEAST_EVALUATIONS = 5
+MOST_EVALUATIONS = 20
+"""More would let a stop rule see noise as a trend: patience 3 should mean a good part of the run."""
 EVALUATION_COST = 0.25
 """Evaluations may cost this share of the training time (a forward pass costs a third of a training step)."""
 MOST_EVALUATION_ROWS = 256
@@ -267,15 +269,16 @@ def _evaluation(
 ) -> tuple[int, int]:
     """(steps between evaluations, rows of each evaluation set)."""
     rows = min(data.validation_rows or data.rows, MOST_EVALUATION_ROWS)
-    by_mode = round(steps / epochs * mode.evaluation_share)
     sets = 2 if data.validation_rows else 1
-    by_cost = math.ceil(sets * rows / 3 / EVALUATION_COST / effective)
+    wishes = (
+        (round(steps / epochs * mode.evaluation_share), f"mode {mode.name}"),
+        (math.ceil(sets * rows / 3 / EVALUATION_COST / effective), f"so that measuring costs at most {EVALUATION_COST:.0%}"),
+        (math.ceil(steps / MOST_EVALUATIONS), f"at most {MOST_EVALUATIONS} in the run, so that noise does not end it"),
+    )
+    every, reason = max(wishes)
     most = max(1, steps // LEAST_EVALUATIONS)
-    every = min(most, max(by_mode, by_cost, 1))
-    choose.why["evaluation_every"] = (
-        f"at least {LEAST_EVALUATIONS} in the run" if every == most
-        else f"mode {mode.name}" if by_mode >= by_cost else f"so that measuring costs at most {EVALUATION_COST:.0%}"
-    )  # fmt: skip
+    choose.why["evaluation_every"] = f"at least {LEAST_EVALUATIONS} in the run" if every > most else reason
+    every = max(1, min(every, most))
     return every, rows
 
 

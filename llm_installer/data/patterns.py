@@ -1,0 +1,58 @@
+"""Patterns with *, ? and [] for file names, as a shell reads them; links that lead in circles do no harm."""
+
+from __future__ import annotations
+
+import fnmatch
+import glob
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+
+def matches(pattern: str, base: Path) -> list[Path]:
+    """The files and folders that a pattern names, sorted; ** stands for any folders. None without * ? or [."""
+    if not glob.has_magic(pattern):
+        return []
+    path = base / os.path.expanduser(pattern)
+    return sorted(set(_expanded(Path(path.anchor), path.parts[1:])))
+
+
+def folders(start: Path, enter: Callable[[Path], bool] = bool) -> Iterator[Path]:
+    """A folder and all below it, each once by whatever links it is reached; `enter` may keep out of some.
+
+    Hidden ones are left out, and those in which programs keep their own things.
+    """
+    visited: set[tuple[int, int]] = set()
+    waiting = [start]
+    while waiting:
+        folder = waiting.pop()
+        status = folder.stat()
+        if (status.st_dev, status.st_ino) in visited:
+            continue
+        visited.add((status.st_dev, status.st_ino))
+        yield folder
+        if enter(folder):
+            inner = (folder / name for name in sorted(os.listdir(folder), reverse=True) if not is_hidden(name))
+            waiting += [path for path in inner if path.is_dir()]
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a name is hidden, or that of a folder made by a program for itself."""
+    return name.startswith(".") or name in ("__pycache__", "__MACOSX")
+
+
+def _expanded(folder: Path, parts: tuple[str, ...]) -> Iterator[Path]:
+    if not parts:
+        yield folder
+        return
+    first, rest = parts[0], parts[1:]
+    if first == "**" and folder.is_dir():
+        for below in folders(folder):
+            yield from _expanded(below, rest or ("*",))
+    elif not glob.has_magic(first):
+        if os.path.lexists(folder / first):
+            yield from _expanded(folder / first, rest)
+    elif folder.is_dir():
+        for name in os.listdir(folder):
+            if fnmatch.fnmatchcase(name, first) and (first.startswith(".") or not is_hidden(name)):
+                yield from _expanded(folder / name, rest)
