@@ -15,8 +15,8 @@ from llm_installer.core.errors import DataError
 from llm_installer.core.examples import Dropped, Example, Origin
 from llm_installer.data.formats import Format, convert, detect, unknown_shape
 from llm_installer.data.images import ImageGone, placed
-from llm_installer.data.readers import read_rows
-from llm_installer.data.rows import Row, Source
+from llm_installer.data.reading.readers import read_rows
+from llm_installer.data.reading.rows import Row, Source
 from llm_installer.data.store import ExampleWriter
 
 TRAIN, VALIDATION, DROPPED, ACCOUNT = "train.arrow", "validation.arrow", "dropped.jsonl", "account.json"

@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from llm_installer.core.examples import Example
-from llm_installer.data.rows import Source
+from llm_installer.data.reading.rows import Source
 
 
 class ImageGone(Exception):

@@ -8,7 +8,7 @@ import pytest
 
 from llm_installer.core.examples import Example, Message, Origin
 from llm_installer.data.images import ImageGone, placed
-from llm_installer.data.rows import Source
+from llm_installer.data.reading.rows import Source
 
 
 @pytest.fixture

@@ -121,6 +121,16 @@ def test_a_failure_is_one_sentence_and_the_log(checkout, requirement, logged, se
 
 
 @pytest.mark.parametrize(
+    ("logged", "sentence"), [("[Errno 28] No space left on device", "is full"), ("no idea", "could not make")]
+)
+def test_an_environment_that_cannot_be_made_is_a_failure_too(checkout, logged, sentence):
+    failed = checkout.start("list", STUB_VENV_FAILS=logged)
+    assert (failed.returncode, failed.stdout) == (1, "")
+    assert sentence in failed.stderr.splitlines()[-1]
+    assert checkout.start("list").returncode == 0
+
+
+@pytest.mark.parametrize(
     ("logged", "expected"),
     [
         ("ERROR: No matching distribution found for x", [TOOLCHAIN, PACKAGES]),

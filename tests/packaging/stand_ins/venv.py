@@ -9,6 +9,8 @@ from pathlib import Path
 def main(folder: Path) -> None:
     with open(os.environ["STUB_CALLS"], "a", encoding="utf-8") as calls:
         calls.write(json.dumps(["venv", str(folder)]) + "\n")
+    if "STUB_VENV_FAILS" in os.environ:
+        sys.exit(os.environ["STUB_VENV_FAILS"])
     packages = folder / "lib" / f"python{sys.version_info[0]}.{sys.version_info[1]}" / "site-packages"
     packages.mkdir(parents=True)
     (folder / "bin").mkdir()

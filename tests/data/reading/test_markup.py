@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from llm_installer.core.errors import DataError
-from llm_installer.data.readers import read_rows
-from llm_installer.data.rows import Source
+from llm_installer.data.reading.readers import read_rows
+from llm_installer.data.reading.rows import Source
 
 needs_tomllib = pytest.mark.skipif(sys.version_info < (3, 11), reason="TOML needs Python 3.11")
 

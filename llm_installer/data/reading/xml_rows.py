@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from llm_installer.core.errors import DataError
 from llm_installer.core.examples import Origin
-from llm_installer.data.rows import Row, Source
-from llm_installer.data.text_files import decoded, line_blocks
+from llm_installer.data.reading.rows import Row, Source
+from llm_installer.data.reading.text_files import decoded, line_blocks
 
 if TYPE_CHECKING:
     from xml.parsers.expat import XMLParserType

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from llm_installer.core.errors import DataError
-from llm_installer.data.rows import PARTS
+from llm_installer.data.reading.rows import PARTS
 
 
 def choose_splits(splits: Sequence[str], asked: str, name: str) -> tuple[list[tuple[str, str]], list[str]]:

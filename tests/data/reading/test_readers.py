@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from llm_installer.core.errors import DataError
-from llm_installer.data.readers import READERS, read_rows
-from llm_installer.data.rows import Source, data_suffix
-from llm_installer.data.sources import find_sources
+from llm_installer.data.reading.readers import READERS, read_rows
+from llm_installer.data.reading.rows import Source, data_suffix
+from llm_installer.data.reading.sources import find_sources
 
-SHARED = Path(__file__).parents[2].parent / "shared" / "data"
+SHARED = Path(__file__).parents[3].parent / "shared" / "data"
 
 
 def read(folder: Path, name: str, content: bytes) -> list[tuple[object, int]]:
@@ -139,8 +139,8 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     script = """
 import resource, sys
 from pathlib import Path
-from llm_installer.data.readers import read_rows
-from llm_installer.data.rows import Source
+from llm_installer.data.reading.readers import read_rows
+from llm_installer.data.reading.rows import Source
 path = Path(sys.argv[1])
 next(read_rows(Source(path, "x")))
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -156,7 +156,7 @@ print(count, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
         path = tmp_path / name
         path.write_text(header + row * 40_000)
         command = [sys.executable, "-c", script, str(path)]
-        done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2])
+        done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[3])
         count, grown = map(int, done.stdout.split())
         assert count == 40_000
         assert grown < 12_000, f"{name} took {grown} KiB more"

@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
 from llm_installer.core.errors import DataError
-from llm_installer.data.arrow_rows import parquet_rows, saved_rows
-from llm_installer.data.hub import hub_rows
-from llm_installer.data.json_rows import json_rows
-from llm_installer.data.markup import toml_rows, yaml_rows
-from llm_installer.data.rows import Row, Source, data_suffix
-from llm_installer.data.tables import table_rows
-from llm_installer.data.text_files import plain_rows
-from llm_installer.data.xml_rows import xml_rows
+from llm_installer.data.reading.arrow_rows import parquet_rows, saved_rows
+from llm_installer.data.reading.hub import hub_rows
+from llm_installer.data.reading.json_rows import json_rows
+from llm_installer.data.reading.markup import toml_rows, yaml_rows
+from llm_installer.data.reading.rows import Row, Source, data_suffix
+from llm_installer.data.reading.tables import table_rows
+from llm_installer.data.reading.text_files import plain_rows
+from llm_installer.data.reading.xml_rows import xml_rows
 
 __all__ = ["READERS", "Reader", "Row", "known_suffixes", "read_rows"]
 

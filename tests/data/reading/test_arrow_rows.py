@@ -16,11 +16,11 @@ import pyarrow.parquet as pq  # type: ignore[import-untyped]
 import pytest
 
 from llm_installer.core.errors import DataError
-from llm_installer.data.readers import read_rows
-from llm_installer.data.rows import Row, Source
-from llm_installer.data.sources import find_sources
+from llm_installer.data.reading.readers import read_rows
+from llm_installer.data.reading.rows import Row, Source
+from llm_installer.data.reading.sources import find_sources
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 RECORDS = [
     {"q": "NA", "n": None, "turns": [{"role": "user", "content": "\u00e9"}], "raw": b"\0\xff"},
     {"q": None, "n": 7, "turns": [], "raw": None},

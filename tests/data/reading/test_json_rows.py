@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm_installer.core.errors import DataError
-from llm_installer.data.json_faithful import is_faithful
-from llm_installer.data.readers import read_rows
-from llm_installer.data.rows import Source
+from llm_installer.data.reading.json_faithful import is_faithful
+from llm_installer.data.reading.readers import read_rows
+from llm_installer.data.reading.rows import Source
 
 
 def read(folder: Path, name: str, content: bytes) -> list[tuple[object, str, str]]:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 SHA = "a" * 40
 CONFIGS = b"""---
 configs:
@@ -33,8 +33,8 @@ SCRIPT = """
 import json, sys
 from pathlib import Path
 from llm_installer.core.errors import DataError
-from llm_installer.data.readers import read_rows
-from llm_installer.data.sources import find_sources
+from llm_installer.data.reading.readers import read_rows
+from llm_installer.data.reading.sources import find_sources
 for data in sys.argv[1:]:
     try:
         sources, notes = find_sources(data, Path.cwd())

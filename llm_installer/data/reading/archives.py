@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO
 
 from llm_installer.core.errors import DataError
-from llm_installer.data.rows import Source
+from llm_installer.data.reading.rows import Source
 
 _BLOCK = 1 << 18
 _ENCRYPTED = 0x1

@@ -9,9 +9,9 @@ from typing import Any
 
 from llm_installer.core.errors import DataError
 from llm_installer.core.examples import Origin
-from llm_installer.data.rows import Row, Source, shortened
-from llm_installer.data.text_files import whole_text
-from llm_installer.data.wrappers import records
+from llm_installer.data.reading.rows import Row, Source, shortened
+from llm_installer.data.reading.text_files import whole_text
+from llm_installer.data.reading.wrappers import records
 
 _TAG = "tag:yaml.org,2002:"
 _NULL = re.compile(r"(~|null|Null|NULL|)$")

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from llm_installer.core.errors import DataError
 from llm_installer.core.examples import Origin
-from llm_installer.data.rows import PARTS, Row, Source, shortened
-from llm_installer.data.splits import choose_splits
+from llm_installer.data.reading.rows import PARTS, Row, Source, shortened
+from llm_installer.data.reading.splits import choose_splits
 
 _ID = re.compile(r"(?P<name>[\w-][\w.-]*(/[\w.-]+)?)(:(?P<words>[\w.+-]+(:[\w.+-]+)?))?", re.ASCII)
 _TIMEOUT_S = 15

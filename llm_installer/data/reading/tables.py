@@ -11,8 +11,8 @@ from itertools import chain, islice
 
 from llm_installer.core.errors import DataError
 from llm_installer.core.examples import Origin
-from llm_installer.data.rows import Row, Source, data_suffix, shortened
-from llm_installer.data.text_files import text_lines
+from llm_installer.data.reading.rows import Row, Source, data_suffix, shortened
+from llm_installer.data.reading.text_files import text_lines
 
 _DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 _SAMPLE_LINES = 100

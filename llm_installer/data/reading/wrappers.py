@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from llm_installer.core.errors import DataError
-from llm_installer.data.rows import PARTS, shortened
+from llm_installer.data.reading.rows import PARTS, shortened
 
 _WRAPPERS = ("data", "examples", "items", "samples", "rows", "records", "instances", "dataset")
 _ABOUT = re.compile(

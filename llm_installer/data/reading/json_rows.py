@@ -11,11 +11,11 @@ import orjson
 
 from llm_installer.core.errors import DataError
 from llm_installer.core.examples import Origin
-from llm_installer.data.json_errors import Hooks, not_json
-from llm_installer.data.json_faithful import is_faithful
-from llm_installer.data.rows import Row, Source
-from llm_installer.data.text_files import Block, decoded, line_blocks
-from llm_installer.data.wrappers import is_one_record, records
+from llm_installer.data.reading.json_errors import Hooks, not_json
+from llm_installer.data.reading.json_faithful import is_faithful
+from llm_installer.data.reading.rows import Row, Source
+from llm_installer.data.reading.text_files import Block, decoded, line_blocks
+from llm_installer.data.reading.wrappers import is_one_record, records
 
 _SPACE = re.compile(r"[ \t\r\n]*")
 

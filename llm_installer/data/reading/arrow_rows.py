@@ -10,9 +10,9 @@ from typing import Any
 
 from llm_installer.core.errors import DataError
 from llm_installer.core.examples import Origin
-from llm_installer.data.archives import broken, byte_blocks, is_packed
-from llm_installer.data.rows import Row, Source, shortened
-from llm_installer.data.text_files import refuse_disguise
+from llm_installer.data.reading.archives import broken, byte_blocks, is_packed
+from llm_installer.data.reading.rows import Row, Source, shortened
+from llm_installer.data.reading.text_files import refuse_disguise
 
 _BATCH_ROWS = 1024
 _MAGIC = b"PAR1"

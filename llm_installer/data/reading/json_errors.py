@@ -7,7 +7,7 @@ import math
 import re
 
 from llm_installer.core.errors import DataError
-from llm_installer.data.rows import shortened
+from llm_installer.data.reading.rows import shortened
 
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|-?Infinity|NaN')
 _SURROGATE = re.compile("[\ud800-\udfff]")

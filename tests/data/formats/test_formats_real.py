@@ -17,7 +17,7 @@ from llm_installer.core.errors import DataError
 from llm_installer.core.examples import Dropped, Example, Origin
 from llm_installer.data.formats import convert, detect
 
-DATA = Path(__file__).parents[2].parent / "shared" / "data"
+DATA = Path(__file__).parents[3].parent / "shared" / "data"
 UNANSWERED = "the question has no answer in its text"
 
 pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="the shared data are not here")

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from llm_installer.core.errors import DataError
-from llm_installer.data.readers import read_rows
-from llm_installer.data.rows import Source
+from llm_installer.data.reading.readers import read_rows
+from llm_installer.data.reading.rows import Source
 
 
 def read(folder: Path, name: str, content: bytes) -> list[tuple[object, int]]:

@@ -11,8 +11,8 @@ from pathlib import PurePosixPath
 
 from llm_installer.core.errors import DataError
 from llm_installer.core.examples import Origin
-from llm_installer.data.archives import byte_blocks
-from llm_installer.data.rows import Row, Source, data_suffix
+from llm_installer.data.reading.archives import byte_blocks
+from llm_installer.data.reading.rows import Row, Source, data_suffix
 
 _MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"),

@@ -7,10 +7,10 @@ import re
 from pathlib import Path, PurePosixPath
 
 from llm_installer.core.errors import DataError
-from llm_installer.data.arrow_rows import DATASET_DICT, STATE
-from llm_installer.data.patterns import folders, is_hidden
-from llm_installer.data.readers import READERS
-from llm_installer.data.rows import data_suffix
+from llm_installer.data.reading.arrow_rows import DATASET_DICT, STATE
+from llm_installer.data.reading.patterns import folders, is_hidden
+from llm_installer.data.reading.readers import READERS
+from llm_installer.data.reading.rows import data_suffix
 
 MARKDOWN = "Markdown, used only when named"
 HIDDEN = "hidden"

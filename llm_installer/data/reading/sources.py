@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from llm_installer.core.errors import DataError
-from llm_installer.data.archives import broken, zip_members
-from llm_installer.data.arrow_rows import saved_splits
-from llm_installer.data.folders import (
+from llm_installer.data.reading.archives import broken, zip_members
+from llm_installer.data.reading.arrow_rows import saved_splits
+from llm_installer.data.reading.folders import (
     MARKDOWN,
     file_reason,
     files_below,
@@ -22,11 +22,11 @@ from llm_installer.data.folders import (
     nothing_found,
     skipped_note,
 )
-from llm_installer.data.hub import hub_sources, is_hub_id
-from llm_installer.data.patterns import matches
-from llm_installer.data.readers import READERS, known_suffixes
-from llm_installer.data.rows import Source, data_suffix
-from llm_installer.data.splits import choose_splits
+from llm_installer.data.reading.hub import hub_sources, is_hub_id
+from llm_installer.data.reading.patterns import matches
+from llm_installer.data.reading.readers import READERS, known_suffixes
+from llm_installer.data.reading.rows import Source, data_suffix
+from llm_installer.data.reading.splits import choose_splits
 
 __all__ = ["Source", "find_sources"]
 

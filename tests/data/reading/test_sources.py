@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from llm_installer.core.errors import DataError
-from llm_installer.data.sources import Source, find_sources
+from llm_installer.data.reading.sources import Source, find_sources
 
 FILES = (
     "a.json",
