@@ -10,6 +10,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NoReturn
 
 import click
@@ -115,6 +116,40 @@ def handlers() -> None:
     from llm_installer.planning.registry import all_handlers
 
     Console().handlers(all_handlers())
+
+
+@cli.command()
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.option("--model", metavar="DIR", help="Also count tokens, with this model's tokenizer.")
+@click.option("--dataset-format", metavar="NAME", help="Take every record as this format.")
+@click.option("--columns", metavar="MAP", help='Map the columns of a table: prompt=Question,answer="Best Answer".')
+@click.option("--validation-data", metavar="PATH", help="Measure on these examples.")
+@click.option("--strict", is_flag=True, help="Refuse data with rows that cannot teach.")
+@click.option("--show", type=click.IntRange(1), help="Print N rows with what is learned marked; needs --model.")
+@click.option("--json", "as_object", is_flag=True, help="Print one JSON object.")
+@click.option("--fix", "out", metavar="OUT.jsonl", help="Write a cleaned copy.")
+def data(paths: tuple[str, ...], model: str | None, as_object: bool, out: str | None, **given: Any) -> None:
+    """Look at a dataset without training: what is kept, what is left out and why."""
+    from llm_installer.console import Console
+    from llm_installer.data.look import look
+    from llm_installer.data.report import as_json, render, render_fixed
+
+    options, base, console = Options(data=",".join(paths), model_path=model, **given), Path.cwd(), Console()
+    if out:
+        from llm_installer.data.fix import fix
+
+        chosen = {name: given[name] for name in ("dataset_format", "columns")}
+        console.parts(render_fixed(fix(options.data or "", Path(out), base=base, **chosen)))
+    elif options.show:
+        from llm_installer.train_lora import run
+
+        if not model:
+            raise UsageError("--show needs a tokenizer; say whose, for example: --model tiny")
+        run(options, console, base)
+    elif as_object:
+        click.echo(as_json(look(options, base)))
+    else:
+        console.parts(render(look(options, base)))
 
 
 @cli.command()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console as RichConsole
+from rich.console import RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -41,6 +42,11 @@ class Console:
     def line(self, text: str = "") -> None:
         """A plain line, never cut or coloured by its content."""
         self.rich.print(Text(text), soft_wrap=True)
+
+    def parts(self, parts: Iterable[RenderableType]) -> None:
+        """Ready-made pieces, one below the other."""
+        for part in parts:
+            self.rich.print(part)
 
     def heading(self, text: str) -> None:
         """The name of a part."""
@@ -131,9 +137,7 @@ class Console:
         for item in found:
             self.side_by_side(item.prompt, item.expected, item.base.text, item.tuned.text)
         ended, base = (sum(a.ended for a in column) for column in zip(*((i.tuned, i.base) for i in found), strict=True))
-        self.line(
-            f"  Answers that ended by themselves: {ended} of {len(found)} tuned, {base} of {len(found)} base."
-        )
+        self.line(f"  Answers that ended by themselves: {ended} of {len(found)} tuned, {base} of {len(found)} base.")
 
     def side_by_side(self, prompt: str, expected: str, base: str, tuned: str) -> None:
         """What base and tuned model say to one prompt."""
@@ -170,7 +174,7 @@ class Console:
             table.add_column(name)
         for model in found:
             state = model.adapter or "-" if model.complete else "incomplete: install it again"
-            table.add_row(model.name, model.size, f"{model.bytes / GIB:.2f} GB", model.date[:10], state)
+            table.add_row(model.name, model.size, f"{model.bytes / GIB:.2f} GB", model.installed[:10], state)
         self.rich.print(table)
 
     def checks(self, found: Sequence[Check]) -> None:

@@ -33,7 +33,7 @@ class Question:
 
 
 def run(console: Console | None = None) -> None:
-    """Tell the story with the real commands, so that the reader can type them next. Raises InstallerError if one fails."""
+    """Tell the story with the real commands, so that the reader can type them next; InstallerError if one fails."""
     console = console or Console()
     console.heading("1. Install a model")
     console.line("The built-in model speaks simple English and knows next to nothing.")

@@ -171,7 +171,9 @@ def _write_dropped(run: Run, job: Job) -> None:
         shutil.copyfile(loaded.dropped_file, run.dropped)
     if refused:
         with run.dropped.open("a", encoding="utf-8") as file:
-            file.writelines(json.dumps({**asdict(d.origin), "reason": d.reason}, ensure_ascii=False) + "\n" for d in refused)
+            file.writelines(
+                json.dumps({**asdict(d.origin), "reason": d.reason}, ensure_ascii=False) + "\n" for d in refused
+            )
 
 
 def _check_learned(state: RunState, run: Run) -> None:

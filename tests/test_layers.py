@@ -11,13 +11,23 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "llm_installer"
-LEVELS = {"core": 0, "planning": 1, "data": 2, "training": 3, "inference": 4, "console": 3, "install": 4, "tiny": 0, "web": 5}
+LEVELS = {
+    "core": 0,
+    "planning": 1,
+    "data": 2,
+    "training": 3,
+    "inference": 4,
+    "console": 3,
+    "install": 4,
+    "tiny": 0,
+    "web": 5,
+}
 STORY = 6
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 
 def level(module: str) -> int:
-    room = (module.split(".") + [""])[1]
+    room = [*module.split("."), ""][1]
     return LEVELS.get(room, STORY)
 
 

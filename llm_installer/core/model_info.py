@@ -64,7 +64,9 @@ def read_model_info(folder: Path, name: str = "") -> ModelInfo:
         dtype=dtype,
         vocab_size=_first(text, "vocab_size", default=0),
         hidden_size=hidden,
-        intermediate_size=_first(text, "intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size", default=4 * hidden),
+        intermediate_size=_first(
+            text, "intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size", default=4 * hidden
+        ),
         layers=_first(text, "num_hidden_layers", "n_layer", "n_layers", default=1),
         heads=heads,
         kv_heads=_kv_heads(text, heads),

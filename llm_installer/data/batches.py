@@ -62,7 +62,7 @@ def micro_batches(
 
 
 def collate(rows: Sequence[Row], pad: int) -> Batch:
-    """Right-pad rows to the longest. What is scored comes from lengths and masks, not from token ids: pad may be eos."""
+    """Right-pad rows to the longest. Lengths and masks say what is scored, not token ids: pad may be eos."""
     longest = max(len(r.ids) for r in rows)
     ids = np.full((len(rows), longest), pad, dtype=np.int64)
     scored = np.zeros((len(rows), longest), dtype=np.bool_)

@@ -234,7 +234,7 @@ def _lost(row: Row, limit: int) -> int:
 
 def _first_masked(learned: Mask) -> Mask:
     """A copy whose first token is not learned: nothing precedes it to predict it from."""
-    copy = learned.copy()
+    copy: Mask = learned.copy()
     copy[:1] = False
     return copy
 

@@ -12,7 +12,6 @@ import xxhash
 from llm_installer.core.errors import DataError
 from llm_installer.core.examples import Dropped
 from llm_installer.core.paths import cache_dir
-from llm_installer.data.reading.archives import broken
 from llm_installer.data.cache import cached, content_hash
 from llm_installer.data.formats import FORMATS, find_format, parse_columns
 from llm_installer.data.formats.columns import renamed
@@ -29,6 +28,7 @@ from llm_installer.data.gather import (
     read_dropped,
     refused,
 )
+from llm_installer.data.reading.archives import broken
 from llm_installer.data.reading.rows import Source
 from llm_installer.data.reading.sources import find_sources
 from llm_installer.data.store import ExampleStore

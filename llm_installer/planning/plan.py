@@ -272,7 +272,10 @@ def _evaluation(
     sets = 2 if data.validation_rows else 1
     wishes = (
         (round(steps / epochs * mode.evaluation_share), f"mode {mode.name}"),
-        (math.ceil(sets * rows / 3 / EVALUATION_COST / effective), f"so that measuring costs at most {EVALUATION_COST:.0%}"),
+        (
+            math.ceil(sets * rows / 3 / EVALUATION_COST / effective),
+            f"so that measuring costs at most {EVALUATION_COST:.0%}",
+        ),
         (math.ceil(steps / MOST_EVALUATIONS), f"at most {MOST_EVALUATIONS} in the run, so that noise does not end it"),
     )
     every, reason = max(wishes)

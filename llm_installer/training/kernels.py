@@ -31,7 +31,8 @@ class ScoredHead:
             handle.remove()
 
     def loss_sum(self, forward: nn.Module, ids: Tensor, positions: Tensor, targets: Tensor) -> Tensor:
-        """Summed negative log likelihood, a float32 scalar, of `targets` [n] at flat `positions` [n] of `ids` [rows, length].
+        """Summed negative log likelihood of `targets` [n] at flat `positions` [n] of `ids` [rows, length]: a float32
+        scalar.
 
         `forward` is the model as the training process calls it (it may be wrapped for several devices).
         """

@@ -22,7 +22,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 def load_base(folder: Path, dtype: str, device: str) -> PreTrainedModel:
     """The frozen base model. Raises ModelError when transformers cannot load it."""
-    logging.disable_progress_bar()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
             folder, dtype=DTYPES[dtype], device_map={"": device}, local_files_only=True
@@ -69,7 +69,7 @@ def _decoder_prefix(model: PreTrainedModel) -> str:
     """Name of the language decoder of a model that has towers beside it, with a dot; text data must not train those."""
     if not hasattr(model.config, "vision_config"):
         return ""
-    decoder = model.get_decoder()
+    decoder = model.get_decoder()  # type: ignore[no-untyped-call]
     name = next((n for n, module in model.named_modules() if module is decoder), "")
     return f"{name}." if name else ""
 

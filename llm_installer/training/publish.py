@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -71,7 +71,7 @@ def adapter_info(about: Published, state: RunState) -> dict[str, Any]:
             "parameters": about.info.parameters,
             "fingerprint": fingerprint(about.info.path),
         },
-        "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "created_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "data": about.data,
         "style": "chat" if about.kind == "chat" else "text",
         "chat_template_sha256": hashlib.sha256(template.encode()).hexdigest(),

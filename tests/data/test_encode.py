@@ -72,7 +72,9 @@ def learned_texts(encoder: Encoder, rows: list[Row]) -> list[str]:
     for row in rows:
         edges = np.flatnonzero(np.diff(np.concatenate([[0], row.learned.astype(int), [0]])))
         found += [
-            encoder.tokenizer.decode(row.ids[a:b].tolist(), skip_special_tokens=False, clean_up_tokenization_spaces=False)
+            encoder.tokenizer.decode(
+                row.ids[a:b].tolist(), skip_special_tokens=False, clean_up_tokenization_spaces=False
+            )
             for a, b in zip(edges[::2], edges[1::2], strict=True)
         ]
     return found

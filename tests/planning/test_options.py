@@ -16,7 +16,7 @@ data dataset_format columns validation_data validation_split max_examples max_se
 mode epochs learning_rate batch_size effective_batch_size gradient_accumulation_steps lora_r lora_alpha lora_dropout
 target_modules precision seed patience overfitting_threshold min_evaluations force_epochs
 model_path output dry_run skip_test test_prompt tensorboard tensorboard_port tensorboard_only
-""".split()
+""".split()  # noqa: SIM905
 
 
 def parse(*arguments: str) -> Options:

@@ -49,7 +49,9 @@ def test_rank_and_rate_follow_parameters(parameters: float, rank: int, rate: flo
     assert (made.lora_r, made.lora_alpha, made.learning_rate) == (rank, 2 * rank, rate)
 
 
-@pytest.mark.parametrize(("mode", "scale", "epochs", "batch"), [("slow", 0.5, 5, 32), ("medium", 1, 3, 16), ("fast", 2, 1, 8)])
+@pytest.mark.parametrize(
+    ("mode", "scale", "epochs", "batch"), [("slow", 0.5, 5, 32), ("medium", 1, 3, 16), ("fast", 2, 1, 8)]
+)
 def test_modes_are_the_guides(mode: str, scale: float, epochs: int, batch: int) -> None:
     made = plan(mode=mode)
     assert (made.learning_rate, made.epochs, made.effective_batch_size) == (5e-5 * scale, epochs, batch)

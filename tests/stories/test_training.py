@@ -134,16 +134,18 @@ def test_plain_peft_gives_the_logits_that_training_saw(trained: tuple[Path, Path
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
+    from llm_installer.core.model_info import read_model_info
     from llm_installer.data.batches import sample
     from llm_installer.data.encode import Encoder, load_tokenizer
     from llm_installer.data.prepare import prepare, read
-    from llm_installer.core.model_info import read_model_info
     from llm_installer.planning.options import Options
     from llm_installer.planning.registry import find_handler
 
     folder, data, _ = trained
     info, options = read_model_info(folder / "model"), Options(data=str(data), seed=42)
-    prepared = prepare(read(options, Path("/")), Encoder(load_tokenizer(folder / "lora")), options, info, find_handler(info))
+    prepared = prepare(
+        read(options, Path("/")), Encoder(load_tokenizer(folder / "lora")), options, info, find_handler(info)
+    )
     saved = json.loads((folder / "lora" / "adapter_info.json").read_text())
     base = AutoModelForCausalLM.from_pretrained(folder / "model")
     model = PeftModel.from_pretrained(base, folder / "lora").eval()

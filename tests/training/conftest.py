@@ -32,7 +32,10 @@ def make_rows(encoder: Encoder) -> Callable[[int], list[Row]]:
     def make(count: int) -> list[Row]:
         examples = [
             Example(
-                (Message("user", f"Say {i} " + "many words " * (i % 7)), Message("assistant", f"Word {i}. " * (1 + i % 5))),
+                (
+                    Message("user", f"Say {i} " + "many words " * (i % 7)),
+                    Message("assistant", f"Word {i}. " * (1 + i % 5)),
+                ),
                 Origin("test", i + 1),
             )
             for i in range(count)

@@ -1,0 +1,48 @@
+"""The story of looking at a dataset without training: what was found, kept and left out, and how long its rows are.
+
+Run as: llm-installer data my.json --model tiny
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from llm_installer.core.model_info import read_model_info
+from llm_installer.core.paths import ModelDir
+from llm_installer.data.prepare import Given, read
+from llm_installer.data.report import DataReport, TokenFacts, data_report
+from llm_installer.planning.options import Options
+from llm_installer.planning.registry import find_handler
+
+QUANTILES = {"half": 0.5, "90%": 0.9, "99%": 0.99, "longest": 1.0}
+LONGEST_SHOWN = 5
+
+
+def look(options: Options, base: Path) -> DataReport:
+    """Read and split the data as training would; with a model, encode it too. Raises DataError when training could not
+    start."""
+    given = read(options, base)
+    tokens = _token_facts(given, options) if options.model_path else None
+    return data_report(given.loaded, given.split, tokens=tokens)
+
+
+def _token_facts(given: Given, options: Options) -> TokenFacts:
+    from llm_installer.data.encode import Encoder, encode_all, load_tokenizer
+    from llm_installer.data.prepare import prepare
+
+    folder = ModelDir.find(options.model_path or "")
+    info = read_model_info(folder.weights, folder.root.name)
+    encoder = Encoder(load_tokenizer(folder.weights), options.train_on_prompt)
+    limit = prepare(given, encoder, options, info, find_handler(info)).length[0]
+    rows, _ = encode_all(given.train, encoder)
+    lengths = np.array([len(r.ids) for r in rows])
+    longest = np.argsort(-lengths, kind="stable")[:LONGEST_SHOWN]
+    return TokenFacts(
+        quantiles={name: int(np.quantile(lengths, q, method="higher")) for name, q in QUANTILES.items()},
+        supervised_share=sum(int(r.learned.sum()) for r in rows) / int(lengths.sum()),
+        truncated_share=float((lengths > limit).mean()),
+        max_seq_length=limit,
+        longest=tuple((str(given.train[rows[i].source].origin), int(lengths[i])) for i in longest),
+    )
