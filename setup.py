@@ -45,6 +45,8 @@ setup(
     name="llm_installer",
     version=VERSION[1],
     description="Give a model its own folder, train a LoRA on your data there, and never lose what it learned.",
+    long_description=(HERE / "README.md").read_text("utf-8"),
+    long_description_content_type="text/markdown",
     license_expression="Apache-2.0",
     license_files=["LICENSE"],
     python_requires=">=3.10",

@@ -11,7 +11,7 @@ while [ -L "$script" ]; do
 done
 model_dir=$(CDPATH='' cd -P -- "$(dirname -- "$script")" && pwd) || exit 1
 python=@PYTHON@
-python=${LLM_INSTALLER_PYTHON:-$python}
+python=${LLM_PYTHON:-$python}
 if ! [ -x "$(command -v "$python")" ]; then
     echo "The Python this model was installed with, $python, is gone; run: llm-installer update \"$model_dir\"" >&2
     exit 1

@@ -173,6 +173,9 @@ def encode_all(examples: Iterable[Example], encoder: Encoder) -> tuple[list[Row]
     rows: list[Row] = []
     dropped: list[Dropped] = []
     for index, example in enumerate(examples):
+        if example.images:
+            dropped.append(Dropped(example.origin, "it has images, and only text is trained on"))
+            continue
         try:
             rows += encoder.encode(example, index)
         except CannotRender as error:

@@ -36,7 +36,7 @@ class Called:
 
 def call(*command: str | Path, python: Path | None = None, cwd: Path | None = None) -> Called:
     """Run a script to its end with the stub as its Python."""
-    env = {**os.environ, **({"LLM_INSTALLER_PYTHON": str(python)} if python else {})}
+    env = {**os.environ, **({"LLM_PYTHON": str(python)} if python else {})}
     done = subprocess.run([str(c) for c in command], env=env, cwd=cwd, capture_output=True, text=True, check=False)
     assert done.stderr == ""
     arguments, safe_path, folder = json.loads(done.stdout)

@@ -212,19 +212,29 @@ def test_a_signal_saves_and_leaves_lora_as_it_was(
     assert train(installed, data, "--epochs", "1").returncode == 0
     good = (installed / "lora").resolve()
     sha = digest(good)
-    running = subprocess.Popen(
-        [sys.executable, "-u", "-m", "llm_installer", "train", "--model-path", str(installed), "--data", str(data),
-         "--epochs", "9999", "--force-epochs", "--learning-rate", "1e-4", *QUICK],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    assert running.stdout and running.stderr
-    for line in running.stdout:
-        if line.startswith("Evaluation #0"):
-            break
-    running.send_signal(number)
-    running.stdout.read()
-    said = running.stderr.read()
-    assert running.wait(60) == code, said
+    words = ("--epochs", "9999", "--force-epochs", "--learning-rate", "1e-4", *QUICK)
+    with subprocess.Popen(
+        [
+            sys.executable,
+            "-u",
+            "-m",
+            "llm_installer",
+            "train",
+            "--model-path",
+            str(installed),
+            "--data",
+            str(data),
+            *words,
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as running:
+        assert running.stdout and running.stderr
+        next(line for line in running.stdout if line.startswith("Evaluation #0"))
+        running.send_signal(number)
+        _, said = running.communicate(timeout=60)
+    assert running.returncode == code, said
     assert f"Stopped by {number.name}" in said and "Traceback" not in said
     assert (installed / "lora").resolve() == good and digest(good) == sha
     stopped = next(r for r in (installed / "runs").iterdir() if r != good.parent)
@@ -233,7 +243,6 @@ def test_a_signal_saves_and_leaves_lora_as_it_was(
 
 def test_base_weights_are_never_touched(trained: tuple[Path, Path, str], tiny_llama: Path) -> None:
     folder, _, _ = trained
-    assert digest(folder / "model").startswith(digest(folder / "model"))
     ours, source = folder / "model" / "model.safetensors", tiny_llama / "model.safetensors"
     assert hashlib.sha256(ours.read_bytes()).digest() == hashlib.sha256(source.read_bytes()).digest()
 
@@ -249,7 +258,10 @@ def test_output_writes_there_and_leaves_lora_alone(
 
 def test_dry_run_and_show_load_no_weights(installed: Path, write_rows: Callable[..., Path]) -> None:
     data = write_rows(24)
-    (installed / "model" / "model.safetensors").write_bytes((installed / "model" / "model.safetensors").read_bytes())
+    weights = installed / "model" / "model.safetensors"
+    whole = weights.read_bytes()
+    header = 8 + int.from_bytes(whole[:8], "little")
+    weights.write_bytes(whole[:header] + b"\xff" * (len(whole) - header))  # NaN: whoever reads them would notice
     plan = train(installed, data, "--dry-run")
     shown = train(installed, data, "--show", "2")
     assert plan.returncode == shown.returncode == 0

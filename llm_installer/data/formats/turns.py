@@ -4,7 +4,7 @@ What happens to odd conversations, in one place:
 - turns of one role in a row are joined by a blank line (tool results are not; a call stays in front of what follows);
 - a system turn later than the first becomes a user turn, since most templates know only one place for it;
 - empty user and system turns are left out; what follows the last answer is left out;
-- a conversation may open with the assistant: that greeting is learned too;
+- a conversation may open with the assistant: that greeting is context for what follows;
 - an empty answer between others, or no answer at all, makes the record unteachable.
 """
 

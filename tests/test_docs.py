@@ -1,0 +1,65 @@
+"""Documents say what is so: tables equal the code, commands exist, every flag is real."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import click
+import pytest
+
+from llm_installer.cli import cli
+from llm_installer.planning.modes import MODES
+from llm_installer.planning.options import options_table
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+SCRIPTS = {"train.sh": "train", "start.sh": "start"}
+
+
+def test_the_options_table_is_the_generated_one() -> None:
+    text = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+    assert text.endswith(options_table() + "\n"), "paste the output of planning.options.options_table()"
+
+
+def test_the_modes_table_is_the_code() -> None:
+    text = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+    for m in MODES.values():
+        assert f"| {m.name} | x {m.learning_rate_scale:g} | {m.epochs:g} | {m.effective_batch_size} |" in text
+
+
+def commands() -> list[tuple[str, list[str]]]:
+    """(document, words) of every command line in a code block of the documents."""
+    found = []
+    for document in DOCS:
+        for block in re.findall(r"```(?:\w*)\n(.*?)```", document.read_text(encoding="utf-8"), flags=re.S):
+            for line in block.splitlines():
+                text = line.strip().removeprefix("$ ").split("  #")[0]
+                if re.match(r"(\./|\S*/)?(llm-installer|train\.sh|start\.sh)\s", text + " "):
+                    found.append((document.name, shlex.split(text)))
+    return found
+
+
+@pytest.mark.parametrize(("document", "words"), commands(), ids=lambda v: v if isinstance(v, str) else " ".join(v)[:60])
+def test_documented_commands_and_flags_exist(document: str, words: list[str]) -> None:
+    name = words[0].rsplit("/", 1)[-1]
+    words = [SCRIPTS[name], *words[1:]] if name in SCRIPTS else words[1:]
+    if not words or words[0].startswith("-"):
+        return
+    command = cli.commands[words[0]]
+    known = {o for p in command.params if isinstance(p, click.Option) for o in (*p.opts, *p.secondary_opts)}
+    assert {w for w in words[1:] if w.startswith("-")} <= known | {"--help", "-h"}, document
+
+
+def test_the_readme_names_every_room() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    rooms = [p.name for p in (ROOT / "llm_installer").iterdir() if p.is_dir() and (p / "__init__.py").exists()]
+    for room in [*rooms, "handlers", "templates", "tests", "docs", "benchmarks"]:
+        assert f"{room}/" in text, f"the tree in README.md lacks {room}/"
+
+
+def test_every_command_is_in_the_readme() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for name in cli.commands:
+        assert f"`{name}" in text or f"llm-installer {name}" in text, name
