@@ -30,14 +30,15 @@ def test_the_modes_table_is_the_code() -> None:
 
 
 def commands() -> list[tuple[str, list[str]]]:
-    """(document, words) of every command line in a code block of the documents."""
+    """(document, words) of every command line in an unlabelled code block of the documents."""
     found = []
     for document in DOCS:
-        for block in re.findall(r"```(?:\w*)\n(.*?)```", document.read_text(encoding="utf-8"), flags=re.S):
-            for line in block.splitlines():
-                text = line.strip().removeprefix("$ ").split("  #")[0]
-                if re.match(r"(\./|\S*/)?(llm-installer|train\.sh|start\.sh)\s", text + " "):
-                    found.append((document.name, shlex.split(text)))
+        blocks = re.findall(r"^```(\w*)\n(.*?)^```$", document.read_text(encoding="utf-8"), flags=re.S | re.M)
+        for line in "".join(text for label, text in blocks if not label).splitlines():
+            text = line.strip().split("  #")[0]
+            if re.match(r"(\./|\S*/)?(llm-installer|train\.sh|start\.sh)\s", text + " "):
+                found.append((document.name, shlex.split(text)))
+    assert len(found) > 8
     return found
 
 

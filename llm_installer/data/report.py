@@ -142,6 +142,8 @@ def _facts(pairs: Iterator[tuple[str, str]]) -> RenderableType:
     from rich.text import Text
 
     grid = Table.grid(padding=(0, 3))
+    grid.add_column()
+    grid.add_column(overflow="fold")
     for name, fact in pairs:
         grid.add_row(Text(name), Text(fact))
     return grid

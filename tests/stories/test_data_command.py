@@ -40,7 +40,7 @@ def test_the_table_names_what_is_left_out(write_rows: Callable[..., Path]) -> No
     file = write_rows(20)
     file.write_text(file.read_text() + '\n{"instruction": "x", "output": ""}')
     said = data(file).stdout
-    assert "alpaca" in said and "Left out" in said and f"{file.name}:21" in said.replace("\n", "")
+    assert "alpaca" in said and "Left out" in said and f"{file.name}:21" in "".join(said.split())
 
 
 def test_fix_writes_a_copy_that_trains(write_rows: Callable[..., Path], tmp_path: Path) -> None:
