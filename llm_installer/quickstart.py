@@ -17,7 +17,7 @@ from llm_installer.core.paths import ModelDir, models_dir
 from llm_installer.tiny import DATA_FILE, QUESTIONS_FILE
 from llm_installer.tiny.scoring import is_right
 
-TRAINING = ("--mode", "fast", "--epochs", "12", "--skip-test", "--no-tensorboard")
+TRAINING = ("--mode", "fast", "--epochs", "16", "--skip-test", "--no-tensorboard")
 """What the reader would add on a set as small as this: more passes, and no second comparison."""
 SHOWN = 6
 LAST_QUESTION = "Who looks after the lighthouse?"

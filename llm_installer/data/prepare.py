@@ -16,8 +16,8 @@ from llm_installer.core.model_info import ModelInfo
 from llm_installer.data.encode import Encoder, Row, cut, encode_all, lost_shares
 from llm_installer.data.load import Loaded, load_examples
 from llm_installer.data.splitting import Split, split
+from llm_installer.planning.choices import DataFacts, choose_length
 from llm_installer.planning.options import Options
-from llm_installer.planning.plan import DataFacts, choose_length
 
 VALIDATION_SPLIT = 0.1
 """Share of the prompts held out when the user names none (the guide's)."""

@@ -15,7 +15,7 @@ from llm_installer.core.hardware import probe_hardware
 from llm_installer.core.model_info import fingerprint, read_model_info
 from llm_installer.core.paths import ModelDir
 from llm_installer.data.encode import Encoder, load_tokenizer
-from llm_installer.planning.plan import choose_precision
+from llm_installer.planning.choices import choose_precision
 from llm_installer.planning.registry import find_handler
 from llm_installer.training.model import load_base
 

@@ -20,6 +20,8 @@ class Limits:
     """Relative gap (validation - train) / train."""
     min_evaluations: int
     """Evaluations after the first step before overfitting is judged."""
+    confirmations: int = 2
+    """Evaluations in a row that must be worse than the best: a single one is noise, not a trend."""
     window: int = 5
     """Evaluations over which trend and gap are averaged."""
     slope: float = 0.001
@@ -49,7 +51,7 @@ def out_of_patience(state: RunState, limits: Limits) -> str | None:
 def overfitting(state: RunState, limits: Limits) -> str | None:
     """Validation loss rises while the gap to the training loss is above the threshold."""
     measured = [e for e in state.history if e.step > 0 and e.validation_loss is not None]
-    if len(measured) < limits.min_evaluations:
+    if len(measured) < limits.min_evaluations or state.evaluations_without_improvement < limits.confirmations:
         return None
     recent = measured[-limits.window :]
     validation = [e.validation_loss for e in recent if e.validation_loss is not None]

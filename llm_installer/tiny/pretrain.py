@@ -2,9 +2,9 @@
 
 Run as: python -m llm_installer.tiny.pretrain --out DIR [--seed 0] [--steps 2000] [--compile]
 
-The shipped weights came from one run with `--seed 0 --compile`: 2,000 steps, 8.2 million tokens, 10.2 minutes on two CPU
-cores that other work shared, final loss 0.60. The text, the order and the start depend on the seed alone; sums may be
-rounded otherwise on another processor.
+The shipped weights came from one run with `--seed 0 --compile`: 2,000 steps, 8.2 million tokens, 10.2 minutes on two
+CPU cores that other work shared, final loss 0.60. The text, the order and the start depend on the seed alone; sums may
+be rounded otherwise on another processor.
 """
 
 import json

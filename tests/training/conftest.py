@@ -13,8 +13,9 @@ from llm_installer.core.examples import Example, Message, Origin
 from llm_installer.core.hardware import GIB, Hardware
 from llm_installer.core.model_info import read_model_info
 from llm_installer.data.encode import Encoder, Row, encode_all, load_tokenizer
+from llm_installer.planning.choices import DataFacts
 from llm_installer.planning.options import Options
-from llm_installer.planning.plan import DataFacts, Plan, make_plan
+from llm_installer.planning.plan import Plan, make_plan
 from llm_installer.planning.registry import find_handler
 
 CPU = Hardware("cpu", "CPU", 1, 8 * GIB, 8 * GIB, False, 2)

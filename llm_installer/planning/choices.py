@@ -1,0 +1,189 @@
+"""How each open value is chosen: tables by size, and small functions that return a value with its reason."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from llm_installer.core.errors import UsageError
+from llm_installer.core.examples import Task
+from llm_installer.core.handler import ALL_LINEAR, Handler
+from llm_installer.core.hardware import GIB, Hardware
+from llm_installer.core.model_info import ModelInfo
+from llm_installer.planning.memory import plan_memory
+from llm_installer.planning.modes import Mode
+from llm_installer.planning.options import Options
+from llm_installer.planning.stopping import TASKS, Limits
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """What the plan needs to know of the encoded data."""
+
+    rows: int
+    validation_rows: int
+    task: Task
+    mean_length: float
+    longest: int
+    validation_note: str = ""
+    """Why there is no validation set, or how it was made."""
+
+
+RANKS = ((1e9, 8), (3e9, 16), (7e9, 32), (13e9, 64), (30e9, 128), (math.inf, 256))
+"""LoRA rank by parameters (the guide's table)."""
+
+LEARNING_RATES = ((5e7, 5e-3), (1e9, 5e-4), (3e9, 2e-4), (7e9, 1e-4), (13e9, 5e-5), (math.inf, 2e-5))
+"""Peak rate of mode medium by parameters; the first row is measured on models of 0.3 to 4 million."""
+
+ENOUGH_STEPS = 60
+"""A run should have at least this many steps before its batch may be as large as the mode wishes."""
+SMALLEST_BATCH = 4
+LEAST_EVALUATIONS = 5
+MOST_EVALUATIONS = 20
+"""More would let a stop rule see noise as a trend: patience 3 should mean a good part of the run."""
+EVALUATION_COST = 0.25
+"""Evaluations may cost this share of the training time (a forward pass costs a third of a training step)."""
+MOST_EVALUATION_ROWS = 256
+
+
+class Chooser:
+    """Collects chosen values and why: user > mode > handler > size table > default."""
+
+    def __init__(self) -> None:
+        self.why: dict[str, str] = {}
+
+    def pick(self, name: str, given: Any, chosen: Any, reason: str) -> Any:
+        """`given` if the user gave it, else `chosen` for `reason`."""
+        self.why[name] = "you asked for it" if given is not None else reason
+        return chosen if given is None else given
+
+
+def choose_length(
+    options: Options, info: ModelInfo, handler: Handler, lost: Sequence[tuple[int, float]]
+) -> tuple[int, str]:
+    """The longest row in tokens, and why: the shortest limit that loses under 1 % of the answer tokens.
+
+    `lost` pairs each candidate limit, ascending, with the share of answer tokens it would lose. Raises UsageError
+    when the user's own limit is beyond what the model can read.
+    """
+    limit = info.max_positions or handler.max_length
+    if options.max_seq_length is not None:
+        if options.max_seq_length > limit:
+            raise UsageError(
+                f"--max-seq-length {options.max_seq_length} is more than {info.name} can read; "
+                f"give at most {limit}, or leave it out"
+            )
+        return options.max_seq_length, "you asked for it"
+    ceiling, reason = (
+        min(limit, handler.max_length),
+        f"the limit of {info.name if limit <= handler.max_length else handler.name}",
+    )
+    for candidate, share in lost:
+        if candidate <= ceiling and share < 0.01:
+            return candidate, f"the shortest that keeps {1 - share:.1%} of what is learned"
+    return ceiling, reason
+
+
+def choose_precision(info: ModelInfo, handler: Handler, hardware: Hardware) -> tuple[str, str]:
+    """Precision of the frozen base and why: the family's wish, raised to bfloat16 where the hardware has it."""
+    if hardware.device == "cpu":
+        if hardware.bf16 and info.parameters >= 5e7:
+            return "bfloat16", "this CPU multiplies bfloat16 natively"
+        small = "small model" if hardware.bf16 else "this CPU has no native bfloat16"
+        return "float32", small
+    if hardware.bf16 or handler.dtype == "bfloat16":
+        return "bfloat16", f"{hardware.name} has it" if hardware.bf16 else f"{handler.name} models need its range"
+    return handler.dtype, f"{hardware.name} has no bfloat16"
+
+
+def by_size(table: Sequence[tuple[float, float]], parameters: int) -> Any:
+    return next(value for below, value in table if parameters < below)
+
+
+def effective_batch(options: Options, mode: Mode, data: DataFacts, epochs: float, choose: Chooser) -> int:
+    """Rows per optimizer step. Given parts must agree: effective = batch x accumulation."""
+    batch, accumulation, wanted = options.batch_size, options.gradient_accumulation_steps, options.effective_batch_size
+    if batch and accumulation:
+        if wanted and wanted != batch * accumulation:
+            raise UsageError(
+                f"--batch-size {batch} x --gradient-accumulation-steps {accumulation} is {batch * accumulation}, "
+                f"not --effective-batch-size {wanted}; leave one of the three out"
+            )
+        wanted = batch * accumulation
+    part = batch or accumulation
+    if wanted and part and wanted % part:
+        raise UsageError(f"--effective-batch-size {wanted} cannot be split by {part}; give a multiple of {part}")
+    target, reason = mode.effective_batch_size, f"mode {mode.name}"
+    by_steps = max(SMALLEST_BATCH, int(data.rows * epochs) // ENOUGH_STEPS)
+    if by_steps < target:
+        target, reason = by_steps, f"few rows: smaller steps, so that there are about {ENOUGH_STEPS} of them"
+    if batch and not wanted:
+        wanted = batch
+    if accumulation and not wanted:
+        target = max(accumulation, target - target % accumulation)
+    return int(choose.pick("effective_batch_size", wanted, target, reason))
+
+
+def micro_batch(
+    options: Options, info: ModelInfo, hardware: Hardware, precision: str, rank: int,
+    targets: tuple[str, ...], effective: int, longest: int, choose: Chooser,
+) -> tuple[int, int]:  # fmt: skip
+    """(tokens, rows) computed at once: what memory holds, no more than what keeps the device busy."""
+    modules = 7 if targets == ALL_LINEAR else len(targets)
+    memory = plan_memory(info, dtype=precision, rank=rank, modules=modules, free_bytes=hardware.free_bytes)
+    enough = (
+        2048
+        if hardware.device == "cpu"
+        else 16384
+        if info.parameters < 7e8
+        else 8192
+        if info.parameters < 7e9
+        else 4096
+    )
+    tokens = max(longest, min(enough, memory.fits_tokens))
+    peak = memory.peak(tokens) / GIB
+    fit = "enough to keep it busy" if tokens == enough else "one longest row" if tokens == longest else "what fits"
+    choose.why["micro_batch_tokens"] = f"{fit}; about {peak:.1f} of {hardware.free_bytes / GIB:.0f} GB"
+    parts = options.gradient_accumulation_steps
+    rows = options.batch_size or (math.ceil(effective / parts) if parts else effective)
+    return tokens, min(rows, effective)
+
+
+def evaluation(
+    mode: Mode, data: DataFacts, steps: int, epochs: float, effective: int, choose: Chooser
+) -> tuple[int, int]:
+    """(steps between evaluations, rows of each evaluation set)."""
+    rows = min(data.validation_rows or data.rows, MOST_EVALUATION_ROWS)
+    sets = 2 if data.validation_rows else 1
+    wishes = (
+        (round(steps / epochs * mode.evaluation_share), f"mode {mode.name}"),
+        (
+            math.ceil(sets * rows / 3 / EVALUATION_COST / effective),
+            f"so that measuring costs at most {EVALUATION_COST:.0%}",
+        ),
+        (math.ceil(steps / MOST_EVALUATIONS), f"at most {MOST_EVALUATIONS} in the run, so that noise does not end it"),
+    )
+    every, reason = max(wishes)
+    most = max(1, steps // LEAST_EVALUATIONS)
+    choose.why["evaluation_every"] = f"at least {LEAST_EVALUATIONS} in the run" if every > most else reason
+    every = max(1, min(every, most))
+    return every, rows
+
+
+def limits(options: Options, data: DataFacts, choose: Chooser) -> Limits:
+    base = TASKS[data.task]
+    given = {
+        name: value
+        for name in ("patience", "overfitting_threshold", "min_evaluations")
+        if (value := getattr(options, name)) is not None
+    }
+    if options.force_epochs:
+        choose.why["limits"] = "you asked for exactly these epochs"
+    elif not data.validation_rows:
+        choose.why["limits"] = f"measured on training rows: {data.validation_note}"
+    else:
+        choose.why["limits"] = ("partly yours; " if given else "") + f"the usual for {data.task} data"
+    return dataclasses.replace(base, **given)
