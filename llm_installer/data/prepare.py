@@ -66,7 +66,6 @@ def read(options: Options, base: Path) -> Given:
         seed=options.seed,
         max_examples=options.max_examples,
         given_validation_keys=None if loaded.validation is None else loaded.validation.prompt_keys(),
-        keep_duplicates=loaded.train[0].kind == "text",
     )
     held_out = loaded.train if loaded.validation is None else loaded.validation
     return Given(loaded, parts, loaded.train.select(parts.train), held_out.select(parts.validation))
