@@ -14,7 +14,7 @@ from llm_installer.inference.generate import Answer, Sampling, answers
 
 ANSWER = Sampling(max_new_tokens=64)
 TEXT_PROMPT_WORDS = 12
-"""Words of a held-out text that both models continue."""
+"""Most words of a held-out text that both models are given to continue; of a short one it is half."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,9 @@ def _prompt(encoder: Encoder, example: Example) -> tuple[str, str, list[int]] | 
     """(shown prompt, expected answer, ids); None when the template refuses it."""
     if example.kind == "text":
         words = example.messages[-1].content.split(" ")
-        start = " ".join(words[:TEXT_PROMPT_WORDS])
-        return start, " ".join(words[TEXT_PROMPT_WORDS:]), encoder.text_ids(start)
+        given = min(TEXT_PROMPT_WORDS, len(words) // 2)
+        start = " ".join(words[:given])
+        return start, " ".join(words[given:]), encoder.text_ids(start)
     turns = list(example.messages)
     while turns and turns[-1].role != "assistant":
         turns.pop()

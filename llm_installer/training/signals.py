@@ -30,8 +30,9 @@ def stop_requests() -> Iterator[StopRequest]:
             raise Interrupted("Stopped at once, as asked twice.", number)
         request.number = number
 
+    wanted = [n for n in _SIGNALS if signal.getsignal(n) is not signal.SIG_IGN]  # nohup means: go on
     try:
-        before = {number: signal.signal(number, ask) for number in _SIGNALS}
+        before = {number: signal.signal(number, ask) for number in wanted}
     except ValueError:  # signals can be caught in the main thread only
         yield request
         return

@@ -96,7 +96,7 @@ def test_with_an_untrained_adapter_base_and_tuned_say_the_same(tiny_llama: Path)
     ]
     found = compare(model, encoder, examples, extra_prompt="Who?")
     assert [c.prompt for c in found] == [
-        "Hi", "The sky is", "one two three four five six seven eight nine ten eleven twelve", "Who?",
+        "Hi", "The sky is", "one two three four five six", "Who?",
     ]  # fmt: skip
-    assert [c.expected for c in found] == ["Hello", " blue", "more", ""]
+    assert [c.expected for c in found] == ["Hello", " blue", "seven eight nine ten eleven twelve more", ""]
     assert all(c.base == c.tuned for c in found)

@@ -241,6 +241,22 @@ def test_a_signal_saves_and_leaves_lora_as_it_was(
     assert (stopped / "checkpoints" / "last" / "optimizer.pt").is_file()
 
 
+def test_a_hangup_that_was_to_be_ignored_is_ignored(installed: Path, write_rows: Callable[..., Path]) -> None:
+    """nohup ./train.sh & and the terminal closed: the run goes on to its end."""
+    words = ("train", "--model-path", str(installed), "--data", str(write_rows(24)), "--epochs", "1", *QUICK)
+    with subprocess.Popen(
+        ["nohup", sys.executable, "-u", "-m", "llm_installer", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as running:
+        assert running.stdout
+        next(line for line in running.stdout if line.startswith("Evaluation #0"))
+        running.send_signal(signal.SIGHUP)
+        running.communicate(timeout=60)
+    assert running.returncode == 0
+
+
 def test_base_weights_are_never_touched(trained: tuple[Path, Path, str], tiny_llama: Path) -> None:
     folder, _, _ = trained
     ours, source = folder / "model" / "model.safetensors", tiny_llama / "model.safetensors"
