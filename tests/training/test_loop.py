@@ -16,11 +16,14 @@ import torch.nn.functional as F
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
+from llm_installer.core.model_info import read_model_info
 from llm_installer.core.paths import ModelDir
 from llm_installer.data.batches import collate
+from llm_installer.data.encode import Encoder
 from llm_installer.training.checkpoint import ADAPTER_FILE, CheckpointWriter, adapter_weights, load_weights
 from llm_installer.training.loop import Trainer, TrainingData, train
 from llm_installer.training.model import add_lora, load_base
+from llm_installer.training.publish import Published, publish
 from llm_installer.training.signals import StopRequest
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning:transformers")
@@ -113,7 +116,7 @@ def test_at_rate_zero_nothing_changes_and_there_is_no_gap(
 
 
 def test_a_run_learns_reports_and_saves(
-    trainer: Trainer, make_rows: Callable, installed: Path, tiny_llama: Path
+    trainer: Trainer, make_rows: Callable, installed: Path, tiny_llama: Path, encoder: Encoder
 ) -> None:
     rows, report = make_rows(40), Silent()
     run = ModelDir.find(installed).new_run("test", datetime.now())
@@ -130,13 +133,15 @@ def test_a_run_learns_reports_and_saves(
     assert best_folder.resolve().name == f"checkpoint-{state.best_step}"
     saved = json.loads((last / "state.json").read_text())
     assert saved["step"] == 10 and saved["best_loss"] == state.best_loss
-    load_weights(trainer.model, best)
+    about = Published(read_model_info(tiny_llama), plan, "test", "chat", encoder)
+    publish(trainer.model, best, state, about, run, run.adapter)
     trainer.model.eval()
-    fresh = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny_llama), best_folder).eval()
     ids = torch.from_numpy(rows[0].ids[None].astype(np.int64))
-    with torch.no_grad():
-        difference = (trainer.model(input_ids=ids).logits - fresh(input_ids=ids).logits).abs().max()
-    assert difference < 1e-5
+    for folder in (best_folder, run.adapter):
+        fresh = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny_llama), folder).eval()
+        with torch.no_grad():
+            difference = (trainer.model(input_ids=ids).logits - fresh(input_ids=ids).logits).abs().max()
+        assert difference < 1e-5
     assert all(v.abs().sum() > 0 for k, v in best.items() if "lora_B" in k)
 
 
