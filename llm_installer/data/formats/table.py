@@ -51,7 +51,7 @@ FORMATS: tuple[Format, ...] = (
         ),
         labelled,
         "answers labelled good or bad; the good ones are learned",
-        '{"messages": [...], "label": true}',
+        '{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yo"}], "label": true}',
         notice="answers labelled false are left out",
     ),
     Format(
@@ -68,7 +68,7 @@ FORMATS: tuple[Format, ...] = (
         shapes("functions function_call", "query answers tools"),
         functions,
         "a request, the functions at hand and the call that answers it",
-        '{"prompt": "Weather?", "functions": [...], "function_call": {"name": "weather", "arguments": {}}}',
+        '{"prompt": "Rain?", "functions": [{"name": "sky"}], "function_call": {"name": "sky", "arguments": {}}}',
         synonyms=("tools", "xlam"),
         columns={"tools": "functions", "answer": "function_call"},
     ),
