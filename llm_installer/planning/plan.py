@@ -14,7 +14,7 @@ from llm_installer.core.handler import ALL_LINEAR, Handler
 from llm_installer.core.hardware import GIB, Hardware
 from llm_installer.core.model_info import ModelInfo
 from llm_installer.planning.memory import plan_memory
-from llm_installer.planning.modes import MODES, Mode
+from llm_installer.planning.modes import MODES, ORDERS, Mode
 from llm_installer.planning.options import Options
 from llm_installer.planning.stopping import STOP_RULES, TASKS, Limits
 
@@ -30,6 +30,8 @@ class DataFacts:
     longest: int
     validation_note: str = ""
     """Why there is no validation set, or how it was made."""
+    mix: tuple[tuple[str, float], ...] = ()
+    """Share of each file in an epoch, where the user weighted them."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,9 @@ class Plan:
     limits: Limits
     stop_rules: tuple[str, ...]
     seed: int
+    order: str = "random"
+    mix: tuple[tuple[str, float], ...] = ()
+    """Share of each file in an epoch, where the user weighted them."""
     weight_decay: float = 0.01
     max_grad_norm: float = 1.0
     why: dict[str, str] = field(default_factory=dict)
@@ -72,6 +77,9 @@ RANKS = ((1e9, 8), (3e9, 16), (7e9, 32), (13e9, 64), (30e9, 128), (math.inf, 256
 
 LEARNING_RATES = ((5e7, 5e-3), (1e9, 5e-4), (3e9, 2e-4), (7e9, 1e-4), (13e9, 5e-5), (math.inf, 2e-5))
 """Peak rate of mode medium by parameters; the first row is measured on models of 0.3 to 4 million."""
+
+ENOUGH_TOKENS = ((7e8, 16384), (7e9, 8192), (math.inf, 4096))
+"""Tokens at once that keep a GPU busy, by parameters."""
 
 ENOUGH_STEPS = 60
 """A run should have at least this many steps before its batch may be as large as the mode wishes."""
@@ -145,6 +153,8 @@ def make_plan(
         limits=_limits(options, data, choose),
         stop_rules=("non-finite loss",) if options.force_epochs else tuple(STOP_RULES),
         seed=options.seed,
+        order=options.order,
+        mix=data.mix,
         why=choose.why,
     )
 
@@ -165,10 +175,8 @@ def choose_length(
                 f"give at most {limit}, or leave it out"
             )
         return options.max_seq_length, "you asked for it"
-    ceiling, reason = (
-        min(limit, handler.max_length),
-        f"the limit of {info.name if limit <= handler.max_length else handler.name}",
-    )
+    ceiling = min(limit, handler.max_length)
+    reason = f"the limit of {info.name if limit <= handler.max_length else handler.name}"
     for candidate, share in lost:
         if candidate <= ceiling and share < 0.01:
             return candidate, f"the shortest that keeps {1 - share:.1%} of what is learned"
@@ -206,6 +214,7 @@ def plan_rows(plan: Plan) -> list[tuple[str, str, str]]:
         ("steps", plan.total_steps, "", "total_steps"),
         ("evaluation", f"every {plan.evaluation_every} steps", "", "evaluation_every"),
         ("early stop", stop if len(plan.stop_rules) > 1 else "off", "", "limits"),
+        ("order", plan.order, ORDERS[plan.order], ""),
         ("seed", plan.seed, "fixed, so that a run can be repeated", ""),
     ]
     return [(name, str(value), reason or plan.why[key]) for name, value, reason, key in shown]
@@ -246,15 +255,7 @@ def _micro_batch(
     """(tokens, rows) computed at once: what memory holds, no more than what keeps the device busy."""
     modules = 7 if targets == ALL_LINEAR else len(targets)
     memory = plan_memory(info, dtype=precision, rank=rank, modules=modules, free_bytes=hardware.free_bytes)
-    enough = (
-        2048
-        if hardware.device == "cpu"
-        else 16384
-        if info.parameters < 7e8
-        else 8192
-        if info.parameters < 7e9
-        else 4096
-    )
+    enough = 2048 if hardware.device == "cpu" else _row(ENOUGH_TOKENS, info.parameters)
     tokens = max(longest, min(enough, memory.fits_tokens))
     peak = memory.peak(tokens) / GIB
     fit = "enough to keep it busy" if tokens == enough else "one longest row" if tokens == longest else "what fits"
@@ -287,11 +288,8 @@ def _evaluation(
 
 def _limits(options: Options, data: DataFacts, choose: _Chooser) -> Limits:
     base = TASKS[data.task]
-    given = {
-        name: value
-        for name in ("patience", "overfitting_threshold", "min_evaluations")
-        if (value := getattr(options, name)) is not None
-    }
+    names = ("patience", "overfitting_threshold", "min_evaluations")
+    given = {name: value for name in names if (value := getattr(options, name)) is not None}
     if options.force_epochs:
         choose.why["limits"] = "you asked for exactly these epochs"
     elif not data.validation_rows:
