@@ -85,3 +85,16 @@ def test_every_option_is_in_the_docs_table_with_its_help() -> None:
     for f in fields(Options):
         assert f"`--{f.name.replace('_', '-')}" in table
         assert settings(f).help in table
+
+
+@pytest.mark.parametrize(
+    ("given", "sources"),
+    [
+        ({}, None),
+        ({"data": "d"}, "d"),
+        ({"mix": "a.json=3,b c.json=1"}, "a.json,b c.json"),
+        ({"data": "d", "mix": "a.json=3"}, "d"),
+    ],
+)
+def test_a_mix_names_the_data_where_nothing_else_does(given: dict[str, str], sources: str | None) -> None:
+    assert Options(**given).sources == sources  # type: ignore[arg-type]
