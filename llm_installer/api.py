@@ -26,14 +26,16 @@ def install(
     return found.root
 
 
-def lora_sft(model_path: str | Path, data_path: str | Path, **options: Any) -> Result:
-    """Fine-tune an installed model on `data_path`. Every option of train.sh is a keyword, spelled with underscores.
+def lora_sft(model_path: str | Path, data_path: str | Path | None = None, **options: Any) -> Result:
+    """Fine-tune an installed model on `data_path`, or on the files that `mix` names.
+
+    Every option of train.sh is a keyword, spelled with underscores.
 
     Raises InstallerError where the command line would print one sentence; UsageError for unknown keywords.
     """
     from llm_installer.train_lora import run
 
-    result = run(Options.from_kwargs(model_path=str(model_path), data=str(data_path), **options))
+    result = run(Options.from_kwargs(model_path=str(model_path), data=data_path and str(data_path), **options))
     if result is None:
         raise TrainingError("Nothing was trained: show and dry_run only look; leave them out")
     return result

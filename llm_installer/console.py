@@ -64,7 +64,7 @@ class Console:
 
     def opening(self, info: ModelInfo, handler: Handler, hardware: Hardware, given: Given, prepared: Prepared) -> None:
         """What is trained, on what, where; and what was left out of the data."""
-        facts, loaded = prepared.facts, given.loaded
+        loaded = given.loaded
         learned = sum(int(r.learned.sum()) for r in prepared.train)
         tokens = sum(len(r.ids) for r in prepared.train)
         files = ", ".join(f"{f.name} ({', '.join(f.formats)})" for f in loaded.files[:3])
@@ -74,8 +74,16 @@ class Console:
         table.add_row("machine", hardware.summary)
         table.add_row("data", f"{files}{more}")
         table.add_row(
-            "", f"{facts.rows:,} rows to learn, {learned / tokens:.0%} of their {tokens:,} tokens are answers"
+            "", f"{len(prepared.train):,} rows to learn, {learned / tokens:.0%} of their {tokens:,} tokens are answers"
         )
+        for name, change in given.changes:
+            table.add_row(name, change)
+        if prepared.mix:
+            mix = prepared.mix
+            table.add_row("mix", str(mix))
+            drawn = zip(mix.names, mix.counts, mix.rows, strict=True)
+            each = ", ".join(f"{count:,} from {len(rows):,} of {name}" for name, count, rows in drawn)
+            table.add_row("", f"an epoch is {mix.size:,} rows: {each}")
         table.add_row("held out", given.split.reason)
         if given.split.duplicates:
             table.add_row("duplicates", f"{given.split.duplicates:,} identical rows are learned once")

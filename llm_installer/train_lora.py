@@ -103,13 +103,14 @@ def train_and_publish(job: Job, console: Console) -> Result:
         rows=job.prepared.train,
         train_slice=sample(job.prepared.train, measured, plan.seed),
         validation=sample(job.prepared.validation, measured, plan.seed),
+        mix=job.prepared.mix,
     )
     run = job.folder.new_run(plan.mode, datetime.now())
     write_json(run.plan, plan.to_json())
     _write_dropped(run, job)
     with stop_requests() as stop, _reporting(job, run, console) as report:
         state, best = train(trainer, data, CheckpointWriter(run), report, stop)
-        about = Published(job.info, plan, str(options.data), job.kind, job.encoder)
+        about = Published(job.info, plan, str(options.sources), job.kind, job.encoder)
         adapter = Path(options.output).expanduser().absolute() if options.output else run.adapter
         _check_learned(state, run)
         result = publish(model, best, state, about, run, adapter)

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from llm_installer.data.encode import Row
+from llm_installer.data.splitting import Indices
 
 _WINDOW_STEPS = 8
 """Steps whose rows are sorted by length together: enough to save padding, few enough to stay random."""
@@ -29,22 +30,42 @@ class Batch:
 
 
 def epoch_steps(
-    lengths: npt.NDArray[np.int64], rows_per_step: int, seed: int, epoch: int
-) -> list[npt.NDArray[np.int64]]:
+    lengths: Indices,
+    rows_per_step: int,
+    seed: int,
+    epoch: int,
+    *,
+    rows: Indices | None = None,
+    order: str = "random",
+) -> list[Indices]:
     """The steps of one epoch: arrays of row indices, every row exactly once, the last step possibly short.
 
-    The order depends on seed and epoch alone. Rows of similar length share a step where that costs no randomness
-    beyond a window of a few steps.
+    The order depends on seed and epoch alone; `order` is a name of planning.modes.ORDERS. `rows` are the rows to go
+    through where not each is met once.
     """
     random = np.random.default_rng((seed, epoch))
-    order = random.permutation(len(lengths))
+    shuffled = random.permutation(len(lengths) if rows is None else len(rows))
+    shuffled = shuffled if rows is None else rows[shuffled]
+    return _ORDERS[order][min(epoch, 1)](lengths, shuffled, rows_per_step, random)
+
+
+def _windows(lengths: Indices, rows: Indices, rows_per_step: int, random: np.random.Generator) -> list[Indices]:
+    """Rows of similar length share a step where that costs no randomness beyond a window of a few steps."""
     window = rows_per_step * _WINDOW_STEPS
-    steps: list[npt.NDArray[np.int64]] = []
-    for start in range(0, len(order), window):
-        rows = order[start : start + window]
-        rows = rows[np.argsort(lengths[rows], kind="stable")]
-        steps += [rows[i : i + rows_per_step] for i in range(0, len(rows), rows_per_step)]
+    steps: list[Indices] = []
+    for start in range(0, len(rows), window):
+        steps += _rising(lengths, rows[start : start + window], rows_per_step, random)
     return [steps[i] for i in random.permutation(len(steps))]
+
+
+def _rising(lengths: Indices, rows: Indices, rows_per_step: int, random: np.random.Generator) -> list[Indices]:
+    """Short rows first."""
+    rows = rows[np.argsort(lengths[rows], kind="stable")]
+    return [rows[i : i + rows_per_step] for i in range(0, len(rows), rows_per_step)]
+
+
+_ORDERS = {"random": (_windows, _windows), "short-first": (_rising, _windows)}
+"""How steps are made in the first epoch, and in later ones."""
 
 
 def micro_batches(

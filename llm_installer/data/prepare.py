@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from llm_installer.core.errors import DataError
+from llm_installer.core.errors import DataError, UsageError
 from llm_installer.core.examples import Dropped, Example
 from llm_installer.core.handler import Handler
 from llm_installer.core.model_info import ModelInfo
 from llm_installer.data.encode import Encoder, Row, cut, encode_all, lost_shares
 from llm_installer.data.load import Loaded, load_examples
+from llm_installer.data.mixing import Mix, make_mix, named_files, parse_weights
 from llm_installer.data.splitting import Split, split
+from llm_installer.data.views import Pieces, Prefixed
 from llm_installer.planning.choices import DataFacts, choose_length
 from llm_installer.planning.options import Options
+from llm_installer.planning.pairs import parse_pairs
 
 VALIDATION_SPLIT = 0.1
 """Share of the prompts held out when the user names none (the guide's)."""
@@ -32,6 +35,10 @@ class Given:
     split: Split
     train: Sequence[Example]
     validation: Sequence[Example]
+    weights: dict[str, float] = field(default_factory=dict)
+    """Weights of files in the training rows; empty when every row is met once an epoch."""
+    changes: tuple[tuple[str, str], ...] = ()
+    """(option, in words) for what the user had done to the texts."""
 
 
 @dataclass(frozen=True)
@@ -45,14 +52,17 @@ class Prepared:
     """The longest row in tokens, and why."""
     dropped: tuple[Dropped, ...]
     """Examples that the template refused or of which nothing was left to learn."""
+    mix: Mix | None = None
+    """Which rows an epoch goes through, where it is not each once."""
 
 
 def read(options: Options, base: Path) -> Given:
     """Find, read and split the data. Raises DataError when there is none; relative paths are below `base`."""
-    if not options.data:
+    data = options.sources
+    if not data:
         raise DataError("Say what to learn from, for example: --data my.json")
     loaded = load_examples(
-        options.data,
+        data,
         base=base,
         dataset_format=options.dataset_format,
         columns=options.columns,
@@ -68,7 +78,34 @@ def read(options: Options, base: Path) -> Given:
         given_validation_keys=None if loaded.validation is None else loaded.validation.prompt_keys(),
     )
     held_out = loaded.train if loaded.validation is None else loaded.validation
-    return Given(loaded, parts, loaded.train.select(parts.train), held_out.select(parts.validation))
+    files = [f.name for f in loaded.files]
+    weights = parse_weights(named_files(parse_pairs(options.mix or "", "--mix"), files, base, "--mix"))
+    tasks = named_files(parse_pairs(options.task_prefix or "", "--task-prefix"), files, base, "--task-prefix")
+    sides = (loaded.train.select(parts.train), held_out.select(parts.validation))
+    (train, validation), changes = _changed(sides, tasks, options.chunk_words)
+    return Given(loaded, parts, train, validation, weights, changes)
+
+
+def _changed(
+    sides: tuple[Sequence[Example], Sequence[Example]], tasks: dict[str, str], chunk_words: int | None
+) -> tuple[tuple[Sequence[Example], Sequence[Example]], tuple[tuple[str, str], ...]]:
+    """Both sides of the split with texts cut and prompts marked as asked, and what was done.
+
+    Raises UsageError when there is no text to cut.
+    """
+    train, validation = sides
+    changes: list[tuple[str, str]] = []
+    if chunk_words:
+        pieces, validation = Pieces(train, chunk_words), Pieces(validation, chunk_words)
+        if not pieces.texts:
+            raise UsageError("--chunk-words cuts plain text, and there is none in these data; leave it out")
+        rows = len(pieces) - len(train) + pieces.texts
+        changes.append(("pieces", f"{pieces.texts:,} plain texts in {rows:,} rows of at most {chunk_words:,} words"))
+        train = pieces
+    if tasks:
+        train, validation = Prefixed(train, tasks), Prefixed(validation, tasks)
+        changes.append(("prefixes", ", ".join(f"{file} [{task}]" for file, task in tasks.items())))
+    return (train, validation), tuple(changes)
 
 
 def prepare(given: Given, encoder: Encoder, options: Options, info: ModelInfo, handler: Handler) -> Prepared:
@@ -85,12 +122,14 @@ def prepare(given: Given, encoder: Encoder, options: Options, info: ModelInfo, h
     tasks = Counter(
         given.train[i].task for i in {rows[j].source for j in range(0, len(rows), max(1, len(rows) // 1000))}
     )
+    mix = make_mix(given.weights, [given.train[r.source].origin.file for r in rows]) if given.weights else None
     facts = DataFacts(
-        rows=len(rows),
+        rows=mix.size if mix else len(rows),
         validation_rows=len(kept_out),
         task=tasks.most_common(1)[0][0],
         mean_length=float(lengths.mean()),
         longest=int(lengths.max()),
         validation_note=given.split.reason,
+        mix=tuple(zip(mix.names, mix.shares, strict=True)) if mix else (),
     )
-    return Prepared(rows, kept_out, facts, length, tuple(dropped))
+    return Prepared(rows, kept_out, facts, length, tuple(dropped), mix)

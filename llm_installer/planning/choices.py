@@ -30,6 +30,8 @@ class DataFacts:
     longest: int
     validation_note: str = ""
     """Why there is no validation set, or how it was made."""
+    mix: tuple[tuple[str, float], ...] = ()
+    """Share of each file in an epoch, where the user weighted them."""
 
 
 RANKS = ((1e9, 8), (3e9, 16), (7e9, 32), (13e9, 64), (30e9, 128), (math.inf, 256))
@@ -37,6 +39,9 @@ RANKS = ((1e9, 8), (3e9, 16), (7e9, 32), (13e9, 64), (30e9, 128), (math.inf, 256
 
 LEARNING_RATES = ((5e7, 5e-3), (1e9, 5e-4), (3e9, 2e-4), (7e9, 1e-4), (13e9, 5e-5), (math.inf, 2e-5))
 """Peak rate of mode medium by parameters; the first row is measured on models of 0.3 to 4 million."""
+
+ENOUGH_TOKENS = ((7e8, 16384), (7e9, 8192), (math.inf, 4096))
+"""Tokens at once that keep a GPU busy, by parameters."""
 
 ENOUGH_STEPS = 60
 """A run should have at least this many steps before its batch may be as large as the mode wishes."""
@@ -134,15 +139,7 @@ def micro_batch(
     """(tokens, rows) computed at once: what memory holds, no more than what keeps the device busy."""
     modules = 7 if targets == ALL_LINEAR else len(targets)
     memory = plan_memory(info, dtype=precision, rank=rank, modules=modules, free_bytes=hardware.free_bytes)
-    enough = (
-        2048
-        if hardware.device == "cpu"
-        else 16384
-        if info.parameters < 7e8
-        else 8192
-        if info.parameters < 7e9
-        else 4096
-    )
+    enough = 2048 if hardware.device == "cpu" else by_size(ENOUGH_TOKENS, info.parameters)
     tokens = max(longest, min(enough, memory.fits_tokens))
     peak = memory.peak(tokens) / GIB
     fit = "enough to keep it busy" if tokens == enough else "one longest row" if tokens == longest else "what fits"

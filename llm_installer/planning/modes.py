@@ -25,5 +25,11 @@ _ROWS = (
 )
 MODES: dict[str, Mode] = {row.name: row for row in _ROWS}
 
+ORDERS = {
+    "random": "a new order each epoch",
+    "short-first": "the first epoch from short rows to long ones, then a new order each",
+}
+"""In which order rows are met, and why. How each is made is in data/batches.py."""
+
 SYNONYMS = {"quality": "slow", "balanced": "medium", "quick": "fast"}
 """Names that older documents use."""

@@ -10,7 +10,8 @@ from typing import Any, TypeVar, get_args, get_type_hints
 import click
 
 from llm_installer.core.errors import UsageError
-from llm_installer.planning.modes import MODES, SYNONYMS
+from llm_installer.planning.modes import MODES, ORDERS, SYNONYMS
+from llm_installer.planning.pairs import parse_pairs
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -57,6 +58,18 @@ class Options:
         "Share of the prompts held out for measuring.", "Data", minimum=0, maximum=0.9
     )
     max_examples: int | None = setting("Learn from a random sample of this many examples.", "Data", minimum=1)
+    mix: str | None = setting(
+        "Weights of files in training, a.json=3,b.json=1; others weigh 1; without --data these files are the data.",
+        "Data", metavar="MAP",
+    )  # fmt: skip
+    task_prefix: str | None = setting(
+        "Put [NAME] before the first user turn (or the text) of a file's rows: a.json=SUMMARISE,b.json=QA.", "Data",
+        metavar="MAP",
+    )  # fmt: skip
+    chunk_words: int | None = setting(
+        "Cut plain text into rows of this many words; a text stays on one side of the split.", "Data", minimum=1
+    )
+    order: str = setting("How the first epoch goes through the rows.", "Data", default="random", choices=tuple(ORDERS))
     max_seq_length: int | None = setting(
         "Longest row, in tokens; longer ones are cut.", "Data", aliases=("max_seq_len",), minimum=8
     )
@@ -110,6 +123,11 @@ class Options:
     tensorboard_only: int | None = setting(
         "Only show past runs, on this port.", "Output", minimum=1, maximum=65535, optional_value=6006
     )
+
+    @property
+    def sources(self) -> str | None:
+        """What to learn from: --data, or else the files that --mix names."""
+        return self.data or (",".join(parse_pairs(self.mix, "--mix")) if self.mix else None)
 
     @classmethod
     def from_kwargs(cls, **given: Any) -> Options:

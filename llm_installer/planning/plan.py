@@ -23,7 +23,7 @@ from llm_installer.planning.choices import (
     limits,
     micro_batch,
 )
-from llm_installer.planning.modes import MODES
+from llm_installer.planning.modes import MODES, ORDERS
 from llm_installer.planning.options import Options
 from llm_installer.planning.stopping import STOP_RULES, Limits
 
@@ -54,6 +54,9 @@ class Plan:
     limits: Limits
     stop_rules: tuple[str, ...]
     seed: int
+    order: str = "random"
+    mix: tuple[tuple[str, float], ...] = ()
+    """Share of each file in an epoch, where the user weighted them."""
     weight_decay: float = 0.01
     max_grad_norm: float = 1.0
     why: dict[str, str] = field(default_factory=dict)
@@ -112,6 +115,8 @@ def make_plan(
         limits=limits(options, data, choose),
         stop_rules=("non-finite loss",) if options.force_epochs else tuple(STOP_RULES),
         seed=options.seed,
+        order=options.order,
+        mix=data.mix,
         why=choose.why,
     )
 
@@ -135,6 +140,7 @@ def plan_rows(plan: Plan) -> list[tuple[str, str, str]]:
         ("steps", plan.total_steps, "", "total_steps"),
         ("evaluation", f"every {plan.evaluation_every} steps", "", "evaluation_every"),
         ("early stop", stop if len(plan.stop_rules) > 1 else "off", "", "limits"),
+        ("order", plan.order, ORDERS[plan.order], ""),
         ("seed", plan.seed, "fixed, so that a run can be repeated", ""),
     ]
     return [(name, str(value), reason or plan.why[key]) for name, value, reason, key in shown]

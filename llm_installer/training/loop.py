@@ -17,6 +17,7 @@ from torch import Tensor
 from llm_installer.core.state import Evaluation, RunState, StepReport
 from llm_installer.data.batches import Batch, collate, epoch_steps, micro_batches
 from llm_installer.data.encode import Row
+from llm_installer.data.mixing import Mix
 from llm_installer.planning.plan import Plan
 from llm_installer.planning.schedule import rate_scale
 from llm_installer.planning.stopping import stop_reason
@@ -33,6 +34,8 @@ class TrainingData:
     rows: Sequence[Row]
     train_slice: Sequence[Row]
     validation: Sequence[Row]
+    mix: Mix | None = None
+    """Which rows an epoch goes through, where it is not each once."""
 
 
 class Trainer:
@@ -103,7 +106,7 @@ def train(
     with trainer.head.attached():
         best = adapter_weights(trainer.model)
         measure(trainer, data, state, report, norm, 0.0, 0.0)
-        for batches in step_batches(trainer, data.rows):
+        for batches in step_batches(trainer, data.rows, data.mix):
             began = time.monotonic()
             state.step += 1
             state.epoch = state.step * plan.epochs / plan.total_steps
@@ -149,12 +152,13 @@ def measure(
     return best
 
 
-def step_batches(trainer: Trainer, rows: Sequence[Row]) -> Iterator[list[Batch]]:
+def step_batches(trainer: Trainer, rows: Sequence[Row], mix: Mix | None = None) -> Iterator[list[Batch]]:
     """The micro-batches of each step, epoch after epoch, `total_steps` of them."""
     plan, lengths = trainer.plan, row_lengths(rows)
     done = epoch = 0
     while True:
-        for chosen in epoch_steps(lengths, plan.effective_batch_size, plan.seed, epoch):
+        met = mix.epoch(plan.seed, epoch) if mix else None
+        for chosen in epoch_steps(lengths, plan.effective_batch_size, plan.seed, epoch, rows=met, order=plan.order):
             if done == plan.total_steps:
                 return
             parts = micro_batches(lengths, chosen, plan.micro_batch_tokens, plan.micro_batch_rows)

@@ -65,3 +65,19 @@ def test_sample_is_fixed_and_ordered() -> None:
     assert chosen == [r.source for r in sample(rows, 10, seed=3)] == sorted(set(chosen))
     assert len(chosen) == 10
     assert sample(rows, 100, seed=3) == rows
+
+
+def test_short_first_goes_up_in_the_first_epoch_only() -> None:
+    found = lengths(100)
+    first = epoch_steps(found, 8, seed=1, epoch=0, order="short-first")
+    assert found[np.concatenate(first)].tolist() == sorted(found.tolist())
+    later, usual = (epoch_steps(found, 8, 1, 1, order=order) for order in ("short-first", "random"))
+    assert [s.tolist() for s in later] == [s.tolist() for s in usual]
+
+
+@pytest.mark.parametrize("order", ["random", "short-first"])
+def test_given_rows_are_met_as_often_as_they_are_given(order: str) -> None:
+    given = np.array([5, 5, 5, 2, 9, 9, 40])
+    steps = epoch_steps(lengths(50), 2, seed=1, epoch=0, rows=given, order=order)
+    assert sorted(np.concatenate(steps).tolist()) == sorted(given.tolist())
+    assert len(steps) == 4

@@ -12,7 +12,8 @@ from llm_installer.core.errors import UsageError
 from llm_installer.planning.options import Options, click_options, options_table, settings
 
 SURFACE = """
-data dataset_format columns validation_data validation_split max_examples max_seq_length train_on_prompt strict show
+data dataset_format columns validation_data validation_split max_examples mix task_prefix chunk_words order
+max_seq_length train_on_prompt strict show
 mode epochs learning_rate batch_size effective_batch_size gradient_accumulation_steps lora_r lora_alpha lora_dropout
 target_modules precision seed patience overfitting_threshold min_evaluations force_epochs
 model_path output dry_run skip_test test_prompt tensorboard tensorboard_port tensorboard_only
@@ -84,3 +85,16 @@ def test_every_option_is_in_the_docs_table_with_its_help() -> None:
     for f in fields(Options):
         assert f"`--{f.name.replace('_', '-')}" in table
         assert settings(f).help in table
+
+
+@pytest.mark.parametrize(
+    ("given", "sources"),
+    [
+        ({}, None),
+        ({"data": "d"}, "d"),
+        ({"mix": "a.json=3,b c.json=1"}, "a.json,b c.json"),
+        ({"data": "d", "mix": "a.json=3"}, "d"),
+    ],
+)
+def test_a_mix_names_the_data_where_nothing_else_does(given: dict[str, str], sources: str | None) -> None:
+    assert Options(**given).sources == sources  # type: ignore[arg-type]

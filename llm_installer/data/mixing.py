@@ -1,0 +1,123 @@
+"""How often the rows of each file are met: names to weights, weights to the rows of every epoch."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from llm_installer.core.errors import DataError, UsageError
+from llm_installer.data.splitting import Indices
+
+
+@dataclass(frozen=True)
+class Mix:
+    """The files of the training rows, and how much of an epoch each is."""
+
+    names: tuple[str, ...]
+    shares: tuple[float, ...]
+    """What was asked for; the sum is 1."""
+    rows: tuple[Indices, ...]
+    """The rows of each file."""
+    counts: tuple[int, ...]
+    """Rows of each file in an epoch."""
+
+    @property
+    def size(self) -> int:
+        """Rows in an epoch."""
+        return sum(self.counts)
+
+    def epoch(self, seed: int, epoch: int) -> Indices:
+        """The rows of an epoch, file after file. No row of a file comes again before all of them were met, also from
+        one epoch to the next."""
+        files = zip(self.rows, self.counts, strict=True)
+        drawn = [_drawn(rows, count, (seed, i), epoch) for i, (rows, count) in enumerate(files)]
+        return np.concatenate(drawn)
+
+    def __str__(self) -> str:
+        return ", ".join(f"{name} {share * 100:.3g} %" for name, share in zip(self.names, self.shares, strict=True))
+
+
+def named_files(given: Mapping[str, str], known: Sequence[str], base: Path, flag: str) -> dict[str, str]:
+    """`given` with every name as reports show it; a path, or the end of one where only one file has it, is understood.
+
+    Raises UsageError for a name that means no file or several.
+    """
+    found: dict[str, str] = {}
+    for name, value in given.items():
+        matches = _matches(name, known, base)
+        if len(matches) != 1:
+            wrong = "means several files" if matches else "is none of the files"
+            raise UsageError(f"{flag}: '{name}' {wrong}; name one of: {', '.join(matches or known)}")
+        if matches[0] in found:
+            raise UsageError(f"{flag} names '{matches[0]}' twice; name it once")
+        found[matches[0]] = value
+    return found
+
+
+def parse_weights(given: Mapping[str, str]) -> dict[str, float]:
+    """Weights by name. Raises UsageError for what is no number above 0."""
+    weights: dict[str, float] = {}
+    for name, value in given.items():
+        try:
+            weights[name] = float(value)
+        except ValueError:
+            weights[name] = math.nan
+        if not 0 < weights[name] < math.inf:
+            raise UsageError(
+                f"--mix {name}={value} is no weight; give a number above 0, or leave the file out of --data"
+            )
+    return weights
+
+
+def make_mix(weights: Mapping[str, float], files: Sequence[str]) -> Mix:
+    """The mix of training rows, of which `files` names the file of each; a file without a weight has weight 1.
+
+    Raises DataError when a file with a weight has no row.
+    """
+    names, codes = np.unique(np.asarray(files), return_inverse=True)
+    if missing := [name for name in weights if name not in names]:
+        raise DataError(f"--mix: {missing[0]} has no row to train on; leave it out of --mix, or hold out fewer rows")
+    wanted = np.array([weights.get(name, 1.0) for name in names.tolist()])
+    shares = wanted / wanted.sum()
+    counts = _counts(shares * len(files))
+    rows = tuple(np.flatnonzero(codes == code) for code in range(len(names)))
+    return Mix(tuple(names.tolist()), tuple(shares.tolist()), rows, counts)
+
+
+def _matches(name: str, known: Sequence[str], base: Path) -> list[str]:
+    """The known names that `name` means: itself, the same path, or names that end in it."""
+    if name in known:
+        return [name]
+    path = os.path.abspath(base / os.path.expanduser(name))
+    if same := [other for other in known if os.path.abspath(base / os.path.expanduser(other)) == path]:
+        return same
+    ending = PurePosixPath(name).parts
+    return [other for other in known if ending and PurePosixPath(other).parts[-len(ending) :] == ending]
+
+
+def _counts(exact: np.ndarray[tuple[int], np.dtype[np.float64]]) -> tuple[int, ...]:
+    """Whole numbers with the same sum, by largest remainder; none is 0, so that no file is silently left out."""
+    counts = np.floor(exact).astype(np.int64)
+    missing = round(exact.sum()) - int(counts.sum())
+    counts[np.argsort(counts - exact, kind="stable")[:missing]] += 1
+    return tuple(np.maximum(counts, 1).tolist())
+
+
+def _drawn(rows: Indices, count: int, seed: tuple[int, int], epoch: int) -> Indices:
+    """Part number `epoch`, `count` long, of an endless series of shuffles of `rows`.
+
+    Shuffles that lie whole in the part are not made: the epoch is shuffled afterwards anyway.
+    """
+
+    def shuffled(cycle: int) -> Indices:
+        return rows[np.random.default_rng((*seed, cycle)).permutation(len(rows))]
+
+    (first, start), (last, end) = divmod(epoch * count, len(rows)), divmod((epoch + 1) * count, len(rows))
+    if first == last:
+        return shuffled(first)[start:end]
+    return np.concatenate([shuffled(first)[start:], np.tile(rows, last - first - 1), shuffled(last)[:end]])
