@@ -43,6 +43,8 @@ class Prepared:
     facts: DataFacts
     length: tuple[int, str]
     """The longest row in tokens, and why."""
+    whole: list[Row]
+    """The training rows before they were cut."""
     dropped: tuple[Dropped, ...]
     """Examples that the template refused or of which nothing was left to learn."""
 
@@ -66,7 +68,7 @@ def read(options: Options, base: Path) -> Given:
         seed=options.seed,
         max_examples=options.max_examples,
         given_validation_keys=None if loaded.validation is None else loaded.validation.prompt_keys(),
-        keep_duplicates=loaded.train[0].kind == "text",
+        keep_duplicates=loaded.train.plain_texts(),
     )
     held_out = loaded.train if loaded.validation is None else loaded.validation
     return Given(loaded, parts, loaded.train.select(parts.train), held_out.select(parts.validation))
@@ -94,4 +96,4 @@ def prepare(given: Given, encoder: Encoder, options: Options, info: ModelInfo, h
         longest=int(lengths.max()),
         validation_note=given.split.reason,
     )
-    return Prepared(rows, kept_out, facts, length, tuple(dropped))
+    return Prepared(rows, kept_out, facts, length, train, tuple(dropped))

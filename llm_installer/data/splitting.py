@@ -36,9 +36,11 @@ def split(
     seed: int,
     max_examples: int | None,
     given_validation_keys: Keys | None = None,
-    keep_duplicates: bool = False,
+    keep_duplicates: npt.NDArray[np.bool_] | bool = False,
 ) -> Split:
     """Choose the rows to learn and to hold out; all rows of one prompt stay on one side.
+
+    `keep_duplicates` says, for all rows or each, whether it stays although an identical one comes before it.
 
     Raises UsageError for a share outside 0 to 1 or a `max_examples` below 1.
     """
@@ -48,7 +50,9 @@ def split(
         )
     if max_examples is not None and max_examples < 1:
         raise UsageError(f"--max-examples {max_examples} leaves nothing to train on; give 1 or more")
-    rows = np.arange(len(row_keys)) if keep_duplicates else np.sort(np.unique(row_keys, return_index=True)[1])
+    first = np.zeros(len(row_keys), dtype=np.bool_)
+    first[np.unique(row_keys, return_index=True)[1]] = True
+    rows = np.flatnonzero(first | keep_duplicates)
     duplicates = len(row_keys) - len(rows)
     if max_examples is not None and max_examples < len(rows):
         rows = np.sort(rows[_shuffled(row_keys[rows], seed)[:max_examples]])

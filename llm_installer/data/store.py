@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeAlias, get_args, overload
 
 import numpy as np
+import numpy.typing as npt
 from xxhash import xxh3_64_intdigest
 
 from llm_installer.core.errors import DataError
@@ -182,6 +183,11 @@ class ExampleStore(Sequence[Example]):
     def row_keys(self) -> Keys:
         """For every row the hash of all of it, exactly."""
         return self._keys("row_key")
+
+    def plain_texts(self) -> npt.NDArray[np.bool_]:
+        """For every row whether it is plain text, whose repetitions are part of it."""
+        kinds = [batch.column("kind").to_numpy() for batch in self._batches]
+        return np.isin(np.concatenate([np.empty(0, dtype=np.uint8), *kinds]), _KIND_CODES["text"])
 
     def select(self, indices: Indices) -> ExampleView:
         """These rows, in this order, still on disk."""
