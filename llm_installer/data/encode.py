@@ -101,7 +101,7 @@ class Encoder:
 
         Text that a user typed must stay text: `<|im_end|>` inside a question must not end the turn.
         """
-        typed = [t for t in self.control_tokens if any(t in m.content for m in messages)]
+        typed = [t for t in self.control_tokens if any(t in m.content or t in m.tool_calls for m in messages)]
         if not typed:
             return tuple(messages), {}
         restore = {chr(_PRIVATE + i): token for i, token in enumerate(typed)}

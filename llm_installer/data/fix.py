@@ -26,6 +26,7 @@ _SHOWN = 1000
 _AS_PYTHON = "was written as Python, not as JSON"
 _TURNS = "turns were joined, renamed or cut down to what is learned"
 _COPY = "an exact copy of an earlier row"
+_HALF = "it holds half of a character, as left where a text is cut inside an emoji"
 _BY_LINE = (".jsonl", ".ndjson", ".json")
 
 
@@ -103,8 +104,14 @@ class _Copy:
 
     def take(self, part: str, item: Example | Dropped) -> None:
         """Write an example, or say why not."""
-        if isinstance(item, Example) and (key := row_key(item)) in self._seen:
-            item = Dropped(item.origin, _COPY)
+        if isinstance(item, Example):
+            try:
+                key = row_key(item)
+            except UnicodeEncodeError:
+                item = Dropped(item.origin, _HALF)
+            else:
+                if key in self._seen:
+                    item = Dropped(item.origin, _COPY)
         if isinstance(item, Dropped):
             self._leave_out(item)
             return
@@ -199,6 +206,8 @@ def _mended_line(line: str, origin: Origin) -> tuple[Row, str] | Dropped:
             if isinstance(value, dict):
                 return Row(value, origin), _AS_PYTHON
         return Dropped(origin, str(not_json(error, origin.file, origin.line)).removeprefix(f"{origin}, "))
+    except (ValueError, RecursionError):
+        return Dropped(origin, "a number too long to read, or brackets nested too deeply")
 
 
 def _write(file: TextIO, record: Mapping[str, object]) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from llm_installer.core.examples import Example
-from llm_installer.data.reading.rows import Source
+from llm_installer.data.reading.rows import Source, shortened
 
 
 class ImageGone(Exception):
@@ -27,11 +28,14 @@ def placed(example: Example, source: Source, base: Path) -> Example:
 def _place(image: str, folders: Sequence[Path]) -> str:
     if image.startswith("data:"):
         return image
-    address = urlsplit(image)
+    try:
+        address = urlsplit(image)
+    except ValueError:
+        raise ImageGone(f"the image {shortened(image)} is neither a path nor an address") from None
     if address.scheme in ("http", "https", "ftp", "s3", "gs", "hf"):
         raise ImageGone(f"the image {image} is on the web, and nothing is downloaded; save it and give its path")
-    name = Path(unquote(address.path) if address.scheme == "file" else image).expanduser()
-    found = next((folder / name for folder in folders if (folder / name).is_file()), None)
+    name = os.path.expanduser(unquote(address.path) if address.scheme == "file" else image)
+    found = next((folder / name for folder in folders if os.path.isfile(folder / name)), None)
     if found is None:
         raise ImageGone(f"there is no image {folders[0] / name}")
     return str(found)

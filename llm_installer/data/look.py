@@ -29,14 +29,14 @@ def look(options: Options, base: Path) -> DataReport:
 
 
 def _token_facts(given: Given, options: Options) -> TokenFacts:
-    from llm_installer.data.encode import Encoder, encode_all, load_tokenizer
+    from llm_installer.data.encode import Encoder, load_tokenizer
     from llm_installer.data.prepare import prepare
 
     folder = ModelDir.find(options.model_path or "")
     info = read_model_info(folder.weights, folder.root.name)
     encoder = Encoder(load_tokenizer(folder.weights), options.train_on_prompt)
-    limit = prepare(given, encoder, options, info, find_handler(info)).length[0]
-    rows, _ = encode_all(given.train, encoder)
+    prepared = prepare(given, encoder, options, info, find_handler(info))
+    rows, limit = prepared.whole, prepared.length[0]
     lengths = np.array([len(r.ids) for r in rows])
     longest = np.argsort(-lengths, kind="stable")[:LONGEST_SHOWN]
     return TokenFacts(

@@ -50,6 +50,8 @@ class Prepared:
     facts: DataFacts
     length: tuple[int, str]
     """The longest row in tokens, and why."""
+    whole: list[Row]
+    """The training rows before they were cut."""
     dropped: tuple[Dropped, ...]
     """Examples that the template refused or of which nothing was left to learn."""
     mix: Mix | None = None
@@ -132,4 +134,4 @@ def prepare(given: Given, encoder: Encoder, options: Options, info: ModelInfo, h
         validation_note=given.split.reason,
         mix=tuple(zip(mix.names, mix.shares, strict=True)) if mix else (),
     )
-    return Prepared(rows, kept_out, facts, length, tuple(dropped), mix)
+    return Prepared(rows, kept_out, facts, length, train, tuple(dropped), mix)

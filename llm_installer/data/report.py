@@ -86,7 +86,8 @@ def data_report(loaded: Loaded, split: Split, *, tokens: TokenFacts | None = Non
 def as_json(report: DataReport) -> str:
     """The report as one JSON object."""
     found = {**asdict(report), "dropped": [_place(dropped) for dropped in report.dropped]}
-    return json.dumps(found, ensure_ascii=False, indent=2)
+    # A file name that is no text becomes an escape, which is how JSON writes it.
+    return json.dumps(found, ensure_ascii=False, indent=2).encode(errors="backslashreplace").decode()
 
 
 def _place(dropped: Dropped) -> dict[str, str | int]:

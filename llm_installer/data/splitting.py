@@ -36,7 +36,6 @@ def split(
     seed: int,
     max_examples: int | None,
     given_validation_keys: Keys | None = None,
-    keep_duplicates: bool = False,
 ) -> Split:
     """Choose the rows to learn and to hold out; all rows of one prompt stay on one side.
 
@@ -48,7 +47,7 @@ def split(
         )
     if max_examples is not None and max_examples < 1:
         raise UsageError(f"--max-examples {max_examples} leaves nothing to train on; give 1 or more")
-    rows = np.arange(len(row_keys)) if keep_duplicates else np.sort(np.unique(row_keys, return_index=True)[1])
+    rows = np.sort(np.unique(row_keys, return_index=True)[1])
     duplicates = len(row_keys) - len(rows)
     if max_examples is not None and max_examples < len(rows):
         rows = np.sort(rows[_shuffled(row_keys[rows], seed)[:max_examples]])

@@ -150,13 +150,6 @@ def test_max_examples_is_a_sample_taken_after_duplicates_are_dropped():
     assert found.train.max() > 100, "the sample reaches into the whole file"
 
 
-def test_duplicates_are_kept_when_asked():
-    prompts, rows = keys([chat("same", "row")] * 3 + [chat("other", "row")])
-    found = make(prompts, rows, keep_duplicates=True)
-    assert found.duplicates == 0
-    assert len(found.train) + len(found.validation) == 4
-
-
 def test_a_given_validation_file_loses_what_is_trained_on():
     prompts, rows = keys([chat(f"q {i}", "a") for i in range(20)])
     given_keys, _ = keys([chat("Q 3!", "b"), chat("new", "c"), chat("q 7", "a")])

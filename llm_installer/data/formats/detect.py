@@ -19,7 +19,8 @@ _FITS: Mapping[str, Fits] = {
     ),
     "texts": lambda value: isinstance(value, list | tuple) and bool(value) and isinstance(value[0], str),
     "object": lambda value: isinstance(value, dict),
-    "bool": lambda value: isinstance(value, bool),
+    # A table of text can only write true and false as words.
+    "bool": lambda value: isinstance(value, bool) or (isinstance(value, str) and value.lower() in ("true", "false")),
 }
 
 _NAMES = {name: row for row in FORMATS for name in (row.name, *row.synonyms)}

@@ -34,9 +34,10 @@ def convert(
     if row.spread is None:
         return (_one(row, fields, origin),)
     try:
-        return tuple([_one(row, part, origin) for part in row.spread(fields)])
+        parts = tuple([_one(row, part, origin) for part in row.spread(fields)])
     except Unteachable as broken:
         return (Dropped(origin, broken.reason),)
+    return parts or (Dropped(origin, "it holds no question"),)
 
 
 def _one(row: Format, record: Record, origin: Origin) -> Example | Dropped:
@@ -44,6 +45,8 @@ def _one(row: Format, record: Record, origin: Origin) -> Example | Dropped:
         return row.convert(record, origin)
     except Unteachable as nothing:
         return Dropped(origin, nothing.reason)
+    except RecursionError:
+        return Dropped(origin, "its values are nested too deeply")
 
 
 def regroup(rows: Iterable[Row], forced: Format | None = None) -> Iterator[Row]:

@@ -6,14 +6,22 @@ import json
 from collections.abc import Mapping
 from functools import lru_cache
 
-from llm_installer.data.formats.values import Unteachable, kind_of, missing, parsed
+from llm_installer.data.formats.values import Unteachable, kind_of, missing, parsed, render
 
 Call = Mapping[str, object]
 
 
 def dump(value: object) -> str:
-    """Compact JSON that keeps letters of every alphabet readable."""
-    return json.dumps(value, ensure_ascii=False)
+    """Compact JSON that keeps letters of every alphabet readable; what tables have and JSON has not, as dates, is text.
+
+    Raises Unteachable for what cannot be written so.
+    """
+    try:
+        return json.dumps(
+            value, ensure_ascii=False, allow_nan=False, default=lambda inner: render(inner, "a tool's value")
+        )
+    except (ValueError, TypeError):
+        raise Unteachable("a tool or tool call holds what JSON has no word for, such as NaN or infinity") from None
 
 
 def read_calls(value: object, where: str) -> tuple[Call, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime, time
 from decimal import Decimal
@@ -23,6 +24,9 @@ _KINDS: Mapping[type, str] = {
     NoneType: "null",
     bytes: "binary data",
 }
+
+_HALF = re.compile(r"\\u[dD][89a-fA-F]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class Unteachable(Exception):
@@ -61,7 +65,10 @@ def render(value: object, where: str) -> str:
     """A scalar as JSON would write it, without quotes: 0 is "0", true is "true"; what is missing is empty."""
     for kind in type(value).__mro__:
         if kind in _RENDER:
-            return _RENDER[kind](value)
+            try:
+                return _RENDER[kind](value)
+            except ValueError:  # Python writes no whole number of more than 4300 digits
+                raise Unteachable(f"{where} is a number too long to write") from None
     raise Unteachable(f"{where} is {kind_of(value)} where text is expected")
 
 
@@ -90,9 +97,12 @@ def parsed(value: object) -> object:
     """A list or object that a table could only hold as JSON text; anything else comes back as it is."""
     if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
         try:
-            return json.loads(value)
-        except ValueError:
+            found = json.loads(value)
+        except (ValueError, RecursionError):
             return value
+        if _HALF.search(value) and _SURROGATE.search(json.dumps(found, ensure_ascii=False)):
+            raise Unteachable("a JSON text inside the record holds half of a character, as left where an emoji is cut")
+        return found
     return value
 
 

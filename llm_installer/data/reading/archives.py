@@ -8,7 +8,10 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack
+from itertools import pairwise
+from lzma import LZMAError
 from pathlib import Path
+from struct import error as StructError
 from typing import IO
 
 from llm_installer.core.errors import DataError
@@ -24,9 +27,17 @@ _ADVICE: tuple[tuple[type[Exception], str], ...] = (
     (EOFError, "is cut off: its packed data end too early; copy or download it again"),
     (zlib.error, "is damaged: its packed data cannot be unpacked; copy or download it again"),
     (zipfile.BadZipFile, "is a damaged zip file, or none; copy or download it again"),
+    (LZMAError, "is damaged: its packed data cannot be unpacked; copy or download it again"),
     (NotImplementedError, "is packed in a way that Python cannot unpack; unpack it by hand and give the folder"),
     (OSError, "cannot be read ({error}); copy it to another disk"),
+    (ValueError, "is a damaged zip file, or none; copy or download it again"),
+    (StructError, "is a damaged zip file, or none; copy or download it again"),
+    (RuntimeError, "asks for a password; unpack it by hand with: unzip {quoted}"),
 )
+_BROKEN = tuple(kind for kind, _ in _ADVICE)
+_BOMB_BYTES = 1 << 28
+_BOMB_SHARE = 200
+"""Unpacked data larger than both, in bytes and as a multiple of the file, are made to fill up a machine."""
 
 
 def byte_blocks(source: Source) -> Iterator[bytes]:
@@ -34,9 +45,17 @@ def byte_blocks(source: Source) -> Iterator[bytes]:
     try:
         with ExitStack() as stack:
             stream = _opened(source, stack)
+            size = 0
+            limit = max(_BOMB_BYTES, _BOMB_SHARE * source.path.stat().st_size) if is_packed(source) else None
             while block := stream.read(_BLOCK):
+                size += len(block)
+                if limit is not None and size > limit:
+                    raise DataError(
+                        f"{source.name} unpacks to more than {_BOMB_SHARE} times its size, as no real data do; "
+                        f"unpack it by hand if you trust it"
+                    )
                 yield block
-    except (OSError, EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError) as error:
+    except _BROKEN as error:
         raise broken(source.name, error) from None
 
 
@@ -45,11 +64,14 @@ def zip_members(path: Path, name: str) -> list[str]:
     try:
         with zipfile.ZipFile(path) as archive:
             infos = [info for info in archive.infolist() if not info.is_dir()]
-    except (OSError, zipfile.BadZipFile, NotImplementedError) as error:
+    except _BROKEN as error:
         raise broken(name, error) from None
     if any(info.flag_bits & _ENCRYPTED for info in infos):
         raise DataError(f"{name} asks for a password; unpack it by hand with: unzip {shlex.quote(name)}")
-    return sorted({info.filename for info in infos})
+    names = sorted(info.filename for info in infos)
+    if twice := next((first for first, second in pairwise(names) if first == second), ""):
+        raise DataError(f"{name} holds two files of the name {twice}; unpack it by hand and give the folder")
+    return names
 
 
 def is_packed(source: Source) -> bool:

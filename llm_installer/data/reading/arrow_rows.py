@@ -16,6 +16,8 @@ from llm_installer.data.reading.text_files import refuse_disguise
 
 _BATCH_ROWS = 1024
 _MAGIC = b"PAR1"
+_NOT_PYTHON = (ValueError, OverflowError)
+"""What Arrow raises for values that Python cannot hold: text that is none, dates after the year 9999."""
 STATE = "state.json"
 """What save_to_disk leaves in a dataset's folder, beside the Arrow files."""
 DATASET_DICT = "dataset_dict.json"
@@ -36,7 +38,7 @@ def parquet_rows(source: Source) -> Iterator[Row]:
                 if not (beginning := stream.peek(64)).startswith(_MAGIC):
                     refuse_disguise(source, beginning)
             yield from _rows(source, pq.ParquetFile(stream).iter_batches(_BATCH_ROWS))
-        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        except (pa.ArrowException, OSError, *_NOT_PYTHON) as error:
             raise _unreadable(source, error) from None
 
 
@@ -51,7 +53,7 @@ def saved_rows(source: Source) -> Iterator[Row]:
         raise DataError(f"{source.name}/{STATE} is damaged; write the dataset again with save_to_disk") from None
     try:
         yield from _rows(source, _saved_batches(files))
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+    except (pa.ArrowException, OSError, *_NOT_PYTHON) as error:
         raise _unreadable(source, error) from None
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-import glob
 import os
 import re
 from collections.abc import Iterator
@@ -11,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from llm_installer.core.errors import DataError
 from llm_installer.data.reading.archives import broken, zip_members
-from llm_installer.data.reading.arrow_rows import saved_splits
+from llm_installer.data.reading.arrow_rows import STATE, saved_splits
 from llm_installer.data.reading.folders import (
     MARKDOWN,
     file_reason,
@@ -23,6 +21,7 @@ from llm_installer.data.reading.folders import (
     skipped_note,
 )
 from llm_installer.data.reading.hub import hub_sources, is_hub_id
+from llm_installer.data.reading.missing import missing
 from llm_installer.data.reading.patterns import matches
 from llm_installer.data.reading.readers import READERS, known_suffixes
 from llm_installer.data.reading.rows import Source, data_suffix
@@ -101,8 +100,8 @@ def _meant(piece: str, base: Path) -> Found:
             raise DataError(f'{head} has no splits to choose from, so ":{split}" means nothing; give {head} alone')
         return _saved(place, _shown(place, base), split)
     if _looks_like_path(piece, base) or not is_hub_id(piece) or os.path.lexists(base / piece):
-        raise DataError(f"{_missing(piece, base)}; correct the path")
-    return hub_sources(piece, _missing(piece, base))
+        raise DataError(f"{missing(piece, base)}; correct the path")
+    return hub_sources(piece, missing(piece, base))
 
 
 def _existing(name: str, base: Path) -> Path | None:
@@ -191,6 +190,8 @@ def _saved(path: Path, shown: str, asked: str) -> Found:
             raise DataError(f'{shown} is a single dataset without splits; give it without ":{asked}"')
         return [Source(path, shown)], []
     chosen, notes = choose_splits(splits, asked, shown)
+    if gone := next((split for split, _ in chosen if not (path / split / STATE).is_file()), ""):
+        raise DataError(f"{shown} is damaged: its split {gone} is not there; write the dataset again with save_to_disk")
     return [Source(path / split, f"{shown}:{split}", split=split, part=part) for split, part in chosen], notes
 
 
@@ -230,19 +231,4 @@ def _looks_like_path(piece: str, base: Path) -> bool:
     suffix = data_suffix(piece.partition(":")[0])
     if suffix in READERS or suffix in _ELSEWHERE or suffix in (".zip", ".gz"):
         return True
-    return re.fullmatch(r"\.[a-z]{2,7}", suffix) is not None and (base / piece).parent.is_dir()
-
-
-def _missing(piece: str, base: Path) -> str:
-    """That nothing is there, with the names in the folder that look like what was typed."""
-    path = base / os.path.expanduser(piece)
-    if os.path.lexists(path):
-        return f"{piece} is a link to something that does not exist"
-    if glob.has_magic(piece):
-        return f"No file matches {piece} in {base}"
-    if not path.parent.is_dir():
-        return f"{piece} does not exist, and neither does the folder {path.parent}"
-    names = {name.lower(): name for name in sorted(os.listdir(path.parent))}
-    close = [names[name] for name in difflib.get_close_matches(path.name.lower(), names, n=3)]
-    hint = f" (did you mean {' or '.join(str(Path(piece).with_name(name)) for name in close)}?)" if close else ""
-    return f"There is no {piece} in {base}{hint}"
+    return re.fullmatch(r"\.[a-z]{2,7}", suffix) is not None and os.path.isdir((base / piece).parent)

@@ -29,7 +29,7 @@ def records(document: object, name: str) -> Iterator[tuple[object, str]]:
     elif not isinstance(document, dict) or is_one_record(document):
         yield document, ""
     elif _is_by_column(document):
-        yield from ((record, "") for record in _by_column(document))
+        yield from ((record, "") for record in _by_column(document, name))
     else:
         inner = _inner_lists(document)
         _refuse_fields(document, inner, name)
@@ -75,9 +75,11 @@ def _is_by_column(document: dict[str, object]) -> bool:
     return all(isinstance(column, dict) and column.keys() == first.keys() for column in columns)
 
 
-def _by_column(document: dict[str, object]) -> Iterator[object]:
+def _by_column(document: dict[str, object], name: str) -> Iterator[object]:
     match document:
         case {"columns": list(names), "data": list(lines)}:
+            if len({key for key in names if isinstance(key, str)}) < len(names):
+                raise DataError(f'{name}: "columns" is no list of different names; give every column a name of its own')
             for line in lines:
                 fits = isinstance(line, list) and len(line) == len(names)
                 yield dict(zip(names, line, strict=True)) if fits else line

@@ -44,8 +44,8 @@ def test_a_paragraph_alone() -> None:
     assert convert(paragraphs[1], HERE) == (answer("Context: Bo read it.\n\nQuestion: Who read?", "Bo"),)
 
 
-def test_an_article_without_questions_gives_nothing() -> None:
-    assert convert({"paragraphs": []}, HERE) == ()
+def test_an_article_without_questions_is_left_out_by_name() -> None:
+    assert convert({"paragraphs": []}, HERE) == (Dropped(HERE, "it holds no question"),)
 
 
 def row(number: int, parent: object, role: str, text: str, **more: Any) -> tuple[object, Origin]:
