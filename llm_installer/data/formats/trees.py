@@ -22,8 +22,9 @@ def plant(rows: Iterable[Row]) -> Iterator[Row]:
     """
     flat: dict[str, tuple[Record, Origin]] = {}
     for record, origin in rows:
-        if isinstance(record, Mapping) and record.keys() >= _KEYS and str(record["message_id"]) not in flat:
-            flat[str(record["message_id"])] = record, origin
+        key = str(record["message_id"]) if isinstance(record, Mapping) and record.keys() >= _KEYS else ""
+        if isinstance(record, Mapping) and key and key not in flat:  # "" is the parent of first messages
+            flat[key] = record, origin
         else:
             yield record, origin
     replies: dict[str, list[str]] = {}

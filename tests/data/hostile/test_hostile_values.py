@@ -129,6 +129,11 @@ CASES: tuple[tuple[str, Rows, tuple[int, ...] | str], ...] = (
     ),
     ("half a tree", [GOOD, {"message_id": "1", "parent_id": "0", "role": "assistant", "text": "x"}], (1, 1, 0, 0, 1)),
     (
+        "messages without an id",
+        [GOOD, {"message_id": "", "parent_id": None, "role": "prompter", "text": "x"}],
+        (1, 1, 0, 0, 1),
+    ),
+    (
         "tree in a circle",
         [
             GOOD,
