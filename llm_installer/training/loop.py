@@ -17,6 +17,7 @@ from torch import Tensor
 from llm_installer.core.state import Evaluation, RunState, StepReport
 from llm_installer.data.batches import Batch, collate, epoch_steps, micro_batches
 from llm_installer.data.encode import Row
+from llm_installer.data.encoded import EncodedSet
 from llm_installer.planning.plan import Plan
 from llm_installer.planning.schedule import rate_scale
 from llm_installer.planning.stopping import stop_reason
@@ -165,4 +166,6 @@ def step_batches(trainer: Trainer, rows: Sequence[Row]) -> Iterator[list[Batch]]
 
 def row_lengths(rows: Sequence[Row]) -> npt.NDArray[np.int64]:
     """Tokens of each row."""
+    if isinstance(rows, EncodedSet):
+        return rows.lengths
     return np.fromiter((len(r.ids) for r in rows), dtype=np.int64, count=len(rows))
