@@ -56,8 +56,10 @@ def trl(folder: Path) -> int:
     tokenizer = AutoTokenizer.from_pretrained(folder / "model")
     lines = (json.loads(line) for line in (folder / "data.jsonl").open(encoding="utf-8"))
     data = datasets.Dataset.from_list(list(lines))
-    tiny = LlamaConfig(vocab_size=len(tokenizer), hidden_size=8, intermediate_size=8, num_hidden_layers=1)
-    tiny.num_attention_heads = tiny.num_key_value_heads = 1
+    tiny = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1,
+        num_key_value_heads=1,
+    )  # fmt: skip
     torch.manual_seed(0)
     options = SFTConfig(
         output_dir=str(folder / "out"), assistant_only_loss=True, max_length=512, dataset_num_proc=os.cpu_count(),
