@@ -1,6 +1,6 @@
 """How fast examples become rows of tokens: our preparation and, where it is installed, that of TRL's SFTTrainer.
 
-Run as: python benchmarks/encoding.py --rows 200000 [--trl]
+Run as: python benchmarks/encoding.py --rows 200000 [--trl [--trl-processes 2]]
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def ours(folder: Path) -> int:
 
 
 def trl(folder: Path) -> int:
-    """What SFTTrainer does before its first step: dataset.map over apply_chat_template, on all cores. The rows."""
+    """What SFTTrainer does before its first step: dataset.map over apply_chat_template. The rows."""
     import datasets
     import torch
     from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
@@ -62,7 +62,7 @@ def trl(folder: Path) -> int:
     )  # fmt: skip
     torch.manual_seed(0)
     options = SFTConfig(
-        output_dir=str(folder / "out"), assistant_only_loss=True, max_length=512, dataset_num_proc=os.cpu_count(),
+        output_dir=str(folder / "out"), assistant_only_loss=True, max_length=512, dataset_num_proc=int(os.environ[PROCESSES]) or None,
         report_to="none", use_cpu=True, bf16=False,
     )  # fmt: skip
     _timed_from_here()
@@ -70,6 +70,7 @@ def trl(folder: Path) -> int:
     return len(trainer.train_dataset)
 
 
+PROCESSES = "TRL_PROCESSES"
 SIDES: dict[str, Callable[[Path], int]] = {"ours": ours, "trl": trl}
 _BEGIN = [0.0, 0.0]
 
@@ -112,6 +113,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=200_000)
     parser.add_argument("--trl", action="store_true", help="measure TRL too; it must be installed")
+    parser.add_argument("--trl-processes", type=int, default=0, help="TRL's dataset_num_proc (default: its own)")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--model", type=Path, default=Path(__file__).parents[1] / "llm_installer" / "tiny" / "model")
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
@@ -127,12 +129,12 @@ def main() -> None:
         for turn in range(given.rounds):
             for side in sides:
                 command = [sys.executable, __file__, "--side", side, "--folder", name]
-                more = {
-                    "LLM_HOME": f"{name}/home",
-                    "HF_HOME": f"{name}/hf-{turn}",
-                    "HF_DATASETS_CACHE": f"{name}/{turn}",
-                }
-                run = subprocess.run(command, env=os.environ | more, stdout=subprocess.PIPE, text=True, check=True)
+                more = {"LLM_HOME": f"{name}/home", "HF_DATASETS_CACHE": f"{name}/{turn}"}
+                more[PROCESSES] = str(given.trl_processes)
+                pipe = subprocess.PIPE
+                run = subprocess.run(command, env=os.environ | more, stdout=pipe, stderr=pipe, text=True)
+                if run.returncode:
+                    sys.exit(run.stderr)
                 found[side].append(json.loads(run.stdout.splitlines()[-1]))
                 print(side, {key: round(value, 1) for key, value in found[side][-1].items()}, flush=True)
         middle = {s: {k: statistics.median(r[k] for r in found[s]) for k in ("seconds", "cpu")} for s in sides}

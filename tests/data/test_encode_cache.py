@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -151,6 +152,19 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path, llm_home):
     (cache_dir() / "encoded").write_text("a file, not a folder")
     with pytest.raises(DataError, match=r"cannot be kept in .*encoded \(.*\); make room there"):
         run(examples)
+
+
+def test_memory_does_not_grow_with_the_data(tmp_path):
+    """In bytes that Python and numpy hold; what is mapped from files does not count."""
+    with_encoder, peaks = encoder(), []
+    for count in (1_500, 1_500, 6_000):
+        examples, folder = view(tmp_path, count), tmp_path / f"out-{len(peaks)}"
+        folder.mkdir()
+        tracemalloc.start()
+        encode_to_folder(examples, with_encoder, folder, lambda done, total: None, 1)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[2] < 1.2 * peaks[1]
 
 
 KILLED = """
