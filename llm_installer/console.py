@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -62,11 +62,21 @@ class Console:
         with self.rich.status(f"{what} ..."):
             yield
 
+    @contextmanager
+    def progress(self, what: str) -> Iterator[Callable[[int, int], None]]:
+        """How much of something long is done, for whoever is told (done, total): a bar that goes away again on a
+        terminal, nothing in a pipe."""
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=self.rich, transient=True, disable=not self.rich.is_terminal) as bar:
+            task = bar.add_task(what, total=None, visible=False)
+            yield lambda done, total: bar.update(task, completed=done, total=total, visible=True)
+
     def opening(self, info: ModelInfo, handler: Handler, hardware: Hardware, given: Given, prepared: Prepared) -> None:
         """What is trained, on what, where; and what was left out of the data."""
         loaded = given.loaded
-        learned = sum(int(r.learned.sum()) for r in prepared.train)
-        tokens = sum(len(r.ids) for r in prepared.train)
+        learned, tokens = int(prepared.train.counts.sum()), int(prepared.train.lengths.sum())
         files = ", ".join(f"{f.name} ({', '.join(f.formats)})" for f in loaded.files[:3])
         more = f" and {len(loaded.files) - 3} more files" if len(loaded.files) > 3 else ""
         table = _table()

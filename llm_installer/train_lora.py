@@ -78,7 +78,8 @@ def decide(options: Options, console: Console, base: Path) -> Job | None:
     if options.show:
         console.rows(given.train, encoder, options.show)
         return None
-    prepared = prepare(given, encoder, options, info, handler)
+    with console.progress("Encoding") as progress:
+        prepared = prepare(given, encoder, options, info, handler, progress)
     hardware = probe_hardware()
     plan = make_plan(options, info, handler, hardware, prepared.facts, prepared.length)
     console.opening(info, handler, hardware, given, prepared)

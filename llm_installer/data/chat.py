@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from llm_installer.core.errors import ModelError
 from llm_installer.core.examples import Example, Message
@@ -22,6 +22,10 @@ DEFAULT_CHAT_TEMPLATE = (
     "{{ '### Assistant:\n' if add_generation_prompt else '' }}"
 )
 """For base models that come without one; stored with the adapter, so that chatting uses what training used."""
+
+Turns: TypeAlias = "list[dict[str, Any]]"
+Render: TypeAlias = Callable[[Turns, Any, bool], str]
+"""Turns, tool definitions and whether an answer is to be opened, to text."""
 
 _PROBE = "qwertz"
 _KEYWORDS: tuple[dict[str, Any], ...] = ({}, {"enable_thinking": False})
@@ -64,16 +68,17 @@ class Template:
     def prompt(self, messages: Sequence[Message], tools: str = "") -> str:
         """What a model is sent to answer `messages`. Raises CannotRender when the template refuses them."""
         turns, definitions = self._adapt(messages, tools)
-        return self._render(turns, definitions, True)
+        return self.render(turns, definitions, True)
 
-    def rows(self, example: Example) -> list[Rendered]:
+    def rows(self, example: Example, render: Render | None = None) -> list[Rendered]:
         """The training texts of a conversation: one for all turns where earlier turns render the same in every prefix
-        and are closed by a token, else one per assistant turn. Raises CannotRender when the template refuses it."""
+        and are closed by a token, else one per assistant turn. Raises CannotRender when the template refuses it.
+        `render` may stand in for the template's own."""
         turns, tools = self._adapt(example.messages, example.tools)
         answers = [i for i, turn in enumerate(turns) if turn["role"] == "assistant" and i]
         if not answers:
             raise CannotRender("nothing comes before its only answer")
-        pieces = [self._answer(turns, i, tools) for i in answers]
+        pieces = [self._answer(turns, i, tools, render or self.render) for i in answers]
         if len(pieces) == 1:
             return pieces
         last = pieces[-1].text
@@ -81,10 +86,10 @@ class Template:
             return [Rendered(last, tuple(p.learned[0] for p in pieces))]
         return pieces
 
-    def _answer(self, turns: list[dict[str, Any]], i: int, tools: Any) -> Rendered:
+    def _answer(self, turns: Turns, i: int, tools: Any, render: Render) -> Rendered:
         """The text up to the end of assistant turn `i`, with that turn's answer as the one learned span."""
-        prompt = self._render(turns[:i], tools, True)
-        whole = self._render(turns[: i + 1], tools, False)
+        prompt = render(turns[:i], tools, True)
+        whole = render(turns[: i + 1], tools, False)
         if not whole.startswith(prompt):
             whole = prompt + str(turns[i]["content"]).strip() + self.end
         if self.end:
@@ -94,7 +99,7 @@ class Template:
         whole = whole.rstrip()
         return Rendered(whole, ((len(prompt), len(whole)),), append_eos=True)
 
-    def _adapt(self, messages: Sequence[Message], tools: str) -> tuple[list[dict[str, Any]], Any]:
+    def _adapt(self, messages: Sequence[Message], tools: str) -> tuple[Turns, Any]:
         """Messages as the template takes them: roles that it lacks become text in roles that it has."""
         system = "\n\n".join(m.content for m in messages if m.role == "system")
         if tools and not self.tools:
@@ -118,7 +123,8 @@ class Template:
             return _turn("user", message.content)
         return _turn(message.role, message.content)
 
-    def _render(self, turns: list[dict[str, Any]], tools: Any, generation: bool) -> str:
+    def render(self, turns: Turns, tools: Any, generation: bool) -> str:
+        """The text of these turns, with the opening of an answer where `generation`. Raises CannotRender."""
         from jinja2 import TemplateError
 
         try:
@@ -130,22 +136,22 @@ class Template:
         self.keywords = dict(keywords)
         turns = [_turn("user", "a"), _turn("assistant", _PROBE)]
         try:
-            prompt = self._render(turns[:1], None, True)
-            return self._render(turns, None, False).startswith(prompt + _PROBE)
+            prompt = self.render(turns[:1], None, True)
+            return self.render(turns, None, False).startswith(prompt + _PROBE)
         except CannotRender:
             return False
 
-    def _keeps(self, turns: list[dict[str, Any]]) -> bool:
+    def _keeps(self, turns: Turns) -> bool:
         """Whether the template accepts these turns and shows the probe word in them."""
         try:
-            return _PROBE in self._render(turns, None, False)
+            return _PROBE in self.render(turns, None, False)
         except CannotRender:
             return False
 
     def _end_of_turn(self, added_tokens: Sequence[str]) -> str:
         """What follows an answer, up to and including the first token of the vocabulary's added ones."""
         try:
-            text = self._render([_turn("user", "a"), _turn("assistant", _PROBE)], None, False)
+            text = self.render([_turn("user", "a"), _turn("assistant", _PROBE)], None, False)
         except CannotRender as error:
             raise ModelError(f"The model's chat template does not work: {error}; give the model another one") from None
         tail = text[text.rfind(_PROBE) + len(_PROBE) :]
@@ -160,5 +166,5 @@ def _turn(role: str, content: str) -> dict[str, Any]:
     return {"role": role, "content": content}
 
 
-def _calls(name: str) -> list[dict[str, Any]]:
+def _calls(name: str) -> Turns:
     return [{"id": "call00001", "type": "function", "function": {"name": name, "arguments": {}}}]

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from llm_installer.core.errors import ModelError
-from llm_installer.core.examples import Dropped, Example, Message
-from llm_installer.data.chat import DEFAULT_CHAT_TEMPLATE, CannotRender, Rendered, Template
+from llm_installer.core.examples import Example, Kind, Message
+from llm_installer.data.chat import DEFAULT_CHAT_TEMPLATE, Render, Rendered, Template
 
 Ids = npt.NDArray[np.int32]
 Mask = npt.NDArray[np.bool_]
+Tokens: TypeAlias = tuple[list[int], list[tuple[int, int]]]
+"""The ids of a text, and from which to which character each of them reaches."""
+Restore: TypeAlias = dict[str, str]
+"""Characters that stand for control tokens which a user typed, and those tokens."""
 
 _PRIVATE = 0xF0000
 """Start of a private-use plane: stand-ins for control tokens that a user typed as text."""
@@ -71,32 +75,48 @@ class Encoder:
 
     def encode(self, example: Example, source: int = 0) -> list[Row]:
         """The training rows of an example; usually one. Raises CannotRender when the template refuses it."""
+        texts, restore = self.texts(example)
+        return [self.row(text, restore, example.kind, source) for text in texts]
+
+    def texts(self, example: Example, render: Render | None = None) -> tuple[list[Rendered], Restore]:
+        """What is tokenised of an example, and which characters of it stand for typed control tokens. Plain text and
+        completions are as they are; `render` may stand in for the template's own."""
         if example.kind != "chat":
-            return [self._plain(example, source)]
+            prompt = "".join(m.content for m in example.messages[:-1])
+            answer = example.messages[-1].content
+            return [Rendered(prompt + answer, ((len(prompt), len(prompt) + len(answer)),))], {}
         shielded, restore = self._shield(example.messages)
-        rendered = self.template.rows(Example(shielded, example.origin, example.kind, example.tools))
-        return [self._row(*self._tokenize(r, restore), source) for r in rendered]
+        shown = Example(shielded, example.origin, example.kind, example.tools)
+        return self.template.rows(shown, render), restore
 
-    def _plain(self, example: Example, source: int) -> Row:
-        """Prompt and completion as they are, plus EOS; for text everything after BOS is learned."""
-        prompt = "".join(m.content for m in example.messages[:-1])
-        answer = example.messages[-1].content
-        rendered = Rendered(prompt + answer, ((len(prompt), len(prompt) + len(answer)),))
-        ids, learned = self._tokenize(rendered, {}, split_special=True)
-        ids, learned = self.bos + ids + [self.eos], [False] * len(self.bos) + learned + [True]
-        return self._row(ids, learned, source, example.kind == "text")
-
-    def _row(self, ids: list[int], learned: list[bool], source: int, text: bool = False) -> Row:
+    def row(self, rendered: Rendered, restore: Restore, kind: Kind, source: int, tokens: Tokens | None = None) -> Row:
+        """The row of one text; `tokens` are those of the whole text where somebody has them already."""
+        ids, learned = self._tokenize(rendered, restore, kind != "chat", tokens)
+        if kind != "chat":
+            ids, learned = self.bos + ids + [self.eos], [False] * len(self.bos) + learned + [True]
         mask = np.asarray(learned, dtype=np.bool_)
         if self.train_on_prompt:
             mask[len(self.bos) :] = True
         mask[:1] = False
-        return Row(np.asarray(ids, dtype=np.int32), mask, source, text)
+        return Row(np.asarray(ids, dtype=np.int32), mask, source, kind == "text")
 
     def _render(self, turns: list[dict[str, Any]], **more: Any) -> str:
         return str(self.tokenizer.apply_chat_template(turns, tokenize=False, **more))
 
-    def _shield(self, messages: Sequence[Message]) -> tuple[tuple[Message, ...], dict[str, str]]:
+    def _tokens(self, text: str, split_special: bool) -> Tokens:
+        found = self.tokenizer(
+            text, add_special_tokens=False, return_offsets_mapping=True, split_special_tokens=split_special
+        )
+        return found["input_ids"], found["offset_mapping"]
+
+    def tokens(self, texts: Sequence[str], split_special: bool) -> Iterator[Tokens]:
+        """The tokens of whole texts, by a fast tokenizer."""
+        backend = self.tokenizer.backend_tokenizer
+        backend.encode_special_tokens = split_special
+        for found in backend.encode_batch(texts, add_special_tokens=False):
+            yield found.ids, found.offsets
+
+    def _shield(self, messages: Sequence[Message]) -> tuple[tuple[Message, ...], Restore]:
         """Messages with typed control tokens replaced by private characters, and how to turn those back.
 
         Text that a user typed must stay text: `<|im_end|>` inside a question must not end the turn.
@@ -114,16 +134,13 @@ class Encoder:
         return tuple(Message(m.role, hide(m.content), hide(m.tool_calls)) for m in messages), restore
 
     def _tokenize(
-        self, rendered: Rendered, restore: dict[str, str], split_special: bool = False
+        self, rendered: Rendered, restore: Restore, split_special: bool = False, tokens: Tokens | None = None
     ) -> tuple[list[int], list[bool]]:
         """Ids and learned flags. The whole text is tokenised at once, as at inference; where a token would straddle the
         start of an answer, or typed control tokens must be split, piece by piece."""
         text, spans = rendered.text, rendered.learned
         if self.tokenizer.is_fast and not restore:
-            found = self.tokenizer(
-                text, add_special_tokens=False, return_offsets_mapping=True, split_special_tokens=split_special
-            )
-            ids, offsets = found["input_ids"], found["offset_mapping"]
+            ids, offsets = tokens or self._tokens(text, split_special)
             learned = _learned(offsets, spans)
             if learned is not None:
                 return _with_eos(ids, learned, rendered, self.eos)
@@ -134,7 +151,7 @@ class Encoder:
             learned += [learn] * len(piece)
         return _with_eos(ids, learned, rendered, self.eos)
 
-    def _piece(self, text: str, restore: dict[str, str], split_special: bool, inside: bool) -> list[int]:
+    def _piece(self, text: str, restore: Restore, split_special: bool, inside: bool) -> list[int]:
         """Ids of one piece of a longer text; the stand-ins of typed control tokens become plain-text tokens."""
         ids: list[int] = []
         start = 0
@@ -166,80 +183,6 @@ def load_tokenizer(folder: Path) -> Any:
         return AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError) as error:
         raise ModelError(f"The tokenizer in {folder} cannot be loaded: {_first_line(error)}") from None
-
-
-def encode_all(examples: Iterable[Example], encoder: Encoder) -> tuple[list[Row], list[Dropped]]:
-    """All training rows, and the examples the template refused."""
-    rows: list[Row] = []
-    dropped: list[Dropped] = []
-    for index, example in enumerate(examples):
-        if example.images:
-            dropped.append(Dropped(example.origin, "it has images, and only text is trained on"))
-            continue
-        try:
-            rows += encoder.encode(example, index)
-        except CannotRender as error:
-            dropped.append(Dropped(example.origin, str(error)))
-    return rows, dropped
-
-
-def lost_shares(rows: Sequence[Row], step: int = 64) -> list[tuple[int, float]]:
-    """(limit, share of learned tokens lost by cutting rows to it), ascending, up to the longest row.
-
-    Plain text is cut into pieces and loses nothing; a limit counts as losing the rows that it would break.
-    """
-    total = sum(int(r.learned.sum()) for r in rows) or 1
-    longest = max((len(r.ids) for r in rows), default=step)
-    limits = [*range(step, longest, step), longest]
-    return [(n, sum(_lost(r, n) for r in rows if len(r.ids) > n) / total) for n in limits]
-
-
-def cut(rows: Sequence[Row], limit: int) -> list[Row]:
-    """Rows of at most `limit` tokens, each with something to learn. Plain text falls into pieces, none of it lost; of a
-    conversation the beginning of the prompt goes first, then the end of the answer."""
-    kept: list[Row] = []
-    for row in rows:
-        if len(row.ids) <= limit:
-            kept.append(row)
-        elif row.text:
-            kept += _cut_text(row, limit)
-        else:
-            kept.append(_cut_turns(row, limit))
-    return [r for r in kept if r.learned.any()]
-
-
-def _cut_text(row: Row, limit: int) -> list[Row]:
-    """Pieces that overlap by one token, so that every token is predicted once."""
-    starts = range(0, len(row.ids) - 1, limit - 1)
-    return [Row(row.ids[s : s + limit], _first_masked(row.learned[s : s + limit]), row.source, True) for s in starts]
-
-
-def _cut_turns(row: Row, limit: int) -> Row:
-    """The first token stays (BOS, or the opening of the template); what follows it is a window onto the rest."""
-    keep = _window(row, limit)
-    return Row(row.ids[keep], _first_masked(row.learned[keep]), row.source)
-
-
-def _window(row: Row, limit: int) -> npt.NDArray[np.int64]:
-    """Indices of the `limit` tokens to keep: the end of the row, unless its last answer would lose its head."""
-    end = len(row.ids)
-    masked = np.flatnonzero(~row.learned)
-    answer = int(masked[-1]) + 1 if len(masked) else 0
-    start = min(end - limit, max(0, answer - max(1, limit // 8)))
-    return np.concatenate([[0], np.arange(start + 1, start + limit)]).astype(np.int64)
-
-
-def _lost(row: Row, limit: int) -> int:
-    if row.text:
-        return int(row.learned.sum())
-    return int(row.learned.sum() - _first_masked(row.learned[_window(row, limit)]).sum())
-
-
-def _first_masked(learned: Mask) -> Mask:
-    """A copy whose first token is not learned: nothing precedes it to predict it from."""
-    copy: Mask = learned.copy()
-    copy[:1] = False
-    return copy
 
 
 def _learned(offsets: Sequence[tuple[int, int]], spans: Sequence[tuple[int, int]]) -> list[bool] | None:

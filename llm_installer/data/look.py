@@ -36,13 +36,13 @@ def _token_facts(given: Given, options: Options) -> TokenFacts:
     info = read_model_info(folder.weights, folder.root.name)
     encoder = Encoder(load_tokenizer(folder.weights), options.train_on_prompt)
     prepared = prepare(given, encoder, options, info, find_handler(info))
-    rows, limit = prepared.whole, prepared.length[0]
-    lengths = np.array([len(r.ids) for r in rows])
+    rows, limit = prepared.uncut, prepared.length[0]
+    lengths = rows.lengths
     longest = np.argsort(-lengths, kind="stable")[:LONGEST_SHOWN]
     return TokenFacts(
         quantiles={name: int(np.quantile(lengths, q, method="higher")) for name, q in QUANTILES.items()},
-        supervised_share=sum(int(r.learned.sum()) for r in rows) / int(lengths.sum()),
+        supervised_share=int(rows.counts.sum()) / int(lengths.sum()),
         truncated_share=float((lengths > limit).mean()),
         max_seq_length=limit,
-        longest=tuple((str(given.train[rows[i].source].origin), int(lengths[i])) for i in longest),
+        longest=tuple((str(given.train[rows.source[i]].origin), int(lengths[i])) for i in longest),
     )

@@ -13,7 +13,11 @@ from llm_installer.core.errors import DataError, UsageError
 from llm_installer.core.examples import Dropped, Example
 from llm_installer.core.handler import Handler
 from llm_installer.core.model_info import ModelInfo
-from llm_installer.data.encode import Encoder, Row, cut, encode_all, lost_shares
+from llm_installer.data.cutting import cut, lost_shares
+from llm_installer.data.encode import Encoder
+from llm_installer.data.encode_cache import encode
+from llm_installer.data.encode_work import Progress
+from llm_installer.data.encoded import EncodedSet
 from llm_installer.data.load import Loaded, load_examples
 from llm_installer.data.mixing import Mix, make_mix, named_files, parse_weights
 from llm_installer.data.splitting import Split, split
@@ -45,12 +49,12 @@ class Given:
 class Prepared:
     """Rows ready to train on, and what the plan needs to know of them."""
 
-    train: list[Row]
-    validation: list[Row]
+    train: EncodedSet
+    validation: EncodedSet
     facts: DataFacts
     length: tuple[int, str]
     """The longest row in tokens, and why."""
-    whole: list[Row]
+    uncut: EncodedSet
     """The training rows before they were cut."""
     dropped: tuple[Dropped, ...]
     """Examples that the template refused or of which nothing was left to learn."""
@@ -110,27 +114,32 @@ def _changed(
     return (train, validation), tuple(changes)
 
 
-def prepare(given: Given, encoder: Encoder, options: Options, info: ModelInfo, handler: Handler) -> Prepared:
+def prepare(
+    given: Given,
+    encoder: Encoder,
+    options: Options,
+    info: ModelInfo,
+    handler: Handler,
+    progress: Progress = lambda done, total: None,
+) -> Prepared:
     """Encode both sides and cut them to one length. Raises DataError when nothing is left to learn."""
-    train, refused = encode_all(given.train, encoder)
-    held_out, refused_too = encode_all(given.validation, encoder)
+    train, refused = encode(given.train, encoder, progress)
+    held_out, refused_too = encode(given.validation, encoder, progress)
     length = choose_length(options, info, handler, lost_shares(train))
     rows, kept_out = cut(train, length[0]), cut(held_out, length[0])
-    lost = {r.source for r in train} - {r.source for r in rows}
-    dropped = [*refused, *refused_too, *(Dropped(given.train[i].origin, NOTHING_LEARNED) for i in sorted(lost))]
-    if not rows:
+    lost = np.setdiff1d(train.source, rows.source)
+    dropped = [*refused, *refused_too, *(Dropped(given.train[i].origin, NOTHING_LEARNED) for i in lost)]
+    if not len(rows):
         raise DataError(f"Nothing can be learned from this data: {dropped[0].origin}: {dropped[0].reason}")
-    lengths = np.array([len(r.ids) for r in rows])
-    tasks = Counter(
-        given.train[i].task for i in {rows[j].source for j in range(0, len(rows), max(1, len(rows) // 1000))}
-    )
-    mix = make_mix(given.weights, [given.train[r.source].origin.file for r in rows]) if given.weights else None
+    seen = np.unique(rows.source[:: max(1, len(rows) // 1000)])
+    tasks = Counter(given.train[i].task for i in seen)
+    mix = make_mix(given.weights, [given.train[i].origin.file for i in rows.source]) if given.weights else None
     facts = DataFacts(
         rows=mix.size if mix else len(rows),
         validation_rows=len(kept_out),
         task=tasks.most_common(1)[0][0],
-        mean_length=float(lengths.mean()),
-        longest=int(lengths.max()),
+        mean_length=float(rows.lengths.mean()),
+        longest=int(rows.lengths.max()),
         validation_note=given.split.reason,
         mix=tuple(zip(mix.names, mix.shares, strict=True)) if mix else (),
     )

@@ -17,6 +17,7 @@ from torch import Tensor
 from llm_installer.core.state import Evaluation, RunState, StepReport
 from llm_installer.data.batches import Batch, collate, epoch_steps, micro_batches
 from llm_installer.data.encode import Row
+from llm_installer.data.encoded import EncodedSet
 from llm_installer.data.mixing import Mix
 from llm_installer.planning.plan import Plan
 from llm_installer.planning.schedule import rate_scale
@@ -169,4 +170,6 @@ def step_batches(trainer: Trainer, rows: Sequence[Row], mix: Mix | None = None) 
 
 def row_lengths(rows: Sequence[Row]) -> npt.NDArray[np.int64]:
     """Tokens of each row."""
+    if isinstance(rows, EncodedSet):
+        return rows.lengths
     return np.fromiter((len(r.ids) for r in rows), dtype=np.int64, count=len(rows))

@@ -12,7 +12,8 @@ import pytest
 from llm_installer.core.examples import Example, Message, Origin
 from llm_installer.core.hardware import GIB, Hardware
 from llm_installer.core.model_info import read_model_info
-from llm_installer.data.encode import Encoder, Row, encode_all, load_tokenizer
+from llm_installer.data.bulk import encode_all
+from llm_installer.data.encode import Encoder, Row, load_tokenizer
 from llm_installer.planning.choices import DataFacts
 from llm_installer.planning.options import Options
 from llm_installer.planning.plan import Plan, make_plan
@@ -41,7 +42,7 @@ def make_rows(encoder: Encoder) -> Callable[[int], list[Row]]:
             )
             for i in range(count)
         ]
-        return encode_all(examples, encoder)[0]
+        return list(encode_all(examples, encoder)[0])
 
     return make
 
