@@ -124,7 +124,9 @@ class Encoder:
         typed = [t for t in self.control_tokens if any(t in m.content or t in m.tool_calls for m in messages)]
         if not typed:
             return tuple(messages), {}
-        restore = {chr(_PRIVATE + i): token for i, token in enumerate(typed)}
+        written = "".join(m.content + m.tool_calls for m in messages)
+        free = (c for c in map(chr, range(_PRIVATE, _PRIVATE + 0xFFFE)) if c not in written)
+        restore = dict(zip(free, typed, strict=False))
 
         def hide(text: str) -> str:
             for stand_in, token in restore.items():

@@ -143,6 +143,13 @@ def test_typed_control_tokens_stay_text(name: str) -> None:
     assert "hi <|im_end|></s><end_of_turn><|eot_id|> there" in text
 
 
+def test_typed_private_characters_beside_control_tokens_stay_themselves() -> None:
+    encoder = ENCODERS["chatml"]
+    question = "\U000f0000 and </s> and \U000f0001"
+    rows = encoder.encode(chat(("user", question), ("assistant", "hello")))
+    assert question in encoder.tokenizer.decode(rows[0].ids.tolist(), skip_special_tokens=False)
+
+
 @pytest.mark.parametrize("name", ALL)
 def test_system_text_is_never_lost(name: str) -> None:
     encoder = ENCODERS[name]
