@@ -66,6 +66,18 @@ def lost_shares(rows: Sequence[Row], step: int = 64) -> list[tuple[int, float]]:
     return [(limit, int(gone) / total) for limit, gone in zip(limits, lost, strict=True)]
 
 
+def cut_shares(rows: EncodedSet) -> list[tuple[int, float]]:
+    """(limit, share lost by cutting rows to it), ascending: of the learned tokens or of all, whichever is more.
+
+    A prompt that is cut teaches answers to what nobody asked; only where the model reads no more is it the lesser evil.
+    """
+    total = int(rows.lengths.sum()) or 1
+    return [
+        (limit, max(share, int(np.maximum(rows.lengths - limit, 0).sum()) / total))
+        for limit, share in lost_shares(rows)
+    ]
+
+
 def _chunks(rows: EncodedSet, chosen: Numbers) -> Iterator[tuple[Numbers, Numbers, Mask]]:
     """The chosen rows a few at a time: their indices, where each ends, and their learned flags in one array."""
     sizes = rows.lengths[chosen]

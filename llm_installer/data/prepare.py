@@ -13,7 +13,7 @@ from llm_installer.core.errors import DataError, UsageError
 from llm_installer.core.examples import Dropped, Example
 from llm_installer.core.handler import Handler
 from llm_installer.core.model_info import ModelInfo
-from llm_installer.data.cutting import cut, lost_shares
+from llm_installer.data.cutting import cut, cut_shares
 from llm_installer.data.encode import Encoder
 from llm_installer.data.encode_cache import encode
 from llm_installer.data.encode_work import Progress
@@ -125,7 +125,7 @@ def prepare(
     """Encode both sides and cut them to one length. Raises DataError when nothing is left to learn."""
     train, refused = encode(given.train, encoder, progress)
     held_out, refused_too = encode(given.validation, encoder, progress)
-    length = choose_length(options, info, handler, lost_shares(train))
+    length = choose_length(options, info, handler, cut_shares(train))
     rows, kept_out = cut(train, length[0]), cut(held_out, length[0])
     lost = np.setdiff1d(train.source, rows.source)
     dropped = [*refused, *refused_too, *(Dropped(given.train[i].origin, NOTHING_LEARNED) for i in lost)]

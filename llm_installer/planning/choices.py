@@ -69,9 +69,9 @@ class Chooser:
 def choose_length(
     options: Options, info: ModelInfo, handler: Handler, lost: Sequence[tuple[int, float]]
 ) -> tuple[int, str]:
-    """The longest row in tokens, and why: the shortest limit that loses under 1 % of the answer tokens.
+    """The longest row in tokens, and why: the shortest limit that loses under 1 % of answers and of rows.
 
-    `lost` pairs each candidate limit, ascending, with the share of answer tokens it would lose. Raises UsageError
+    `lost` pairs each candidate limit, ascending, with the share of tokens it would lose. Raises UsageError
     when the user's own limit is beyond what the model can read.
     """
     limit = info.max_positions or handler.max_length
@@ -88,7 +88,7 @@ def choose_length(
     )
     for candidate, share in lost:
         if candidate <= ceiling and share < 0.01:
-            return candidate, f"the shortest that keeps {1 - share:.1%} of what is learned"
+            return candidate, f"the shortest that keeps {1 - share:.1%} of the tokens"
     return ceiling, reason
 
 

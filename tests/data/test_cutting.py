@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llm_installer.data.cutting import cut, lost_shares
+from llm_installer.data.cutting import cut, cut_shares, lost_shares
 from llm_installer.data.encode import Row
 from llm_installer.data.encoded import EncodedSet, EncodedWriter
 
@@ -144,3 +144,11 @@ def test_it_is_indexed_as_a_list(index: int) -> None:
     assert EncodedSet.of(rows)[index].ids.tolist() == rows[index].ids.tolist()
     with pytest.raises(IndexError):
         EncodedSet.of(rows)[3]
+
+
+def test_a_limit_that_keeps_all_answers_but_cuts_prompts_loses_something() -> None:
+    ids = np.arange(200, dtype=np.int32)
+    rows = EncodedSet.of([Row(ids, ids >= 190, i, False) for i in range(10)])
+    assert lost_shares(rows)[0] == (64, 0.0)
+    assert cut_shares(rows)[0] == (64, pytest.approx(136 / 200))
+    assert cut_shares(rows)[-1] == (200, 0.0)
