@@ -59,12 +59,6 @@ def add_lora(model: PreTrainedModel, plan: Plan) -> PeftModel:
     return adapted
 
 
-def count_parameters(model: nn.Module) -> tuple[int, int]:
-    """(trainable, all) parameters."""
-    sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
-    return sum(n for n, trainable in sizes if trainable), sum(n for n, _ in sizes)
-
-
 def _decoder_prefix(model: PreTrainedModel) -> str:
     """Name of the language decoder of a model that has towers beside it, with a dot; text data must not train those."""
     if not hasattr(model.config, "vision_config"):
