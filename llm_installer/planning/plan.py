@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from llm_installer.core.examples import Task
+from llm_installer.core.files import finite
 from llm_installer.core.handler import Handler
 from llm_installer.core.hardware import Hardware
 from llm_installer.core.model_info import ModelInfo
@@ -95,8 +96,9 @@ class Plan:
         return cls(**{**values, **sets, "mix": mix, "epochs": epochs, "limits": Limits(**limits)})
 
     def to_json(self) -> dict[str, Any]:
-        """The plan as plain values, for plan.json."""
-        return dataclasses.asdict(self)
+        """The plan as plain values, for plan.json; what is infinite becomes null."""
+        plain: dict[str, Any] = finite(dataclasses.asdict(self))
+        return plain
 
 
 def make_plan(
