@@ -69,6 +69,8 @@ class Plan:
     batch_multiplier: float = 0.0
     controller: str = "none"
     """A name of planning.adapting.CONTROLLERS."""
+    checkpointed_layers: int = 0
+    """Layers whose forward pass is computed twice instead of kept for the backward pass."""
     weight_decay: float = 0.01
     max_grad_norm: float = 1.0
     why: dict[str, str] = field(default_factory=dict)
