@@ -137,7 +137,7 @@ def resume(options: Options, console: Console, base: Path) -> Job | None:
 
 def train_and_publish(job: Job, console: Console) -> Result:
     """Load, train, write the adapter, switch `lora` to it, compare. A run that fails or is stopped switches nothing."""
-    from llm_installer.training.checkpoint import CheckpointWriter, load_weights
+    from llm_installer.training.checkpoint import CheckpointWriter, check_room, load_weights
     from llm_installer.training.loop import train
     from llm_installer.training.model import add_lora, load_base
     from llm_installer.training.publish import Published, publish, switch_to
@@ -147,6 +147,7 @@ def train_and_publish(job: Job, console: Console) -> Result:
     plan, options, since = job.plan, job.options, job.since
     with console.waiting("Loading the model"):
         model = add_lora(load_base(job.info.path, plan.precision, plan.device), plan)
+    check_room(job.folder.root, model)
     trainer, data = Trainer(model, plan, job.encoder.eos), _training_data(job)
     if since and not job.unfinished:
         load_weights(model, since.weights)
