@@ -24,8 +24,9 @@ from llm_installer.core.model_info import ModelInfo, read_model_info
 from llm_installer.core.paths import ModelDir, Run
 from llm_installer.core.state import Result, RunState
 from llm_installer.data.batches import sample
-from llm_installer.data.encode import Encoder, load_tokenizer
+from llm_installer.data.encode import Encoder
 from llm_installer.data.prepare import Given, Prepared, prepare, read
+from llm_installer.data.processor import load_encoder
 from llm_installer.planning.options import Options
 from llm_installer.planning.plan import Plan, make_plan
 from llm_installer.planning.registry import find_handler
@@ -74,7 +75,7 @@ def decide(options: Options, console: Console, base: Path) -> Job | None:
     info = read_model_info(folder.weights, folder.root.name)
     handler = find_handler(info)
     given = read(options, base)
-    encoder = Encoder(load_tokenizer(folder.weights), options.train_on_prompt)
+    encoder = load_encoder(info, options.train_on_prompt)
     if options.show:
         console.rows(given.train, encoder, options.show)
         return None
@@ -98,7 +99,7 @@ def train_and_publish(job: Job, console: Console) -> Result:
     plan, options, pad = job.plan, job.options, job.encoder.eos
     with console.waiting("Loading the model"):
         model = add_lora(load_base(job.info.path, plan.precision, plan.device), plan)
-    trainer = Trainer(model, plan, pad)
+    trainer = Trainer(model, plan, pad, job.encoder.inputs)
     measured = plan.evaluation_rows
     data = TrainingData(
         rows=job.prepared.train,

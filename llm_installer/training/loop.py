@@ -15,7 +15,7 @@ from peft import PeftModel
 from torch import Tensor
 
 from llm_installer.core.state import Evaluation, RunState, StepReport
-from llm_installer.data.batches import Batch, collate, epoch_steps, micro_batches
+from llm_installer.data.batches import Batch, Inputs, collate, epoch_steps, micro_batches
 from llm_installer.data.encode import Row
 from llm_installer.data.encoded import EncodedSet
 from llm_installer.data.mixing import Mix
@@ -24,6 +24,7 @@ from llm_installer.planning.schedule import rate_scale
 from llm_installer.planning.stopping import stop_reason
 from llm_installer.training.checkpoint import CheckpointWriter, Weights, adapter_weights
 from llm_installer.training.kernels import ScoredHead
+from llm_installer.training.model import DTYPES, model_inputs
 from llm_installer.training.reporters import Reporter
 from llm_installer.training.signals import StopRequest
 
@@ -42,10 +43,10 @@ class TrainingData:
 class Trainer:
     """One run's moving parts: model, optimizer and the devices they live on."""
 
-    def __init__(self, model: PeftModel, plan: Plan, pad: int) -> None:
+    def __init__(self, model: PeftModel, plan: Plan, pad: int, inputs: Inputs | None = None) -> None:
         fp16 = plan.precision == "float16"
         self.accelerator = Accelerator(cpu=plan.device == "cpu", mixed_precision="fp16" if fp16 else "no")
-        self.plan, self.pad, self.model = plan, pad, model
+        self.plan, self.pad, self.model, self.inputs = plan, pad, model, inputs
         trained = [p for p in model.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(trained, lr=plan.learning_rate, weight_decay=plan.weight_decay)
         self.forward, self.optimizer = self.accelerator.prepare(model, optimizer)
@@ -88,13 +89,14 @@ class Trainer:
 
     def batch(self, rows: Sequence[Row], chosen: npt.NDArray[np.int64]) -> Batch:
         """The chosen rows as one micro-batch."""
-        return collate([rows[i] for i in chosen], self.pad)
+        return collate([rows[i] for i in chosen], self.pad, self.inputs)
 
     def _loss_sum(self, batch: Batch) -> Tensor:
         device = self.accelerator.device
         ids, positions, targets = (torch.from_numpy(a).to(device) for a in (batch.ids, batch.positions, batch.targets))
+        extra = model_inputs(batch.extra, device, DTYPES[self.plan.precision])
         with self.accelerator.autocast():
-            return self.head.loss_sum(self.forward, ids, positions, targets)
+            return self.head.loss_sum(self.forward, ids, positions, targets, extra)
 
 
 def train(
