@@ -138,8 +138,8 @@ def _compare(job: Job, model: object, console: Console) -> None:
 
     assert isinstance(model, PeftModel)
     examples = job.given.validation if len(job.given.validation) else job.given.train
-    different = {examples[i].prompt: examples[i] for i in range(0, len(examples), max(1, len(examples) // 100))}
-    shown = list(different.values())[:COMPARED]
+    some = [examples[i] for i in range(0, len(examples), max(1, len(examples) // 100))]
+    shown = list({(example.prompt, example.images): example for example in some}.values())[:COMPARED]
     with console.waiting("Comparing base and tuned model"):
         found = compare(model, job.encoder, shown, job.options.test_prompt)
     console.comparison(found, held_out=bool(len(job.given.validation)))

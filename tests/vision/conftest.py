@@ -40,16 +40,16 @@ EDGE = 32
 # Written in parts only, as LLaVA's is: text that comes as a string would vanish.
 PARTS = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n"
-    "{% for c in m['content'] %}{% if c['type'] == 'image' %}IMAGE{% elif c['type'] == 'text' %}{{ c['text'] }}{% endif %}"
-    "{% endfor %}<|im_end|>\n{% endfor %}"
+    "{% for c in m['content'] %}{% if c['type'] == 'image' %}IMAGE"
+    "{% elif c['type'] == 'text' %}{{ c['text'] }}{% endif %}{% endfor %}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 # Takes strings too, and trims, as Gemma's does.
 STRINGS = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n"
     "{% if m['content'] is string %}{{ m['content'] | trim }}{% else %}"
-    "{% for c in m['content'] %}{% if c['type'] == 'image' %}IMAGE{% else %}{{ c['text'] | trim }}{% endif %}{% endfor %}"
-    "{% endif %}<|im_end|>\n{% endfor %}"
+    "{% for c in m['content'] %}{% if c['type'] == 'image' %}IMAGE"
+    "{% else %}{{ c['text'] | trim }}{% endif %}{% endfor %}{% endif %}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 SEES = {
@@ -59,6 +59,7 @@ SEES = {
     "num_attention_heads": 4,
     "image_size": EDGE,
     "patch_size": 8,
+    "initializer_range": 0.2,
 }
 
 
@@ -75,6 +76,8 @@ def reads(tokenizer: Any) -> dict[str, Any]:
         "eos_token_id": tokenizer.eos_token_id,
         "pad_token_id": tokenizer.pad_token_id,
         "bos_token_id": None,
+        # Embeddings of the usual 0.02 are also the output layer here, and could never be sure of a word.
+        "initializer_range": 0.2,
     }
 
 
@@ -117,7 +120,10 @@ def gemma3(folder: Path) -> None:
         boi_token_index=tokenizer.boi_token_id,
         eoi_token_index=tokenizer.eoi_token_id,
     )
-    Gemma3ForConditionalGeneration(config).save_pretrained(folder)
+    model = Gemma3ForConditionalGeneration(config)
+    # Made as zeros, which would make all pictures look the same.
+    model.model.multi_modal_projector.mm_input_projection_weight.data.normal_()
+    model.save_pretrained(folder)
     pixels = Gemma3ImageProcessorPil(size={"height": EDGE, "width": EDGE})
     Gemma3Processor(pixels, tokenizer, image_seq_length=4).save_pretrained(folder)
 
@@ -127,8 +133,8 @@ def idefics3(folder: Path) -> None:
     tiles = {f"row_{r}_col_{c}": f"<row_{r}_col_{c}>" for r in range(1, 5) for c in range(1, 5)}
     tokenizer = with_tokens(
         PARTS.replace("IMAGE", "<image>"),
-        image_token="<image>", fake_image_token="<fake_token_around_image>", end_of_utterance_token="<end_of_utterance>",
-        global_image_token="<global-img>", **tiles,
+        image_token="<image>", fake_image_token="<fake_token_around_image>",
+        end_of_utterance_token="<end_of_utterance>", global_image_token="<global-img>", **tiles,
     )  # fmt: skip
     config = Idefics3Config(
         vision_config=SEES,
