@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from llm_installer.core.examples import Dropped, Example, Kind, Origin
 from llm_installer.data.chat import CannotRender, Rendered
 from llm_installer.data.encode import Encoder, Restore, Row, Tokens
 from llm_installer.data.encoded import EncodedSet
+from llm_installer.data.pictured import pictured
 from llm_installer.data.shapes import Shapes
 
 _BATCH_ROWS = 512
@@ -38,14 +39,14 @@ class _Text:
     source: int
 
 
-def encode_all(examples: Iterable[Example], encoder: Encoder) -> tuple[EncodedSet, list[Dropped]]:
+def encode_all(examples: Sequence[Example], encoder: Encoder) -> tuple[EncodedSet, list[Dropped]]:
     """All training rows, in memory, and the examples the template refused."""
     rows: list[Row] = []
     dropped: list[Dropped] = []
     for some, refused in encode_batches(enumerate(examples), encoder):
         rows += some
         dropped += [r.dropped for r in refused]
-    return EncodedSet.of(rows), dropped
+    return pictured(EncodedSet.of(rows), examples), dropped
 
 
 def encode_batches(

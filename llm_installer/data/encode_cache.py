@@ -32,8 +32,7 @@ def encode(examples: Sequence[Example], encoder: Encoder, progress: Progress) ->
     Only examples as they lie on disk are kept; what was cut into pieces or given a prefix is encoded each time.
     """
     if len(examples) < SMALL or not isinstance(examples, ExampleView):
-        rows, dropped = encode_all(examples, encoder)
-        return pictured(rows, examples), dropped
+        return encode_all(examples, encoder)
 
     def build(work: Path) -> bool:
         encode_to_folder(examples, encoder, work, progress)

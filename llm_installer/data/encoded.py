@@ -60,8 +60,11 @@ class EncodedSet(Sequence[Row]):
             learned = learned.copy()
             learned[0] = False
         source, pictures = int(self.source[index]), int(self.pictures[index])
-        images = tuple(self.images_of(source)[:pictures]) if pictures and self.images_of else ()
-        return Row(ids, learned, source, bool(self.text[index]), images)
+        images: Sequence[str] = ()
+        if pictures:
+            assert self.images_of, "rows with images must know where these are"
+            images = self.images_of(source)[:pictures]
+        return Row(ids, learned, source, bool(self.text[index]), tuple(images))
 
     def select(self, indices: Numbers) -> EncodedSet:
         """These rows, in this order."""

@@ -34,7 +34,7 @@ def _processor(info: ModelInfo, tokenizer: Any, keep_template: bool) -> tuple[An
     try:
         processor: Any = AutoProcessor.from_pretrained(info.path, local_files_only=True)  # type: ignore[no-untyped-call]
     except ImportError as error:
-        return None, f"it has images, and the model's image processor needs more software ({_first_line(error)})"
+        return None, f"it has images, and more software is needed to read them ({_first_line(error).split('. ')[0]})"
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         return None, f"it has images, and the model's image processor cannot be loaded ({_first_line(error)})"
     token = getattr(processor, "image_token", None)

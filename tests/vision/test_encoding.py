@@ -269,6 +269,17 @@ def test_bad_images_are_named_by_file_record_and_path(pictures, tmp_path, shape)
         load_examples(str(file), base=tmp_path, strict=True)
 
 
+def test_real_photographs_in_several_turns(seer, shared):
+    file = shared / "data" / "vision" / "mllm_demo.json"
+    loaded = load_examples(str(file), base=file.parent)
+    rows, dropped = encode_all(loaded.train, seer.encoder)
+    assert not loaded.dropped and not dropped and len(rows) == len(loaded.train)
+    for row, example in zip(rows, loaded.train, strict=True):
+        assert row.images == example.images and row.images
+        answers = [m.content + "<|im_end|>" for m in example.messages if m.role == "assistant"]
+        assert seer.encoder.tokenizer.decode(row.ids[row.learned]) == "".join(answers)
+
+
 def test_a_mended_image_is_found_the_next_time(pictures, tmp_path):
     broken = tmp_path / "text.png"
     broken.write_text("no image")
