@@ -55,6 +55,12 @@ def compare(
     return [Comparison(p.shown, p.expected, b, t) for p, b, t in zip(prompts, before, after, strict=True)]
 
 
+def different(examples: Sequence[Example], count: int) -> list[Example]:
+    """At most `count` of the examples, from all of them, that ask different things."""
+    some = [examples[i] for i in range(0, len(examples), max(1, len(examples) // 100))]
+    return list({(example.prompt, example.images): example for example in some}.values())[:count]
+
+
 def question_ids(encoder: Encoder, text: str, style: str) -> list[int]:
     """The ids that stand for a single question: through the template, or as plain text to continue."""
     return encoder.prompt_ids([Message("user", text)]) if style == "chat" else encoder.text_ids(text)

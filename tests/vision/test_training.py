@@ -25,8 +25,8 @@ from llm_installer.inference.load import load_assistant
 from llm_installer.install.installer import install
 from llm_installer.planning.options import Options
 from llm_installer.train_lora import decide, run
-from llm_installer.training.loop import Trainer
 from llm_installer.training.model import add_lora, load_base
+from llm_installer.training.trainer import Trainer
 
 SETTINGS = {"epochs": 15.0, "learning_rate": 5e-3, "batch_size": 4, "tensorboard": False, "seed": 1, "lora_r": 16}
 
@@ -86,7 +86,7 @@ def test_the_loss_is_the_models_own_and_depends_on_the_picture(seer, folder, cap
     with trainer.head.attached(), torch.no_grad():
         assert trainer.evaluate(rows) * sum(int(r.learned.sum()) for r in rows) == pytest.approx(sum(own), rel=1e-5)
         swapped = [replace(row, images=rows[i - 1].images) for i, row in enumerate(rows)]
-        losses = [[float(trainer._loss_sum(collate([r], 0, trainer.inputs))) for r in some] for some in (rows, swapped)]
+        losses = [[float(trainer.loss_sum(collate([r], 0, trainer.inputs))) for r in some] for some in (rows, swapped)]
     assert all(a != b for a, b in zip(*losses, strict=True))
 
 
