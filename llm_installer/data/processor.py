@@ -40,6 +40,8 @@ def _processor(info: ModelInfo, tokenizer: Any, keep_template: bool) -> tuple[An
     token = getattr(processor, "image_token", None)
     if token not in tokenizer.get_vocab() or not tokenizer.is_fast:
         return None, "it has images, and the model's processor does not say where in a text they go"
+    if "cross_attention_mask" in processor.model_input_names:
+        return None, "it has images, and this model looks at them beside the text, which is not supported"
     if not (keep_template and tokenizer.chat_template) and processor.chat_template:
         tokenizer.chat_template = processor.chat_template
     processor.tokenizer = tokenizer

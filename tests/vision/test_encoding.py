@@ -324,3 +324,17 @@ def test_many_rows_are_kept_on_disk_until_an_image_changes(make_seer, pictures, 
     Image.new("RGB", (64, 32), "red").save(pictures[0])
     changed, _ = encode_cache.encode(view, seer.encoder, lambda done, total: None)
     assert changed.lengths[0] != first.lengths[0] and changed.lengths[1] == first.lengths[1]
+
+
+def test_other_processes_encode_the_same(make_seer, pictures, tmp_path):
+    from llm_installer.data.encode_work import encode_to_folder
+    from llm_installer.data.encoded import EncodedSet
+
+    encoder = make_seer("gemma3").encoder
+    file = write(tmp_path, *({"image": f"pictures/{p.name}", "caption": p.stem} for p in pictures))
+    view = load_examples(str(file), base=tmp_path).train.select(np.arange(8))
+    folder = tmp_path / "encoded"
+    folder.mkdir()
+    encode_to_folder(view, encoder, folder, lambda done, total: None, processes=2)
+    here, there = encode_all(view, encoder)[0], EncodedSet.load(folder)
+    assert np.array_equal(here.ids, there.ids) and there.pictures.tolist() == [1] * 8
