@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from rich.console import Console as RichConsole
 from safetensors import safe_open
 
@@ -41,13 +42,25 @@ def folder(llm_home: Path, seer) -> ModelDir:
     return ModelDir(install(str(seer.folder), say=lambda text: None).root)
 
 
-def test_training_on_captions(folder, captions, tmp_path):
+@pytest.fixture
+def held_out(tmp_path: Path) -> Path:
+    """Other pictures of the same colours."""
+    file = tmp_path / "held-out.jsonl"
+    for colour in ("red", "blue", "green"):
+        Image.new("RGB", (40, 40), colour).save(tmp_path / f"other-{colour}.png")
+    rows = [{"image": f"other-{c}.png", "caption": f"It is {c}."} for c in ("red", "blue", "green")]
+    file.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    return file
+
+
+def test_training_on_captions(folder, captions, held_out, tmp_path):
     captions.write_text(captions.read_text() + '\n{"instruction": "Say hello", "output": "Hello!"}')
     console, said = quiet()
-    result = run(Options(model_path=str(folder.root), data=str(captions), **SETTINGS), console, tmp_path)
-    assert result.improved and result.best_loss < 0.9 * result.base_loss
+    settings = {**SETTINGS, "force_epochs": True, "epochs": 30.0, "validation_data": str(held_out)}
+    result = run(Options(model_path=str(folder.root), data=str(captions), **settings), console, tmp_path)
+    assert result.improved and result.best_loss < 0.5 * result.base_loss
     output = said.getvalue()
-    assert "Before and after" in output and "8 rows to learn" in output
+    assert "Before and after" in output and "9 rows to learn" in output
     info = json.loads((folder.lora / "adapter_info.json").read_text())
     assert info["base_model"]["fingerprint"] == fingerprint(folder.weights)
     assert info["plan"]["task"] == "vision" and info["style"] == "chat"
@@ -56,8 +69,9 @@ def test_training_on_captions(folder, captions, tmp_path):
     assert names and not [n for n in names if "vision" in n or "projector" in n or "connector" in n]
 
     assistant = load_assistant(folder, folder.lora)
-    job = decide(Options(model_path=str(folder.root), data=str(captions), **SETTINGS), quiet()[0], tmp_path)
+    job = decide(Options(model_path=str(folder.root), data=str(captions), **settings), quiet()[0], tmp_path)
     rows = list(job.prepared.validation)
+    assert [len(row.images) for row in rows] == [1, 1, 1]
     loaded = Trainer(assistant.model, job.plan, job.encoder.eos, assistant.encoder.inputs)
     with loaded.head.attached():
         assert loaded.evaluate(rows) == pytest.approx(info["best_loss"], abs=1e-5)
