@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -30,15 +30,22 @@ class ScoredHead:
         finally:
             handle.remove()
 
-    def loss_sum(self, forward: nn.Module, ids: Tensor, positions: Tensor, targets: Tensor) -> Tensor:
+    def loss_sum(
+        self,
+        forward: nn.Module,
+        ids: Tensor,
+        positions: Tensor,
+        targets: Tensor,
+        extra: Mapping[str, Tensor] | None = None,
+    ) -> Tensor:
         """Summed negative log likelihood of `targets` [n] at flat `positions` [n] of `ids` [rows, length]: a float32
-        scalar.
+        scalar. `extra` is what else the model is given, such as pixels.
 
         `forward` is the model as the training process calls it (it may be wrapped for several devices).
         """
         self._positions = positions
         try:
-            logits = forward(input_ids=ids, use_cache=False).logits
+            logits = forward(input_ids=ids, use_cache=False, **(extra or {})).logits
         finally:
             self._positions = None
         return F.cross_entropy(logits.view(-1, logits.shape[-1]).float(), targets, reduction="sum")
