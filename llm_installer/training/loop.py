@@ -23,6 +23,7 @@ from llm_installer.planning.plan import Plan
 from llm_installer.planning.schedule import rate_scale
 from llm_installer.planning.stopping import stop_reason
 from llm_installer.training.checkpoint import CheckpointWriter, Weights, adapter_weights
+from llm_installer.training.fast.speed import speed_up
 from llm_installer.training.kernels import ScoredHead
 from llm_installer.training.reporters import Reporter
 from llm_installer.training.signals import StopRequest
@@ -50,7 +51,9 @@ class Trainer:
         optimizer = torch.optim.AdamW(trained, lr=plan.learning_rate, weight_decay=plan.weight_decay)
         self.forward, self.optimizer = self.accelerator.prepare(model, optimizer)
         self.trained = trained
+        speed = speed_up(model)
         self.head = ScoredHead(model)
+        self.notes = (*speed.notes, self.head.note)
 
     def step(self, batches: Sequence[Batch], rate: float) -> tuple[float, float]:
         """One optimizer step over micro-batches: (mean loss per learned token, gradient norm before clipping).
