@@ -38,7 +38,7 @@ def fuse_lora(model: nn.Module) -> tuple[list[Callable[[], None]], list[str]]:
     return undo, notes
 
 
-def replace_forward(module: nn.Module, forward: Callable[..., Any]) -> Callable[[], None]:
+def replace_forward(module: Any, forward: Callable[..., Any]) -> Callable[[], None]:
     """Give one module another forward; the result takes it back."""
     module.forward = forward
 
@@ -136,7 +136,7 @@ class _Group:
         scales = tuple(float(layer.scaling[n]) for layer, n in pairs)
         copies = self._cast(downs, ups, scales, x.dtype)
         weights = tuple(b.weight if type(b) is Conv1D else b.weight.t() for b in self.bases)
-        call = _Call(copies, weights, tuple(b.bias for b in self.bases), scales, tuple(self.ranks))
+        call = _Call(copies, weights, tuple(b.bias for b in self.bases), scales, list(self.ranks))
         results: tuple[Tensor, ...] = _FusedLora.apply(x, call, *downs, *ups)  # type: ignore[no-untyped-call]
         return results
 
@@ -159,7 +159,7 @@ class _Call:
     weights: tuple[Tensor, ...]
     biases: tuple[Tensor | None, ...]
     scales: tuple[float, ...]
-    ranks: tuple[int, ...]
+    ranks: list[int]
 
 
 class _FusedLora(torch.autograd.Function):
@@ -169,7 +169,7 @@ class _FusedLora(torch.autograd.Function):
         small = flat @ call.copies.down.t()
         results = []
         for low, weight, bias, up in zip(
-            small.split(call.ranks, 1), call.weights, call.biases, call.copies.up, strict=True
+            torch.split(small, call.ranks, 1), call.weights, call.biases, call.copies.up, strict=True
         ):
             result = torch.mm(flat, weight) if bias is None else torch.addmm(bias, flat, weight)
             result.addmm_(low, up.t())
@@ -179,7 +179,7 @@ class _FusedLora(torch.autograd.Function):
         return tuple(results)
 
     @staticmethod
-    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
         call: _Call = ctx.call
         flat, small = ctx.saved_tensors
         low = torch.empty_like(small)
@@ -196,7 +196,7 @@ class _FusedLora(torch.autograd.Function):
             if ctx.needs_input_grad[0]:
                 dx = torch.mm(g, weight.t()) if dx is None else dx.addmm_(g, weight.t())
             start += rank
-        downs = torch.mm(low.t(), flat).float().split(call.ranks)
+        downs = torch.split(torch.mm(low.t(), flat).float(), call.ranks)
         if dx is not None:
             dx = dx.addmm_(low, call.copies.down).view(ctx.shape)
         return (dx, None, *downs, *ups)

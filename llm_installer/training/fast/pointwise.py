@@ -58,7 +58,7 @@ class _Gate(torch.autograd.Function):
         return (silu(gate) if kind == "silu" else gelu(gate, approximate="tanh")).mul_(up)
 
     @staticmethod
-    def backward(ctx: Any, outer: Tensor) -> tuple[Tensor, Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, outer: Tensor) -> tuple[Tensor, Tensor, None]:
         """The saved tensors become gradients in place: nothing else holds them, and a second pass would say so."""
         gate, up = ctx.saved_tensors
         if ctx.kind == "silu":
@@ -109,7 +109,7 @@ class _Norm(torch.autograd.Function):
         return result.view(x.shape)
 
     @staticmethod
-    def backward(ctx: Any, outer: Tensor) -> tuple[Tensor, None, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, outer: Tensor) -> tuple[Tensor, None, None, None]:
         x, weight, spread = ctx.saved_tensors
         flat, g = x.reshape(-1, x.shape[-1]), outer.reshape(-1, x.shape[-1])
         factor = weight.float().add(1.0) if ctx.gemma else weight.float()
