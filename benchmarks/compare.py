@@ -1,8 +1,8 @@
 """Compares this trainer with transformers' Trainer and TRL's SFTTrainer: same rows, model, adapters and layers.
 
-Run it by hand where nothing else runs: `python benchmarks/compare.py --data alpaca.json`. The peers are installed by hand:
-`pip install trl datasets`. Each run has a process of its own, and runs alternate. Weights are random, made from one
-seed; the tokens are those of a byte-level BPE trained on the rows, so nothing is downloaded.
+Run it by hand where nothing else runs: `python benchmarks/compare.py --data alpaca.json`. The peers are installed by
+hand: `pip install trl datasets`. Each run has a process of its own, and runs alternate. Weights are random,
+made from one seed; the tokens are those of a byte-level BPE trained on the rows, so nothing is downloaded.
 """
 
 from __future__ import annotations

@@ -67,8 +67,10 @@ def granite() -> nn.Module:
 
 def gpt2() -> nn.Module:
     return GPT2LMHeadModel(
-        GPT2Config(vocab_size=300, n_embd=32, n_layer=2, n_head=4, n_positions=64, resid_pdrop=0, embd_pdrop=0, attn_pdrop=0)
-    )  # fmt: skip
+        GPT2Config(
+            vocab_size=300, n_embd=32, n_layer=2, n_head=4, n_positions=64, resid_pdrop=0, embd_pdrop=0, attn_pdrop=0
+        )
+    )
 
 
 FAMILIES = {
@@ -84,7 +86,9 @@ FAMILIES = {
 def adapted(build: Callable[[], nn.Module], targets: Any, **changed: Any) -> PeftModel:
     torch.manual_seed(0)
     model = build().requires_grad_(False)
-    config = LoraConfig(r=4, lora_alpha=12, init_lora_weights=False, task_type="CAUSAL_LM", target_modules=targets, **changed)  # fmt: skip
+    config = LoraConfig(
+        r=4, lora_alpha=12, init_lora_weights=False, task_type="CAUSAL_LM", target_modules=targets, **changed
+    )
     if build is gpt2:
         config.fan_in_fan_out = True
     result = get_peft_model(model, config)
@@ -169,9 +173,9 @@ def test_merged_disabled_and_second_adapters_take_pefts_own_path_while_on() -> N
     model, plain = adapted(llama, "all-linear"), adapted(llama, "all-linear")
     speed_up(model)
     ids = scored()[0]
-    for change in (lambda m: m.merge_adapter(), lambda m: m.unmerge_adapter(), lambda m: m.base_model.disable_adapter_layers()):  # fmt: skip
-        change(model)
-        change(plain)
+    for change in ("merge_adapter", "unmerge_adapter", "disable_adapter_layers"):
+        for each in (model, plain):
+            getattr(each.base_model, change)()
         assert torch.allclose(model(input_ids=ids).logits, plain(input_ids=ids).logits, rtol=1e-5, atol=1e-5)
 
 
