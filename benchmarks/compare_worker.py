@@ -43,10 +43,11 @@ def adapted(model: Any) -> Any:
 def ours(job: dict[str, Any], _best: bool) -> tuple[Callable[[], Losses], int]:
     """The product's own Trainer and batches."""
     from llm_installer.core.hardware import GIB, Hardware
+    from llm_installer.data.batches import epoch_steps
     from llm_installer.data.encode import Row
     from llm_installer.planning.plan import Plan
     from llm_installer.planning.stopping import Limits
-    from llm_installer.training.loop import Trainer, step_batches
+    from llm_installer.training.trainer import Trainer, row_lengths
 
     rows = [
         Row(np.array(r["ids"], dtype=np.int32), np.arange(len(r["ids"])) >= r["prompt"], i)
@@ -57,17 +58,18 @@ def ours(job: dict[str, Any], _best: bool) -> tuple[Callable[[], Losses], int]:
         mode="medium", task="instruct", device=hardware.device, precision="bfloat16", lora_r=RANK,
         lora_alpha=2.0 * RANK, lora_dropout=0.0, target_modules=tuple(TARGETS), fan_in_fan_out=False,
         learning_rate=RATE, warmup_steps=0, epochs=1.0, effective_batch_size=job["batch"], micro_batch_tokens=2048,
-        micro_batch_rows=job["batch"], max_seq_length=2048, total_steps=-(-len(rows) // job["batch"]),
+        micro_batch_rows=job["batch"], max_seq_length=2048, total_steps=-(-len(rows) // job["batch"]), schedule="linear",
         evaluation_every=10**6, evaluation_rows=1, limits=Limits(1, 1.0, 1), stop_rules=(), seed=0,
     )  # fmt: skip
     trainer = Trainer(adapted(build(job, torch.bfloat16)), plan, 0)
 
     def run() -> Losses:
-        steps = plan.total_steps
+        lengths = row_lengths(rows)
+        steps = epoch_steps(lengths, job["batch"], seed=0, epoch=0)
         with trainer.head.attached():
             return [
-                trainer.step(batches, RATE * (1 - i / steps))[0]
-                for i, batches in enumerate(step_batches(trainer, rows))
+                trainer.step(trainer.micro_batches(rows, lengths, step), RATE * (1 - i / len(steps)))[0]
+                for i, step in enumerate(steps)
             ]
 
     return run, sum(len(r.ids) for r in rows)
