@@ -17,6 +17,7 @@ from llm_installer.data.batches import Batch, Inputs, collate, micro_batches
 from llm_installer.data.encode import Row
 from llm_installer.data.encoded import EncodedSet
 from llm_installer.planning.plan import Plan
+from llm_installer.training.fast.speed import speed_up
 from llm_installer.training.kernels import ScoredHead
 from llm_installer.training.model import DTYPES, model_inputs
 
@@ -31,7 +32,10 @@ class Trainer:
         self.trained = [p for p in model.parameters() if p.requires_grad]
         self.bare_optimizer = torch.optim.AdamW(self.trained, lr=plan.learning_rate, weight_decay=plan.weight_decay)
         self.optimizer = self.accelerator.prepare(self.bare_optimizer)
+        speed = speed_up(model)
         self.head = ScoredHead(model)
+        self.notes = (*speed.notes, self.head.note)
+        """Which fast paths are on, and why others are not."""
 
     @property
     def is_writer(self) -> bool:
