@@ -107,10 +107,13 @@ def train_and_publish(job: Job, console: Console) -> Result:
     from llm_installer.training.loop import train
     from llm_installer.training.model import add_lora, load_base
     from llm_installer.training.publish import Published, publish, switch_to
+    from llm_installer.training.reuse import keep_freed_memory
     from llm_installer.training.signals import stop_requests
     from llm_installer.training.trainer import Trainer
 
     plan, options, since = job.plan, job.options, job.since
+    if plan.device == "cpu":
+        keep_freed_memory()
     with console.waiting("Loading the model"):
         model = add_lora(load_base(job.info.path, plan.precision, plan.device), plan)
     check_room(job.folder.root, model)
