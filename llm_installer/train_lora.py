@@ -5,11 +5,9 @@ Run as: llm-installer train --model-path DIR --data my.json   (or DIR/train.sh -
 
 from __future__ import annotations
 
-import json
-import shutil
 import signal
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
@@ -29,20 +27,21 @@ from llm_installer.core.state import Result, RunState
 from llm_installer.data.batches import sample
 from llm_installer.data.cache import content_hash
 from llm_installer.data.encode import Encoder, load_tokenizer
-from llm_installer.data.prepare import Given, Prepared, prepare, read
+from llm_installer.data.prepare import Given, Prepared, prepare, read, write_dropped
+from llm_installer.data.prompts import Prompt
 from llm_installer.going_on import Unfinished, differences, find_unfinished, refuse
+from llm_installer.looking_back import look_back
 from llm_installer.planning.options import Options
 from llm_installer.planning.plan import Plan, make_plan
 from llm_installer.planning.registry import find_handler
+from llm_installer.watching import asking, read_watching
 
 if TYPE_CHECKING:
     from llm_installer.training.checkpoint import Checkpoint
     from llm_installer.training.loop import TrainingData
     from llm_installer.training.reporters import Everyone
     from llm_installer.training.signals import Requests
-
-COMPARED = 4
-"""Held-out prompts answered by base and tuned model at the end."""
+    from llm_installer.training.trainer import Trainer
 
 
 @dataclass(frozen=True)
@@ -63,6 +62,10 @@ class Job:
     """The run to go on with."""
     since: Checkpoint | None = None
     """The moment of it to go on from; with no unfinished run, where the weights come from."""
+    prompts: Sequence[Prompt] = ()
+    """The user's own, answered at each evaluation."""
+    callbacks: Sequence[object] = ()
+    """The user's own objects, told what happens."""
 
     @property
     def kind(self) -> Kind:
@@ -71,13 +74,15 @@ class Job:
         return Counter(self.given.train[i].kind for i in seen).most_common(1)[0][0]
 
 
-def run(options: Options, console: Console | None = None, base: Path | None = None) -> Result | None:
+def run(
+    options: Options, console: Console | None = None, base: Path | None = None, callbacks: Sequence[object] = ()
+) -> Result | None:
     """Train as asked and return how it ended; None for --show and --dry-run. Raises InstallerError when it cannot."""
     console, base = console or Console(), base or Path.cwd()
     job = resume(options, console, base) if options.resuming else decide(options, console, base)
     if job is None or options.dry_run:
         return None
-    return train_and_publish(job, console)
+    return train_and_publish(replace(job, callbacks=callbacks), console)
 
 
 def decide(options: Options, console: Console, base: Path) -> Job | None:
@@ -98,6 +103,7 @@ def decide(options: Options, console: Console, base: Path) -> Job | None:
     plan = make_plan(options, info, handler, hardware, prepared.facts, prepared.length)
     console.opening(info, handler, hardware, given, prepared)
     job = Job(options, base, folder, info, handler, encoder, given, prepared, plan)
+    job = replace(job, prompts=read_watching(options, base, encoder, job.kind, info))
     if not options.resuming:
         console.plan(plan)
     return job
@@ -154,7 +160,7 @@ def train_and_publish(job: Job, console: Console) -> Result:
     run = job.unfinished.run if job.unfinished else _begin(job)
     adapter = Path(options.output).expanduser().absolute() if options.output else run.adapter
     with _recorded(job, run) as ended, stop_requests() as requests:
-        with _reporting(job, run, console, requests, since) as report:
+        with _reporting(job, run, console, requests, since, trainer) as report:
             state, best = train(trainer, data, CheckpointWriter(run), report, requests, since)
             about = Published(job.info, plan, str(options.sources), job.kind, job.encoder)
             if requests.number and state.best_loss is None:
@@ -168,9 +174,7 @@ def train_and_publish(job: Job, console: Console) -> Result:
     switched = result.improved and not options.output
     if switched:
         switch_to(job.folder, run)
-    if not options.skip_test:
-        _compare(job, model, console)
-    console.closing(job.folder, result, switched=switched)
+    look_back(job, trainer, data, result, switched, console)
     return result
 
 
@@ -209,7 +213,7 @@ def _begin(job: Job) -> Run:
     now = datetime.now()
     run = job.folder.new_run(job.plan.mode, now)
     write_json(run.plan, job.plan.to_json())
-    _write_dropped(run, job)
+    write_dropped(run.dropped, job.given, job.prepared)
     options = {k: v for k, v in job.options.given().items() if k not in ("model_path", "resume")}
     RunRecord(
         status=RUNNING,
@@ -239,26 +243,13 @@ def _recorded(job: Job, run: Run) -> Iterator[list[tuple[str, Result]]]:
         replace(record, status=status, result=found).write(run)
 
 
-def _compare(job: Job, model: object, console: Console) -> None:
-    """Base and tuned answers to held-out prompts side by side (training prompts where none are held out)."""
-    from peft import PeftModel
-
-    from llm_installer.inference.before_after import compare
-
-    assert isinstance(model, PeftModel)
-    examples = job.given.validation if len(job.given.validation) else job.given.train
-    different = {examples[i].prompt: examples[i] for i in range(0, len(examples), max(1, len(examples) // 100))}
-    shown = list(different.values())[:COMPARED]
-    with console.waiting("Comparing base and tuned model"):
-        found = compare(model, job.encoder, shown, job.options.test_prompt)
-    console.comparison(found, held_out=bool(len(job.given.validation)))
-
-
 def _reporting(
-    job: Job, run: Run, console: Console, requests: Requests, since: Checkpoint | None
+    job: Job, run: Run, console: Console, requests: Requests, since: Checkpoint | None, trainer: Trainer
 ) -> AbstractContextManager[Everyone]:
     """Everyone who watches the run."""
     from llm_installer.training.reporters import REPORTERS, RunHeader, reporters
+    from llm_installer.training.reporters.callbacks import CallbackReporter
+    from llm_installer.training.reporters.trackers import trackers
 
     plan, facts = job.plan, job.prepared.facts
     header = RunHeader(
@@ -276,19 +267,15 @@ def _reporting(
         start_step=since.state.step if since else 0,
     )
     port = job.options.tensorboard_port if job.options.tensorboard else None
-    return reporters(header, list(REPORTERS), tensorboard_port=port, console=console.rich)
-
-
-def _write_dropped(run: Run, job: Job) -> None:
-    """dropped.jsonl: every record that is not trained on, and why; no file when there is none."""
-    loaded, refused = job.given.loaded, job.prepared.dropped
-    if loaded.dropped_count:
-        shutil.copyfile(loaded.dropped_file, run.dropped)
-    if refused:
-        with run.dropped.open("a", encoding="utf-8") as file:
-            file.writelines(
-                json.dumps({**asdict(d.origin), "reason": d.reason}, ensure_ascii=False) + "\n" for d in refused
-            )
+    return reporters(
+        header,
+        list(REPORTERS),
+        tensorboard_port=port,
+        console=console.rich,
+        trackers=trackers(header, plan.to_json(), job.options),
+        more={"callbacks": CallbackReporter(header, job.callbacks, requests, console.line)} if job.callbacks else {},
+        ask=asking(trainer, job.encoder, job.prompts),
+    )
 
 
 def _check_learned(state: RunState, run: Run) -> None:

@@ -30,9 +30,11 @@ class ScoredHead:
         finally:
             handle.remove()
 
-    def loss_sum(self, forward: nn.Module, ids: Tensor, positions: Tensor, targets: Tensor) -> Tensor:
+    def loss_sum(
+        self, forward: nn.Module, ids: Tensor, positions: Tensor, targets: Tensor, reduction: str = "sum"
+    ) -> Tensor:
         """Summed negative log likelihood of `targets` [n] at flat `positions` [n] of `ids` [rows, length]: a float32
-        scalar.
+        scalar, or with reduction "none" one for each target.
 
         `forward` is the model as the training process calls it (it may be wrapped for several devices).
         """
@@ -41,7 +43,7 @@ class ScoredHead:
             logits = forward(input_ids=ids, use_cache=False).logits
         finally:
             self._positions = None
-        return F.cross_entropy(logits.view(-1, logits.shape[-1]).float(), targets, reduction="sum")
+        return F.cross_entropy(logits.view(-1, logits.shape[-1]).float(), targets, reduction=reduction)
 
     def _select(self, _module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
         if self._positions is None:
