@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 from llm_installer.core.paths import Run
-from llm_installer.core.state import Result
+from llm_installer.core.state import Result, RunState
 from llm_installer.report import NamedRow, Report, in_short, render
 
 if TYPE_CHECKING:
@@ -21,13 +21,17 @@ ASKED, SHOWN = 8, 4
 """Prompts answered by base and tuned model at the end, and those of them that the console shows."""
 
 
-def look_back(job: Job, trainer: Trainer, data: TrainingData, result: Result, switched: bool, console: Console) -> None:
+def look_back(
+    job: Job, trainer: Trainer, data: TrainingData, state: RunState, result: Result, switched: bool, console: Console
+) -> None:
     """Measure, ask, write the report, and say the shortest of it."""
-    from llm_installer.training.after import measure
+    from llm_installer.training.after import choose_side, measure
 
-    run = Run(result.run)
+    run, seed = Run(result.run), job.plan.seed
+    learned = choose_side(job.prepared.train, data.train_slice, seed, state)
+    kept = choose_side(job.prepared.validation, data.validation, seed, state)
     with console.waiting("Measuring what the run changed"):
-        measured = measure(trainer, job.encoder, data.train_slice, data.validation)
+        measured = measure(trainer, job.encoder, learned, kept)
         answers = [] if job.options.skip_test else _ask(job, trainer)
     held_out = bool(len(job.given.validation))
     sides = {False: job.given.train, True: job.given.validation}

@@ -87,7 +87,7 @@ def render(report: Report) -> str:
 def in_short(report: Report) -> list[str]:
     """The same for the console: what was forgotten, which rows to look at, where the rest is."""
     measured = report.measured
-    lines = [f"General text: {forgetting(measured.general.change)} (loss on {measured.sentences} sentences)."]
+    lines = [f"General text: {forgetting(measured.general.change)} (loss on {measured.general.rows} sentences)."]
     worst = ", ".join(f"{row.origin} ({row.loss.tuned:.1f})" for row in report.rows[:ON_CONSOLE])
     lines.append(f"Highest loss, likely wrong or hard: {worst}.")
     if heart := by_heart(report.rows):
@@ -102,9 +102,12 @@ def by_heart(rows: Sequence[NamedRow]) -> list[NamedRow]:
 
 def _card(report: Report) -> list[str]:
     measured = report.measured
-    pairs = [("training rows", measured.training), ("held-out rows", measured.held_out)]
-    pairs.append((f"general text ({measured.sentences} sentences)", measured.general))
-    rows = [(name, *_losses(pair)) for name, pair in pairs if pair is not None]
+    pairs = (
+        ("loss on {} training rows", measured.training),
+        ("loss on {} held-out rows", measured.held_out),
+        ("loss on {} sentences of general text", measured.general),
+    )
+    rows = [(name.format(pair.rows), *_losses(pair)) for name, pair in pairs if pair is not None]
     if report.answers:
         sides = ([a.base for a in report.answers], [a.tuned for a in report.answers])
         base, tuned = (sum(answer.ended for answer in side) / len(side) for side in sides)
@@ -182,8 +185,9 @@ def _plain(text: str) -> str:
     """The text on one line, with nothing in it that Markdown would take as its own."""
     flat = " ".join(text.split())
     flat = flat if len(flat) <= LONGEST else flat[: LONGEST - 3] + "..."
-    return re.sub(r"([\\`*_\[\]<>|#])", r"\\\1", flat)
+    return re.sub(r"([\\`*\[\]<|]|(?<!\w)_|_(?!\w))", r"\\\1", flat)
 
 
 def _exp(loss: float) -> str:
-    return f"{math.exp(min(loss, 50)):.3g}"
+    perplexity = math.exp(min(loss, 50))
+    return f"{perplexity:.3g}" if perplexity < 1000 else f"{perplexity:,.0f}"

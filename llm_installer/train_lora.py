@@ -174,7 +174,7 @@ def train_and_publish(job: Job, console: Console) -> Result:
     switched = result.improved and not options.output
     if switched:
         switch_to(job.folder, run)
-    look_back(job, trainer, data, result, switched, console)
+    look_back(job, trainer, data, state, result, switched, console)
     return result
 
 

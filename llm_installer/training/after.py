@@ -12,12 +12,16 @@ import numpy.typing as npt
 import torch
 
 from llm_installer.core.examples import Example, Message, Origin
-from llm_installer.data.batches import micro_batches
+from llm_installer.core.state import RunState
+from llm_installer.data.batches import micro_batches, sample
 from llm_installer.data.encode import Encoder, Row
 from llm_installer.training.trainer import Trainer, row_lengths
 
-MOST_ROWS = 200
+MOST_ROWS = 100
 """Of each side: a long run is not made longer by looking at all of its rows."""
+SECONDS, SHARE = 1.0, 0.01
+"""What looking at more rows than those that every evaluation measured may take: at least these seconds of training,
+and in a long run this share of it."""
 Sums = npt.NDArray[np.float64]
 
 
@@ -27,6 +31,8 @@ class Pair:
 
     base: float
     tuned: float
+    rows: int
+    """On which both were measured."""
 
     @property
     def change(self) -> float:
@@ -53,7 +59,6 @@ class Measured:
     held_out: Pair | None
     general: Pair
     """On sentences that have nothing to do with the data."""
-    sentences: int
     rows: tuple[RowLoss, ...]
     """Of both sides, the worst first."""
 
@@ -63,15 +68,37 @@ def general_sentences() -> list[str]:
     return Path(__file__).with_name("general.txt").read_text(encoding="utf-8").splitlines()
 
 
-def measure(trainer: Trainer, encoder: Encoder, training: Sequence[Row], held_out: Sequence[Row]) -> Measured:
+@dataclass(frozen=True)
+class Side:
+    """Rows of one side: those that every evaluation measured, and some more to look at one by one."""
+
+    fixed: Sequence[Row]
+    more: Sequence[Row] = ()
+
+
+def choose_side(rows: Sequence[Row], fixed: Sequence[Row], seed: int, state: RunState) -> Side:
+    """`fixed`, and as many more of `rows` as the pace of the run allows; together at most MOST_ROWS."""
+    fixed = sample(fixed, MOST_ROWS, seed)
+    known, tokens = {row.source for row in fixed}, 0
+    most = state.tokens * max(SECONDS / max(state.seconds, 1e-9), SHARE)
+    more: list[Row] = []
+    for row in sample(rows, MOST_ROWS, seed):
+        tokens += len(row.ids)
+        if len(fixed) + len(more) >= MOST_ROWS or tokens > most:
+            break
+        if row.source not in known:
+            more.append(row)
+    return Side(fixed, more)
+
+
+def measure(trainer: Trainer, encoder: Encoder, training: Side, held_out: Side) -> Measured:
     """Losses of the model as it is now and without its adapter."""
-    sentences = general_sentences()
-    rows = [_unended(row) for text in sentences for row in encoder.encode(_example(text))]
-    learned, learned_rows = _side(trainer, _some(training), held_out=False)
-    kept, kept_rows = _side(trainer, _some(held_out), held_out=True) if len(held_out) else (None, [])
-    general, _ = _side(trainer, rows, held_out=False)
+    rows = [_unended(row) for text in general_sentences() for row in encoder.encode(_example(text))]
+    learned, learned_rows = _side(trainer, training, held_out=False)
+    kept, kept_rows = _side(trainer, held_out, held_out=True) if held_out.fixed else (None, [])
+    general, _ = _side(trainer, Side(rows), held_out=False)
     worst = sorted([*learned_rows, *kept_rows], key=_badness, reverse=True)
-    return Measured(learned, kept, general, len(sentences), tuple(worst))
+    return Measured(learned, kept, general, tuple(worst))
 
 
 def _example(text: str) -> Example:
@@ -83,18 +110,13 @@ def _unended(row: Row) -> Row:
     return Row(row.ids[:-1], row.learned[:-1], row.source, row.text)
 
 
-def _some(rows: Sequence[Row]) -> list[Row]:
-    """At most MOST_ROWS of them, from all over."""
-    step = max(1, math.ceil(len(rows) / MOST_ROWS))
-    return [rows[i] for i in range(0, len(rows), step)]
-
-
 def _badness(row: RowLoss) -> float:
     return row.tuned if math.isfinite(row.tuned) else math.inf
 
 
-def _side(trainer: Trainer, rows: Sequence[Row], held_out: bool) -> tuple[Pair, list[RowLoss]]:
-    """The loss over all rows, and for each example; the rows of one example are added up."""
+def _side(trainer: Trainer, side: Side, held_out: bool) -> tuple[Pair, list[RowLoss]]:
+    """The loss over the fixed rows, and that of each example; the rows of one example are added up."""
+    rows, fixed = [*side.fixed, *side.more], slice(0, len(side.fixed))
     with trainer.model.disable_adapter():
         base = row_losses(trainer, rows)
     tuned = row_losses(trainer, rows)
@@ -103,7 +125,8 @@ def _side(trainer: Trainer, rows: Sequence[Row], held_out: bool) -> tuple[Pair, 
     sums = [np.bincount(of, weights=values, minlength=len(sources)) for values in (base, tuned, tokens)]
     each = zip(sources, sums[0] / sums[2], sums[1] / sums[2], strict=True)
     found = [RowLoss(int(source), held_out, float(before), float(after)) for source, before, after in each]
-    return Pair(float(base.sum() / tokens.sum()), float(tuned.sum() / tokens.sum())), found
+    total = tokens[fixed].sum()
+    return Pair(float(base[fixed].sum() / total), float(tuned[fixed].sum() / total), len(side.fixed)), found
 
 
 @torch.no_grad()

@@ -74,12 +74,12 @@ def reporters(
     log = {name: reporter for name, reporter in made.items() if name == "log"}
     everyone: dict[str, Reporter] = {**log, **(trackers or {}), **made}
     if tensorboard_port is not None and "tensorboard" in names:
-        everyone["TensorBoard"] = TensorBoardServer(header.model_dir.runs, tensorboard_port)
+        everyone["TensorBoard server"] = TensorBoardServer(header.model_dir.runs, tensorboard_port)
     report = Everyone({**everyone, **(more or {})}, ask)
     try:
         report.on_start(header)
         for name, url in report.urls():
-            report.on_note(f"{name}: {url}")
+            report.on_note(f"{name.removesuffix(' server')}: {url}")
         yield report
     finally:
         report.close()
