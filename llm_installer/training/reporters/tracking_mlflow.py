@@ -121,7 +121,8 @@ def _errors_are_ours() -> Iterator[None]:
     try:
         from mlflow.exceptions import MlflowException
     except ImportError as error:
-        raise OSError(f"{(error.name or "mlflow").partition(".")[0]} is not installed; install it with: pip install mlflow-skinny") from None
+        missing = (error.name or "mlflow").partition(".")[0]
+        raise OSError(f"{missing} is not installed; install it with: pip install mlflow-skinny") from None
     try:
         yield
     except MlflowException as error:

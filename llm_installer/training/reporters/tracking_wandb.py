@@ -82,7 +82,8 @@ def _errors_are_ours() -> Iterator[None]:
     try:
         import wandb
     except ImportError as error:
-        raise OSError(f"{(error.name or "wandb").partition(".")[0]} is not installed; install it with: pip install wandb") from None
+        missing = (error.name or "wandb").partition(".")[0]
+        raise OSError(f"{missing} is not installed; install it with: pip install wandb") from None
     try:
         yield
     except wandb.Error as error:
