@@ -84,6 +84,32 @@ def _to_arrow(examples: list[Example], keys: list[tuple[int, int]], files: Seque
     return pa.record_batch(columns, schema=schema)
 
 
+class _Batches:
+    """Examples on their way into batches, which go to an Arrow writer."""
+
+    def __init__(self, writer: Any) -> None:
+        self._writer = writer
+        self._examples: list[Example] = []
+        self._keys: list[tuple[int, int]] = []
+        self._bytes = 0
+
+    def append(self, example: Example) -> None:
+        row = row_bytes(example)
+        self._keys.append((prompt_key(example), xxh3_64_intdigest(row)))
+        self._examples.append(example)
+        self._bytes += len(row)
+        if len(self._examples) >= _BATCH_ROWS or self._bytes >= _BATCH_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        # File names travel with their batch, so that it can be read without the others.
+        if self._examples:
+            files = list(dict.fromkeys([example.origin.file for example in self._examples]))
+            batch = _to_arrow(self._examples, self._keys, files)
+            self._writer.write_batch(batch, custom_metadata={"files": json.dumps(files).encode()})
+            self._examples, self._keys, self._bytes = [], [], 0
+
+
 class ExampleWriter:
     """Writes examples to `path`. The file appears, whole, when the writer is closed; after an error it never does.
 
@@ -97,22 +123,23 @@ class ExampleWriter:
         self._unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
         self._sink = pa.OSFile(str(self._unfinished), "wb")
         self._writer = pa.ipc.new_file(self._sink, _schema())
-        self._examples: list[Example] = []
-        self._keys: list[tuple[int, int]] = []
-        self._bytes = 0
+        self._batches = _Batches(self._writer)
 
     def append(self, example: Example) -> None:
         """Add an example. Raises UnicodeEncodeError, and adds nothing, for text with half a surrogate pair."""
-        row = row_bytes(example)
-        self._keys.append((prompt_key(example), xxh3_64_intdigest(row)))
-        self._examples.append(example)
-        self._bytes += len(row)
-        if len(self._examples) >= _BATCH_ROWS or self._bytes >= _BATCH_BYTES:
-            self._flush()
+        self._batches.append(example)
+
+    def append_packed(self, packed: bytes) -> None:
+        """Add what an ExamplePacker packed."""
+        import pyarrow as pa
+
+        self._batches.flush()
+        for batch, metadata in pa.ipc.open_stream(packed).iter_batches_with_custom_metadata():
+            self._writer.write_batch(batch, custom_metadata=metadata)
 
     def close(self) -> None:
         """Write what is left and give the file its name."""
-        self._flush()
+        self._batches.flush()
         self._writer.close()
         self._sink.close()
         os.replace(self._unfinished, self._path)
@@ -121,14 +148,6 @@ class ExampleWriter:
         """Give up: nothing is left behind."""
         self._sink.close()
         self._unfinished.unlink(missing_ok=True)
-
-    def _flush(self) -> None:
-        # File names travel with their batch, so that it can be read without the others.
-        if self._examples:
-            files = list(dict.fromkeys(example.origin.file for example in self._examples))
-            batch = _to_arrow(self._examples, self._keys, files)
-            self._writer.write_batch(batch, custom_metadata={"files": json.dumps(files).encode()})
-            self._examples, self._keys, self._bytes = [], [], 0
 
     def __enter__(self) -> ExampleWriter:
         return self
@@ -140,6 +159,27 @@ class ExampleWriter:
             self.close()
         else:
             self.discard()
+
+
+class ExamplePacker:
+    """Examples as bytes that another process adds to its store."""
+
+    def __init__(self) -> None:
+        import pyarrow as pa
+
+        self._sink = pa.BufferOutputStream()
+        self._writer = pa.ipc.new_stream(self._sink, _schema())
+        self._batches = _Batches(self._writer)
+
+    def append(self, example: Example) -> None:
+        """Add an example."""
+        self._batches.append(example)
+
+    def packed(self) -> bytes:
+        """All of them; no more can be added."""
+        self._batches.flush()
+        self._writer.close()
+        return bytes(self._sink.getvalue())
 
 
 class ExampleStore(Sequence[Example]):
