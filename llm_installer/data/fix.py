@@ -13,8 +13,8 @@ from typing import TextIO
 
 from llm_installer.core.errors import DataError
 from llm_installer.core.examples import Dropped, Example, Message, Origin
-from llm_installer.data.formats import find_format, parse_columns
 from llm_installer.data.conversion import Count, FileReport, Request, examples
+from llm_installer.data.formats import find_format, parse_columns
 from llm_installer.data.keys import row_key
 from llm_installer.data.reading.json_errors import not_json
 from llm_installer.data.reading.readers import read_rows

@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from llm_installer.core.examples import Dropped
-from llm_installer.data.fix import Fixed
 from llm_installer.data.conversion import FileReport
+from llm_installer.data.fix import Fixed
 from llm_installer.data.load import Loaded
 from llm_installer.data.splitting import Split
 
