@@ -65,8 +65,9 @@ def encode_batches(
         except CannotRender as error:
             refused.append(Refused(index, example.origin, str(error)))
             continue
-        texts += [_Text(rendered, restore, example.kind, index) for rendered in found]
-        characters += sum(len(rendered.text) for rendered in found)
+        for rendered in found:
+            texts.append(_Text(rendered, restore, example.kind, index))
+            characters += len(rendered.text)
         if len(texts) + len(refused) >= _BATCH_ROWS or characters >= _BATCH_CHARACTERS:
             yield _rows(texts, encoder), refused
             texts, refused, characters = [], [], 0

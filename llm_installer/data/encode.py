@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -14,10 +14,14 @@ from llm_installer.core.errors import ModelError
 from llm_installer.core.examples import Example, Kind, Message
 from llm_installer.data.chat import DEFAULT_CHAT_TEMPLATE, Render, Rendered, Template
 
+if TYPE_CHECKING:
+    from tokenizers import Encoding
+
 Ids = npt.NDArray[np.int32]
 Mask = npt.NDArray[np.bool_]
-Tokens: TypeAlias = tuple[list[int], list[tuple[int, int]]]
+Tokens: TypeAlias = "Encoding"
 """The ids of a text, and from which to which character each of them reaches."""
+Span: TypeAlias = tuple[int, int]
 Restore: TypeAlias = dict[str, str]
 """Characters that stand for control tokens which a user typed, and those tokens."""
 
@@ -92,39 +96,43 @@ class Encoder:
     def row(self, rendered: Rendered, restore: Restore, kind: Kind, source: int, tokens: Tokens | None = None) -> Row:
         """The row of one text; `tokens` are those of the whole text where somebody has them already."""
         ids, learned = self._tokenize(rendered, restore, kind != "chat", tokens)
+        first = 0
         if kind != "chat":
-            ids, learned = self.bos + ids + [self.eos], [False] * len(self.bos) + learned + [True]
-        mask = np.asarray(learned, dtype=np.bool_)
+            first = len(self.bos)
+            ids = [*self.bos, *ids, self.eos]
+            learned = [*((start + first, end + first) for start, end in learned), (len(ids) - 1, len(ids))]
         if self.train_on_prompt:
-            mask[len(self.bos) :] = True
+            learned = [(len(self.bos), len(ids))]
+        mask = np.zeros(len(ids), dtype=np.bool_)
+        for start, end in learned:
+            mask[start:end] = True
         mask[:1] = False
-        return Row(np.asarray(ids, dtype=np.int32), mask, source, kind == "text")
+        return Row(np.array(ids, dtype=np.int32), mask, source, kind == "text")
 
     def _render(self, turns: list[dict[str, Any]], **more: Any) -> str:
         return str(self.tokenizer.apply_chat_template(turns, tokenize=False, **more))
 
     def _tokens(self, text: str, split_special: bool) -> Tokens:
-        found = self.tokenizer(
-            text, add_special_tokens=False, return_offsets_mapping=True, split_special_tokens=split_special
-        )
-        return found["input_ids"], found["offset_mapping"]
+        found = self.tokenizer(text, add_special_tokens=False, split_special_tokens=split_special)
+        tokens: Tokens = found.encodings[0]
+        return tokens
 
-    def tokens(self, texts: Sequence[str], split_special: bool) -> Iterator[Tokens]:
+    def tokens(self, texts: Sequence[str], split_special: bool) -> Sequence[Tokens]:
         """The tokens of whole texts, by a fast tokenizer."""
         backend = self.tokenizer.backend_tokenizer
         backend.encode_special_tokens = split_special
-        for found in backend.encode_batch(texts, add_special_tokens=False):
-            yield found.ids, found.offsets
+        found: Sequence[Tokens] = backend.encode_batch(texts, add_special_tokens=False)
+        return found
 
     def _shield(self, messages: Sequence[Message]) -> tuple[tuple[Message, ...], Restore]:
         """Messages with typed control tokens replaced by private characters, and how to turn those back.
 
         Text that a user typed must stay text: `<|im_end|>` inside a question must not end the turn.
         """
-        typed = [t for t in self.control_tokens if any(t in m.content or t in m.tool_calls for m in messages)]
+        written = "\0".join([text for m in messages for text in (m.content, m.tool_calls)])
+        typed = [token for token in self.control_tokens if token in written]
         if not typed:
             return tuple(messages), {}
-        written = "".join(m.content + m.tool_calls for m in messages)
         free = (c for c in map(chr, range(_PRIVATE, _PRIVATE + 0xFFFE)) if c not in written)
         restore = dict(zip(free, typed, strict=False))
 
@@ -137,20 +145,22 @@ class Encoder:
 
     def _tokenize(
         self, rendered: Rendered, restore: Restore, split_special: bool = False, tokens: Tokens | None = None
-    ) -> tuple[list[int], list[bool]]:
-        """Ids and learned flags. The whole text is tokenised at once, as at inference; where a token would straddle the
-        start of an answer, or typed control tokens must be split, piece by piece."""
+    ) -> tuple[list[int], list[Span]]:
+        """Ids and from which to which of them is learned. The whole text is tokenised at once, as at inference; where a
+        token would straddle the start of an answer, or typed control tokens must be split, piece by piece."""
         text, spans = rendered.text, rendered.learned
         if self.tokenizer.is_fast and not restore:
-            ids, offsets = tokens or self._tokens(text, split_special)
-            learned = _learned(offsets, spans)
+            tokens = tokens or self._tokens(text, split_special)
+            learned = _learned(tokens, spans)
             if learned is not None:
-                return _with_eos(ids, learned, rendered, self.eos)
-        ids, learned = [], []
+                return _with_eos(tokens.ids, learned, rendered, self.eos)
+        ids: list[int] = []
+        learned = []
         for start, end, learn in _pieces(text, spans):
-            piece = self._piece(text[start:end], restore, split_special, bool(ids))
-            ids += piece
-            learned += [learn] * len(piece)
+            before = len(ids)
+            ids += self._piece(text[start:end], restore, split_special, bool(ids))
+            if learn:
+                learned.append((before, len(ids)))
         return _with_eos(ids, learned, rendered, self.eos)
 
     def _piece(self, text: str, restore: Restore, split_special: bool, inside: bool) -> list[int]:
@@ -187,18 +197,41 @@ def load_tokenizer(folder: Path) -> Any:
         raise ModelError(f"The tokenizer in {folder} cannot be loaded: {_first_line(error)}") from None
 
 
-def _learned(offsets: Sequence[tuple[int, int]], spans: Sequence[tuple[int, int]]) -> list[bool] | None:
-    """Whether each token lies in a learned span; None when a token straddles the edge of one."""
-    learned = [False] * len(offsets)
+def _learned(tokens: Tokens, spans: Sequence[Span]) -> list[Span] | None:
+    """From which to which token the learned spans reach; None when a token straddles the edge of one."""
+    learned = [_span(tokens, *span) for span in spans]
+    # To ask for single tokens costs less than to list where each of them lies.
+    exact = [span for span in learned if span]
+    return exact if len(exact) == len(spans) else _listed(tokens.offsets, spans)
+
+
+def _span(tokens: Tokens, start: int, end: int) -> Span | None:
+    """The tokens of one span, where its first and its last character each lie in a token that begins or ends there."""
+    if end <= start:
+        return None
+    first, last = tokens.char_to_token(start), tokens.char_to_token(end - 1)
+    if first is None or last is None:
+        return None
+    after = tokens.token_to_chars(last + 1) if last + 1 < len(tokens) else None
+    edges = tokens.token_to_chars(first), tokens.token_to_chars(last), after
+    if edges[0] is None or edges[1] is None or edges[0][0] != start or edges[1][1] != end:
+        return None
+    return None if after is not None and after[0] < end else (first, last + 1)
+
+
+def _listed(offsets: Sequence[Span], spans: Sequence[Span]) -> list[Span] | None:
+    """The same by looking at every token."""
+    learned: list[Span] = []
     at = 0
     for start, end in spans:
         while at < len(offsets) and offsets[at][1] <= start:
             at += 1
+        first = at
         while at < len(offsets) and offsets[at][0] < end:
             if offsets[at][0] < start or offsets[at][1] > end:
                 return None
-            learned[at] = True
             at += 1
+        learned.append((first, at))
     return learned
 
 
@@ -211,8 +244,8 @@ def _pieces(text: str, spans: Sequence[tuple[int, int]]) -> list[tuple[int, int,
     return [p for p in [*pieces, (at, len(text), False)] if p[1] > p[0]]
 
 
-def _with_eos(ids: list[int], learned: list[bool], rendered: Rendered, eos: int) -> tuple[list[int], list[bool]]:
-    return ([*ids, eos], [*learned, True]) if rendered.append_eos else (ids, learned)
+def _with_eos(ids: list[int], learned: list[Span], rendered: Rendered, eos: int) -> tuple[list[int], list[Span]]:
+    return ([*ids, eos], [*learned, (len(ids), len(ids) + 1)]) if rendered.append_eos else (ids, learned)
 
 
 def _first_line(error: Exception) -> str:

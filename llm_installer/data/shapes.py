@@ -87,8 +87,11 @@ class Shape:
         """Whether joining gives what the template would write."""
         for content in contents:
             bare = content.strip()
-            if not bare or (self.tight and len(bare) != len(content)) or any(s in content for s in self.special):
+            if not bare or (self.tight and len(bare) != len(content)):
                 return False
+            for text in self.special:
+                if text in content:
+                    return False
         return True
 
     def join(self, contents: Sequence[str]) -> str:
