@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -68,7 +68,7 @@ class Encoder:
 
     def prompt_ids(self, messages: Sequence[Message], tools: str = "") -> list[int]:
         """The ids a model is sent to answer `messages`. Raises CannotRender when the template refuses them."""
-        shielded, restore = self._shield(messages)
+        shielded, tools, restore = self._shield(messages, tools)
         ids, _ = self._tokenize(Rendered(self.template.prompt(shielded, tools), ()), restore)
         return ids
 
@@ -88,19 +88,17 @@ class Encoder:
         if example.kind != "chat":
             prompt = "".join(m.content for m in example.messages[:-1])
             answer = example.messages[-1].content
-            return [Rendered(prompt + answer, ((len(prompt), len(prompt) + len(answer)),))], {}
-        shielded, restore = self._shield(example.messages)
-        shown = Example(shielded, example.origin, example.kind, example.tools)
+            return [Rendered(prompt + answer, ((len(prompt), len(prompt) + len(answer)),), example.ends)], {}
+        shielded, tools, restore = self._shield(example.messages, example.tools)
+        shown = Example(shielded, example.origin, example.kind, tools)
         return self.template.rows(shown, render), restore
 
     def row(self, rendered: Rendered, restore: Restore, kind: Kind, source: int, tokens: Tokens | None = None) -> Row:
         """The row of one text; `tokens` are those of the whole text where somebody has them already."""
         ids, learned = self._tokenize(rendered, restore, kind != "chat", tokens)
-        first = 0
-        if kind != "chat":
+        if kind != "chat" and self.bos:
             first = len(self.bos)
-            ids = [*self.bos, *ids, self.eos]
-            learned = [*((start + first, end + first) for start, end in learned), (len(ids) - 1, len(ids))]
+            ids, learned = [*self.bos, *ids], [(start + first, end + first) for start, end in learned]
         if self.train_on_prompt:
             learned = [(len(self.bos), len(ids))]
         mask = np.zeros(len(ids), dtype=np.bool_)
@@ -124,15 +122,16 @@ class Encoder:
         found: Sequence[Tokens] = backend.encode_batch(texts, add_special_tokens=False)
         return found
 
-    def _shield(self, messages: Sequence[Message]) -> tuple[tuple[Message, ...], Restore]:
-        """Messages with typed control tokens replaced by private characters, and how to turn those back.
+    def _shield(self, messages: Sequence[Message], tools: str) -> tuple[tuple[Message, ...], str, Restore]:
+        """Messages and tools with typed control tokens replaced by private characters, and how to turn those back.
 
         Text that a user typed must stay text: `<|im_end|>` inside a question must not end the turn.
         """
-        written = "\0".join([text for m in messages for text in (m.content, m.tool_calls)])
+        texts = [text for m in messages for text in (m.content, m.tool_calls, m.reasoning_content)]
+        written = "\0".join([*texts, tools])
         typed = [token for token in self.control_tokens if token in written]
         if not typed:
-            return tuple(messages), {}
+            return tuple(messages), tools, {}
         free = (c for c in map(chr, range(_PRIVATE, _PRIVATE + 0xFFFE)) if c not in written)
         restore = dict(zip(free, typed, strict=False))
 
@@ -141,7 +140,16 @@ class Encoder:
                 text = text.replace(token, stand_in)
             return text
 
-        return tuple(Message(m.role, hide(m.content), hide(m.tool_calls)) for m in messages), restore
+        hidden = [
+            replace(
+                m,
+                content=hide(m.content),
+                tool_calls=hide(m.tool_calls),
+                reasoning_content=hide(m.reasoning_content),
+            )
+            for m in messages
+        ]
+        return tuple(hidden), hide(tools), restore
 
     def _tokenize(
         self, rendered: Rendered, restore: Restore, split_special: bool = False, tokens: Tokens | None = None

@@ -172,7 +172,11 @@ def plain(example: Example) -> dict[str, object]:
 
 def _turn(message: Message) -> dict[str, object]:
     turn: dict[str, object] = {"role": message.role, "content": message.content}
-    return {**turn, "tool_calls": json.loads(message.tool_calls)} if message.tool_calls else turn
+    if message.tool_calls:
+        turn["tool_calls"] = json.loads(message.tool_calls)
+    aside = {"tool_call_id": message.tool_call_id, "reasoning_content": message.reasoning_content}
+    turn |= {name: said for name, said in aside.items() if said}
+    return turn if message.learn else {**turn, "weight": 0}
 
 
 def _mended(source: Source) -> Iterator[tuple[Row, str] | Dropped]:

@@ -35,7 +35,8 @@ _BATCH_BYTES = 1 << 24
 def _schema() -> pa.Schema:
     import pyarrow as pa
 
-    turn = pa.struct([("role", pa.uint8()), ("content", pa.large_string()), ("tool_calls", pa.large_string())])
+    texts = [(name, pa.large_string()) for name in ("content", "tool_calls", "aside")]
+    turn = pa.struct([("role", pa.uint8()), *texts])
     return pa.schema(
         [
             ("messages", pa.large_list(turn)),
@@ -67,6 +68,7 @@ def _to_arrow(examples: list[Example], keys: list[tuple[int, int]], files: Seque
             pa.array([_ROLE_CODES[turn.role] for turn in turns], pa.uint8()),
             pa.array([turn.content for turn in turns], text),
             pa.array([turn.tool_calls for turn in turns], text),
+            pa.array([_aside(turn) for turn in turns], text),
         ],
         fields=list(schema.field("messages").type.value_type),
     )
@@ -82,6 +84,13 @@ def _to_arrow(examples: list[Example], keys: list[tuple[int, int]], files: Seque
         pa.array([key for _, key in keys], pa.uint64()),
     ]
     return pa.record_batch(columns, schema=schema)
+
+
+def _aside(turn: Message) -> str:
+    """What few turns have, as one text: three columns would cost every row."""
+    if turn.learn and not turn.tool_call_id and not turn.reasoning_content:
+        return ""
+    return json.dumps([turn.learn, turn.tool_call_id, turn.reasoning_content], ensure_ascii=False)
 
 
 class _Batches:
@@ -223,6 +232,15 @@ class ExampleStore(Sequence[Example]):
         """For every row the hash of all of it, exactly."""
         return self._keys("row_key")
 
+    def file_codes(self) -> tuple[tuple[str, ...], Indices]:
+        """The files that rows are of, and for every row which of them."""
+        names: dict[str, int] = {}
+        codes = [np.empty(0, np.int64)]
+        for batch, (*_, files) in zip(self._batches, self._columns, strict=True):
+            known = np.array([names.setdefault(file, len(names)) for file in files], np.int64)
+            codes.append(known[batch.column("file").to_numpy()])
+        return tuple(names), np.concatenate(codes)
+
     def select(self, indices: Indices) -> ExampleView:
         """These rows, in this order, still on disk."""
         return ExampleView(self, indices)
@@ -262,18 +280,23 @@ def _columns(batch: Any, metadata: Any) -> Columns:
     turns, images = batch.column("messages"), batch.column("images")
     fixed = [turns.offsets, turns.values.field("role"), images.offsets]
     fixed += [batch.column(name) for name in ("kind", "file", "line", "record")]
-    texts = (turns.values.field("content"), turns.values.field("tool_calls"), batch.column("tools"), images.values)
+    spoken = [turns.values.field(name) for name in ("content", "tool_calls", "aside")]
+    texts = (*spoken, batch.column("tools"), images.values)
     # A memoryview gives Python numbers, several times faster than numpy gives its own.
     return (*(memoryview(column.to_numpy()) for column in fixed), *texts, json.loads(metadata["files"]))
 
 
 def _example(columns: Columns, row: int) -> Example:
-    ends, roles, image_ends, kinds, file, line, record, contents, calls, tools, images, files = columns
+    ends, roles, image_ends, kinds, file, line, record, contents, calls, asides, tools, images, files = columns
     turns = range(ends[row], ends[row + 1])
     return Example(
-        messages=tuple([Message(ROLES[roles[i]], contents[i].as_py(), calls[i].as_py()) for i in turns]),
+        messages=tuple([_message(roles[i], contents[i].as_py(), calls[i].as_py(), asides[i].as_py()) for i in turns]),
         origin=Origin(files[file[row]], line[row], record[row]),
         kind=KINDS[kinds[row]],
         tools=tools[row].as_py(),
         images=tuple([images[i].as_py() for i in range(image_ends[row], image_ends[row + 1])]),
     )
+
+
+def _message(role: int, content: str, calls: str, aside: str) -> Message:
+    return Message(ROLES[role], content, calls, *json.loads(aside)) if aside else Message(ROLES[role], content, calls)

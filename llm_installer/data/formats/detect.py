@@ -19,8 +19,10 @@ _FITS: Mapping[str, Fits] = {
     ),
     "texts": lambda value: isinstance(value, list | tuple) and bool(value) and isinstance(value[0], str),
     "object": lambda value: isinstance(value, dict),
-    # A table of text can only write true and false as words.
-    "bool": lambda value: isinstance(value, bool) or (isinstance(value, str) and value.lower() in ("true", "false")),
+    # A table of text can only write true and false as words; null is a verdict that nobody gave.
+    "bool": lambda value: (
+        value is None or isinstance(value, bool) or (isinstance(value, str) and value.lower() in ("true", "false"))
+    ),
 }
 
 _NAMES = {name: row for row in FORMATS for name in (row.name, *row.synonyms)}
