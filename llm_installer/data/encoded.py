@@ -84,8 +84,9 @@ class EncodedWriter:
 
     def append(self, rows: Sequence[Row]) -> None:
         """Add rows."""
-        for file, column in zip(self._files, _flat(rows), strict=True):
-            file.write(column.tobytes())
+        ids, learned, table = _flat(rows)
+        for file, column in zip(self._files, (ids.tobytes(), learned.tobytes(), table.tobytes()), strict=True):
+            file.write(column)
 
     def append_folder(self, folder: Path) -> None:
         """Add, byte for byte, what another writer wrote."""
