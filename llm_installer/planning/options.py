@@ -156,12 +156,22 @@ def flag(name: str) -> str:
 
 def click_options(command: Command) -> Command:
     """Give a click command one option for each field of Options."""
-    for name, declared, kind, default in reversed(list(_described())):
-        spelling = f"{flag(name)}/--no-{name.replace('_', '-')}" if kind is bool and default else flag(name)
-        command = click.option(spelling, name, default=default, help=declared.help, **_click_type(declared, kind))(
-            command
-        )
-    return command
+    return some_options(*(f.name for f in fields(Options)))(command)
+
+
+def some_options(*names: str) -> Callable[[Command], Command]:
+    """Give a click command one option for each of these fields of Options."""
+
+    def give(command: Command) -> Command:
+        for name, declared, kind, default in reversed(list(_described())):
+            if name in names:
+                spelling = f"{flag(name)}/--no-{name.replace('_', '-')}" if kind is bool and default else flag(name)
+                command = click.option(
+                    spelling, name, default=default, help=declared.help, **_click_type(declared, kind)
+                )(command)
+        return command
+
+    return give
 
 
 def options_table() -> str:
