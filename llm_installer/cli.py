@@ -159,7 +159,7 @@ def train(**given: Any) -> None:
     options = Options(**given)
     if options.tensorboard_only is not None:
         _show_past_runs(options, options.tensorboard_only)
-    if not options.sources:
+    if not options.sources and not options.resuming:
         raise UsageError("Say what to learn from, for example: ./train.sh --data my.json")
     from llm_installer.train_lora import run
 

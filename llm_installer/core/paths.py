@@ -40,6 +40,11 @@ class Run:
         return self.root / "plan.json"
 
     @property
+    def record(self) -> Path:
+        """What was asked, and how the run stands."""
+        return self.root / "run.json"
+
+    @property
     def adapter(self) -> Path:
         return self.root / "adapter"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -37,20 +38,56 @@ class StepReport:
     seconds: float
 
 
+@dataclass(frozen=True)
+class Adjustment:
+    """What a controller changes between two evaluations, and why."""
+
+    step: int
+    rate_scale: float
+    """Share of the planned rate from now on."""
+    batch_scale: int
+    """Planned steps whose rows make one step from now on."""
+    restore_best: bool
+    """Go back to the best weights, with an optimizer that remembers nothing."""
+    why: str
+
+
 @dataclass
 class RunState:
-    """The only mutable record of a run."""
+    """The only mutable record of a run: with the weights and the random state, all that going on later needs."""
 
     step: int = 0
+    """Optimizer steps taken, skipped ones included."""
+    done: int = 0
+    """Planned steps gone through; more than `step` where an adjustment joined several."""
     epoch: float = 0.0
+    epoch_index: int = 0
+    """Passes over the data that are complete."""
+    epoch_offset: int = 0
+    """Planned steps of the present pass that are done."""
     tokens: int = 0
+    seconds: float = 0.0
+    """Spent in the loop, over all sittings."""
     best_step: int = 0
     best_loss: float | None = None
     base_loss: float | None = None
     """The watched loss before the first step."""
     evaluations_without_improvement: int = 0
+    skipped: int = 0
+    """Steps whose loss or gradient was no finite number."""
+    skipped_in_a_row: int = 0
+    rate_scale: float = 1.0
+    batch_scale: int = 1
+    adjustments: list[Adjustment] = field(default_factory=list)
     history: list[Evaluation] = field(default_factory=list)
     stop_reason: str = ""
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> RunState:
+        """The state that dataclasses.asdict made, through strict JSON (where NaN became null)."""
+        history = [Evaluation(**{**e, **_numbers(e)}) for e in values["history"]]
+        adjustments = [Adjustment(**a) for a in values["adjustments"]]
+        return cls(**{**values, "history": history, "adjustments": adjustments})
 
     def record(self, evaluation: Evaluation) -> bool:
         """Add a measurement; True when it is the best after the first step. Step 0 is the base model itself."""
@@ -80,3 +117,9 @@ class Result:
     stop_reason: str
     improved: bool
     """False when no measurement beat the base model; `lora` is then left as it was."""
+
+
+def _numbers(evaluation: dict[str, Any]) -> dict[str, float]:
+    """What is a number in every evaluation, with NaN where JSON could not say so."""
+    names = ("train_loss", "learning_rate", "grad_norm", "tokens_per_second")
+    return {name: math.nan if evaluation[name] is None else evaluation[name] for name in names}

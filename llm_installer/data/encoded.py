@@ -10,6 +10,7 @@ from typing import Any, TypeAlias, overload
 
 import numpy as np
 import numpy.typing as npt
+import xxhash
 
 from llm_installer.data.encode import Ids, Mask, Row
 
@@ -63,6 +64,16 @@ class EncodedSet(Sequence[Row]):
         counts, source, text = self.counts[indices], self.source[indices], self.text[indices]
         return EncodedSet(self.ids, self.learned, heads, starts, lengths, counts, source, text)
 
+    def fingerprint(self) -> str:
+        """A hash of everything that training sees of these rows."""
+        found = xxhash.xxh3_128()
+        columns: tuple[npt.NDArray[Any], ...] = (
+            self.ids, self.learned, self.heads, self.starts, self.lengths, self.source,
+        )  # fmt: skip
+        for column in columns:
+            found.update(np.ascontiguousarray(column).data)
+        return found.hexdigest()
+
     @classmethod
     def of(cls, rows: Iterable[Row]) -> EncodedSet:
         """Rows copied into one set."""
@@ -84,9 +95,9 @@ class EncodedWriter:
 
     def append(self, rows: Sequence[Row]) -> None:
         """Add rows."""
-        ids, learned, table = _flat(rows)
-        for file, column in zip(self._files, (ids.tobytes(), learned.tobytes(), table.tobytes()), strict=True):
-            file.write(column)
+        columns: tuple[npt.NDArray[Any], ...] = _flat(rows)
+        for file, column in zip(self._files, columns, strict=True):
+            file.write(column.tobytes())
 
     def append_folder(self, folder: Path) -> None:
         """Add, byte for byte, what another writer wrote."""

@@ -52,6 +52,8 @@ class Loaded:
     files: tuple[FileReport, ...]
     warnings: tuple[str, ...]
     notices: tuple[str, ...]
+    paths: dict[str, Path]
+    """Where each local file lies, by the name it is reported under."""
 
     @property
     def dropped_count(self) -> int:
@@ -168,6 +170,7 @@ def _loaded(folder: Path, request: Request, notes: Sequence[str]) -> Loaded:
         files=account.files,
         warnings=tuple(_warnings(account)),
         notices=(*notes, *(f"{row.name}: {row.notice}" for row in FORMATS if row.notice and row.name in met)),
+        paths={source.name: source.path for source, _ in request.sources if not source.hub},
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,9 +13,7 @@ from llm_installer.core.handler import ALL_LINEAR, Handler
 from llm_installer.core.hardware import GIB, Hardware
 from llm_installer.core.model_info import ModelInfo
 from llm_installer.planning.memory import plan_memory
-from llm_installer.planning.modes import Mode
 from llm_installer.planning.options import Options
-from llm_installer.planning.stopping import TASKS, Limits
 
 
 @dataclass(frozen=True)
@@ -42,16 +39,6 @@ LEARNING_RATES = ((5e7, 5e-3), (1e9, 5e-4), (3e9, 2e-4), (7e9, 1e-4), (13e9, 5e-
 
 ENOUGH_TOKENS = ((7e8, 16384), (7e9, 8192), (math.inf, 4096))
 """Tokens at once that keep a GPU busy, by parameters."""
-
-ENOUGH_STEPS = 60
-"""A run should have at least this many steps before its batch may be as large as the mode wishes."""
-SMALLEST_BATCH = 4
-LEAST_EVALUATIONS = 5
-MOST_EVALUATIONS = 20
-"""More would let a stop rule see noise as a trend: patience 3 should mean a good part of the run."""
-EVALUATION_COST = 0.25
-"""Evaluations may cost this share of the training time (a forward pass costs a third of a training step)."""
-MOST_EVALUATION_ROWS = 256
 
 
 class Chooser:
@@ -108,30 +95,6 @@ def by_size(table: Sequence[tuple[float, float]], parameters: int) -> Any:
     return next(value for below, value in table if parameters < below)
 
 
-def effective_batch(options: Options, mode: Mode, data: DataFacts, epochs: float, choose: Chooser) -> int:
-    """Rows per optimizer step. Given parts must agree: effective = batch x accumulation."""
-    batch, accumulation, wanted = options.batch_size, options.gradient_accumulation_steps, options.effective_batch_size
-    if batch and accumulation:
-        if wanted and wanted != batch * accumulation:
-            raise UsageError(
-                f"--batch-size {batch} x --gradient-accumulation-steps {accumulation} is {batch * accumulation}, "
-                f"not --effective-batch-size {wanted}; leave one of the three out"
-            )
-        wanted = batch * accumulation
-    part = batch or accumulation
-    if wanted and part and wanted % part:
-        raise UsageError(f"--effective-batch-size {wanted} cannot be split by {part}; give a multiple of {part}")
-    target, reason = mode.effective_batch_size, f"mode {mode.name}"
-    by_steps = max(SMALLEST_BATCH, int(data.rows * epochs) // ENOUGH_STEPS)
-    if by_steps < target:
-        target, reason = by_steps, f"few rows: smaller steps, so that there are about {ENOUGH_STEPS} of them"
-    if batch and not wanted:
-        wanted = batch
-    if accumulation and not wanted:
-        target = max(accumulation, target - target % accumulation)
-    return int(choose.pick("effective_batch_size", wanted, target, reason))
-
-
 def micro_batch(
     options: Options, info: ModelInfo, hardware: Hardware, precision: str, rank: int,
     targets: tuple[str, ...], effective: int, longest: int, choose: Chooser,
@@ -147,40 +110,3 @@ def micro_batch(
     parts = options.gradient_accumulation_steps
     rows = options.batch_size or (math.ceil(effective / parts) if parts else effective)
     return tokens, min(rows, effective)
-
-
-def evaluation(
-    mode: Mode, data: DataFacts, steps: int, epochs: float, effective: int, choose: Chooser
-) -> tuple[int, int]:
-    """(steps between evaluations, rows of each evaluation set)."""
-    rows = min(data.validation_rows or data.rows, MOST_EVALUATION_ROWS)
-    sets = 2 if data.validation_rows else 1
-    wishes = (
-        (round(steps / epochs * mode.evaluation_share), f"mode {mode.name}"),
-        (
-            math.ceil(sets * rows / 3 / EVALUATION_COST / effective),
-            f"so that measuring costs at most {EVALUATION_COST:.0%}",
-        ),
-        (math.ceil(steps / MOST_EVALUATIONS), f"at most {MOST_EVALUATIONS} in the run, so that noise does not end it"),
-    )
-    every, reason = max(wishes)
-    most = max(1, steps // LEAST_EVALUATIONS)
-    choose.why["evaluation_every"] = f"at least {LEAST_EVALUATIONS} in the run" if every > most else reason
-    every = max(1, min(every, most))
-    return every, rows
-
-
-def limits(options: Options, data: DataFacts, choose: Chooser) -> Limits:
-    base = TASKS[data.task]
-    given = {
-        name: value
-        for name in ("patience", "overfitting_threshold", "min_evaluations")
-        if (value := getattr(options, name)) is not None
-    }
-    if options.force_epochs:
-        choose.why["limits"] = "you asked for exactly these epochs"
-    elif not data.validation_rows:
-        choose.why["limits"] = f"measured on training rows: {data.validation_note}"
-    else:
-        choose.why["limits"] = ("partly yours; " if given else "") + f"the usual for {data.task} data"
-    return dataclasses.replace(base, **given)

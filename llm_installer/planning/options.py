@@ -2,40 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import Field, dataclass, field, fields
-from difflib import get_close_matches
-from typing import Any, TypeVar, get_args, get_type_hints
-
-import click
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any
 
 from llm_installer.core.errors import UsageError
 from llm_installer.planning.modes import MODES, ORDERS, SYNONYMS
 from llm_installer.planning.pairs import parse_pairs
-
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-
-@dataclass(frozen=True)
-class Setting:
-    """How one field of Options appears to the user."""
-
-    help: str
-    group: str
-    choices: tuple[str, ...] = ()
-    synonyms: tuple[tuple[str, str], ...] = ()
-    aliases: tuple[str, ...] = ()
-    """Other keyword names accepted by the Python API."""
-    minimum: float | None = None
-    maximum: float | None = None
-    optional_value: Any = None
-    """Value meant when the flag is given bare."""
-    metavar: str | None = None
-
-
-def setting(help: str, group: str, *, default: Any = None, **more: Any) -> Any:
-    """Declare one field of Options."""
-    return field(default=default, metadata={"setting": Setting(help, group, **more)})
+from llm_installer.planning.schedule import SCHEDULES
+from llm_installer.planning.settings import (
+    Command,
+    add_click_options,
+    checked,
+    setting,
+    settings,
+    settings_table,
+    suggest,
+)
 
 
 @dataclass(frozen=True)
@@ -84,8 +67,17 @@ class Options:
     mode: str = setting(
         "How to train.", "Training", default="medium", choices=tuple(MODES), synonyms=tuple(SYNONYMS.items())
     )
+    circular: bool = setting("The same as --mode circular.", "Training", default=False)
+    max_circular_epochs: int | None = setting("Cycles of mode circular.", "Training", minimum=1)
+    circular_batch_multiplier: float | None = setting(
+        "How the batch grows from cycle to cycle: below 2 added, from 2 on multiplied; 1 doubles up to 16.", "Training",
+        minimum=0.01, metavar="X",
+    )  # fmt: skip
     epochs: float | None = setting("Passes over the data.", "Training", aliases=("num_epochs",), minimum=0.001)
     learning_rate: float | None = setting("Peak learning rate.", "Training", minimum=0)
+    lr_scheduler: str | None = setting(
+        "How the rate changes in the run.", "Training", choices=tuple(SCHEDULES), aliases=("lr_scheduler_type",)
+    )
     batch_size: int | None = setting(
         "Rows computed at once; chosen from memory.", "Training", aliases=("micro_batch_size",), minimum=1
     )
@@ -109,6 +101,14 @@ class Options:
     min_evaluations: int | None = setting("Evaluations before overfitting can stop the run.", "Stopping", minimum=1)
     force_epochs: bool = setting("Train exactly the given epochs; never stop early.", "Stopping", default=False)
 
+    resume: bool = setting("Go on with the newest unfinished run.", "Going on", default=False)
+    resume_from: str | None = setting(
+        "Go on from this checkpoint or run.", "Going on", aliases=("resume_from_checkpoint",), metavar="PATH"
+    )
+    resume_anyway: bool = setting(
+        "With changed data, model or options: begin a new run from the checkpoint's weights.", "Going on", default=False
+    )
+
     model_path: str | None = setting("The model directory.", "Output", metavar="DIR")
     output: str | None = setting(
         "Write the adapter here and leave ./lora alone.", "Output", aliases=("ckpt_output_dir",), metavar="DIR"
@@ -129,6 +129,15 @@ class Options:
         """What to learn from: --data, or else the files that --mix names."""
         return self.data or (",".join(parse_pairs(self.mix, "--mix")) if self.mix else None)
 
+    @property
+    def resuming(self) -> bool:
+        """Whether an earlier run is to be gone on with."""
+        return self.resume or self.resume_from is not None
+
+    def given(self) -> dict[str, Any]:
+        """Every setting that differs from its default, by name."""
+        return {f.name: value for f in fields(self) if (value := getattr(self, f.name)) != f.default}
+
     @classmethod
     def from_kwargs(cls, **given: Any) -> Options:
         """Options from Python keywords or a web form. Raises UsageError for unknown names and values out of range."""
@@ -138,99 +147,26 @@ class Options:
         for key, value in given.items():
             name = names.get(key, key)
             if name not in known:
-                raise UsageError(f"There is no option {key!r}{_suggest(key, [*known, *names])}")
-            values[name] = _checked(known[name], value)
+                raise UsageError(f"There is no option {key!r}{suggest(key, [*known, *names])}")
+            values[name] = checked(cls, known[name], value)
         return cls(**values)
-
-
-def settings(option: Field[Any]) -> Setting:
-    """The declaration behind a field of Options."""
-    found: Setting = option.metadata["setting"]
-    return found
-
-
-def flag(name: str) -> str:
-    """The command-line spelling of a field."""
-    return "--" + name.replace("_", "-")
 
 
 def click_options(command: Command) -> Command:
     """Give a click command one option for each field of Options."""
-    return some_options(*(f.name for f in fields(Options)))(command)
+    return add_click_options(command, Options)
 
 
 def some_options(*names: str) -> Callable[[Command], Command]:
     """Give a click command one option for each of these fields of Options."""
-
-    def give(command: Command) -> Command:
-        for name, declared, kind, default in reversed(list(_described())):
-            if name in names:
-                spelling = f"{flag(name)}/--no-{name.replace('_', '-')}" if kind is bool and default else flag(name)
-                command = click.option(
-                    spelling, name, default=default, help=declared.help, **_click_type(declared, kind)
-                )(command)
-        return command
-
-    return give
+    return lambda command: add_click_options(command, Options, names)
 
 
 def options_table() -> str:
     """The options as Markdown tables, one per group, for docs/training.md."""
-    groups: dict[str, list[str]] = {}
-    for name, declared, kind, default in _described():
-        shown = "chosen" if default is None else {True: "on", False: "off"}.get(default, default)
-        value = "" if kind is bool else f" {declared.metavar or ' or '.join(declared.choices) or kind.__name__.upper()}"
-        groups.setdefault(declared.group, []).append(f"| `{flag(name)}{value}` | {declared.help} | {shown} |")
-    head = "| option | meaning | default |\n|---|---|---|"
-    return "\n\n".join(f"### {group}\n\n{head}\n" + "\n".join(rows) for group, rows in groups.items())
+    return settings_table(Options)
 
 
-def _described() -> Iterator[tuple[str, Setting, type, Any]]:
-    hints = get_type_hints(Options)
-    for f in fields(Options):
-        kind = next((t for t in get_args(hints[f.name]) if t is not type(None)), hints[f.name])
-        yield f.name, settings(f), kind, f.default
-
-
-class _Choice(click.Choice[str]):
-    """A click choice that also accepts the old names of its values."""
-
-    def __init__(self, choices: tuple[str, ...], synonyms: tuple[tuple[str, str], ...]) -> None:
-        super().__init__(choices)
-        self.synonyms = dict(synonyms)
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        return str(super().convert(self.synonyms.get(value, value), param, ctx))
-
-
-def _click_type(declared: Setting, kind: type) -> dict[str, Any]:
-    if kind is bool:
-        return {"is_flag": True}
-    more: dict[str, Any] = {"metavar": declared.metavar}
-    if declared.choices:
-        more["type"] = _Choice(declared.choices, declared.synonyms)
-    elif declared.minimum is not None:
-        bounds: Any = click.IntRange if kind is int else click.FloatRange
-        more["type"] = bounds(declared.minimum, declared.maximum)
-    else:
-        more["type"] = kind
-    if declared.optional_value is not None:
-        more |= {"is_flag": False, "flag_value": declared.optional_value}
-    return more
-
-
-def _checked(option: Field[Any], value: Any) -> Any:
-    """`value` as the command line would have read it; UsageError with the same words when it would not."""
-    _, declared, kind, _ = next(d for d in _described() if d[0] == option.name)
-    if value is None or (kind is bool and isinstance(value, bool)):
-        return value
-    parameter = click.Option([flag(option.name)], **_click_type(declared, kind))
-    try:
-        return parameter.type.convert(value, parameter, None)
-    except click.UsageError as error:
-        raise UsageError(f"{option.name}={value!r}: {error.message}") from None
-
-
-def _suggest(word: str, known: list[str]) -> str:
-    close = get_close_matches(word, known, n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
+def decides(name: str) -> bool:
+    """Whether a setting changes what is learned; those that do not may change when a run is gone on with."""
+    return settings(next(f for f in fields(Options) if f.name == name)).group not in ("Output", "Going on")

@@ -8,9 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from llm_installer.core.examples import Task
+from llm_installer.core.files import finite
 from llm_installer.core.handler import Handler
 from llm_installer.core.hardware import Hardware
 from llm_installer.core.model_info import ModelInfo
+from llm_installer.core.state import RunState
+from llm_installer.planning.adapting import cycle_batch
 from llm_installer.planning.choices import (
     LEARNING_RATES,
     RANKS,
@@ -18,14 +21,14 @@ from llm_installer.planning.choices import (
     DataFacts,
     by_size,
     choose_precision,
-    effective_batch,
-    evaluation,
-    limits,
     micro_batch,
 )
+from llm_installer.planning.course import choose_course, choose_mode
 from llm_installer.planning.modes import MODES, ORDERS
 from llm_installer.planning.options import Options
-from llm_installer.planning.stopping import STOP_RULES, Limits
+from llm_installer.planning.saving import KEEPS, KEPT
+from llm_installer.planning.schedule import rate_scale
+from llm_installer.planning.stopping import Limits
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,9 @@ class Plan:
     micro_batch_rows: int
     max_seq_length: int
     total_steps: int
+    """0 where the run has no end of its own."""
+    schedule: str
+    """A name of planning.schedule.SCHEDULES."""
     evaluation_every: int
     evaluation_rows: int
     limits: Limits
@@ -57,13 +63,43 @@ class Plan:
     order: str = "random"
     mix: tuple[tuple[str, float], ...] = ()
     """Share of each file in an epoch, where the user weighted them."""
+    rows: int = 0
+    """Rows of one epoch."""
+    cycles: bool = False
+    """Epochs are cycles: the batch grows from one to the next by `batch_multiplier`."""
+    batch_multiplier: float = 0.0
+    controller: str = "none"
+    """A name of planning.adapting.CONTROLLERS."""
     weight_decay: float = 0.01
     max_grad_norm: float = 1.0
     why: dict[str, str] = field(default_factory=dict)
 
+    def batch_of(self, epoch: int) -> int:
+        """Rows per planned step in the 0-based epoch."""
+        if not self.cycles:
+            return self.effective_batch_size
+        return cycle_batch(self.effective_batch_size, self.batch_multiplier, epoch, max(self.rows, 1))
+
+    def rate(self, state: RunState) -> float:
+        """Learning rate of the step that `state.step` is about to be, or was."""
+        done = max(1, state.done)
+        return (
+            self.learning_rate * state.rate_scale * rate_scale(done, self.warmup_steps, self.total_steps, self.schedule)
+        )
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Plan:
+        """The plan that to_json wrote."""
+        mix = tuple((str(name), float(share)) for name, share in values["mix"])
+        sets = {name: tuple(values[name]) for name in ("target_modules", "stop_rules")}
+        epochs = math.inf if values["epochs"] is None else values["epochs"]
+        limits: dict[str, Any] = {k: math.inf if v is None else v for k, v in values["limits"].items()}
+        return cls(**{**values, **sets, "mix": mix, "epochs": epochs, "limits": Limits(**limits)})
+
     def to_json(self) -> dict[str, Any]:
-        """The plan as plain values, for plan.json."""
-        return dataclasses.asdict(self)
+        """The plan as plain values, for plan.json; what is infinite becomes null."""
+        plain: dict[str, Any] = finite(dataclasses.asdict(self))
+        return plain
 
 
 def make_plan(
@@ -73,10 +109,9 @@ def make_plan(
 
     Raises UsageError when the options contradict each other.
     """
-    mode, choose = MODES[options.mode], Chooser()
+    mode, choose = choose_mode(options), Chooser()
     size = f"{info.size} parameters"
     rank = choose.pick("lora_r", options.lora_r, by_size(RANKS, info.parameters), size)
-    epochs = choose.pick("epochs", options.epochs, mode.epochs, f"mode {mode.name}")
     scale = mode.learning_rate_scale
     rate, reason = by_size(LEARNING_RATES, info.parameters) * scale, size if scale == 1 else f"{size}, times {scale:g}"
     precision, precision_why = choose_precision(info, handler, hardware)
@@ -85,13 +120,10 @@ def make_plan(
     targets = choose.pick(
         "target_modules", targets, handler.target_modules, f"{handler.name} models ({handler.source})"
     )
-    effective = effective_batch(options, mode, data, epochs, choose)
-    tokens, rows = micro_batch(options, info, hardware, precision, rank, targets, effective, length[0], choose)
-    steps = max(1, math.ceil(math.ceil(data.rows / effective) * epochs))
-    every, measured = evaluation(mode, data, steps, epochs, effective, choose)
+    course = choose_course(options, mode, data, choose)
+    most_rows = data.rows if mode.cycles else course.effective_batch_size
+    tokens, rows = micro_batch(options, info, hardware, precision, rank, targets, most_rows, length[0], choose)
     choose.why["max_seq_length"] = length[1]
-    choose.why["total_steps"] = f"{data.rows} rows x {epochs:g} epochs / {effective} rows per step"
-    choose.why["warmup_steps"] = "a tenth of the run, at most 100"
     return Plan(
         mode=mode.name,
         task=data.task,
@@ -103,27 +135,24 @@ def make_plan(
         target_modules=targets,
         fan_in_fan_out=handler.fan_in_fan_out,
         learning_rate=choose.pick("learning_rate", options.learning_rate, rate, reason),
-        warmup_steps=min(steps // 10, 100),
-        epochs=epochs,
-        effective_batch_size=effective,
         micro_batch_tokens=tokens,
         micro_batch_rows=rows,
         max_seq_length=length[0],
-        total_steps=steps,
-        evaluation_every=every,
-        evaluation_rows=measured,
-        limits=limits(options, data, choose),
-        stop_rules=("non-finite loss",) if options.force_epochs else tuple(STOP_RULES),
         seed=options.seed,
         order=options.order,
         mix=data.mix,
+        rows=data.rows,
+        cycles=mode.cycles,
+        controller="none" if options.force_epochs else mode.controller,
         why=choose.why,
+        **{f.name: getattr(course, f.name) for f in dataclasses.fields(course)},
     )
 
 
 def plan_rows(plan: Plan) -> list[tuple[str, str, str]]:
     """(name, value, reason) for every decision, as the table before training shows them."""
     stop = f"patience {plan.limits.patience}, gap {plan.limits.overfitting_threshold:.0%}"
+    endless = not plan.total_steps
     shown = [
         ("mode", plan.mode, MODES[plan.mode].why, ""),
         ("precision", plan.precision, "", "precision"),
@@ -133,13 +162,15 @@ def plan_rows(plan: Plan) -> list[tuple[str, str, str]]:
         ("layers", ", ".join(plan.target_modules), "", "target_modules"),
         ("learning rate", f"{plan.learning_rate:g}", "", "learning_rate"),
         ("warm-up", f"{plan.warmup_steps} steps", "", "warmup_steps"),
-        ("epochs", f"{plan.epochs:g}", "", "epochs"),
+        ("schedule", plan.schedule.replace("_", " "), "", "schedule"),
+        ("cycles" if plan.cycles else "epochs", "no end" if endless else f"{plan.epochs:g}", "", "epochs"),
         ("rows per step", plan.effective_batch_size, "", "effective_batch_size"),
         ("tokens at once", plan.micro_batch_tokens, "", "micro_batch_tokens"),
         ("longest row", f"{plan.max_seq_length} tokens", "", "max_seq_length"),
-        ("steps", plan.total_steps, "", "total_steps"),
+        ("steps", "no end" if endless else plan.total_steps, "", "total_steps"),
         ("evaluation", f"every {plan.evaluation_every} steps", "", "evaluation_every"),
-        ("early stop", stop if len(plan.stop_rules) > 1 else "off", "", "limits"),
+        ("early stop", stop if "patience" in plan.stop_rules else ", ".join(plan.stop_rules), "", "limits"),
+        ("checkpoints", KEPT + 1, KEEPS, ""),
         ("order", plan.order, ORDERS[plan.order], ""),
         ("seed", plan.seed, "fixed, so that a run can be repeated", ""),
     ]

@@ -26,11 +26,16 @@ class Limits:
     """Evaluations over which trend and gap are averaged."""
     slope: float = 0.001
     """Rise of the validation loss per evaluation that counts as rising."""
+    perfect_loss: float = 0.01
+    """Loss on the training slice at which there is nothing left to learn from it."""
+    perplexity: float = math.inf
+    """Perplexity on held-out rows that no run should rise above."""
+    perplexity_slope: float = 0.01
 
 
 TASKS: dict[Task, Limits] = {
     "instruct": Limits(patience=3, overfitting_threshold=0.1, min_evaluations=5),
-    "text": Limits(patience=5, overfitting_threshold=0.2, min_evaluations=5),
+    "text": Limits(patience=5, overfitting_threshold=0.2, min_evaluations=5, perfect_loss=0.5, perplexity=100),
     "vision": Limits(patience=3, overfitting_threshold=0.1, min_evaluations=5),
 }
 """The guide's thresholds by task."""
@@ -42,10 +47,7 @@ def out_of_patience(state: RunState, limits: Limits) -> str | None:
     """No better loss for `patience` evaluations in a row."""
     if state.evaluations_without_improvement < limits.patience:
         return None
-    return (
-        f"the validation loss has not improved for {limits.patience} evaluations; "
-        f"the best was at step {state.best_step}"
-    )
+    return f"the loss on {_watched(state)} has not improved for {limits.patience} evaluations{_restored(state)}"
 
 
 def overfitting(state: RunState, limits: Limits) -> str | None:
@@ -61,9 +63,35 @@ def overfitting(state: RunState, limits: Limits) -> str | None:
     if least_squares_slope(validation) > limits.slope and gap > limits.overfitting_threshold:
         return (
             f"the model began to memorise: its loss on held-out rows rises and is {gap:.0%} above that on "
-            f"training rows; the best was at step {state.best_step}"
+            f"training rows{_restored(state)}"
         )
     return None
+
+
+def perfect(state: RunState, limits: Limits) -> str | None:
+    """The training slice is known by heart, and held-out rows gain nothing from going on."""
+    last = state.history[-1]
+    if last.step == 0 or last.train_loss > limits.perfect_loss:
+        return None
+    if last.validation_loss is not None and not state.evaluations_without_improvement:
+        return None
+    return (
+        f"the training rows are known by heart: their loss is {last.train_loss:.4f}, "
+        f"at most {limits.perfect_loss:g}{_restored(state)}"
+    )
+
+
+def perplexity_explosion(state: RunState, limits: Limits) -> str | None:
+    """The perplexity on held-out rows is far too high and rises, while it was better before."""
+    losses = [e.validation_loss for e in state.history if e.validation_loss is not None][-limits.window :]
+    if not losses or state.evaluations_without_improvement < limits.confirmations:
+        return None
+    if losses[-1] <= math.log(limits.perplexity) or least_squares_slope(losses) <= limits.perplexity_slope:
+        return None
+    return (
+        f"the perplexity on held-out rows rose to {math.exp(min(losses[-1], 50)):.0f}, above {limits.perplexity:g}: "
+        f"the model forgets its language{_restored(state)}"
+    )
 
 
 def diverged(state: RunState, limits: Limits) -> str | None:
@@ -72,11 +100,24 @@ def diverged(state: RunState, limits: Limits) -> str | None:
     losses = [last.train_loss] + ([last.validation_loss] if last.validation_loss is not None else [])
     if all(math.isfinite(loss) for loss in losses):
         return None
-    return f"the loss is no longer a finite number; the best was at step {state.best_step}"
+    return f"the loss is no longer a finite number{_restored(state)}"
+
+
+def _watched(state: RunState) -> str:
+    return "training rows" if state.history[-1].validation_loss is None else "held-out rows"
+
+
+def _restored(state: RunState) -> str:
+    """Which weights are kept, for the end of a sentence."""
+    if not state.best_step:
+        return "; no step was better than none, so nothing of it is kept"
+    return f"; the weights of step {state.best_step}, the best, are kept"
 
 
 STOP_RULES: dict[str, Rule] = {
     "non-finite loss": diverged,
+    "perfect loss": perfect,
+    "perplexity explosion": perplexity_explosion,
     "overfitting": overfitting,
     "patience": out_of_patience,
 }

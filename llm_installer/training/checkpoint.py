@@ -1,29 +1,32 @@
-"""Adapters and checkpoints on disk: a folder is complete or absent."""
+"""Adapters and checkpoints on disk: a folder is complete or absent, and one that is not is skipped by name."""
 
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
-import math
-import os
 import shutil
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
-from safetensors.torch import save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from llm_installer.core.errors import TrainingError
+from llm_installer.core.files import write_folder, write_json
+from llm_installer.core.manifest import damage
 from llm_installer.core.paths import Run, switch_link
 from llm_installer.core.state import RunState
+from llm_installer.planning.saving import KEPT, SAVE_COST, SAVE_SECONDS
 
 ADAPTER_FILE = "adapter_model.safetensors"
-SAVE_SECONDS = 30.0
-"""A kill loses at most this much work, besides what one evaluation interval takes."""
+BEST_FILE, OPTIMIZER_FILE, RANDOM_FILE, STATE_FILE = "best.safetensors", "optimizer.pt", "random.pt", "state.json"
 
 Weights = dict[str, Tensor]
 
@@ -42,30 +45,48 @@ def save_adapter(folder: Path, model: PeftModel, weights: Weights, extra: Callab
     """Write a PEFT adapter to `folder`, replacing it as a whole; `extra` adds files before it appears."""
 
     def fill(fresh: Path) -> None:
-        save_file(weights, fresh / ADAPTER_FILE, metadata={"format": "pt"})
+        # As bytes: safetensors and torch hide a full disk behind errors of their own.
+        (fresh / ADAPTER_FILE).write_bytes(save_tensors(weights, metadata={"format": "pt"}))
         model.peft_config["default"].save_pretrained(str(fresh))
         extra(fresh)
 
     write_folder(folder, fill)
 
 
+@dataclass(frozen=True)
+class Checkpoint:
+    """A moment of a run, read back: everything that going on needs."""
+
+    folder: Path
+    state: RunState
+    weights: Weights
+    best: Weights
+    optimizer: dict[str, Any]
+    random: list[Tensor]
+
+
 class CheckpointWriter:
-    """Saves at most every SAVE_SECONDS and at the end; keeps the checkpoints that `best` and `last` name."""
+    """Saves when it is time to and at the end; keeps what planning.saving says."""
 
     def __init__(self, run: Run) -> None:
         self.run = run
         self._saved_at = time.monotonic()
+        self._cost = 0.0
 
-    def write(
-        self, model: PeftModel, optimizer: torch.optim.Optimizer, state: RunState, best: Weights, ending: bool
-    ) -> None:
-        """Write checkpoint-<step>, and the best one too where that is another, if it is time to."""
-        if not ending and time.monotonic() - self._saved_at < SAVE_SECONDS:
-            return
+    def due(self, measured: bool) -> bool:
+        """Whether it is time to save, just after a measurement or between two."""
+        passed = time.monotonic() - self._saved_at
+        return passed >= SAVE_SECONDS or (measured and passed * SAVE_COST >= self._cost)
+
+    def write(self, model: PeftModel, optimizer: dict[str, Any], state: RunState, best: Weights) -> None:
+        """Write checkpoint-<step>, and the best one too where that is another. Raises TrainingError on a full disk."""
+        began = time.monotonic()
 
         def resumable(fresh: Path) -> None:
-            torch.save(optimizer.state_dict(), fresh / "optimizer.pt")
-            write_json(fresh / "state.json", dataclasses.asdict(state))
+            (fresh / OPTIMIZER_FILE).write_bytes(_pickled(optimizer))
+            (fresh / RANDOM_FILE).write_bytes(_pickled(random_state()))
+            (fresh / BEST_FILE).write_bytes(save_tensors(best))
+            write_json(fresh / STATE_FILE, dataclasses.asdict(state))
 
         last, best_folder = self._folder(state.step), self._folder(state.best_step)
         save_adapter(last, model, adapter_weights(model), resumable)
@@ -74,60 +95,77 @@ class CheckpointWriter:
             if not best_folder.is_dir():
                 save_adapter(best_folder, model, best, lambda fresh: None)
             switch_link(self.run.checkpoints / "best", best_folder)
-        self._prune(keep={last, best_folder})
+        self._prune(keep=best_folder)
         self._saved_at = time.monotonic()
+        self._cost = self._saved_at - began
 
     def _folder(self, step: int) -> Path:
         return self.run.checkpoints / f"checkpoint-{step}"
 
-    def _prune(self, keep: set[Path]) -> None:
+    def _prune(self, keep: Path) -> None:
+        stay = [keep, *resumable_folders(self.run)[:KEPT]]
         for folder in self.run.checkpoints.glob("checkpoint-*"):
-            if folder not in keep:
+            if folder not in stay:
                 shutil.rmtree(folder)
 
 
-def write_folder(folder: Path, fill: Callable[[Path], None]) -> None:
-    """Make `folder` anew by filling a sibling, syncing it to disk and renaming it into place.
-
-    Raises TrainingError when the disk is full or not writable; what was there before is then untouched.
-    """
-    fresh, old = folder.with_name(f".{folder.name}.new"), folder.with_name(f".{folder.name}.old")
-    try:
-        shutil.rmtree(fresh, ignore_errors=True)
-        fresh.mkdir(parents=True)
-        fill(fresh)
-        for file in [*fresh.rglob("*"), fresh]:
-            _sync(file)
-        if folder.exists():
-            os.replace(folder, old)
-        os.replace(fresh, folder)
-        _sync(folder.parent)
-        shutil.rmtree(old, ignore_errors=True)
-    except OSError as error:
-        shutil.rmtree(fresh, ignore_errors=True)
-        raise TrainingError(f"{folder} cannot be written ({error.strerror}); make room there and start again") from None
+def check_room(folder: Path, model: PeftModel) -> None:
+    """Raise TrainingError when the disk below `folder` has no room for all checkpoints that are kept at once."""
+    adapter = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
+    # Adapter, best adapter and two moments in each checkpoint; one more while it is written, and the published adapter.
+    needed = adapter * (4 * (KEPT + 2) + 2)
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise TrainingError(
+            f"The checkpoints need {needed / 1e9:.1f} GB and {folder} has {free / 1e9:.1f} GB free; "
+            f"make room there, or choose a lower --lora-r"
+        )
 
 
-def write_json(file: Path, value: Any) -> None:
-    """Strict JSON, by way of a rename: infinities and NaN become null."""
-    fresh = file.with_name(f".{file.name}.new")
-    fresh.write_text(json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(fresh, file)
+def resumable_folders(run: Run) -> list[Path]:
+    """Checkpoints that a run could go on from, the newest first, by number."""
+    found = [f for f in run.checkpoints.glob("checkpoint-*") if f.name[11:].isdigit() and (f / STATE_FILE).is_file()]
+    return sorted(found, key=lambda folder: -int(folder.name[11:]))
 
 
-def _finite(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, dict):
-        return {k: _finite(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(v) for v in value]
-    return value
+def newest_valid(run: Run, say: Callable[[str], None]) -> Checkpoint | None:
+    """The newest checkpoint that is whole; those that are not are named to `say` and skipped."""
+    for folder in resumable_folders(run):
+        if not (wrong := damage(folder)):
+            return read_checkpoint(folder)
+        say(f"Skipping {folder.name} of {run.id}: {wrong}")
+    return None
 
 
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def read_checkpoint(folder: Path) -> Checkpoint:
+    """Read a checkpoint. Raises TrainingError when it is damaged."""
+    if wrong := damage(folder):
+        raise TrainingError(f"{folder} cannot be gone on from: {wrong}; take another with --resume-from")
+    state = RunState.from_json(json.loads((folder / STATE_FILE).read_text(encoding="utf-8")))
+    return Checkpoint(
+        folder=folder,
+        state=state,
+        weights=load_file(folder / ADAPTER_FILE),
+        best=load_file(folder / BEST_FILE),
+        optimizer=torch.load(folder / OPTIMIZER_FILE, weights_only=True, map_location="cpu"),
+        random=torch.load(folder / RANDOM_FILE, weights_only=True),
+    )
+
+
+def random_state() -> list[Tensor]:
+    """The generators that training draws from: the CPU's, then each CUDA device's."""
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    return [torch.get_rng_state(), *cuda]
+
+
+def set_random_state(states: list[Tensor]) -> None:
+    """Go on drawing where random_state was taken."""
+    torch.set_rng_state(states[0])
+    for device, state in enumerate(states[1 : 1 + torch.cuda.device_count()]):
+        torch.cuda.set_rng_state(state, device)
+
+
+def _pickled(value: Any) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(value, buffer)
+    return buffer.getvalue()

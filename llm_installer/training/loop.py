@@ -4,28 +4,35 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from accelerate import Accelerator
-from peft import PeftModel
-from torch import Tensor
 
-from llm_installer.core.state import Evaluation, RunState, StepReport
-from llm_installer.data.batches import Batch, collate, epoch_steps, micro_batches
+from llm_installer.core.state import Adjustment, Evaluation, RunState, StepReport
+from llm_installer.data.batches import epoch_steps
 from llm_installer.data.encode import Row
-from llm_installer.data.encoded import EncodedSet
 from llm_installer.data.mixing import Mix
+from llm_installer.planning.adapting import CONTROLLERS
 from llm_installer.planning.plan import Plan
-from llm_installer.planning.schedule import rate_scale
 from llm_installer.planning.stopping import stop_reason
-from llm_installer.training.checkpoint import CheckpointWriter, Weights, adapter_weights
-from llm_installer.training.kernels import ScoredHead
-from llm_installer.training.reporters import Reporter
-from llm_installer.training.signals import StopRequest
+from llm_installer.training.checkpoint import (
+    Checkpoint,
+    CheckpointWriter,
+    Weights,
+    adapter_weights,
+    load_weights,
+    set_random_state,
+)
+from llm_installer.training.reporters import Everyone
+from llm_installer.training.signals import Requests
+from llm_installer.training.trainer import Trainer, row_lengths
+
+MOST_SKIPPED = 3
+"""Steps in a row without a finite loss that end the run."""
+NAMED_ROWS = 8
 
 
 @dataclass(frozen=True)
@@ -37,139 +44,169 @@ class TrainingData:
     validation: Sequence[Row]
     mix: Mix | None = None
     """Which rows an epoch goes through, where it is not each once."""
-
-
-class Trainer:
-    """One run's moving parts: model, optimizer and the devices they live on."""
-
-    def __init__(self, model: PeftModel, plan: Plan, pad: int) -> None:
-        fp16 = plan.precision == "float16"
-        self.accelerator = Accelerator(cpu=plan.device == "cpu", mixed_precision="fp16" if fp16 else "no")
-        self.plan, self.pad, self.model = plan, pad, model
-        trained = [p for p in model.parameters() if p.requires_grad]
-        optimizer = torch.optim.AdamW(trained, lr=plan.learning_rate, weight_decay=plan.weight_decay)
-        self.forward, self.optimizer = self.accelerator.prepare(model, optimizer)
-        self.trained = trained
-        self.head = ScoredHead(model)
-
-    def step(self, batches: Sequence[Batch], rate: float) -> tuple[float, float]:
-        """One optimizer step over micro-batches: (mean loss per learned token, gradient norm before clipping).
-
-        The loss of each micro-batch is divided by the learned tokens of the whole step, so any split gives the same
-        gradient.
-        """
-        self.forward.train()
-        processes = self.accelerator.num_processes
-        learned = sum(len(b.targets) for b in batches)
-        total = torch.zeros((), device=self.accelerator.device)
-        for batch in batches[self.accelerator.process_index :: processes]:
-            loss = self._loss_sum(batch)
-            self.accelerator.backward(loss * (processes / learned))
-            total += loss.detach()
-        norm = self.accelerator.clip_grad_norm_(self.trained, self.plan.max_grad_norm)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        total = self.accelerator.reduce(total, reduction="sum")
-        return float(total) / learned, float(norm if norm is not None else math.nan)
-
-    @torch.no_grad()
-    def evaluate(self, rows: Sequence[Row]) -> float:
-        """Mean loss per learned token in eval mode: no dropout, no gradient; rows in a fixed order."""
-        self.forward.eval()
-        lengths = row_lengths(rows)
-        parts = micro_batches(lengths, np.arange(len(rows)), self.plan.micro_batch_tokens, len(rows))
-        total = torch.zeros((), dtype=torch.float64, device=self.accelerator.device)
-        for part in parts[self.accelerator.process_index :: self.accelerator.num_processes]:
-            total += self._loss_sum(self.batch(rows, part)).double()
-        total = self.accelerator.reduce(total, reduction="sum")
-        return float(total) / sum(int(r.learned[1:].sum()) for r in rows)
-
-    def batch(self, rows: Sequence[Row], chosen: npt.NDArray[np.int64]) -> Batch:
-        """The chosen rows as one micro-batch."""
-        return collate([rows[i] for i in chosen], self.pad)
-
-    def _loss_sum(self, batch: Batch) -> Tensor:
-        device = self.accelerator.device
-        ids, positions, targets = (torch.from_numpy(a).to(device) for a in (batch.ids, batch.positions, batch.targets))
-        with self.accelerator.autocast():
-            return self.head.loss_sum(self.forward, ids, positions, targets)
+    name: Callable[[int], str] = str
+    """Where a row came from, as a user finds it: file and line."""
 
 
 def train(
-    trainer: Trainer, data: TrainingData, save: CheckpointWriter, report: Reporter, stop: StopRequest
+    trainer: Trainer,
+    data: TrainingData,
+    save: CheckpointWriter,
+    report: Everyone,
+    requests: Requests,
+    since: Checkpoint | None = None,
 ) -> tuple[RunState, Weights]:
-    """Train until the plan ends, a stop rule fires or a signal asks: the state, and the best adapter's weights."""
-    plan, state = trainer.plan, RunState()
-    start = seen = time.monotonic()
-    tokens, loss, norm = 0, math.nan, math.nan
+    """Train until the plan ends, a stop rule fires or somebody asks: the state, and the best adapter's weights.
+
+    `since` is the checkpoint to go on from: what follows is then, on one CPU, bit for bit what would have followed.
+    """
+    loop = _Loop(trainer, data, save, report, requests)
     with trainer.head.attached():
-        best = adapter_weights(trainer.model)
-        measure(trainer, data, state, report, norm, 0.0, 0.0)
-        for batches in step_batches(trainer, data.rows, data.mix):
-            began = time.monotonic()
-            state.step += 1
-            state.epoch = state.step * plan.epochs / plan.total_steps
-            rate = plan.learning_rate * rate_scale(state.step, plan.warmup_steps, plan.total_steps)
-            loss, norm = trainer.step(batches, rate)
-            stepped = sum(b.tokens for b in batches)
-            state.tokens, tokens = state.tokens + stepped, tokens + stepped
-            seconds = time.monotonic() - began
-            report.on_step(StepReport(state.step, state.epoch, loss, rate, norm, stepped, seconds))
-            last = state.step == plan.total_steps
-            if state.step % plan.evaluation_every == 0 or last or stop.number:
-                now = time.monotonic()
-                if measure(trainer, data, state, report, norm, tokens / (now - seen), now - start):
-                    best = adapter_weights(trainer.model)
-                state.stop_reason = stop_reason(state, plan.limits, plan.stop_rules) or ""
-                ending = bool(last or state.stop_reason or stop.number)
-                if trainer.accelerator.is_main_process:
-                    save.write(trainer.model, trainer.optimizer, state, best, ending)
-                if ending:
-                    break
-                tokens, seen = 0, time.monotonic()
-    state.stop_reason = state.stop_reason or ("you stopped it" if stop.number else "all epochs are done")
-    return state, best
+        if since:
+            loop.go_on(since)
+        else:
+            loop.measure()
+        loop.run()
+    return loop.state, loop.best
 
 
-def measure(
-    trainer: Trainer, data: TrainingData, state: RunState, report: Reporter, norm: float, speed: float, seconds: float
-) -> bool:
-    """Measure both fixed sets and record it; True when this is the best so far."""
-    plan = trainer.plan
-    evaluation = Evaluation(
-        step=state.step,
-        epoch=state.epoch,
-        train_loss=trainer.evaluate(data.train_slice),
-        validation_loss=trainer.evaluate(data.validation) if data.validation else None,
-        learning_rate=plan.learning_rate * rate_scale(max(1, state.step), plan.warmup_steps, plan.total_steps),
-        grad_norm=norm,
-        tokens_per_second=speed,
-        seconds=seconds,
-    )
-    best = state.record(evaluation)
-    report.on_evaluation(evaluation, state, best)
-    return best
+class _Loop:
+    """The parts of one run and where it stands."""
+
+    def __init__(
+        self, trainer: Trainer, data: TrainingData, save: CheckpointWriter, report: Everyone, requests: Requests
+    ) -> None:
+        self.trainer, self.plan, self.data = trainer, trainer.plan, data
+        self.save, self.report, self.requests = save, report, requests
+        self.state = RunState()
+        self.best = adapter_weights(trainer.model)
+        self.norm = math.nan
+        self.skipped_rows: deque[str] = deque(maxlen=NAMED_ROWS)
+        self._clock = self._seen = time.monotonic()
+        self._tokens = 0
+
+    def go_on(self, since: Checkpoint) -> None:
+        """Weights, optimizer, random state, counters and history as they were."""
+        load_weights(self.trainer.model, since.weights)
+        self.trainer.set_optimizer_state(since.optimizer)
+        set_random_state(since.random)
+        self.state, self.best = since.state, since.best
+
+    def run(self) -> None:
+        """Step after step to the end; nothing where a rule had ended the run before it was gone on with."""
+        state, plan, data = self.state, self.plan, self.data
+        if state.stop_reason:
+            return
+        for rows in planned_steps(plan, row_lengths(data.rows), state, data.mix, self.report):
+            self._step(rows)
+            last = bool(plan.total_steps) and state.done >= plan.total_steps
+            # A run that is broken off is saved as it is: measuring it here would change how it goes on.
+            broken_off, asked = self._asked()
+            measured = state.step % plan.evaluation_every == 0 or last or asked
+            if measured:
+                self.measure()
+                state.stop_reason = stop_reason(state, plan.limits, plan.stop_rules) or self._too_many_skipped() or ""
+            else:
+                state.stop_reason = self._too_many_skipped() or ""
+            ended = bool(last or state.stop_reason or asked)
+            if measured and not ended:
+                self._adjust()
+            ending = ended or broken_off
+            if ending or self.requests.save or self.save.due(measured):
+                self._save()
+            if ending:
+                break
+        state.stop_reason = (
+            state.stop_reason
+            or self.requests.why
+            or ("you stopped it" if self.requests.number else "all epochs are done")
+        )
+
+    def measure(self) -> None:
+        """Measure both fixed sets, record and report it, and keep the weights if they are the best so far."""
+        trainer, data, state, now = self.trainer, self.data, self.state, time.monotonic()
+        evaluation = Evaluation(
+            step=state.step,
+            epoch=state.epoch,
+            train_loss=trainer.evaluate(data.train_slice),
+            validation_loss=trainer.evaluate(data.validation) if data.validation else None,
+            learning_rate=self.plan.rate(state),
+            grad_norm=self.norm,
+            tokens_per_second=self._tokens / max(now - self._seen, 1e-9) if state.step else 0.0,
+            seconds=state.seconds,
+        )
+        if best := state.record(evaluation):
+            self.best = adapter_weights(trainer.model)
+        self.report.on_evaluation(evaluation, state, best)
+        self._tokens, self._seen = 0, time.monotonic()
+
+    def _step(self, rows: npt.NDArray[np.int64]) -> None:
+        state, began = self.state, time.monotonic()
+        self.report.on_moment("step begin", state)
+        rate = self.plan.rate(state)
+        batches = self.trainer.micro_batches(self.data.rows, row_lengths(self.data.rows), rows)
+        loss, self.norm, taken = self.trainer.step(batches, rate)
+        if not taken:
+            state.skipped += 1
+            self.skipped_rows.extend(self.data.name(int(i)) for i in rows)
+        state.skipped_in_a_row = 0 if taken else state.skipped_in_a_row + 1
+        tokens = sum(b.tokens for b in batches)
+        state.tokens, self._tokens = state.tokens + tokens, self._tokens + tokens
+        now = time.monotonic()
+        state.seconds, self._clock = state.seconds + now - self._clock, now
+        self.report.on_step(StepReport(state.step, state.epoch, loss, rate, self.norm, tokens, now - began))
+
+    def _asked(self) -> tuple[bool, bool]:
+        """Whether a signal breaks the run off, and whether it should end well; all processes say the same."""
+        signalled, endless = bool(self.requests.number), not self.plan.total_steps
+        return (
+            self.trainer.any_process(signalled and not endless),
+            self.trainer.any_process(bool(self.requests.why) or (signalled and endless)),
+        )
+
+    def _too_many_skipped(self) -> str | None:
+        state = self.state
+        if state.skipped_in_a_row < MOST_SKIPPED:
+            return None
+        rows = ", ".join(dict.fromkeys(self.skipped_rows))
+        return f"the loss was no finite number for {state.skipped_in_a_row} steps in a row; their rows: {rows}"
+
+    def _adjust(self) -> None:
+        """Let the plan's controller change rate, batch or weights."""
+        change: Adjustment | None = CONTROLLERS[self.plan.controller](self.state)
+        if change is None:
+            return
+        self.state.adjustments.append(change)
+        self.state.rate_scale, self.state.batch_scale = change.rate_scale, change.batch_scale
+        if change.restore_best:
+            load_weights(self.trainer.model, self.best)
+            self.trainer.forget()
+        self.report.on_note(f"Step {change.step}: {change.why}")
+
+    def _save(self) -> None:
+        self.report.on_moment("save", self.state)
+        if self.trainer.is_writer:
+            self.save.write(self.trainer.model, self.trainer.optimizer_state(), self.state, self.best)
+        self.requests.saved()
 
 
-def step_batches(trainer: Trainer, rows: Sequence[Row], mix: Mix | None = None) -> Iterator[list[Batch]]:
-    """The micro-batches of each step, epoch after epoch, `total_steps` of them."""
-    plan, lengths = trainer.plan, row_lengths(rows)
-    done = epoch = 0
+def planned_steps(
+    plan: Plan, lengths: npt.NDArray[np.int64], state: RunState, mix: Mix | None, report: Everyone
+) -> Iterator[npt.NDArray[np.int64]]:
+    """The rows of each step from where `state` stands, which it moves on."""
     while True:
+        epoch = state.epoch_index
         met = mix.epoch(plan.seed, epoch) if mix else None
-        for chosen in epoch_steps(lengths, plan.effective_batch_size, plan.seed, epoch, rows=met, order=plan.order):
-            if done == plan.total_steps:
+        planned = epoch_steps(lengths, plan.batch_of(epoch), plan.seed, epoch, rows=met, order=plan.order)
+        if not state.epoch_offset:
+            report.on_moment("epoch begin", state)
+        while state.epoch_offset < len(planned):
+            if plan.total_steps and state.done >= plan.total_steps:
                 return
-            parts = micro_batches(lengths, chosen, plan.micro_batch_tokens, plan.micro_batch_rows)
-            yield [trainer.batch(rows, part) for part in parts]
-            done += 1
-        epoch += 1
-
-
-def row_lengths(rows: Sequence[Row]) -> npt.NDArray[np.int64]:
-    """Tokens of each row."""
-    if isinstance(rows, EncodedSet):
-        return rows.lengths
-    return np.fromiter((len(r.ids) for r in rows), dtype=np.int64, count=len(rows))
+            taken = planned[state.epoch_offset : state.epoch_offset + state.batch_scale]
+            state.epoch_offset += len(taken)
+            state.epoch = epoch + state.epoch_offset / len(planned)
+            state.step, state.done = state.step + 1, state.done + len(taken)
+            yield np.concatenate(taken)
+        state.epoch_index, state.epoch_offset = epoch + 1, 0
+        report.on_moment("epoch end", state)

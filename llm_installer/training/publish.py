@@ -13,12 +13,13 @@ from peft import PeftModel
 
 from llm_installer import __version__
 from llm_installer.core.examples import Kind
+from llm_installer.core.files import write_json
 from llm_installer.core.model_info import ModelInfo, fingerprint
 from llm_installer.core.paths import ModelDir, Run, switch_link
 from llm_installer.core.state import Result, RunState
 from llm_installer.data.encode import Encoder
 from llm_installer.planning.plan import Plan
-from llm_installer.training.checkpoint import Weights, load_weights, save_adapter, write_json
+from llm_installer.training.checkpoint import Weights, load_weights, save_adapter
 
 LIBRARIES = ("torch", "transformers", "peft", "accelerate")
 

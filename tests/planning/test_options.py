@@ -9,13 +9,16 @@ import pytest
 from click.testing import CliRunner
 
 from llm_installer.core.errors import UsageError
-from llm_installer.planning.options import Options, click_options, options_table, settings
+from llm_installer.planning.options import Options, click_options, options_table
+from llm_installer.planning.settings import settings
 
 SURFACE = """
 data dataset_format columns validation_data validation_split max_examples mix task_prefix chunk_words order
 max_seq_length train_on_prompt strict show
-mode epochs learning_rate batch_size effective_batch_size gradient_accumulation_steps lora_r lora_alpha lora_dropout
+mode circular max_circular_epochs circular_batch_multiplier epochs learning_rate lr_scheduler
+batch_size effective_batch_size gradient_accumulation_steps lora_r lora_alpha lora_dropout
 target_modules precision seed patience overfitting_threshold min_evaluations force_epochs
+resume resume_from resume_anyway
 model_path output dry_run skip_test test_prompt tensorboard tensorboard_port tensorboard_only
 """.split()  # noqa: SIM905
 

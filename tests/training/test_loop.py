@@ -21,10 +21,11 @@ from llm_installer.core.paths import ModelDir
 from llm_installer.data.batches import collate
 from llm_installer.data.encode import Encoder
 from llm_installer.training.checkpoint import ADAPTER_FILE, CheckpointWriter, adapter_weights, load_weights
-from llm_installer.training.loop import Trainer, TrainingData, train
+from llm_installer.training.loop import TrainingData, train
 from llm_installer.training.model import add_lora, load_base
 from llm_installer.training.publish import Published, publish
-from llm_installer.training.signals import StopRequest
+from llm_installer.training.signals import Requests
+from llm_installer.training.trainer import Trainer
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning:transformers")
 
@@ -40,6 +41,9 @@ class Silent:
 
     def on_evaluation(self, evaluation, state, best) -> None:
         self.evaluations.append((evaluation, best))
+
+    def on_moment(self, moment, state) -> None:
+        pass
 
 
 @pytest.fixture
@@ -69,8 +73,8 @@ def test_loss_only_where_learned_equals_the_models_own(trainer: Trainer, make_ro
 def test_padding_does_not_reach_real_tokens(trainer: Trainer, make_rows: Callable) -> None:
     rows = make_rows(8)
     with trainer.head.attached(), torch.no_grad():
-        alone = [float(trainer._loss_sum(collate([r], 0))) for r in rows]
-        together = float(trainer._loss_sum(collate(rows, 5)))
+        alone = [float(trainer.loss_sum(collate([r], 0))) for r in rows]
+        together = float(trainer.loss_sum(collate(rows, 5)))
     assert together == pytest.approx(sum(alone), rel=1e-5)
 
 
@@ -85,7 +89,7 @@ def test_any_split_gives_the_same_gradient(
         trainer = Trainer(add_lora(load_base(tiny_llama, "float32", "cpu"), plan), plan, pad=0)
         edges = np.cumsum([0, *sizes])
         with trainer.head.attached():
-            loss, norm = trainer.step([collate(rows[a:b], 0) for a, b in pairwise(edges)], 1e-3)
+            loss, norm, _ = trainer.step([collate(rows[a:b], 0) for a, b in pairwise(edges)], 1e-3)
         return loss, norm, torch.cat([v.flatten() for v in adapter_weights(trainer.model).values()])
 
     whole, parts = after_one_step([37]), after_one_step(split)
@@ -99,7 +103,7 @@ def test_evaluation_is_the_mean_over_all_learned_tokens(trainer: Trainer, make_r
     with trainer.head.attached():
         found = trainer.evaluate(rows)
         with torch.no_grad():
-            sums = [float(trainer._loss_sum(collate([r], 0))) for r in rows]
+            sums = [float(trainer.loss_sum(collate([r], 0))) for r in rows]
     assert found == pytest.approx(sum(sums) / sum(int(r.learned.sum()) for r in rows), rel=1e-5)
 
 
@@ -110,7 +114,7 @@ def test_at_rate_zero_nothing_changes_and_there_is_no_gap(
     trainer = Trainer(add_lora(load_base(tiny_llama, "float32", "cpu"), plan), plan, pad=0)
     rows, report = make_rows(16), Silent()
     run = ModelDir.find(installed).new_run("test", datetime.now())
-    state, _ = train(trainer, TrainingData(rows, rows, rows), CheckpointWriter(run), report, StopRequest())
+    state, _ = train(trainer, TrainingData(rows, rows, rows), CheckpointWriter(run), report, Requests())
     losses = {e.train_loss for e in state.history} | {e.validation_loss for e in state.history}
     assert len(losses) == 1, "dropout is off in evaluation, and both sets are the same rows"
 
@@ -121,7 +125,7 @@ def test_a_run_learns_reports_and_saves(
     rows, report = make_rows(40), Silent()
     run = ModelDir.find(installed).new_run("test", datetime.now())
     data = TrainingData(rows[8:], rows[8:16], rows[:8])
-    state, best = train(trainer, data, CheckpointWriter(run), report, StopRequest())
+    state, best = train(trainer, data, CheckpointWriter(run), report, Requests())
     plan = trainer.plan
     assert state.step == len(report.steps) == plan.total_steps == 10
     assert [e.step for e, _ in report.evaluations] == list(range(0, 11, plan.evaluation_every))
@@ -150,13 +154,16 @@ def test_the_same_seed_gives_the_same_curve(tiny_llama: Path, make_rows: Callabl
         plan = plan_for(24, epochs=2, lora_dropout=0.1)
         trainer = Trainer(add_lora(load_base(tiny_llama, "float32", "cpu"), plan), plan, pad=0)
         rows, report = make_rows(24), Silent()
-        train(trainer, TrainingData(rows, rows[:4], []), NoCheckpoints(), report, StopRequest())
+        train(trainer, TrainingData(rows, rows[:4], []), NoCheckpoints(), report, Requests())
         return [s.loss for s in report.steps]
 
     assert curve() == curve()
 
 
 class NoCheckpoints:
+    def due(self, measured: bool) -> bool:
+        return False
+
     def write(self, *_args: object) -> None:
         pass
 
@@ -170,9 +177,9 @@ def test_overfitting_stops_and_the_best_step_is_kept(
     trainer = Trainer(add_lora(load_base(tiny_llama, "float32", "cpu"), plan), plan, pad=0)
     run = ModelDir.find(installed).new_run("test", datetime.now())
     data = TrainingData(rows[:8], rows[:8], rows[8:])
-    state, best = train(trainer, data, CheckpointWriter(run), Silent(), StopRequest())
+    state, best = train(trainer, data, CheckpointWriter(run), Silent(), Requests())
     assert state.step < plan.total_steps
-    assert "best was at step" in state.stop_reason
+    assert "the best, are kept" in state.stop_reason
     assert 0 < state.best_step < state.step
     load_weights(trainer.model, best)
     with trainer.head.attached():
@@ -181,7 +188,7 @@ def test_overfitting_stops_and_the_best_step_is_kept(
 
 
 def test_a_stop_request_ends_after_the_step_and_saves(trainer: Trainer, make_rows: Callable, installed: Path) -> None:
-    rows, stop = make_rows(40), StopRequest()
+    rows, stop = make_rows(40), Requests()
 
     class StopAtThree(Silent):
         def on_step(self, report) -> None:

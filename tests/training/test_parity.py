@@ -13,12 +13,14 @@ from torch.utils.data import SequentialSampler
 from transformers import Trainer as HfTrainer
 from transformers import TrainingArguments
 
+from llm_installer.core.state import RunState
 from llm_installer.data.batches import epoch_steps
 from llm_installer.data.encode import Row
 from llm_installer.planning.plan import Plan
 from llm_installer.planning.schedule import rate_scale
-from llm_installer.training.loop import Trainer, row_lengths, step_batches
+from llm_installer.training.loop import planned_steps
 from llm_installer.training.model import add_lora, load_base
+from llm_installer.training.trainer import Trainer, row_lengths
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning:transformers", "ignore::UserWarning:torch")
 
@@ -65,14 +67,22 @@ def gradients_at_first_step(optimizer: torch.optim.Optimizer, found: dict[int, t
     optimizer.register_step_pre_hook(note)
 
 
+class Deaf:
+    """Somebody to report to."""
+
+    def on_moment(self, moment: object, state: object) -> None:
+        pass
+
+
 def ours(folder: Path, plan: Plan, rows: list[Row]) -> tuple[list[float], dict[int, torch.Tensor]]:
     trainer = Trainer(add_lora(load_base(folder, "float32", "cpu"), plan), plan, pad=0)
     found: dict[int, torch.Tensor] = {}
     gradients_at_first_step(trainer.optimizer.optimizer, found)
+    lengths, state = row_lengths(rows), RunState()
     with trainer.head.attached():
         losses = [
-            trainer.step(batches, plan.learning_rate * rate_scale(i + 1, plan.warmup_steps, plan.total_steps))[0]
-            for i, batches in enumerate(step_batches(trainer, rows))
+            trainer.step(trainer.micro_batches(rows, lengths, chosen), plan.rate(state))[0]
+            for chosen in planned_steps(plan, lengths, state, None, Deaf())
         ]
     return losses, found
 

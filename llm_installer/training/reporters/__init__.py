@@ -13,11 +13,11 @@ from llm_installer.training.reporters.console import ConsoleReporter
 from llm_installer.training.reporters.jsonl import JsonlReporter
 from llm_installer.training.reporters.log import LogReporter
 from llm_installer.training.reporters.plot import PlotReporter
-from llm_installer.training.reporters.protocol import Reporter, RunHeader
+from llm_installer.training.reporters.protocol import Attentive, Moment, Reporter, RunHeader
 from llm_installer.training.reporters.tensorboard import TensorBoardReporter
 from llm_installer.training.reporters.tensorboard_server import TensorBoardServer, serve_tensorboard
 
-__all__ = ["REPORTERS", "Reporter", "RunHeader", "TensorBoardServer", "reporters", "serve_tensorboard"]
+__all__ = ["REPORTERS", "Everyone", "Reporter", "RunHeader", "TensorBoardServer", "reporters", "serve_tensorboard"]
 
 REPORTERS: Mapping[str, Callable[[RunHeader, Console], Reporter]] = {
     "console": ConsoleReporter,
@@ -32,7 +32,7 @@ REPORTERS: Mapping[str, Callable[[RunHeader, Console], Reporter]] = {
 @contextlib.contextmanager
 def reporters(
     header: RunHeader, names: Sequence[str], *, tensorboard_port: int | None, console: Console
-) -> Iterator[Reporter]:
+) -> Iterator[Everyone]:
     """One reporter that stands for all of `names`, already started; without names it keeps silent.
 
     Its on_end is the caller's to call; where that does not happen, the run counts as cut short.
@@ -44,7 +44,7 @@ def reporters(
     server = None
     if tensorboard_port is not None and "tensorboard" in names:
         server = everyone["TensorBoard server"] = TensorBoardServer(header.model_dir.runs, tensorboard_port)
-    report = _Everyone(everyone)
+    report = Everyone(everyone)
     try:
         report.on_start(header)
         if server and server.url:
@@ -54,7 +54,7 @@ def reporters(
         report.close()
 
 
-class _Everyone:
+class Everyone:
     """Passes everything on; whoever fails on a file or stream is told nothing more, and the others hear of it."""
 
     def __init__(self, everyone: dict[str, Reporter]) -> None:
@@ -83,6 +83,9 @@ class _Everyone:
 
     def on_note(self, text: str) -> None:
         self._tell(lambda reporter: reporter.on_note(text))
+
+    def on_moment(self, moment: Moment, state: RunState) -> None:
+        self._tell(lambda reporter: reporter.on_moment(moment, state) if isinstance(reporter, Attentive) else None)
 
     def close(self) -> None:
         """End everyone if that has not happened: then the run was cut short."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from llm_installer.core.state import Evaluation, Result, RunState, StepReport
 from llm_installer.training.reporters.lines import append_whole
-from llm_installer.training.reporters.protocol import RunHeader
+from llm_installer.training.reporters.protocol import Moment, RunHeader
 
 Value = str | float | bool | None
 
@@ -51,6 +51,11 @@ class JsonlReporter:
     def on_end(self, state: RunState, result: Result | None) -> None:
         """Write the steps since the last evaluation."""
         self._flush()
+
+    def on_moment(self, moment: Moment, state: RunState) -> None:
+        """A checkpoint is about to be written: so is everything before it."""
+        if moment == "save":
+            self._flush()
 
     def on_note(self, text: str) -> None:
         """Notes are in train.log."""

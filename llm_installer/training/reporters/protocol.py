@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from llm_installer.core.paths import ModelDir, Run
 from llm_installer.core.state import Evaluation, Result, RunState, StepReport
@@ -29,6 +29,19 @@ class RunHeader:
     validation_rows: int
     start_step: int = 0
     """Steps that were done before: not 0 when a stopped run goes on in its own folder."""
+
+
+Moment = Literal["epoch begin", "epoch end", "step begin", "save"]
+"""What else happens in a run. "save" comes before a checkpoint is written: what was told until then must be on disk,
+for a run that goes on from there does not tell it again."""
+
+
+@runtime_checkable
+class Attentive(Protocol):
+    """A reporter that also wants to hear of moments."""
+
+    def on_moment(self, moment: Moment, state: RunState) -> None:
+        """Something happened."""
 
 
 class Reporter(Protocol):

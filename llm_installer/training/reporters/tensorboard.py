@@ -10,7 +10,7 @@ from io import BytesIO
 
 from llm_installer.core.state import Evaluation, Result, RunState, StepReport
 from llm_installer.training.reporters.lines import append_whole
-from llm_installer.training.reporters.protocol import RunHeader
+from llm_installer.training.reporters.protocol import Moment, RunHeader
 
 FLUSH_SECONDS = 5.0
 """How old the newest point in the file may be while steps go on."""
@@ -59,6 +59,11 @@ class TensorBoardReporter:
     def on_end(self, state: RunState, result: Result | None) -> None:
         """Write what is left."""
         self._flush()
+
+    def on_moment(self, moment: Moment, state: RunState) -> None:
+        """A checkpoint is about to be written: so is everything before it."""
+        if moment == "save":
+            self._flush()
 
     def on_note(self, text: str) -> None:
         """Notes are no curve."""

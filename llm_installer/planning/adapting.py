@@ -1,0 +1,42 @@
+"""What changes in the course of a run: the batch from cycle to cycle, and what controllers do between evaluations."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from llm_installer.core.state import Adjustment, RunState
+
+DEFAULT_GROWTH = 1.0
+"""The multiplier that means: double from cycle to cycle up to GROWN, then stay."""
+GROWN = 16
+
+Controller = Callable[[RunState], "Adjustment | None"]
+
+
+def cycle_batch(first: int, multiplier: float, cycle: int, most: int) -> int:
+    """Rows per step in the 0-based `cycle`, at most `most` (all rows of the data).
+
+    Below 2 the multiplier is added for each cycle, from 2 on the batch is multiplied by it; 1 doubles up to GROWN and
+    stays. A growing batch at a constant rate anneals as a falling rate does (Smith et al., 2018, arXiv 1711.00489).
+    """
+    if multiplier == DEFAULT_GROWTH:
+        wished: float = max(first, min(GROWN, first * 2 ** min(cycle, 10)))
+    elif multiplier < 2:
+        wished = first + multiplier * cycle
+    else:
+        wished = first * min(multiplier ** min(cycle, 64), 1e9)
+    return max(1, min(most, round(wished)))
+
+
+def steps_of_cycles(rows: int, cycles: float, batch_of: Callable[[int], int]) -> int:
+    """Steps of all cycles together; 0 when there is no end."""
+    if math.isinf(cycles):
+        return 0
+    whole = sum(math.ceil(rows / batch_of(cycle)) for cycle in range(int(cycles)))
+    rest = (cycles - int(cycles)) * math.ceil(rows / batch_of(int(cycles)))
+    return max(1, math.ceil(whole + rest))
+
+
+CONTROLLERS: dict[str, Controller] = {"none": lambda state: None, "adaptive": lambda state: None}
+"""Name -> what to change after an evaluation; None for nothing."""

@@ -1,0 +1,136 @@
+"""One run's moving parts: the model, its optimizer, and what one step and one measurement are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from accelerate import Accelerator
+from peft import PeftModel
+from torch import Tensor
+
+from llm_installer.data.batches import Batch, collate, micro_batches
+from llm_installer.data.encode import Row
+from llm_installer.data.encoded import EncodedSet
+from llm_installer.planning.plan import Plan
+from llm_installer.training.kernels import ScoredHead
+
+
+class Trainer:
+    """Model and optimizer on their devices. It knows steps and rows, not epochs."""
+
+    def __init__(self, model: PeftModel, plan: Plan, pad: int) -> None:
+        fp16 = plan.precision == "float16"
+        self.accelerator = Accelerator(cpu=plan.device == "cpu", mixed_precision="fp16" if fp16 else "no")
+        self.plan, self.pad, self.model = plan, pad, model
+        self.trained = [p for p in model.parameters() if p.requires_grad]
+        self.bare_optimizer = torch.optim.AdamW(self.trained, lr=plan.learning_rate, weight_decay=plan.weight_decay)
+        self.optimizer = self.accelerator.prepare(self.bare_optimizer)
+        self.head = ScoredHead(model)
+
+    @property
+    def is_writer(self) -> bool:
+        """Whether this process is the one that writes files."""
+        return bool(self.accelerator.is_main_process)
+
+    def step(self, batches: Sequence[Batch], rate: float) -> tuple[float, float, bool]:
+        """One optimizer step over micro-batches: (mean loss per learned token, gradient norm before clipping, taken).
+
+        The loss of each micro-batch is divided by the learned tokens of the whole step, so any split over micro-batches
+        and processes gives the same gradient. A step whose loss or gradient is no finite number is not taken.
+        """
+        self.model.train()
+        learned = sum(len(b.targets) for b in batches)
+        total = torch.zeros((), device=self.accelerator.device)
+        for batch in self._mine(batches):
+            loss = self.loss_sum(batch)
+            self.accelerator.backward(loss / learned)
+            total += loss.detach()
+        self._add_up_gradients()
+        norm = self.accelerator.clip_grad_norm_(self.trained, self.plan.max_grad_norm)
+        mean = float(self.accelerator.reduce(total, reduction="sum")) / learned
+        size = float(norm) if norm is not None else math.nan
+        # Under float16 the scaler tries scales until gradients fit, and skips steps by itself.
+        taken = math.isfinite(mean) and (math.isfinite(size) or self.accelerator.scaler is not None)
+        if taken:
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
+            self.optimizer.step()
+        self.optimizer.zero_grad()
+        return mean, size, taken
+
+    @torch.no_grad()
+    def evaluate(self, rows: Sequence[Row]) -> float:
+        """Mean loss per learned token in eval mode: no dropout, no gradient; rows in a fixed order."""
+        self.model.eval()
+        lengths = row_lengths(rows)
+        parts = micro_batches(lengths, np.arange(len(rows)), self.plan.micro_batch_tokens, len(rows))
+        total = torch.zeros((), dtype=torch.float64, device=self.accelerator.device)
+        for part in self._mine(parts):
+            total += self.loss_sum(self.batch(rows, part)).double()
+        total = self.accelerator.reduce(total, reduction="sum")
+        return float(total) / sum(int(r.learned[1:].sum()) for r in rows)
+
+    def batch(self, rows: Sequence[Row], chosen: npt.NDArray[np.int64]) -> Batch:
+        """The chosen rows as one micro-batch."""
+        return collate([rows[i] for i in chosen], self.pad)
+
+    def micro_batches(
+        self, rows: Sequence[Row], lengths: npt.NDArray[np.int64], step: npt.NDArray[np.int64]
+    ) -> list[Batch]:
+        """The rows of one step in parts that fit into memory."""
+        parts = micro_batches(lengths, step, self.plan.micro_batch_tokens, self.plan.micro_batch_rows)
+        return [self.batch(rows, part) for part in parts]
+
+    def loss_sum(self, batch: Batch) -> Tensor:
+        """Summed loss over the scored positions of a batch, a float32 scalar."""
+        device = self.accelerator.device
+        ids, positions, targets = (torch.from_numpy(a).to(device) for a in (batch.ids, batch.positions, batch.targets))
+        with self.accelerator.autocast():
+            return self.head.loss_sum(self.model, ids, positions, targets)
+
+    def optimizer_state(self) -> dict[str, Any]:
+        """All the optimizer remembers, for a checkpoint."""
+        scaler = self.accelerator.scaler
+        return {"optimizer": self.bare_optimizer.state_dict(), "scaler": scaler.state_dict() if scaler else None}
+
+    def set_optimizer_state(self, saved: dict[str, Any]) -> None:
+        """Remember what optimizer_state said."""
+        self.bare_optimizer.load_state_dict(saved["optimizer"])
+        if saved["scaler"] and self.accelerator.scaler:
+            self.accelerator.scaler.load_state_dict(saved["scaler"])
+
+    def forget(self) -> None:
+        """Let the optimizer begin anew."""
+        self.bare_optimizer.state.clear()
+
+    def any_process(self, here: bool) -> bool:
+        """Whether something is so in any process."""
+        if self.accelerator.num_processes == 1:
+            return here
+        flag = torch.tensor(float(here), device=self.accelerator.device)
+        return bool(self.accelerator.reduce(flag, reduction="sum") > 0)
+
+    def _mine(self, parts: Sequence[Any]) -> Sequence[Any]:
+        """The share of this process."""
+        return parts[self.accelerator.process_index :: self.accelerator.num_processes]
+
+    def _add_up_gradients(self) -> None:
+        """Sum the gradients of all processes: adapters are small, so one exchange a step does."""
+        if self.accelerator.num_processes == 1:
+            return
+        grads = [p.grad if p.grad is not None else torch.zeros_like(p) for p in self.trained]
+        flat = self.accelerator.reduce(torch.cat([g.flatten() for g in grads]), reduction="sum")
+        for parameter, part in zip(self.trained, flat.split([p.numel() for p in self.trained]), strict=True):
+            parameter.grad = part.view_as(parameter)
+
+
+def row_lengths(rows: Sequence[Row]) -> npt.NDArray[np.int64]:
+    """Tokens of each row."""
+    if isinstance(rows, EncodedSet):
+        return rows.lengths
+    return np.fromiter((len(r.ids) for r in rows), dtype=np.int64, count=len(rows))
