@@ -19,7 +19,7 @@ from llm_installer import __version__
 from llm_installer.core.errors import InstallerError, UsageError
 from llm_installer.core.hardware import usable_cores
 from llm_installer.planning.environment import environment
-from llm_installer.planning.options import Options, click_options
+from llm_installer.planning.options import Options, click_options, some_options
 
 QUIET = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -123,10 +123,10 @@ def handlers() -> None:
 @cli.command()
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
 @click.option("--model", metavar="DIR", help="Also count tokens, with this model's tokenizer.")
-@click.option("--dataset-format", metavar="NAME", help="Take every record as this format.")
-@click.option("--columns", metavar="MAP", help='Map the columns of a table: prompt=Question,answer="Best Answer".')
-@click.option("--validation-data", metavar="PATH", help="Measure on these examples.")
-@click.option("--strict", is_flag=True, help="Refuse data with rows that cannot teach.")
+@some_options(
+    *("dataset_format", "columns", "validation_data", "validation_split", "max_examples"),
+    *("mix", "task_prefix", "chunk_words", "seed", "strict"),
+)
 @click.option("--show", type=click.IntRange(1), help="Print N rows with what is learned marked; needs --model.")
 @click.option("--json", "as_object", is_flag=True, help="Print one JSON object.")
 @click.option("--fix", "out", metavar="OUT.jsonl", help="Write a cleaned copy.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -163,6 +164,11 @@ class Options:
 def click_options(command: Command) -> Command:
     """Give a click command one option for each field of Options."""
     return add_click_options(command, Options)
+
+
+def some_options(*names: str) -> Callable[[Command], Command]:
+    """Give a click command one option for each of these fields of Options."""
+    return lambda command: add_click_options(command, Options, names)
 
 
 def options_table() -> str:
