@@ -9,8 +9,8 @@ import json
 import shutil
 import signal
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -24,7 +24,7 @@ from llm_installer.core.handler import Handler
 from llm_installer.core.hardware import probe_hardware
 from llm_installer.core.model_info import ModelInfo, fingerprint, read_model_info
 from llm_installer.core.paths import ModelDir, Run
-from llm_installer.core.run_record import FAILED, FINISHED, RUNNING, STOPPED, RunRecord
+from llm_installer.core.run_record import FINISHED, RUNNING, STOPPED, RunRecord, recorded
 from llm_installer.core.state import Result, RunState
 from llm_installer.data.batches import sample
 from llm_installer.data.cache import content_hash
@@ -34,6 +34,7 @@ from llm_installer.going_on import Unfinished, differences, find_unfinished, ref
 from llm_installer.planning.options import Options
 from llm_installer.planning.plan import Plan, make_plan
 from llm_installer.planning.registry import find_handler
+from llm_installer.training.lock import only_training
 
 if TYPE_CHECKING:
     from llm_installer.training.checkpoint import Checkpoint
@@ -74,10 +75,13 @@ class Job:
 def run(options: Options, console: Console | None = None, base: Path | None = None) -> Result | None:
     """Train as asked and return how it ended; None for --show and --dry-run. Raises InstallerError when it cannot."""
     console, base = console or Console(), base or Path.cwd()
-    job = resume(options, console, base) if options.resuming else decide(options, console, base)
-    if job is None or options.dry_run:
+    find = resume if options.resuming else decide
+    if options.show or options.dry_run or not options.model_path:
+        find(options, console, base)
         return None
-    return train_and_publish(job, console)
+    with only_training(ModelDir.find(options.model_path)) as tell_run:
+        job = find(options, console, base)
+        return train_and_publish(job, console, tell_run) if job else None
 
 
 def decide(options: Options, console: Console, base: Path) -> Job | None:
@@ -135,12 +139,12 @@ def resume(options: Options, console: Console, base: Path) -> Job | None:
     return replace(job, plan=unfinished.plan, unfinished=unfinished, since=since)
 
 
-def train_and_publish(job: Job, console: Console) -> Result:
+def train_and_publish(job: Job, console: Console, tell_run: Callable[[Run], None]) -> Result:
     """Load, train, write the adapter, switch `lora` to it, compare. A run that fails or is stopped switches nothing."""
     from llm_installer.training.checkpoint import CheckpointWriter, load_weights
     from llm_installer.training.loop import train
     from llm_installer.training.model import add_lora, load_base
-    from llm_installer.training.publish import Published, publish, switch_to
+    from llm_installer.training.publish import Published, publish
     from llm_installer.training.signals import stop_requests
     from llm_installer.training.trainer import Trainer
 
@@ -152,8 +156,9 @@ def train_and_publish(job: Job, console: Console) -> Result:
         load_weights(model, since.weights)
         since = None
     run = job.unfinished.run if job.unfinished else _begin(job)
+    tell_run(run)
     adapter = Path(options.output).expanduser().absolute() if options.output else run.adapter
-    with _recorded(job, run) as ended, stop_requests() as requests:
+    with recorded(run) as ended, stop_requests() as requests:
         with _reporting(job, run, console, requests, since) as report:
             state, best = train(trainer, data, CheckpointWriter(run), report, requests, since)
             about = Published(job.info, plan, str(options.sources), job.kind, job.encoder)
@@ -167,7 +172,7 @@ def train_and_publish(job: Job, console: Console) -> Result:
             raise _broken_off(requests.number, state, f"the best so far is {adapter}")
     switched = result.improved and not options.output
     if switched:
-        switch_to(job.folder, run)
+        job.folder.switch_to(run)
     if not options.skip_test:
         _compare(job, model, console)
     console.closing(job.folder, result, switched=switched)
@@ -224,21 +229,6 @@ def _begin(job: Job) -> Run:
     return run
 
 
-@contextmanager
-def _recorded(job: Job, run: Run) -> Iterator[list[tuple[str, Result]]]:
-    """Keep run.json true: running, then what the caller appends, or failed when it appends nothing."""
-    record = RunRecord.read(run)
-    assert record is not None, "the run was begun"
-    replace(record, status=RUNNING, result={}).write(run)
-    ended: list[tuple[str, Result]] = []
-    try:
-        yield ended
-    finally:
-        status, result = ended[0] if ended else (FAILED, None)
-        found = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(result).items()} if result else {}
-        replace(record, status=status, result=found).write(run)
-
-
 def _compare(job: Job, model: object, console: Console) -> None:
     """Base and tuned answers to held-out prompts side by side (training prompts where none are held out)."""
     from peft import PeftModel
@@ -259,6 +249,7 @@ def _reporting(
 ) -> AbstractContextManager[Everyone]:
     """Everyone who watches the run."""
     from llm_installer.training.reporters import REPORTERS, RunHeader, reporters
+    from llm_installer.training.reporters.control import ControlReporter
 
     plan, facts = job.plan, job.prepared.facts
     header = RunHeader(
@@ -276,7 +267,8 @@ def _reporting(
         start_step=since.state.step if since else 0,
     )
     port = job.options.tensorboard_port if job.options.tensorboard else None
-    return reporters(header, list(REPORTERS), tensorboard_port=port, console=console.rich)
+    control = {"control": ControlReporter(header, requests)}
+    return reporters(header, list(REPORTERS), tensorboard_port=port, console=console.rich, more=control)
 
 
 def _write_dropped(run: Run, job: Job) -> None:

@@ -32,7 +32,7 @@ def compare(
 ) -> list[Comparison]:
     """Greedy answers to the last question of each example (and to `extra_prompt`), from base and tuned model."""
     model.eval()
-    prompts = [p for example in examples if (p := _prompt(encoder, example))]
+    prompts = [p for example in examples if (p := question_of(encoder, example))]
     if extra_prompt:
         prompts.append((extra_prompt, "", question_ids(encoder, extra_prompt, "chat")))
     if not prompts:
@@ -49,7 +49,7 @@ def question_ids(encoder: Encoder, text: str, style: str) -> list[int]:
     return encoder.prompt_ids([Message("user", text)]) if style == "chat" else encoder.text_ids(text)
 
 
-def _prompt(encoder: Encoder, example: Example) -> tuple[str, str, list[int]] | None:
+def question_of(encoder: Encoder, example: Example) -> tuple[str, str, list[int]] | None:
     """(shown prompt, expected answer, ids); None when the template refuses it."""
     if example.kind == "text":
         words = example.messages[-1].content.split(" ")

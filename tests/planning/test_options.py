@@ -20,6 +20,7 @@ batch_size effective_batch_size gradient_accumulation_steps lora_r lora_alpha lo
 target_modules precision seed patience overfitting_threshold min_evaluations force_epochs
 resume resume_from resume_anyway
 model_path output dry_run skip_test test_prompt tensorboard tensorboard_port tensorboard_only
+status json save_now stop_now
 """.split()  # noqa: SIM905
 
 

@@ -31,16 +31,21 @@ REPORTERS: Mapping[str, Callable[[RunHeader, Console], Reporter]] = {
 
 @contextlib.contextmanager
 def reporters(
-    header: RunHeader, names: Sequence[str], *, tensorboard_port: int | None, console: Console
+    header: RunHeader,
+    names: Sequence[str],
+    *,
+    tensorboard_port: int | None,
+    console: Console,
+    more: Mapping[str, Reporter] | None = None,
 ) -> Iterator[Everyone]:
-    """One reporter that stands for all of `names`, already started; without names it keeps silent.
+    """One reporter that stands for all of `names` and `more`, already started; without any it keeps silent.
 
     Its on_end is the caller's to call; where that does not happen, the run counts as cut short.
     A port starts the TensorBoard server too, if "tensorboard" is among the names.
     """
     if unknown := [name for name in names if name not in REPORTERS]:
         raise UsageError(f"There is no reporter named {unknown[0]!r}; choose from: {', '.join(REPORTERS)}.")
-    everyone = {name: REPORTERS[name](header, console) for name in names}
+    everyone = {name: REPORTERS[name](header, console) for name in names} | dict(more or {})
     server = None
     if tensorboard_port is not None and "tensorboard" in names:
         server = everyone["TensorBoard server"] = TensorBoardServer(header.model_dir.runs, tensorboard_port)
