@@ -88,7 +88,7 @@ def use(folder: ModelDir, words: str) -> RunRow | None:
     row = find_run(folder, words)
     if not row.usable:
         raise AdapterError(f"Run {row.run.id} ({row.status}) has no adapter; {_instead(row)}")
-    if row.adapter.resolve() != row.run.adapter.resolve():
+    if row.adapter != row.run.adapter:
         raise AdapterError(
             f"The adapter of run {row.run.id} was written to {row.adapter}; use it with --lora {row.adapter}"
         )
@@ -142,7 +142,8 @@ def _runs(folder: ModelDir) -> list[Run]:
 def _row(run: Run, training: Holder | None, current: Path | None) -> RunRow:
     record, seen = RunRecord.read(run), Progress.read(run)
     result: dict[str, Any] = record.result if record else {}
-    adapter = Path(result.get("adapter") or run.adapter)
+    own = run.adapter.is_dir() or not result.get("adapter")  # the record names a place that a move makes wrong
+    adapter = run.adapter if own else Path(result["adapter"])
     about = {} if result else _read_dict(adapter / "adapter_info.json")
     numbers = {**about, **result}
     status = "finished" if record is None else record.status

@@ -54,8 +54,8 @@ def control(options: Options, console: Console | None = None) -> None:
     console = console or Console()
     folder = ModelDir.find(options.model_path or ".")
     asked = [name for name in ("status", "save_now", "stop_now") if getattr(options, name)]
-    if len(asked) > 1:
-        raise UsageError("--status, --save-now and --stop-now are asked one at a time")
+    if len(asked) != 1 or (options.json and not options.status):
+        raise UsageError("Give one of --status, --save-now and --stop-now; --json goes with --status")
     if options.save_now:
         save_now(folder, console.line)
     elif options.stop_now:

@@ -143,7 +143,7 @@ class Options:
     @property
     def controlling(self) -> bool:
         """Whether this is about a training that goes on elsewhere."""
-        return self.status or self.save_now or self.stop_now
+        return self.status or self.json or self.save_now or self.stop_now
 
     def given(self) -> dict[str, Any]:
         """Every setting that differs from its default, by name."""

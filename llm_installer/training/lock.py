@@ -65,6 +65,7 @@ def only_training(folder: ModelDir, what: str = "is being trained already") -> I
         finally:
             _held.discard(file)
             _write(file, None)
+            fcntl.flock(file, fcntl.LOCK_UN)  # also for a child that was forked this moment
 
 
 def holder(folder: ModelDir) -> Holder | None:

@@ -1,6 +1,7 @@
 """What another shell sees and asks of a run: status.json about once a second, and files that ask for a save or the end.
 
-A request is a file in the run's `requests` folder; that it is gone means that it was met.
+A request is a file in the run's `requests` folder. One for a save is gone once there is a checkpoint, one for the end
+once the loop knows of it: that the training has ended, its lock tells.
 """
 
 from __future__ import annotations
@@ -70,6 +71,7 @@ class ControlReporter:
             for name in os.listdir(self._header.run.requests):
                 if name.startswith(STOP):
                     self._requests.ask_stop(ASKED)
+                    (self._header.run.requests / name).unlink(missing_ok=True)
                 elif name.startswith(SAVE) and name not in self._saving:
                     self._saving.add(name)
                     self._requests.ask_save()
