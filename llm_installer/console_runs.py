@@ -30,7 +30,7 @@ def show_runs(console: Console, folder: ModelDir, rows: Sequence[RunRow]) -> Non
     if not rows:
         console.line(f"There is no run yet; begin one with: {folder.root}/train.sh --data my.json")
         return
-    table = Table(box=box.SIMPLE_HEAD)
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     for name in ("", RUN_HEAD, "status", "steps", "loss", "data"):
         table.add_column(name, overflow="fold", no_wrap=name != "data")
     for row in rows:
@@ -43,6 +43,7 @@ def show_runs(console: Console, folder: ModelDir, rows: Sequence[RunRow]) -> Non
             Text(", ".join(Path(part).name for part in row.data.split(","))),
         )
     console.rich.print(table)
+    console.line()
     console.line(_about_lora(folder, rows))
 
 

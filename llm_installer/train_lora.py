@@ -75,6 +75,8 @@ class Job:
 def run(options: Options, console: Console | None = None, base: Path | None = None) -> Result | None:
     """Train as asked and return how it ended; None for --show and --dry-run. Raises InstallerError when it cannot."""
     console, base = console or Console(), base or Path.cwd()
+    if options.controlling:
+        raise UsageError("--status, --save-now and --stop-now are about another training; give them to train.sh")
     find = resume if options.resuming else decide
     if options.show or options.dry_run or not options.model_path:
         find(options, console, base)

@@ -13,7 +13,7 @@ from llm_installer.adapters import find_run, list_runs, use
 from llm_installer.comparing import BUNDLED, differences, questions, same_yardstick
 from llm_installer.core.errors import AdapterError, InstallerError, UsageError
 from llm_installer.core.files import write_json
-from llm_installer.core.manifest import write_manifest
+from llm_installer.core.manifest import MANIFEST, write_manifest
 from llm_installer.core.model_info import fingerprint
 from llm_installer.core.paths import ModelDir, Run
 from llm_installer.core.run_record import FINISHED, RUNNING, RunRecord
@@ -66,8 +66,12 @@ def test_an_exact_id_wins_over_a_longer_one(folder: ModelDir) -> None:
 
 @pytest.mark.parametrize(
     ("words", "says"),
-    [("medium", f"part of 2 runs; type more of one of {SECOND}, {THIRD}"), ("slow", "is called 'slow'; there are"), ("", "''")],
-)  # fmt: skip
+    [
+        ("medium", f"part of 2 runs; type more of one of {SECOND}, {THIRD}"),
+        ("slow", "is called 'slow'; there are"),
+        ("", "is called ''"),
+    ],
+)
 def test_what_names_none_or_several_is_refused(folder: ModelDir, words: str, says: str) -> None:
     with pytest.raises(UsageError, match=says):
         find_run(folder, words)
@@ -135,6 +139,7 @@ def test_a_run_without_adapter_or_with_one_elsewhere_is_not_used(folder: ModelDi
 def test_an_adapter_for_other_weights_is_not_used(folder: ModelDir) -> None:
     run = Run(folder.runs / SECOND)
     write_json(run.adapter / "adapter_info.json", {"base_model": {"name": "another", "fingerprint": "x"}})
+    (run.adapter / MANIFEST).unlink()
     write_manifest(run.adapter)
     with pytest.raises(AdapterError, match="was made for another"):
         use(folder, SECOND)

@@ -126,6 +126,30 @@ def test_whoever_only_looks_is_in_nobodys_way(folder: ModelDir) -> None:
     assert seen <= {"", *(f"run-{n}" for n in range(200))}, "never half a name"
 
 
+def test_of_many_at_the_same_moment_one_gets_it(folder: ModelDir) -> None:
+    together, tried, won, told = threading.Barrier(8), threading.Barrier(8), list[int](), list[str]()
+
+    def attempt(number: int) -> None:
+        together.wait()
+        try:
+            with only_training(folder):
+                won.append(number)
+                tried.wait()
+        except TrainingError as error:
+            told.append(str(error))
+            tried.wait()
+
+    for _ in range(20):
+        threads = [threading.Thread(target=attempt, args=(n,)) for n in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert (len(won), len(told)) == (1, 7)
+        won.clear()
+        told.clear()
+
+
 def test_requests_left_for_a_dead_sitting_are_gone_before_its_name_is_known(folder: ModelDir) -> None:
     run = Run(folder.runs / "20261121-120000-fast")
     run.requests.mkdir()
