@@ -187,6 +187,7 @@ def _show_past_runs(options: Options, port: int) -> NoReturn:
 @click.option("--run", "run_id", metavar="ID", help="Use this run's adapter: its id, a part of it, or `last`.")
 @click.option("--no-lora", is_flag=True, help="Use the base model alone.")
 @click.option("--prompt", metavar="TEXT", help="Answer once and end.")
+@click.option("--image", "images", multiple=True, metavar="PATH", help="Ask about this picture; needs --prompt.")
 @click.option("--system", default="", metavar="TEXT", help="Instructions for the model.")
 @click.option("--max-new-tokens", default=512, show_default=True, type=click.IntRange(1), help="Longest answer.")
 @click.option(
@@ -216,6 +217,8 @@ def start(
 
     if bool(lora) + bool(run_id) + no_lora > 1:
         raise UsageError("--lora, --run and --no-lora contradict each other; give one of them")
+    if sampling["images"] and prompt is None:
+        raise UsageError("--image needs a question about it, for example: --prompt 'What is this?'")
     folder = ModelDir.find(model_path)
     lora = str(find_run(folder, run_id).adapter) if run_id else lora
     run(folder, lora=lora, no_lora=no_lora, prompt=prompt, raw=raw, **sampling)

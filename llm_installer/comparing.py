@@ -22,7 +22,6 @@ from llm_installer.training.progress import Progress
 
 if TYPE_CHECKING:
     from llm_installer.core.examples import Example
-    from llm_installer.data.encode import Encoder
 
 ASKED = 3
 BUNDLED = ("Hello! Who are you, and what can you do?",)
@@ -94,6 +93,7 @@ def questions(row: RunRow, given: Sequence[str]) -> Questions:
     if given:
         return Questions("given", texts=tuple(given))
     from llm_installer.data.prepare import read
+    from llm_installer.inference.before_after import different
 
     record = RunRecord.read(row.run)
     try:
@@ -103,9 +103,8 @@ def questions(row: RunRow, given: Sequence[str]) -> Questions:
     if data is None:
         return Questions("bundled", texts=BUNDLED)
     examples = data.validation if len(data.validation) else data.train
-    different = {example.prompt: example for example in (examples[i] for i in range(min(len(examples), 100)))}
     source = "held out" if len(data.validation) else "from the training data"
-    return Questions(f"{source}, {row.data}", examples=tuple(different.values())[:ASKED])
+    return Questions(f"{source}, {row.data}", examples=tuple(different(examples, ASKED)))
 
 
 def ask_both(folder: ModelDir, one: RunRow, other: RunRow, asked: Questions) -> list[SideBySide]:
@@ -119,22 +118,18 @@ def ask_both(folder: ModelDir, one: RunRow, other: RunRow, asked: Questions) -> 
 
 def _answers(folder: ModelDir, row: RunRow, asked: Questions) -> tuple[list[tuple[str, str]], list[str]]:
     """((prompt, expected) of each question, the answers); one that the template refuses is answered with nothing."""
-    from llm_installer.inference.before_after import ANSWER, question_ids
+    from llm_installer.inference.before_after import ANSWER, Question, question_ids, question_of
     from llm_installer.inference.generate import answers
     from llm_installer.inference.load import load_assistant
 
     assistant = load_assistant(folder, row.adapter.resolve())
-    found = [(text, "", question_ids(assistant.encoder, text, assistant.style)) for text in asked.texts]
-    found += [_question(assistant.encoder, example) for example in asked.examples]
-    askable = [ids for _, _, ids in found if ids]
-    said = iter(answers(assistant.model, assistant.encoder, askable, ANSWER))
-    return [(p, e) for p, e, _ in found], [next(said).text if ids else "" for _, _, ids in found]
-
-
-def _question(encoder: Encoder, example: Example) -> tuple[str, str, list[int]]:
-    from llm_installer.inference.before_after import question_of
-
-    return question_of(encoder, example) or (example.prompt, "", [])
+    encoder, style = assistant.encoder, assistant.style
+    found = [Question(text, "", question_ids(encoder, text, style)) for text in asked.texts]
+    found += [question_of(encoder, example) or Question(example.prompt, "", []) for example in asked.examples]
+    can_be_asked = [question for question in found if question.ids]
+    ids, images = [question.ids for question in can_be_asked], [question.images for question in can_be_asked]
+    said = iter(answers(assistant.model, encoder, ids, ANSWER, images=images))
+    return [(q.shown, q.expected) for q in found], [next(said).text if q.ids else "" for q in found]
 
 
 def _settings(run: Run) -> dict[str, str]:

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from llm_installer.core.files import write_json
 from llm_installer.core.paths import Run
-from llm_installer.core.state import Result
 
 RUNNING, STOPPED, FINISHED, FAILED = "running", "stopped", "finished", "failed"
 """A run that was killed still says `running`; whether it is, only its lock can tell."""
@@ -57,20 +54,3 @@ class RunRecord:
             return cls(**{f.name: values[f.name] for f in dataclasses.fields(cls)})
         except (OSError, ValueError, KeyError, TypeError):
             return None
-
-
-@contextmanager
-def recorded(run: Run) -> Iterator[list[tuple[str, Result]]]:
-    """Keep run.json true: running, then what the caller appends, or failed when it appends nothing."""
-    record = RunRecord.read(run)
-    assert record is not None, "the run was begun"
-    dataclasses.replace(record, status=RUNNING, result={}).write(run)
-    ended: list[tuple[str, Result]] = []
-    try:
-        yield ended
-    finally:
-        status, result = ended[0] if ended else (FAILED, None)
-        found = (
-            {k: str(v) if isinstance(v, Path) else v for k, v in dataclasses.asdict(result).items()} if result else {}
-        )
-        dataclasses.replace(record, status=status, result=found).write(run)
