@@ -18,6 +18,8 @@ import click
 from llm_installer import __version__
 from llm_installer.cli_adapters import adapters
 from llm_installer.core.errors import InstallerError, UsageError
+from llm_installer.core.hardware import usable_cores
+from llm_installer.planning.environment import environment
 from llm_installer.planning.options import Options, click_options
 
 QUIET = {
@@ -169,6 +171,8 @@ def train(**given: Any) -> None:
         return control(options)
     if not options.sources and not options.resuming:
         raise UsageError("Say what to learn from, for example: ./train.sh --data my.json")
+    for name, value in environment(usable_cores()).items():
+        os.environ.setdefault(name, value)
     from llm_installer.train_lora import run
 
     run(options)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -148,3 +150,15 @@ def prepare(
         mix=tuple(zip(mix.names, mix.shares, strict=True)) if mix else (),
     )
     return Prepared(rows, kept_out, facts, length, train, tuple(dropped), mix)
+
+
+def write_dropped(file: Path, given: Given, prepared: Prepared) -> None:
+    """Every record that is not trained on, and why, as JSON lines; no file when there is none."""
+    if given.loaded.dropped_count:
+        shutil.copyfile(given.loaded.dropped_file, file)
+    if prepared.dropped:
+        with file.open("a", encoding="utf-8") as lines:
+            lines.writelines(
+                json.dumps({**asdict(d.origin), "reason": d.reason}, ensure_ascii=False) + "\n"
+                for d in prepared.dropped
+            )
