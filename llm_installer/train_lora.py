@@ -6,7 +6,7 @@ Run as: llm-installer train --model-path DIR --data my.json   (or DIR/train.sh -
 from __future__ import annotations
 
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -28,12 +28,13 @@ from llm_installer.looking_back import look_back
 from llm_installer.planning.options import Options
 from llm_installer.planning.plan import make_plan
 from llm_installer.planning.registry import find_handler
+from llm_installer.training.lock import only_training
 from llm_installer.watching import asking, read_watching
 
 if TYPE_CHECKING:
     from llm_installer.training.checkpoint import Checkpoint
     from llm_installer.training.loop import TrainingData
-    from llm_installer.training.reporters import Everyone
+    from llm_installer.training.reporters import Everyone, Reporter
     from llm_installer.training.signals import Requests
     from llm_installer.training.trainer import Trainer
 
@@ -43,10 +44,15 @@ def run(
 ) -> Result | None:
     """Train as asked and return how it ended; None for --show and --dry-run. Raises InstallerError when it cannot."""
     console, base = console or Console(), base or Path.cwd()
-    job = resume(options, console, base) if options.resuming else decide(options, console, base)
-    if job is None or options.dry_run:
+    if options.controlling:
+        raise UsageError("--status, --save-now and --stop-now are about another training; give them to train.sh")
+    find = resume if options.resuming else decide
+    if options.show or options.dry_run or not options.model_path:
+        find(options, console, base)
         return None
-    return train_and_publish(replace(job, callbacks=callbacks), console)
+    with only_training(ModelDir.find(options.model_path)) as tell_run:
+        job = find(options, console, base)
+        return train_and_publish(replace(job, callbacks=callbacks), console, tell_run) if job else None
 
 
 def decide(options: Options, console: Console, base: Path) -> Job | None:
@@ -105,12 +111,12 @@ def resume(options: Options, console: Console, base: Path) -> Job | None:
     return replace(job, plan=unfinished.plan, unfinished=unfinished, since=since)
 
 
-def train_and_publish(job: Job, console: Console) -> Result:
+def train_and_publish(job: Job, console: Console, tell_run: Callable[[Run], None]) -> Result:
     """Load, train, write the adapter, switch `lora` to it, compare. A run that fails or is stopped switches nothing."""
     from llm_installer.training.checkpoint import CheckpointWriter, check_room, load_weights
     from llm_installer.training.loop import train
     from llm_installer.training.model import add_lora, load_base
-    from llm_installer.training.publish import Published, publish, switch_to
+    from llm_installer.training.publish import Published, publish
     from llm_installer.training.reuse import keep_freed_memory
     from llm_installer.training.signals import stop_requests
     from llm_installer.training.trainer import Trainer
@@ -126,6 +132,7 @@ def train_and_publish(job: Job, console: Console) -> Result:
         load_weights(model, since.weights)
         since = None
     run = job.unfinished.run if job.unfinished else begin(job)
+    tell_run(run)
     adapter = Path(options.output).expanduser().absolute() if options.output else run.adapter
     with recorded(run) as ended, stop_requests() as requests:
         with _reporting(job, run, console, requests, since, trainer) as report:
@@ -141,7 +148,7 @@ def train_and_publish(job: Job, console: Console) -> Result:
             raise _broken_off(requests.number, state, f"the best so far is {adapter}")
     switched = result.improved and not options.output
     if switched:
-        switch_to(job.folder, run)
+        job.folder.switch_to(run)
     look_back(job, trainer, data, state, result, switched, console)
     return result
 
@@ -172,6 +179,7 @@ def _reporting(
     """Everyone who watches the run."""
     from llm_installer.training.reporters import REPORTERS, RunHeader, reporters
     from llm_installer.training.reporters.callbacks import CallbackReporter
+    from llm_installer.training.reporters.control import ControlReporter
     from llm_installer.training.reporters.trackers import trackers
 
     plan, facts = job.plan, job.prepared.facts
@@ -190,13 +198,16 @@ def _reporting(
         start_step=since.state.step if since else 0,
     )
     port = job.options.tensorboard_port if job.options.tensorboard else None
+    more: dict[str, Reporter] = {"control": ControlReporter(header, requests)}
+    if job.callbacks:
+        more["callbacks"] = CallbackReporter(header, job.callbacks, requests, console.line)
     return reporters(
         header,
         list(REPORTERS),
         tensorboard_port=port,
         console=console.rich,
         trackers=trackers(header, plan.to_json(), job.options),
-        more={"callbacks": CallbackReporter(header, job.callbacks, requests, console.line)} if job.callbacks else {},
+        more=more,
         ask=asking(trainer, job.encoder, job.prompts),
     )
 

@@ -48,7 +48,9 @@ def test_documented_commands_and_flags_exist(document: str, words: list[str]) ->
     words = [SCRIPTS[name], *words[1:]] if name in SCRIPTS else words[1:]
     if not words or words[0].startswith("-"):
         return
-    command = cli.commands[words[0]]
+    command: click.Command = cli.commands[words[0]]
+    if isinstance(command, click.Group):  # such as `adapters [MODEL] compare`
+        command = next((command.commands[w] for w in words[1:] if w in command.commands), command)
     known = {o for p in command.params if isinstance(p, click.Option) for o in (*p.opts, *p.secondary_opts)}
     assert {w for w in words[1:] if w.startswith("-")} <= known | {"--help", "-h"}, document
 
