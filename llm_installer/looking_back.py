@@ -59,11 +59,10 @@ def look_back(
 
 def _ask(job: Job, trainer: Trainer) -> list[Comparison]:
     """Base and tuned answers to held-out prompts (training prompts where none are held out), and to the user's."""
-    from llm_installer.inference.before_after import compare
+    from llm_installer.inference.before_after import compare, different
 
     examples = job.given.validation if len(job.given.validation) else job.given.train
-    different = {examples[i].prompt: examples[i] for i in range(0, len(examples), max(1, len(examples) // 100))}
-    return compare(trainer.model, job.encoder, list(different.values())[:ASKED], job.options.test_prompt)
+    return compare(trainer.model, job.encoder, different(examples, ASKED), job.options.test_prompt)
 
 
 def _lora(job: Job, result: Result, switched: bool) -> str:
