@@ -31,6 +31,8 @@ class Mode:
     """Passes are called cycles, and the batch grows from one to the next."""
     controller: str = "none"
     """A name of planning.adapting.CONTROLLERS."""
+    early_evaluations: int = 1
+    """How much more often is measured at the beginning."""
 
 
 _ROWS = (
@@ -39,8 +41,11 @@ _ROWS = (
     Mode("fast", 2.0, 1, 8, 0.02, "cosine", WATCHFUL, "double the rate, one pass"),
     Mode("circular", 0.8, 100, 4, 0.01, "constant", MEMORISING, "over and over, with growing batches", cycles=True),
     Mode("non-stop", 0.3, math.inf, 32, 0.20, "constant", ENDLESS, "a low, steady rate until you stop it"),
-    Mode("adaptive", 1.0, 3, 16, 0.05, "cosine", WATCHFUL, "rate and batch follow the curve", controller="adaptive"),
-)
+    Mode(
+        "adaptive", 1.0, 3, 16, 0.05, "cosine", WATCHFUL, "rate and batch follow the curve", controller="adaptive",
+        early_evaluations=2,
+    ),
+)  # fmt: skip
 MODES: dict[str, Mode] = {row.name: row for row in _ROWS}
 
 ORDERS = {

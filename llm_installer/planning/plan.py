@@ -22,7 +22,7 @@ from llm_installer.planning.choices import (
     choose_precision,
     micro_batch,
 )
-from llm_installer.planning.course import choose_course, choose_mode
+from llm_installer.planning.course import EARLY, choose_course, choose_mode
 from llm_installer.planning.modes import MODES, ORDERS
 from llm_installer.planning.options import Options
 from llm_installer.planning.schedule import rate_scale
@@ -68,6 +68,8 @@ class Plan:
     batch_multiplier: float = 0.0
     controller: str = "none"
     """A name of planning.adapting.CONTROLLERS."""
+    early_evaluation_every: int = 0
+    """Steps between evaluations at the beginning, where that differs."""
     weight_decay: float = 0.01
     max_grad_norm: float = 1.0
     why: dict[str, str] = field(default_factory=dict)
@@ -77,6 +79,12 @@ class Plan:
         if not self.cycles:
             return self.effective_batch_size
         return cycle_batch(self.effective_batch_size, self.batch_multiplier, epoch, max(self.rows, 1))
+
+    def measures(self, before: int, done: int) -> bool:
+        """Whether a measurement falls due with the planned steps from `before` to `done`."""
+        early = self.early_evaluation_every and done <= self.total_steps * EARLY
+        every = self.early_evaluation_every if early else self.evaluation_every
+        return done // every > before // every
 
     def rate(self, state: RunState) -> float:
         """Learning rate of the step that `state.step` is about to be, or was."""

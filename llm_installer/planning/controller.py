@@ -1,0 +1,218 @@
+"""Mode adaptive: after each evaluation, find trouble in what was measured, and change rate, batch or weights.
+
+Pure: the same history gives the same changes, so a run that is gone on with goes the way it would have gone.
+
+Sources. Raise while the loss falls, and take back what made it worse: the bold driver (Vogl et al., 1988, Biological
+Cybernetics 59), on a run's own steps what a learning rate range test does before it (Smith, 2017, arXiv 1506.01186).
+Lower the rate where the loss no longer falls: ReduceLROnPlateau of PyTorch. Join steps where it swings: Smith et al.,
+2018, arXiv 1711.00489. Go back to the best weights before going on with a lower rate: early stopping with a second try.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from llm_installer.core.state import Adjustment, Evaluation, RunState
+
+if TYPE_CHECKING:
+    from llm_installer.planning.plan import Plan
+
+RAISE, LOWER, RESCUE = 2.0, 0.5, 0.25
+"""What the rate is multiplied by: where it is too low, where nothing gets better, where training breaks."""
+HIGHEST, LOWEST = 32.0, 0.001
+LARGEST_BATCH = 4
+"""Planned steps joined at most."""
+STEADY = 2
+"""Intervals in a row in which both losses must fall before the rate is raised for the first time."""
+FALL = 0.001
+"""Share of the loss by which it must change to count as falling or rising."""
+BROKEN = 0.05
+"""Share of the best loss by which both losses must be above it to count as broken."""
+STUCK = 2
+"""Evaluations without improvement that count as no progress."""
+RAISES_UNTIL, CHANGES_UNTIL = 0.5, 0.95
+"""Shares of the run after which the rate is no longer raised, or nothing is changed."""
+
+
+@dataclass(frozen=True)
+class View:
+    """What the rules look at."""
+
+    state: RunState
+    plan: Plan
+
+    @property
+    def last(self) -> Evaluation:
+        """The newest measurement."""
+        return self.state.history[-1]
+
+    @property
+    def progress(self) -> float:
+        """Share of the run that is done."""
+        return self.state.done / self.plan.total_steps if self.plan.total_steps else 0.0
+
+    @property
+    def change(self) -> Adjustment | None:
+        """The newest change."""
+        return self.state.adjustments[-1] if self.state.adjustments else None
+
+    @property
+    def before(self) -> tuple[float, int]:
+        """Rate and batch scale before the newest change."""
+        past = self.state.adjustments[:-1]
+        return (past[-1].rate_scale, past[-1].batch_scale) if past else (1.0, 1)
+
+    @property
+    def best(self) -> Evaluation:
+        """The measurement whose weights are kept."""
+        return next(e for e in self.state.history if e.step == self.state.best_step)
+
+    @property
+    def trial(self) -> list[Evaluation]:
+        """The measurements since the newest change, after the one that it began from."""
+        change = self.change
+        if change is None:
+            return list(self.state.history)
+        start = self.best if change.restore_best else next(e for e in self.state.history if e.step == change.step)
+        return [start] + [e for e in self.state.history if e.step > change.step]
+
+    @property
+    def worse(self) -> bool:
+        """Whether the newest measurement is above the one before it, in this trial."""
+        trial = self.trial
+        return len(trial) > 1 and watched(trial[-1]) > watched(trial[-2]) * (1 + FALL)
+
+    def set(self, why: str, rate: float | None = None, batch: int | None = None, restore: bool = False) -> Adjustment:
+        """The change to this rate and batch scale; what is not given stays."""
+        state = self.state
+        rate = max(LOWEST, min(HIGHEST, state.rate_scale if rate is None else rate))
+        return Adjustment(state.step, rate, state.batch_scale if batch is None else batch, restore, why)
+
+
+Rule = Callable[[View], "Adjustment | None"]
+
+
+def broken(v: View) -> Adjustment | None:
+    """The loss is no number, or both losses are far above the best: the rate is too high."""
+    best, last = v.best, v.last
+    far = watched(last) > watched(best) * (1 + BROKEN) and last.train_loss > best.train_loss * (1 + BROKEN)
+    if math.isfinite(watched(last)) and math.isfinite(last.train_loss) and not far:
+        return None
+    how = f"rose from {watched(best):.4g} to {watched(last):.4g}" if far else "was no finite number any more"
+    rate = min(v.before[0], v.state.rate_scale * LOWER) if raised(v) else v.state.rate_scale * RESCUE
+    return v.set(f"the loss {how}, so the rate is too high{back(v, rate)}", rate, restore=True)
+
+
+def raised_too_far(v: View) -> Adjustment | None:
+    """The newest raise made it worse: take it back."""
+    if not (raised(v) and v.worse):
+        return None
+    rate = v.before[0]
+    return v.set(f"the higher rate made the loss rise to {watched(v.last):.4g}{back(v, rate)}", rate, restore=True)
+
+
+def memorising(v: View) -> Adjustment | None:
+    """Only the loss on training rows still falls."""
+    if v.state.evaluations_without_improvement < STUCK or v.last.validation_loss is None:
+        return None
+    if v.last.train_loss >= v.best.train_loss:
+        return None
+    rate = v.state.rate_scale * LOWER
+    return v.set(f"only the loss on training rows still falls, so it memorises{back(v, rate)}", rate, restore=True)
+
+
+def swinging(v: View) -> Adjustment | None:
+    """The loss goes up and down and gets nowhere: fewer steps of more rows."""
+    batch = v.state.batch_scale * 2
+    if v.state.evaluations_without_improvement < STUCK or batch > LARGEST_BATCH or not zigzag(v.state):
+        return None
+    return v.set(
+        f"the loss goes up and down and gets nowhere, so each step now takes {batch} times the planned rows{kept(v)}",
+        batch=batch, restore=True,
+    )  # fmt: skip
+
+
+def stuck(v: View) -> Adjustment | None:
+    """No better for a while: a lower rate from the best weights."""
+    if v.state.evaluations_without_improvement < STUCK:
+        return None
+    rate, batch = v.state.rate_scale * LOWER, v.before[1] if joined(v) else v.state.batch_scale
+    undone = ", and larger steps did not help" if joined(v) else ""
+    return v.set(f"the loss no longer falls{undone}{back(v, rate)}", rate, batch, restore=True)
+
+
+def too_slow(v: View) -> Adjustment | None:
+    """Both losses fall at every measurement, all along: the rate bears more."""
+    if v.progress > RAISES_UNTIL or v.state.done <= v.plan.warmup_steps or lowered_before(v.state):
+        return None
+    trial = v.trial[-(STEADY + 1) :] if v.change is None else v.trial[-2:]
+    if len(trial) < (STEADY + 1 if v.change is None else 2):
+        return None
+    steps = list(zip(trial, trial[1:], strict=False))
+    falls = all(watched(b) < watched(a) * (1 - FALL) and b.train_loss < a.train_loss * (1 - FALL) for a, b in steps)
+    rate = v.state.rate_scale * RAISE
+    if not falls or rate > HIGHEST:
+        return None
+    return v.set(f"the loss falls steadily, so {rate:g} times the planned rate is tried", rate)
+
+
+RULES: dict[str, Rule] = {
+    "broken": broken,
+    "raised too far": raised_too_far,
+    "memorising": memorising,
+    "swinging": swinging,
+    "stuck": stuck,
+    "too slow": too_slow,
+}
+"""Asked in this order after each evaluation; the first that wants a change has it."""
+
+
+def adaptive(state: RunState, plan: Plan) -> Adjustment | None:
+    """The change that the first rule wants, or None. Nothing where the rows are known by heart or the end is near."""
+    view = View(state, plan)
+    if state.step == 0 or view.last.train_loss <= plan.limits.perfect_loss or view.progress > CHANGES_UNTIL:
+        return None
+    if state.rate_scale <= LOWEST:
+        return None
+    return next((change for rule in RULES.values() if (change := rule(view))), None)
+
+
+def watched(evaluation: Evaluation) -> float:
+    """The loss that decides what is best."""
+    return evaluation.validation_loss if evaluation.validation_loss is not None else evaluation.train_loss
+
+
+def raised(v: View) -> bool:
+    """Whether the newest change was a higher rate."""
+    return v.change is not None and v.change.rate_scale > v.before[0]
+
+
+def joined(v: View) -> bool:
+    """Whether the newest change was a larger batch."""
+    return v.change is not None and v.change.batch_scale > v.before[1]
+
+
+def lowered_before(state: RunState) -> bool:
+    """Whether the rate was ever lowered: then it is no longer raised, or the two would chase each other."""
+    scales = [1.0] + [a.rate_scale for a in state.adjustments]
+    return any(b < a for a, b in zip(scales, scales[1:], strict=False))
+
+
+def zigzag(state: RunState) -> bool:
+    """Whether the loss on training rows changed direction at each of the last three measurements."""
+    losses = [e.train_loss for e in state.history][-4:]
+    changes = [b - a for a, b in zip(losses, losses[1:], strict=False)]
+    return len(changes) == 3 and all(a * b < 0 for a, b in zip(changes, changes[1:], strict=False))
+
+
+def kept(v: View) -> str:
+    """Which weights it goes on from, for the end of a sentence."""
+    return f"; on from the weights of step {v.state.best_step}" if v.state.best_step else "; on from the first weights"
+
+
+def back(v: View, rate: float) -> str:
+    """The new rate and where it goes on from, for the end of a sentence."""
+    return f"; now {max(rate, LOWEST):.3g} times the planned rate{kept(v)}"
