@@ -157,17 +157,14 @@ def train_and_publish(job: Job, console: Console) -> Result:
         with _reporting(job, run, console, requests, since) as report:
             state, best = train(trainer, data, CheckpointWriter(run), report, requests, since)
             about = Published(job.info, plan, str(options.sources), job.kind, job.encoder)
+            if requests.number and state.best_loss is None:
+                raise _broken_off(requests.number, state, "nothing was measured yet")
             _check_learned(state, run)
             result = publish(model, best, state, about, run, adapter)
             report.on_end(state, result)
-        ended.append((STOPPED if requests.stop else FINISHED, result))
+        ended.append((STOPPED if requests.number or requests.why else FINISHED, result))
         if requests.number and plan.total_steps:
-            name = signal.Signals(requests.number).name
-            raise Interrupted(
-                f"Stopped by {name} at step {state.step}; ./lora is as it was, the best so far is {adapter}; "
-                f"go on with --resume",
-                requests.number,
-            )
+            raise _broken_off(requests.number, state, f"the best so far is {adapter}")
     switched = result.improved and not options.output
     if switched:
         switch_to(job.folder, run)
@@ -175,6 +172,13 @@ def train_and_publish(job: Job, console: Console) -> Result:
         _compare(job, model, console)
     console.closing(job.folder, result, switched=switched)
     return result
+
+
+def _broken_off(number: int, state: RunState, found: str) -> Interrupted:
+    name = signal.Signals(number).name
+    return Interrupted(
+        f"Stopped by {name} at step {state.step}; ./lora is as it was, {found}; go on with --resume", number
+    )
 
 
 def rows_fingerprint(job: Job) -> str:

@@ -25,14 +25,22 @@ RAISE, LOWER, RESCUE = 2.0, 0.5, 0.25
 HIGHEST, LOWEST = 32.0, 0.001
 LARGEST_BATCH = 4
 """Planned steps joined at most."""
-STEADY = 2
-"""Intervals in a row in which both losses must fall before the rate is raised for the first time."""
-FALL = 0.001
+CLEAR = 0.001
 """Share of the loss by which it must change to count as falling or rising."""
+STEADY = 0.6
+"""A fall is steady where it is at least this share of the fall before, per epoch; also where a raise pays."""
+TRIES = 2
+"""Raises that did not pay, after which no other is tried."""
 BROKEN = 0.05
 """Share of the best loss by which both losses must be above it to count as broken."""
+GAP = 0.03
+"""Growth of the gap between both losses, as a share, that counts as memorising."""
 STUCK = 2
 """Evaluations without improvement that count as no progress."""
+ENOUGH = 3
+"""Changes in a row that brought nothing better, after which the stop rules may end the run."""
+EARLY = 0.25
+"""Share of the run in which getting stuck means that the rate was far too high from the start."""
 RAISES_UNTIL, CHANGES_UNTIL = 0.5, 0.95
 """Shares of the run after which the rate is no longer raised, or nothing is changed."""
 
@@ -67,8 +75,9 @@ class View:
 
     @property
     def best(self) -> Evaluation:
-        """The measurement whose weights are kept."""
-        return next(e for e in self.state.history if e.step == self.state.best_step)
+        """The measurement that restoring goes back to."""
+        step = self.state.best_step if self.state.improved else 0
+        return next(e for e in self.state.history if e.step == step)
 
     @property
     def trial(self) -> list[Evaluation]:
@@ -80,10 +89,12 @@ class View:
         return [start] + [e for e in self.state.history if e.step > change.step]
 
     @property
-    def worse(self) -> bool:
-        """Whether the newest measurement is above the one before it, in this trial."""
-        trial = self.trial
-        return len(trial) > 1 and watched(trial[-1]) > watched(trial[-2]) * (1 + FALL)
+    def falls(self) -> list[float]:
+        """How fast the watched loss fell in the last two intervals, per epoch; fewer right after going back."""
+        change = self.change
+        shown = self.trial if change and change.restore_best else self.state.history
+        pairs = zip(shown[-3:], shown[-2:] if len(shown) > 2 else shown[1:], strict=False)
+        return [(watched(a) - watched(b)) / max(b.epoch - a.epoch, 1e-9) for a, b in pairs]
 
     def set(self, why: str, rate: float | None = None, batch: int | None = None, restore: bool = False) -> Adjustment:
         """The change to this rate and batch scale; what is not given stays."""
@@ -107,27 +118,44 @@ def broken(v: View) -> Adjustment | None:
 
 
 def raised_too_far(v: View) -> Adjustment | None:
-    """The newest raise made it worse: take it back."""
-    if not (raised(v) and v.worse):
+    """The newest raise made it worse, or no faster: take it back."""
+    if not raised(v) or len(v.trial) != 2:
         return None
-    rate = v.before[0]
-    return v.set(f"the higher rate made the loss rise to {watched(v.last):.4g}{back(v, rate)}", rate, restore=True)
+    start, last = v.trial
+    rate, falls = v.before[0], v.falls
+    if watched(last) > watched(start) * (1 + CLEAR):
+        return v.set(f"the higher rate made the loss rise to {watched(last):.4g}{back(v, rate)}", rate, restore=True)
+    if falls[-1] >= falls[0] * STEADY:
+        return None
+    return v.set(f"the higher rate made the loss fall no faster, so it is {rate:g} times the planned rate again", rate)
+
+
+def no_progress(v: View) -> bool:
+    """Whether it is time to try something else, and something is left to try."""
+    past = v.state.adjustments
+    tried = len(past) >= ENOUGH and v.state.best_step <= past[-ENOUGH].step
+    return v.state.evaluations_without_improvement >= STUCK and not tried
 
 
 def memorising(v: View) -> Adjustment | None:
-    """Only the loss on training rows still falls."""
-    if v.state.evaluations_without_improvement < STUCK or v.last.validation_loss is None:
+    """No better for a while, and the gap between both losses grew."""
+    last, best = v.last, v.best
+    if not no_progress(v) or last.validation_loss is None:
         return None
-    if v.last.train_loss >= v.best.train_loss:
+    grown = last.validation_loss / max(last.train_loss, 1e-9) / (watched(best) / max(best.train_loss, 1e-9)) - 1
+    if grown < GAP or last.train_loss >= best.train_loss:
         return None
-    rate = v.state.rate_scale * LOWER
+    rate = v.state.rate_scale * lowering(v)
     return v.set(f"only the loss on training rows still falls, so it memorises{back(v, rate)}", rate, restore=True)
 
 
 def swinging(v: View) -> Adjustment | None:
-    """The loss goes up and down and gets nowhere: fewer steps of more rows."""
+    """The loss goes up and down, also at a lower rate: fewer steps of more rows."""
     batch = v.state.batch_scale * 2
-    if v.state.evaluations_without_improvement < STUCK or batch > LARGEST_BATCH or not zigzag(v.state):
+    joined_before = any(a.batch_scale > v.state.batch_scale for a in v.state.adjustments)
+    if not no_progress(v) or batch > LARGEST_BATCH or joined_before or joined(v):
+        return None
+    if not (zigzag(v.state) and any(a.rate_scale < 1 for a in v.state.adjustments)):
         return None
     return v.set(
         f"the loss goes up and down and gets nowhere, so each step now takes {batch} times the planned rows{kept(v)}",
@@ -137,24 +165,21 @@ def swinging(v: View) -> Adjustment | None:
 
 def stuck(v: View) -> Adjustment | None:
     """No better for a while: a lower rate from the best weights."""
-    if v.state.evaluations_without_improvement < STUCK:
+    if not no_progress(v):
         return None
-    rate, batch = v.state.rate_scale * LOWER, v.before[1] if joined(v) else v.state.batch_scale
+    rate, batch = v.state.rate_scale * lowering(v), v.before[1] if joined(v) else v.state.batch_scale
     undone = ", and larger steps did not help" if joined(v) else ""
     return v.set(f"the loss no longer falls{undone}{back(v, rate)}", rate, batch, restore=True)
 
 
 def too_slow(v: View) -> Adjustment | None:
-    """Both losses fall at every measurement, all along: the rate bears more."""
-    if v.progress > RAISES_UNTIL or v.state.done <= v.plan.warmup_steps or lowered_before(v.state):
+    """The loss falls as fast as before, or a raise paid: the rate bears more."""
+    falls, rate = v.falls, v.state.rate_scale * RAISE
+    if v.progress > RAISES_UNTIL or v.state.done <= v.plan.warmup_steps or lowered(v.state) or rate > HIGHEST:
         return None
-    trial = v.trial[-(STEADY + 1) :] if v.change is None else v.trial[-2:]
-    if len(trial) < (STEADY + 1 if v.change is None else 2):
+    if len(falls) < 2 or falls[-1] < falls[0] * STEADY or falls[0] <= 0:
         return None
-    steps = list(zip(trial, trial[1:], strict=False))
-    falls = all(watched(b) < watched(a) * (1 - FALL) and b.train_loss < a.train_loss * (1 - FALL) for a, b in steps)
-    rate = v.state.rate_scale * RAISE
-    if not falls or rate > HIGHEST:
+    if watched(v.last) > watched(v.state.history[-2]) * (1 - CLEAR):
         return None
     return v.set(f"the loss falls steadily, so {rate:g} times the planned rate is tried", rate)
 
@@ -195,10 +220,20 @@ def joined(v: View) -> bool:
     return v.change is not None and v.change.batch_scale > v.before[1]
 
 
-def lowered_before(state: RunState) -> bool:
-    """Whether the rate was ever lowered: then it is no longer raised, or the two would chase each other."""
+def lowered(state: RunState) -> bool:
+    """Whether a rate was too high, or raises did not pay: then it is not raised again, or the two would chase each
+    other."""
     scales = [1.0] + [a.rate_scale for a in state.adjustments]
-    return any(b < a for a, b in zip(scales, scales[1:], strict=False))
+    falls = sum(b < a for a, b in zip(scales, scales[1:], strict=False))
+    return falls >= TRIES or any(a.restore_best for a in state.adjustments)
+
+
+def lowering(v: View) -> float:
+    """What the rate is multiplied by where it must be lowered: by more where the change before brought nothing better,
+    or where training is stuck before it got going."""
+    if v.change is None:
+        return RESCUE if v.progress < EARLY else LOWER
+    return RESCUE if v.state.best_step <= v.change.step else LOWER
 
 
 def zigzag(state: RunState) -> bool:
@@ -210,7 +245,7 @@ def zigzag(state: RunState) -> bool:
 
 def kept(v: View) -> str:
     """Which weights it goes on from, for the end of a sentence."""
-    return f"; on from the weights of step {v.state.best_step}" if v.state.best_step else "; on from the first weights"
+    return f"; on from the weights of step {v.best.step}" if v.best.step else "; on from the first weights"
 
 
 def back(v: View, rate: float) -> str:

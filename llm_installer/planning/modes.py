@@ -43,7 +43,7 @@ _ROWS = (
     Mode("non-stop", 0.3, math.inf, 32, 0.20, "constant", ENDLESS, "a low, steady rate until you stop it"),
     Mode(
         "adaptive", 1.0, 3, 16, 0.05, "cosine", WATCHFUL, "rate and batch follow the curve", controller="adaptive",
-        early_evaluations=2,
+        early_evaluations=3,
     ),
 )  # fmt: skip
 MODES: dict[str, Mode] = {row.name: row for row in _ROWS}

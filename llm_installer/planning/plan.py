@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from llm_installer.core.examples import Task
+from llm_installer.core.files import finite
 from llm_installer.core.handler import Handler
 from llm_installer.core.hardware import Hardware
 from llm_installer.core.model_info import ModelInfo
@@ -27,6 +28,9 @@ from llm_installer.planning.modes import MODES, ORDERS
 from llm_installer.planning.options import Options
 from llm_installer.planning.schedule import rate_scale
 from llm_installer.planning.stopping import Limits
+
+AGAIN = 5
+"""Steps of a second warm-up at most."""
 
 
 @dataclass(frozen=True)
@@ -88,10 +92,15 @@ class Plan:
 
     def rate(self, state: RunState) -> float:
         """Learning rate of the step that `state.step` is about to be, or was."""
-        done = max(1, state.done)
-        return (
-            self.learning_rate * state.rate_scale * rate_scale(done, self.warmup_steps, self.total_steps, self.schedule)
-        )
+        planned = rate_scale(max(1, state.done), self.warmup_steps, self.total_steps, self.schedule)
+        return self.learning_rate * state.rate_scale * planned * self._warming_again(state)
+
+    def _warming_again(self, state: RunState) -> float:
+        """A short second warm-up after going back: an optimizer that remembers nothing takes its first steps too far."""
+        change, steps = state.adjustments[-1] if state.adjustments else None, min(AGAIN, self.warmup_steps)
+        if change is None or not change.restore_best:
+            return 1.0
+        return min(1.0, max(1, state.step - change.step) / (steps + 1))
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Plan:
@@ -103,8 +112,9 @@ class Plan:
         return cls(**{**values, **sets, "mix": mix, "epochs": epochs, "limits": Limits(**limits)})
 
     def to_json(self) -> dict[str, Any]:
-        """The plan as plain values, for plan.json."""
-        return dataclasses.asdict(self)
+        """The plan as plain values, for plan.json; what is infinite becomes null."""
+        plain: dict[str, Any] = finite(dataclasses.asdict(self))
+        return plain
 
 
 def make_plan(

@@ -79,7 +79,7 @@ class _Loop:
         self.trainer, self.plan, self.data = trainer, trainer.plan, data
         self.save, self.report, self.requests = save, report, requests
         self.state = RunState()
-        self.best = adapter_weights(trainer.model)
+        self.first = self.best = adapter_weights(trainer.model)
         self.norm = math.nan
         self.skipped_rows: deque[str] = deque(maxlen=NAMED_ROWS)
         self._clock = self._seen = time.monotonic()
@@ -101,8 +101,10 @@ class _Loop:
         for rows in planned_steps(plan, row_lengths(data.rows), state, data.mix, self.report):
             self._step(rows)
             last = bool(plan.total_steps) and state.done >= plan.total_steps
-            asked = self._agreed()
-            measured = plan.measures(done, state.done) or last or asked
+            # A run that is broken off is saved as it is: measuring it here would change how it goes on.
+            broken_off, asked = self._asked()
+            skipped = self._too_many_skipped()
+            measured = plan.measures(done, state.done) or last or asked or bool(skipped)
             done = state.done
             if measured:
                 self.measure()
@@ -110,8 +112,9 @@ class _Loop:
                 state.stop_reason = ""
             else:
                 judged = stop_reason(state, plan.limits, plan.stop_rules) if measured else None
-                state.stop_reason = judged or self._too_many_skipped() or ""
-            ending = bool(last or state.stop_reason or asked)
+                state.stop_reason = skipped or judged or ""
+            ended = bool(last or state.stop_reason or asked)
+            ending = ended or broken_off
             if ending or self.requests.save or self.save.due(measured):
                 self._save()
             if ending:
@@ -156,9 +159,13 @@ class _Loop:
         state.seconds, self._clock = state.seconds + now - self._clock, now
         self.report.on_step(StepReport(state.step, state.epoch, loss, rate, self.norm, tokens, now - began))
 
-    def _agreed(self) -> bool:
-        """Whether the run should end because somebody asked; all processes say the same."""
-        return self.trainer.any_process(self.requests.stop)
+    def _asked(self) -> tuple[bool, bool]:
+        """Whether a signal breaks the run off, and whether it should end well; all processes say the same."""
+        signalled, endless = bool(self.requests.number), not self.plan.total_steps
+        return (
+            self.trainer.any_process(signalled and not endless),
+            self.trainer.any_process(bool(self.requests.why) or (signalled and endless)),
+        )
 
     def _too_many_skipped(self) -> str | None:
         state = self.state
@@ -176,7 +183,7 @@ class _Loop:
         self.state.rate_scale, self.state.batch_scale = change.rate_scale, change.batch_scale
         self.state.evaluations_without_improvement = self.state.skipped_in_a_row = 0
         if change.restore_best:
-            load_weights(self.trainer.model, self.best)
+            load_weights(self.trainer.model, self.best if self.state.improved else self.first)
             self.trainer.forget()
         self.report.on_note(f"Step {change.step}: {change.why}")
         return True
