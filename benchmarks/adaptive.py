@@ -63,7 +63,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.environ["LLM_HOME"] = str(Path(folder) / "home")
         found = [compare(s, Path(folder), given) for s in setups]
-    print(f"\n{date.today()}, mean of the best validation loss\n")
+    print(f"\n{date.today()}, mean over the seeds of the best loss on held-out rows, and of the loss on fresh rows\n")
     print(table(found))
     if given.json:
         given.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
@@ -78,18 +78,19 @@ def compare(setup: Setup, folder: Path, given: argparse.Namespace) -> dict[str, 
         install(str(given.model.absolute()), say=lambda text: None)
     runs: dict[str, list[dict[str, object]]] = {mode: [] for mode in MODES}
     for seed in range(1, (1 if given.quick else given.seeds) + 1):
-        train, held_out = write_data(setup, given.data, folder, seed)
+        files = write_data(setup, given.data, folder, seed)
         for mode in MODES:
-            runs[mode].append(run(setup, mode, seed, model, train, held_out))
+            runs[mode].append(run(setup, mode, seed, model, files))
             last = runs[mode][-1]
-            print(f"{setup.data}, {setup.name}, seed {seed}, {mode}: {last['best_loss']:.4f}", flush=True)
+            losses = f"{last['best_loss']:.4f}, on fresh rows {last['fresh_loss']:.4f}"
+            print(f"{setup.data}, {setup.name}, seed {seed}, {mode}: {losses}", flush=True)
             for note in last["adjustments"]:
                 print(f"    step {note['step']}: {note['why']}", flush=True)
     return {"data": setup.data, "setup": setup.name, "runs": runs}
 
 
-def run(setup: Setup, mode: str, seed: int, model: Path, train: Path, held_out: Path) -> dict[str, object]:
-    """One run of the product itself, and its curve."""
+def run(setup: Setup, mode: str, seed: int, model: Path, files: list[Path]) -> dict[str, object]:
+    """One run of the product itself, its curve, and the loss of its adapter on rows that nothing had looked at."""
     from rich.console import Console as RichConsole
 
     from llm_installer import train_lora
@@ -97,7 +98,7 @@ def run(setup: Setup, mode: str, seed: int, model: Path, train: Path, held_out: 
     from llm_installer.planning.options import Options
 
     options = Options(
-        model_path=str(model), data=str(train), validation_data=str(held_out), mode=mode, seed=seed,
+        model_path=str(model), data=str(files[0]), validation_data=str(files[1]), mode=mode, seed=seed,
         epochs=setup.epochs, learning_rate=setup.rate * USUAL_RATE, skip_test=True, tensorboard=False,
     )  # fmt: skip
     began = time.monotonic()
@@ -106,6 +107,7 @@ def run(setup: Setup, mode: str, seed: int, model: Path, train: Path, held_out: 
     state = json.loads((result.run / "checkpoints" / "last" / "state.json").read_text(encoding="utf-8"))
     return {
         "best_loss": result.best_loss,
+        "fresh_loss": loss_on(files[2], model, result.adapter),
         "best_step": result.best_step,
         "steps": result.steps,
         "stop_reason": result.stop_reason,
@@ -118,9 +120,34 @@ def run(setup: Setup, mode: str, seed: int, model: Path, train: Path, held_out: 
     }
 
 
-def write_data(setup: Setup, source: Path, folder: Path, seed: int) -> tuple[Path, Path]:
-    """(training file, held-out file): other rows for each seed, the same for both modes."""
-    chance, held_out = random.Random(seed), 60
+def loss_on(file: Path, model: Path, adapter: Path) -> float:
+    """Mean loss per learned token of an adapter, by plain PEFT in a model of its own."""
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    from llm_installer.core.model_info import read_model_info
+    from llm_installer.data.encode import Encoder, load_tokenizer
+    from llm_installer.data.prepare import prepare, read
+    from llm_installer.planning.options import Options
+    from llm_installer.planning.registry import find_handler
+
+    options, info = Options(data=str(file), validation_split=0.0), read_model_info(model / "model")
+    prepared = prepare(read(options, Path("/")), Encoder(load_tokenizer(adapter)), options, info, find_handler(info))
+    tuned = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(model / "model"), adapter).eval()
+    total = count = 0.0
+    with torch.no_grad():
+        for row in prepared.train:
+            ids = torch.from_numpy(row.ids[None].astype("int64"))
+            scores = tuned(input_ids=ids).logits[0, :-1].log_softmax(-1)[torch.arange(len(row.ids) - 1), ids[0, 1:]]
+            learned = torch.from_numpy(row.learned[1:])
+            total, count = total - float(scores[learned].sum()), count + float(learned.sum())
+    return total / count
+
+
+def write_data(setup: Setup, source: Path, folder: Path, seed: int) -> list[Path]:
+    """Files to train on, measure on and look at afterwards: for each seed other rows, for both modes the same."""
+    chance, held_out, fresh = random.Random(seed), 60, 100
     if setup.data == LINES:
         text = (source / "text" / "tinyshakespeare.txt").read_text(encoding="utf-8").splitlines()
         lines = list(dict.fromkeys(line for line in text if len(line) > 20))
@@ -128,28 +155,34 @@ def write_data(setup: Setup, source: Path, folder: Path, seed: int) -> tuple[Pat
     else:
         text = (source / "qa" / "gsm8k_train.jsonl").read_text(encoding="utf-8").splitlines()
         rows = [row for row in map(json.loads, text) if len(row["question"]) + len(row["answer"]) < 300]
-    chosen = chance.sample(rows, setup.rows + held_out)
-    train, measured = chosen[held_out:], chosen[:held_out]
+    chosen = chance.sample(rows, setup.rows + held_out + fresh)
+    measured, unseen, train = chosen[:held_out], chosen[held_out : held_out + fresh], chosen[held_out + fresh :]
     mixed = [row["answer"] for row in train[: int(setup.noise * len(train))]]
     chance.shuffle(mixed)
     train = [{**row, "answer": answer} for row, answer in zip(train, mixed, strict=False)] + train[len(mixed) :]
-    for name, part in (("train", train), ("held_out", measured)):
+    parts = {"train": train, "held_out": measured, "fresh": unseen}
+    for name, part in parts.items():
         text_of = "".join(json.dumps(row) + "\n" for row in part)
         (folder / f"{name}.jsonl").write_text(text_of, encoding="utf-8")
-    return folder / "train.jsonl", folder / "held_out.jsonl"
+    return [folder / f"{name}.jsonl" for name in parts]
 
 
 def table(found: list[dict[str, object]]) -> str:
     """The comparison in Markdown."""
-    lines = ["| data | rate | medium | adaptive | difference | adaptive is better in |", "|---|---|---|---|---|---|"]
+    lines = [
+        "| data | set-up | medium | adaptive | difference | better in | fresh rows: medium | adaptive | difference |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
     for row in found:
-        medium, adaptive = ([r["best_loss"] for r in row["runs"][mode]] for mode in MODES)
-        means = statistics.mean(medium), statistics.mean(adaptive)
-        better = sum(a < m for a, m in zip(adaptive, medium, strict=True))
-        lines.append(
-            f"| {row['data']} | {row['setup']} | {means[0]:.3f} | {means[1]:.3f} | {means[1] / means[0] - 1:+.1%} "
-            f"| {better} of {len(medium)} |"
-        )
+        cells = [row["data"], row["setup"]]
+        for kind in ("best_loss", "fresh_loss"):
+            medium, adaptive = ([r[kind] for r in row["runs"][mode]] for mode in MODES)
+            means = statistics.mean(medium), statistics.mean(adaptive)
+            cells += [f"{means[0]:.3f}", f"{means[1]:.3f}", f"{means[1] / means[0] - 1:+.1%}"]
+            if kind == "best_loss":
+                better = sum(a < m for a, m in zip(adaptive, medium, strict=True))
+                cells.append(f"{better} of {len(medium)}")
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

@@ -31,7 +31,7 @@ def cycle_batch(first: int, multiplier: float, cycle: int, most: int) -> int:
         wished = first + multiplier * cycle
     else:
         wished = first * min(multiplier ** min(cycle, 64), 1e9)
-    return max(1, min(most, round(wished)))
+    return max(1, min(most, math.floor(wished + 0.5)))  # a half goes up; round() would take the even
 
 
 def steps_of_cycles(rows: int, cycles: float, batch_of: Callable[[int], int]) -> int:

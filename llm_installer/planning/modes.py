@@ -58,3 +58,20 @@ SYNONYMS = {
     "quality": "slow", "balanced": "medium", "quick": "fast", "circle": "circular", "nonstop": "non-stop",
 }  # fmt: skip
 """Names that older documents use."""
+
+
+def modes_table() -> str:
+    """The modes as a Markdown table, for docs/modes.md."""
+    lines = [
+        "| mode | rate | passes | rows per step | rate's course | measured every | ends by itself on |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for m in MODES.values():
+        passes = "no end" if math.isinf(m.epochs) else f"{m.epochs:g} cycles" if m.cycles else f"{m.epochs:g}"
+        rows = f"{m.effective_batch_size}, growing" if m.cycles else str(m.effective_batch_size)
+        course = m.schedule + (", times the controller's scale" if m.controller != "none" else "")
+        every = f"{m.evaluation_share:.0%} of a pass"
+        every += f", at first {m.early_evaluations} times as often" if m.early_evaluations > 1 else ""
+        rules = "all five" if m.stop_rules == WATCHFUL else ", ".join(m.stop_rules)
+        lines.append(f"| {m.name} | x {m.learning_rate_scale:g} | {passes} | {rows} | {course} | {every} | {rules} |")
+    return "\n".join(lines)

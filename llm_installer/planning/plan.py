@@ -168,6 +168,7 @@ def plan_rows(plan: Plan) -> list[tuple[str, str, str]]:
     """(name, value, reason) for every decision, as the table before training shows them."""
     stop = f"patience {plan.limits.patience}, gap {plan.limits.overfitting_threshold:.0%}"
     endless = not plan.total_steps
+    at_first = f", at first every {plan.early_evaluation_every}" if plan.early_evaluation_every else ""
     shown = [
         ("mode", plan.mode, MODES[plan.mode].why, ""),
         ("precision", plan.precision, "", "precision"),
@@ -183,7 +184,7 @@ def plan_rows(plan: Plan) -> list[tuple[str, str, str]]:
         ("tokens at once", plan.micro_batch_tokens, "", "micro_batch_tokens"),
         ("longest row", f"{plan.max_seq_length} tokens", "", "max_seq_length"),
         ("steps", "no end" if endless else plan.total_steps, "", "total_steps"),
-        ("evaluation", f"every {plan.evaluation_every} steps", "", "evaluation_every"),
+        ("evaluation", f"every {plan.evaluation_every} steps{at_first}", "", "evaluation_every"),
         ("early stop", stop if "patience" in plan.stop_rules else ", ".join(plan.stop_rules), "", "limits"),
         ("order", plan.order, ORDERS[plan.order], ""),
         ("seed", plan.seed, "fixed, so that a run can be repeated", ""),

@@ -127,6 +127,34 @@ STOP_RULES: dict[str, Rule] = {
 }
 """Checked in this order after each evaluation."""
 
+EXPLAINED: dict[str, tuple[str, Callable[[Limits], str]]] = {
+    "non-finite loss": ("a loss is no number any more", lambda b: "at once"),
+    "perfect loss": (
+        "the training slice is known by heart, and the held-out loss (where there is one) no longer falls",
+        lambda b: f"loss {b.perfect_loss:g}",
+    ),
+    "perplexity explosion": (
+        "the perplexity on held-out rows is high and rises",
+        lambda b: f"{b.perplexity:g}" if math.isfinite(b.perplexity) else "-",
+    ),
+    "overfitting": (
+        "the held-out loss rises while it is far above the training loss",
+        lambda b: f"gap {b.overfitting_threshold:.0%}, judged from evaluation {b.min_evaluations} on",
+    ),
+    "patience": ("nothing got better", lambda b: f"{b.patience} evaluations in a row"),
+}
+"""Rule -> when it ends a run, and its threshold in words."""
+
+
+def stop_table() -> str:
+    """The rules and their thresholds by task as a Markdown table, for docs/modes.md."""
+    lines = ["| rule | ends the run when | " + " | ".join(TASKS) + " |", "|---|---|" + "---|" * len(TASKS)]
+    lines += [
+        f"| {name} | {EXPLAINED[name][0]} | " + " | ".join(EXPLAINED[name][1](b) for b in TASKS.values()) + " |"
+        for name in STOP_RULES
+    ]
+    return "\n".join(lines)
+
 
 def stop_reason(state: RunState, limits: Limits, rules: Sequence[str]) -> str | None:
     """The sentence of the first rule that fires, or None."""

@@ -14,8 +14,8 @@ import torch
 from llm_installer.core.manifest import MANIFEST, damage
 from llm_installer.core.paths import Run
 from llm_installer.core.state import Adjustment, RunState
-from llm_installer.planning.plan import Plan
 from llm_installer.planning.adapting import CONTROLLERS
+from llm_installer.planning.plan import Plan
 from llm_installer.training.checkpoint import (
     KEPT,
     CheckpointWriter,
