@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from llm_installer.core.state import Adjustment, Evaluation, RunState
@@ -81,19 +82,14 @@ class View:
 
     @property
     def trial(self) -> list[Evaluation]:
-        """The measurements since the newest change, after the one that it began from."""
+        """The measurements since the newest change, beginning with the one that led to it."""
         change = self.change
-        if change is None:
-            return list(self.state.history)
-        start = self.best if change.restore_best else next(e for e in self.state.history if e.step == change.step)
-        return [start] + [e for e in self.state.history if e.step > change.step]
+        return [e for e in self.state.history if change is None or e.step >= change.step]
 
     @property
     def falls(self) -> list[float]:
-        """How fast the watched loss fell in the last two intervals, per epoch; fewer right after going back."""
-        change = self.change
-        shown = self.trial if change and change.restore_best else self.state.history
-        pairs = zip(shown[-3:], shown[-2:] if len(shown) > 2 else shown[1:], strict=False)
+        """How fast the watched loss fell in each of the last two intervals, per epoch."""
+        pairs = pairwise(self.state.history[-3:])
         return [(watched(a) - watched(b)) / max(b.epoch - a.epoch, 1e-9) for a, b in pairs]
 
     def set(self, why: str, rate: float | None = None, batch: int | None = None, restore: bool = False) -> Adjustment:
@@ -224,7 +220,7 @@ def lowered(state: RunState) -> bool:
     """Whether a rate was too high, or raises did not pay: then it is not raised again, or the two would chase each
     other."""
     scales = [1.0] + [a.rate_scale for a in state.adjustments]
-    falls = sum(b < a for a, b in zip(scales, scales[1:], strict=False))
+    falls = sum(b < a for a, b in pairwise(scales))
     return falls >= TRIES or any(a.restore_best for a in state.adjustments)
 
 
@@ -239,8 +235,8 @@ def lowering(v: View) -> float:
 def zigzag(state: RunState) -> bool:
     """Whether the loss on training rows changed direction at each of the last three measurements."""
     losses = [e.train_loss for e in state.history][-4:]
-    changes = [b - a for a, b in zip(losses, losses[1:], strict=False)]
-    return len(changes) == 3 and all(a * b < 0 for a, b in zip(changes, changes[1:], strict=False))
+    changes = [b - a for a, b in pairwise(losses)]
+    return len(changes) == 3 and all(a * b < 0 for a, b in pairwise(changes))
 
 
 def kept(v: View) -> str:

@@ -96,7 +96,7 @@ class Plan:
         return self.learning_rate * state.rate_scale * planned * self._warming_again(state)
 
     def _warming_again(self, state: RunState) -> float:
-        """A short second warm-up after going back: an optimizer that remembers nothing takes its first steps too far."""
+        """A short second warm-up after going back: the first steps of an optimizer without memory go too far."""
         change, steps = state.adjustments[-1] if state.adjustments else None, min(AGAIN, self.warmup_steps)
         if change is None or not change.restore_best:
             return 1.0

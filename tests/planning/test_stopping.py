@@ -79,8 +79,8 @@ CURVES = [
     Curve("explodes", [4.0, 3.5, 4.7, 5.0], (3, "perplexity explosion"), task="text"),
     Curve("explodes right after a bad beginning", [8.0, 4.0, 4.7, 4.9], (3, "perplexity explosion"), task="text"),
     Curve("high but falling", [9.0, 8.0, 7.5, 7.0, 6.5, 6.0], NEVER, task="text"),
-    Curve("rises and stays below 100", [4.0, 3.5, 4.0, 4.3, 4.5, 4.6], (5, "overfitting"), [4.0, 3.4, 3.3, 3.2, 3.1, 3.0],
-          task="text", flags={"patience": 9}),
+    Curve("rises and stays below 100", [4.0, 3.5, 4.0, 4.3, 4.5, 4.6], (5, "overfitting"),
+          [4.0, 3.4, 3.3, 3.2, 3.1, 3.0], "text", flags={"patience": 9}),
     Curve("an explosion of instruct data is no such thing", [4.0, 3.5, 4.7, 5.0], NEVER),
     # no finite number
     Curve("nan on held-out rows", [2.0, 1.0, math.nan], (2, "non-finite loss")),

@@ -113,7 +113,8 @@ def test_non_stop_goes_on_until_it_is_stopped_then_publishes(stories: Path, line
 
 def test_circular_doubles_its_batch_from_cycle_to_cycle(stories: Path, lines: Path) -> None:
     ran = go(
-        stories, lines, circular=True, max_circular_epochs=4, circular_batch_multiplier=2.0, batch_size=1, validation_split=0.2
+        stories, lines, circular=True, max_circular_epochs=4, circular_batch_multiplier=2.0, batch_size=1,
+        validation_split=0.2,
     )  # fmt: skip
     assert ran.plan["rows"] == 32 and ran.plan["total_steps"] == 32 + 16 + 8 + 4
     assert ran.steps_of_passes == [32, 16, 8, 4]

@@ -79,6 +79,7 @@ CASES = {
     "circular": {"cycles": True, "batch_multiplier": 1.0, "schedule": "constant", "lora_dropout": 0.1},
     "circular, times two": {"cycles": True, "batch_multiplier": 2.0, "schedule": "constant"},
     "controller": {"controller": "a test", "lora_dropout": 0.1},
+    "adaptive, a rate far too high": {"controller": "adaptive", "learning_rate": 1.0, "early_evaluation_every": 2},
     "no end": {"total_steps": 0, "schedule": "inverse_sqrt", "lora_dropout": 0.1},
 }
 ROWS = 21
@@ -123,6 +124,7 @@ def test_the_curve_after_going_on_is_that_of_the_unbroken_run(
     assert all(torch.equal(weights[k], weights_after[k]) for k in weights)
     assert all(torch.equal(best[k], best_after[k]) for k in best)
     assert state.step == LAST
+    assert bool(state.adjustments) == (plan.controller != "none")
 
 
 @pytest.fixture
