@@ -17,6 +17,8 @@ import click
 
 from llm_installer import __version__
 from llm_installer.core.errors import InstallerError, UsageError
+from llm_installer.core.hardware import usable_cores
+from llm_installer.planning.environment import environment
 from llm_installer.planning.options import Options, click_options
 
 QUIET = {
@@ -161,6 +163,8 @@ def train(**given: Any) -> None:
         _show_past_runs(options, options.tensorboard_only)
     if not options.sources and not options.resuming:
         raise UsageError("Say what to learn from, for example: ./train.sh --data my.json")
+    for name, value in environment(usable_cores()).items():
+        os.environ.setdefault(name, value)
     from llm_installer.train_lora import run
 
     run(options)
@@ -178,6 +182,7 @@ def _show_past_runs(options: Options, port: int) -> NoReturn:
 @click.option("--lora", metavar="DIR", help="Use this adapter instead of ./lora.")
 @click.option("--no-lora", is_flag=True, help="Use the base model alone.")
 @click.option("--prompt", metavar="TEXT", help="Answer once and end.")
+@click.option("--image", "images", multiple=True, metavar="PATH", help="Ask about this picture; needs --prompt.")
 @click.option("--system", default="", metavar="TEXT", help="Instructions for the model.")
 @click.option("--max-new-tokens", default=512, show_default=True, type=click.IntRange(1), help="Longest answer.")
 @click.option(
@@ -200,6 +205,8 @@ def start(
 
     if lora and no_lora:
         raise UsageError("--lora and --no-lora contradict each other; give one of them")
+    if sampling["images"] and prompt is None:
+        raise UsageError("--image needs a question about it, for example: --prompt 'What is this?'")
     run(ModelDir.find(model_path), lora=lora, no_lora=no_lora, prompt=prompt, raw=raw, **sampling)
 
 

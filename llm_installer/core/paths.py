@@ -61,6 +61,16 @@ class Run:
         return self.root / "metrics.jsonl"
 
     @property
+    def samples(self) -> Path:
+        """Answers to the prompts of --eval-prompts at each evaluation."""
+        return self.root / "samples.jsonl"
+
+    @property
+    def report(self) -> Path:
+        """What came of it, to read."""
+        return self.root / "report.md"
+
+    @property
     def history_png(self) -> Path:
         return self.root / "training_history.png"
 

@@ -115,13 +115,22 @@ class Options:
     dry_run: bool = setting("Print the plan and end.", "Output", default=False)
     skip_test: bool = setting("Skip the comparison of base and tuned answers.", "Output", default=False)
     test_prompt: str | None = setting("Also answer this in the comparison.", "Output", metavar="TEXT")
-    tensorboard: bool = setting("Show the run in TensorBoard while it lasts.", "Output", default=True)
+
+    tensorboard: bool = setting("Show the run in TensorBoard while it lasts.", "Watching", default=True)
     tensorboard_port: int = setting(
-        "First port to try for TensorBoard.", "Output", default=6006, minimum=1, maximum=65535
+        "First port to try for TensorBoard.", "Watching", default=6006, minimum=1, maximum=65535
     )
     tensorboard_only: int | None = setting(
-        "Only show past runs, on this port.", "Output", minimum=1, maximum=65535, optional_value=6006
+        "Only show past runs, on this port.", "Watching", minimum=1, maximum=65535, optional_value=6006
     )
+    report_to: str | None = setting("Also report to wandb, mlflow or both.", "Watching", metavar="NAMES")
+    wandb_project: str | None = setting("Project on W&B; reports to wandb.", "Watching", metavar="NAME")
+    mlflow_tracking_uri: str | None = setting("MLflow server or folder; reports to mlflow.", "Watching", metavar="URI")
+    mlflow_experiment_name: str | None = setting("Experiment in MLflow; reports to mlflow.", "Watching", metavar="NAME")
+    eval_prompts: str | None = setting(
+        "Answer the prompts in this file at each evaluation: a .txt line each, or .json(l) prompts or messages.",
+        "Watching", metavar="FILE",
+    )  # fmt: skip
 
     @property
     def sources(self) -> str | None:
@@ -163,4 +172,4 @@ def options_table() -> str:
 
 def decides(name: str) -> bool:
     """Whether a setting changes what is learned; those that do not may change when a run is gone on with."""
-    return settings(next(f for f in fields(Options) if f.name == name)).group not in ("Output", "Going on")
+    return settings(next(f for f in fields(Options) if f.name == name)).group not in ("Output", "Watching", "Going on")

@@ -26,6 +26,7 @@ from llm_installer.planning.choices import (
 from llm_installer.planning.course import EARLY, choose_course, choose_mode
 from llm_installer.planning.modes import MODES, ORDERS
 from llm_installer.planning.options import Options
+from llm_installer.planning.saving import KEEPS, KEPT
 from llm_installer.planning.schedule import rate_scale
 from llm_installer.planning.stopping import Limits
 
@@ -186,6 +187,7 @@ def plan_rows(plan: Plan) -> list[tuple[str, str, str]]:
         ("steps", "no end" if endless else plan.total_steps, "", "total_steps"),
         ("evaluation", f"every {plan.evaluation_every} steps{at_first}", "", "evaluation_every"),
         ("early stop", stop if "patience" in plan.stop_rules else ", ".join(plan.stop_rules), "", "limits"),
+        ("checkpoints", KEPT + 1, KEEPS, ""),
         ("order", plan.order, ORDERS[plan.order], ""),
         ("seed", plan.seed, "fixed, so that a run can be repeated", ""),
     ]

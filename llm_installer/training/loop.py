@@ -193,6 +193,7 @@ class _Loop:
         if self.trainer.is_writer:
             self.save.write(self.trainer.model, self.trainer.optimizer_state(), self.state, self.best)
         self.requests.saved()
+        self.report.on_moment("saved", self.state)
 
 
 def planned_steps(

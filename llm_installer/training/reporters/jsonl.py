@@ -26,7 +26,7 @@ class JsonlReporter:
     def on_start(self, header: RunHeader) -> None:
         """A new run refuses an old file; a resumed one keeps what still holds."""
         if header.start_step and self._path.exists():
-            _keep_until(self._path, header.start_step)
+            keep_until(self._path, header.start_step)
         else:
             self._path.touch(exist_ok=False)
 
@@ -84,7 +84,7 @@ def _is_nan_or_infinite(value: Value) -> bool:
     return isinstance(value, float) and not math.isfinite(value)
 
 
-def _keep_until(path: Path, step: int) -> None:
+def keep_until(path: Path, step: int) -> None:
     """Drop what was measured after `step`: the resumed run measures it again."""
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
