@@ -161,8 +161,10 @@ def test_force_epochs_takes_exactly_these(stories: Path, lines: Path, mode: str)
 def test_adaptive_says_what_it_changes_and_why(stories: Path, lines: Path) -> None:
     ran = go(stories, lines, mode="adaptive", learning_rate=0.1, epochs=12)
     assert ran.changes, "ten times and more above what this model bears"
+    report = (ran.result.run / "report.md").read_text(encoding="utf-8")
     for change in ran.changes:
         assert f"Step {change['step']}: {change['why']}" in ran.said
+        assert f"- Step {change['step']}: {change['why']}." in report
     assert ran.changes[0]["rate_scale"] < 1 and ran.changes[0]["restore_best"]
     after = [s for s in ran.steps if s["step"] > ran.changes[0]["step"]]
     assert max(s["learning_rate"] for s in after) <= 0.1 * ran.changes[0]["rate_scale"] + 1e-12
