@@ -50,6 +50,7 @@ def look_back(
         lora=_lora(job, result, switched),
         talk=talk,
         picture=run.history_png.name if run.history_png.exists() else "",
+        changes=state.adjustments,
     )
     run.report.write_text(render(report), encoding="utf-8")
     console.comparison([*answers[:SHOWN], *answers[ASKED:]], answers, held_out)
