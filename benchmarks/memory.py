@@ -1,6 +1,6 @@
 """The memory formula against what a process really held: ten shapes and settings on the CPU, each in a fresh process.
 
-Run as: python benchmarks/memory.py [--case NAME] [--json]
+Run as: python benchmarks/memory.py [--case NAME] [--path eager] [--json]
 """
 
 from __future__ import annotations
@@ -61,14 +61,14 @@ CASES = {
 WARM = Case("float32", 32, 64, 2, 4, 4, 64, 4, 1, 16, 1.0)
 
 
-def predict(folder: Path, case: Case) -> int:
+def predict(folder: Path, case: Case, path: str) -> int:
     """Bytes above the libraries, by the formula and the headers of the weights alone."""
     from llm_installer.core.model_info import read_model_info
     from llm_installer.planning.memory import plan_memory
 
     memory = plan_memory(
         read_model_info(folder), dtype=case.dtype, rank=case.rank, targets=case.targets, free_bytes=0,
-        scored=case.scored,
+        scored=case.scored, path=path,
     )  # fmt: skip
     return memory.peak(case.tokens, case.checkpointed) - memory.process
 
@@ -87,7 +87,7 @@ def make_model(folder: Path, case: Case) -> Path:
     return folder
 
 
-def trained(folder: Path, case: Case, steps: int) -> Callable[[], object]:
+def trained(folder: Path, case: Case, path: str, steps: int) -> Callable[[], object]:
     """Load and adapt the model and train it for some steps with the program's own parts; a function for one more."""
     import numpy as np
 
@@ -98,9 +98,10 @@ def trained(folder: Path, case: Case, steps: int) -> Callable[[], object]:
     from llm_installer.planning.options import Options
     from llm_installer.planning.plan import make_plan
     from llm_installer.planning.registry import find_handler
-    from llm_installer.training.loop import Trainer
+    from llm_installer.training.checkpoint import adapter_weights
     from llm_installer.training.memory import checkpoint_layers
     from llm_installer.training.model import add_lora, load_base
+    from llm_installer.training.trainer import Trainer
 
     info = read_model_info(folder)
     options = Options(data="x", precision=case.dtype, lora_r=case.rank, target_modules=",".join(case.targets))
@@ -108,13 +109,19 @@ def trained(folder: Path, case: Case, steps: int) -> Callable[[], object]:
     facts = DataFacts(case.rows, 0, "text", case.length, case.length)
     plan = make_plan(options, info, find_handler(info), machine, facts, (case.length, "the case's"))
     trainer = Trainer(add_lora(load_base(folder, case.dtype, "cpu"), plan), plan, 0)
+    if path == "eager":
+        trainer.head.fused = False
+        for module in trainer.model.modules():
+            vars(module).pop("forward", None)
     checkpoint_layers(trainer.model, case.checkpointed)
+    best = adapter_weights(trainer.model)
     random = np.random.default_rng(0)
     ids = random.integers(0, case.vocabulary, (case.rows, case.length))
     positions = np.arange(int(case.tokens * case.scored))
     batch = Batch(ids, positions, random.integers(0, case.vocabulary, len(positions)), case.tokens)
 
     def step() -> object:
+        assert best, "held beside the weights in training, as here"
         with trainer.head.attached():
             return trainer.step([batch], 1e-4)
 
@@ -123,22 +130,25 @@ def trained(folder: Path, case: Case, steps: int) -> Callable[[], object]:
     return step
 
 
-def measure(case: Case) -> dict[str, float]:
+def measure(case: Case, path: str) -> dict[str, float]:
     """In this process: what the libraries hold, the peak above it, and the tensors' own peak in one step."""
     import torch
 
     from llm_installer.training.memory import forget_peak, peak_bytes, resident_bytes
+    from llm_installer.training.reuse import keep_freed_memory
 
     torch.set_num_threads(1)
+    keep_freed_memory()
     with tempfile.TemporaryDirectory() as folder:
-        trained(make_model(Path(folder) / "warm", WARM), WARM, 1)
+        warm = dataclasses.replace(WARM, dtype=case.dtype)
+        trained(make_model(Path(folder) / "warm", warm), warm, path, 3)
         subprocess.run([sys.executable, __file__, "--make", repr(case), "--out", f"{folder}/model"], check=True)
         gc.collect()
         base = resident_bytes()
         forget_peak("cpu")
-        step = trained(Path(folder) / "model", case, 3)
+        step = trained(Path(folder) / "model", case, path, 3)
         peak = peak_bytes("cpu")
-        predicted = predict(Path(folder) / "model", case)
+        predicted = predict(Path(folder) / "model", case, path)
         return {"base": base, "measured": peak - base, "predicted": predicted, "tensors": live_peak(step)}
 
 
@@ -156,13 +166,16 @@ def live_peak(step: Callable[[], object]) -> float:
     return most
 
 
-def in_fresh_process(name: str) -> dict[str, float]:
+def in_fresh_process(name: str, path: str) -> dict[str, float]:
     """Measure one case where nothing else was allocated before."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
     root = str(Path(__file__).resolve().parents[1])
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, (root, environment.get("PYTHONPATH"))))
     done = subprocess.run(
-        [sys.executable, __file__, "--case", name, "--json"], env=environment, capture_output=True, text=True
+        [sys.executable, __file__, "--case", name, "--path", path, "--json"],
+        env=environment,
+        capture_output=True,
+        text=True,
     )
     if done.returncode:
         raise SystemExit(done.stderr[-2000:])
@@ -174,6 +187,7 @@ def main() -> None:
     """Print the table, or one case as JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--case", choices=CASES, help="only this one")
+    parser.add_argument("--path", choices=("fused", "eager"), default="fused", help="how the layers are computed")
     parser.add_argument("--json", action="store_true", help="measure in this process and print JSON")
     parser.add_argument("--make", choices={repr(c): c for c in CASES.values()}, help=argparse.SUPPRESS)
     parser.add_argument("--out", help=argparse.SUPPRESS)
@@ -182,11 +196,11 @@ def main() -> None:
         make_model(Path(given.out), next(c for c in CASES.values() if repr(c) == given.make))
         return
     if given.json:
-        print(json.dumps(measure(CASES[given.case])))
+        print(json.dumps(measure(CASES[given.case], given.path)))
         return
     print("| case | predicted MB | measured MB | ratio | tensors of a step MB |\n|---|---|---|---|---|")
     for name in [given.case] if given.case else CASES:
-        found = in_fresh_process(name)
+        found = in_fresh_process(name, given.path)
         ratio = found["predicted"] / found["measured"]
         print(
             f"| {name} | {found['predicted'] / MB:.0f} | {found['measured'] / MB:.0f} | {ratio:.2f} "

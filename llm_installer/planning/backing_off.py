@@ -27,13 +27,5 @@ def smaller(plan: Plan, *, tokens: int, longest: int, layers: int) -> tuple[Plan
     return None
 
 
-def checkpointed_layers(given: str | None, chosen: int, layers: int) -> int:
-    """How many layers to checkpoint: `chosen` unless --gradient-checkpointing says on, off or a number."""
-    if given in (None, "auto"):
-        return chosen
-    named = {"on": layers, "off": 0}
-    return named[given] if given in named else min(int(given or 0), layers)
-
-
 def _because(plan: Plan, name: str, reason: str) -> Plan:
     return dataclasses.replace(plan, why={**plan.why, name: reason})

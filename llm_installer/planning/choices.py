@@ -12,7 +12,8 @@ from llm_installer.core.examples import Task
 from llm_installer.core.handler import Handler
 from llm_installer.core.hardware import GIB, Hardware
 from llm_installer.core.model_info import ModelInfo
-from llm_installer.planning.memory import plan_memory
+from llm_installer.planning.fitting import Fit, Planned, fit_memory
+from llm_installer.planning.memory import MemoryPlan, plan_memory
 from llm_installer.planning.options import Options
 
 
@@ -97,17 +98,46 @@ def by_size(table: Sequence[tuple[float, float]], parameters: int) -> Any:
 
 def micro_batch(
     options: Options, info: ModelInfo, hardware: Hardware, precision: str, rank: int,
-    targets: tuple[str, ...], effective: int, longest: int, choose: Chooser,
-) -> tuple[int, int]:  # fmt: skip
-    """(tokens, rows) computed at once: what memory holds, no more than what keeps the device busy."""
-    memory = plan_memory(
-        info, dtype=precision, rank=rank, targets=targets, free_bytes=hardware.free_bytes, device=hardware.device
-    )
+    targets: tuple[str, ...], effective: int, data: tuple[int, float], choose: Chooser,
+    quantised: str = "", optimizer_bytes: float = 8.0,
+) -> tuple[Fit, int]:  # fmt: skip
+    """How memory is used, and the most rows at once. `data` is (tokens of the longest row, mean tokens of a row)."""
+    longest, mean = data
     enough = 2048 if hardware.device == "cpu" else by_size(ENOUGH_TOKENS, info.parameters)
-    tokens = max(longest, min(enough, memory.fits_tokens))
-    peak = memory.peak(tokens) / GIB
-    fit = "enough to keep it busy" if tokens == enough else "one longest row" if tokens == longest else "what fits"
-    choose.why["micro_batch_tokens"] = f"{fit}; about {peak:.1f} of {hardware.free_bytes / GIB:.0f} GB"
+    planned = memory_of(info, hardware, precision, rank, targets, optimizer_bytes, options.lora_dropout or 0.0)
+    fit = fit_memory(
+        planned, enough=enough, longest=longest, step_tokens=math.ceil(effective * mean), quantise=(quantised,),
+        layers=given_layers(options.gradient_checkpointing, info.layers),
+    )  # fmt: skip
+    free = f"about {fit.peak / GIB:.1f} GB in use at most, {hardware.free_bytes / GIB:.0f} GB are free"
+    choose.why["micro_batch_tokens"] = f"{fit.why}; {free}"
+    asked = "you asked for it" if options.gradient_checkpointing else "the fewest that memory allows"
+    choose.why["checkpointed_layers"] = asked
     parts = options.gradient_accumulation_steps
     rows = options.batch_size or (math.ceil(effective / parts) if parts else effective)
-    return tokens, min(rows, effective)
+    return fit, min(rows, effective)
+
+
+def memory_of(
+    info: ModelInfo, hardware: Hardware, precision: str, rank: int, targets: tuple[str, ...],
+    optimizer_bytes: float, dropout: float,
+) -> Planned:  # fmt: skip
+    """The memory plan for each quantisation. Dropout takes the fast layers away."""
+
+    def planned(quantised: str) -> MemoryPlan:
+        return plan_memory(
+            info, dtype=precision, rank=rank, targets=targets, free_bytes=hardware.free_bytes, device=hardware.device,
+            quantised=quantised, optimizer_bytes=optimizer_bytes, path="eager" if dropout else "fused",
+        )  # fmt: skip
+
+    return planned
+
+
+def given_layers(given: str | None, layers: int) -> int | None:
+    """How many layers --gradient-checkpointing on|off|N asks for, None where nothing; UsageError for other words."""
+    named = {None: None, "on": layers, "off": 0}
+    if given in named:
+        return named[given]
+    if given is None or not given.isdigit():
+        raise UsageError(f"--gradient-checkpointing {given} is neither on, off nor a number of layers, such as 4")
+    return min(int(given), layers)

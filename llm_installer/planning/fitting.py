@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from llm_installer.planning.memory import MemoryPlan
 
 GB = 1e9
+QUANTISED = {"int8": "8-bit", "nf4": "4-bit"}
 Planned = Callable[[str], MemoryPlan]
 """The memory of the run with its linear layers quantised as named: "", int8 or nf4."""
 
@@ -26,31 +27,39 @@ class Fit:
     why: str
 
 
-def fit_memory(planned: Planned, *, enough: int, longest: int, step_tokens: int, may_quantise: bool) -> Fit:
+def fit_memory(
+    planned: Planned,
+    *,
+    enough: int,
+    longest: int,
+    step_tokens: int,
+    quantise: tuple[str, ...],
+    layers: int | None = None,
+) -> Fit:
     """Choose tokens at once, checkpointed layers and quantisation: the first that fits of the planner's order.
 
     `enough` tokens keep the device busy; half of them, or the whole step, is worth more than avoiding checkpointing.
-    A row is never split, so `longest` is the least. Where nothing fits, what needs least is returned with fits=False.
+    A row is never split, so `longest` is the least. `quantise` names what may be tried, in order; `layers` is given
+    where the user decides how many to checkpoint. Where nothing fits, what needs least comes back with fits=False.
     """
     least = max(longest, min(enough // 2, step_tokens))
-    for quantised in ("", "nf4") if may_quantise else ("",):
+    for quantised in quantise:
         memory = planned(quantised)
+        counts = range(memory.layers + 1) if layers is None else (min(layers, memory.layers),)
         for aim in (least, longest):
-            found = next((k for k in range(memory.layers + 1) if memory.fitting_tokens(k) >= aim), None)
+            found = next((k for k in counts if memory.fitting_tokens(k) >= aim), None)
             if found is not None:
                 return _fit(memory, found, max(longest, min(enough, memory.fitting_tokens(found))), quantised, enough)
-    hint = "" if may_quantise else "; --method qlora needs less"
-    return Fit(
-        longest, memory.layers, quantised, memory.peak(longest, memory.layers), False,
-        f"one longest row does not fit even with every layer checkpointed{hint}",
-    )  # fmt: skip
+    most = counts[-1]
+    hint = "" if "nf4" in quantise else "; --method qlora needs less"
+    why = f"one longest row: not even that fits by prediction{hint}"
+    return Fit(longest, most, quantised, memory.peak(longest, most), False, why)
 
 
 def memory_rows(planned: Planned, precision: str, tokens: int) -> list[tuple[str, str, str]]:
     """(setting, predicted peak, verdict) for each way to run with `tokens` at once, from fastest to smallest."""
     rows = []
-    names = {"": precision, "int8": "8-bit", "nf4": "4-bit"}
-    for quantised, name in names.items():
+    for quantised, name in {"": precision, **QUANTISED}.items():
         memory = planned(quantised)
         for checkpointed, words in ((0, "no checkpointing"), (memory.layers, "every layer checkpointed")):
             most = memory.fitting_tokens(checkpointed)
@@ -62,7 +71,7 @@ def memory_rows(planned: Planned, precision: str, tokens: int) -> list[tuple[str
 def _fit(memory: MemoryPlan, checkpointed: int, tokens: int, quantised: str, enough: int) -> Fit:
     said = ["enough to keep it busy" if tokens == enough else "what fits"]
     if checkpointed:
-        said.append(f"{checkpointed} of {memory.layers} layers are computed twice, since memory is short")
+        said.append(f"with {checkpointed} of {memory.layers} layers computed twice")
     if quantised:
-        said.append("4-bit weights, since 16-bit ones leave no room")
+        said.append(f"with {QUANTISED[quantised]} weights")
     return Fit(tokens, checkpointed, quantised, memory.peak(tokens, checkpointed), True, "; ".join(said))

@@ -1,4 +1,4 @@
-"""How much arithmetic a token costs, and what share of a machine's limit a speed is. Pure; see performance.md's formula.
+"""How much arithmetic a token costs, and what share of a machine's limit a speed is. Pure.
 
 A frozen weight costs a forward and a backward product but no gradient of its own: 4 operations per weight, not 6.
 """
@@ -10,23 +10,20 @@ from llm_installer.core.model_info import ModelInfo
 from llm_installer.planning.memory import adapter_parameters, linears
 
 LIMITS = (
+    ("B200", 2250e12),
     ("H200", 989e12),
     ("H100 NVL", 835e12),
     ("H100 PCIe", 756e12),
     ("H100", 989e12),
-    ("GH200", 989e12),
-    ("B200", 2250e12),
-    ("L40S", 362e12),
-    ("L4", 121e12),
     ("A100", 312e12),
-    ("A6000", 155e12),
+    ("L40S", 362e12),
+    ("RTX A6000", 155e12),
     ("A40", 150e12),
-    ("A10", 125e12),
     ("RTX 4090", 165e12),
     ("RTX 3090", 71e12),
 )
-"""Dense bfloat16 operations per second with float32 sums, by a part of the GPU's name, first match; from NVIDIA's data
-sheets (half the figure with sparsity)."""
+"""Dense bfloat16 operations per second with float32 sums, by a part of the GPU's name, first match: from NVIDIA's data
+sheets, half of what they say with sparsity. Real products reach about four fifths of it."""
 
 
 def flops_per_token(

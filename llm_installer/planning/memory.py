@@ -1,7 +1,7 @@
 """The memory formula: weights, adapters, activations and logits to bytes, for every way a run can be computed.
 
-The counts are what autograd keeps for the backward pass, operation by operation, of a Llama-like block; measured against
-the real thing by benchmarks/memory.py. See docs/memory.md.
+The counts are what autograd keeps for the backward pass, operation by operation, of a Llama-like block;
+measured against the real thing by benchmarks/memory.py. See docs/memory.md.
 """
 
 from __future__ import annotations
@@ -16,15 +16,6 @@ BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 """Of one number of the base model."""
 LINEAR_BYTES = {"": 0.0, "int8": 1.0, "nf4": 0.516}
 """Of one weight of a linear layer when it is quantised (4 bits and its double-quantised scale); "" when it is not."""
-OPTIMIZER_BYTES = {
-    "adamw_torch": 8.0,
-    "adamw_bnb_8bit": 2.1,
-    "paged_adamw_8bit": 2.1,
-    "lion": 4.0,
-    "sgd": 0.0,
-    "adafactor": 0.1,
-}
-"""State of an optimizer per trained parameter, beside the parameter itself and its gradient."""
 HEADROOM = {"cpu": 0.8, "cuda": 0.92, "mps": 0.7}
 """Share of the free memory a plan may fill; the rest is for other programs."""
 PROCESS = {"cpu": 450_000_000}
@@ -39,20 +30,27 @@ class Path:
 
     copies: bool
     """Whether each adapted layer keeps a float32 copy of its input (PEFT, below a 16-bit base)."""
-    chunk: int | None
-    """Scored positions whose logits exist at once; None for all of them."""
+    wide_norms: bool
+    """Whether norms keep their input in float32."""
+    gate: int
+    """Widths of the MLP that its gate keeps: gate, up and the activation of the gate; or gate and up."""
+    chunk_bytes: int
+    """Logits that exist at once; 0 for those of all scored positions."""
     slack: dict[str, float]
     """Memory held per byte of activations, by device: what lies between tensors, too small for the next one."""
 
 
 PATHS = {
-    "eager": Path(copies=True, chunk=None, slack={"cpu": 1.85, "cuda": 1.05}),
-    "fused": Path(copies=False, chunk=256, slack={"cpu": 1.3, "cuda": 1.05}),
+    "eager": Path(copies=True, wide_norms=True, gate=3, chunk_bytes=0, slack={"cpu": 1.85, "cuda": 1.05}),
+    "fused": Path(copies=False, wide_norms=False, gate=2, chunk_bytes=34 << 20, slack={"cpu": 1.45, "cuda": 1.05}),
 }
+"""PEFT's own layers with the model's own loss, and the fast paths of training/fast."""
+CHUNK_ROWS = 1024
+"""Most positions in a chunk of logits."""
 TIGHT = 1.05
 """The same where layers are checkpointed: the C library is then told to give back each block at once."""
-OBJECTS = {"cpu": 15_000_000}
-"""Modules, kernels and their scratch memory, beside the tensors."""
+SCRATCH = {("cpu", 4): 5_000_000, ("cpu", 2): 25_000_000}
+"""What matrix products hold beside the tensors, by device and bytes of an element."""
 
 _SHARED = {
     **dict.fromkeys(("q_proj", "k_proj", "v_proj", "qkv_proj", "c_attn", "query_key_value", "Wqkv"), "attention"),
@@ -72,7 +70,7 @@ class MemoryPlan:
     adapters: int
     """Adapters, gradients, optimizer state and the copy of the best."""
     workspace: int
-    """What does not grow with the tokens: logits of one chunk, one layer's weights while they are unpacked."""
+    """What does not grow with the tokens: scratch memory, and the weights of one layer while they are unpacked."""
     layers: int
     per_layer: int
     """Kept for the backward pass, per token and layer."""
@@ -81,7 +79,11 @@ class MemoryPlan:
     transient: int
     """Gradients in flight in the backward pass of one layer, per token."""
     logits: int
-    """Last norm, logits and their gradient, per token of the micro-batch."""
+    """Last norm, logits and their gradient, per token of the micro-batch; chunks apart."""
+    chunk: int
+    """Logits of one chunk, where they are computed in chunks."""
+    chunk_per_token: int
+    """The same per token of a micro-batch that is smaller than a chunk."""
     slack: float
     room: int
     """Bytes a run may add to what is in use already."""
@@ -91,24 +93,29 @@ class MemoryPlan:
         """Bytes that are there whatever the micro-batch."""
         return self.weights + self.adapters + self.workspace
 
-    def per_token(self, checkpointed: int = 0) -> int:
-        """Bytes per token of a micro-batch when the first `checkpointed` layers are computed twice.
+    def peak(self, tokens: int, checkpointed: int = 0) -> int:
+        """Predicted peak bytes of the process with `tokens` in the micro-batch, the first `checkpointed` layers of the
+        model computed twice.
 
         The first ones, because their turn in the backward pass comes when the kept layers are gone again.
         """
-        slack = TIGHT if checkpointed else self.slack
-        kept = (self.layers - checkpointed) * self.per_layer + checkpointed * self.boundary
-        turned = kept * slack + max(self.logits, self.transient)
-        again = (checkpointed * self.boundary + self.per_layer) * slack + self.transient if checkpointed else 0
-        return int(max(turned, again))
-
-    def peak(self, tokens: int, checkpointed: int = 0) -> int:
-        """Predicted peak bytes of the process with `tokens` in the micro-batch."""
-        return self.process + self.fixed + tokens * self.per_token(checkpointed)
+        chunk = min(self.chunk, tokens * self.chunk_per_token)
+        moments = (min(fixed, chunk) + int(tokens * each) for fixed, each in self._moments(checkpointed))
+        return self.process + self.fixed + max(moments)
 
     def fitting_tokens(self, checkpointed: int = 0) -> int:
         """Tokens of a micro-batch that fit; 0 when not even the weights do."""
-        return max(0, (self.room - self.fixed) // max(1, self.per_token(checkpointed)))
+        room = self.room - self.fixed
+        return max(0, min(int((room - fixed) / max(1.0, each)) for fixed, each in self._moments(checkpointed)))
+
+    def _moments(self, checkpointed: int) -> tuple[tuple[int, float], ...]:
+        """(bytes, bytes per token) at each moment that can be the highest: the loss; the backward pass of the last
+        layer; and of the last checkpointed one."""
+        slack = TIGHT if checkpointed else self.slack
+        inputs = checkpointed * self.boundary
+        kept = ((self.layers - checkpointed) * self.per_layer + inputs) * slack
+        again = (inputs + self.per_layer) * slack + self.transient if checkpointed else 0.0
+        return (self.chunk, kept + self.logits), (0, kept + self.transient), (0, again)
 
     @property
     def fits_tokens(self) -> int:
@@ -124,30 +131,33 @@ def plan_memory(
     targets: tuple[str, ...] = ALL_LINEAR,
     free_bytes: int,
     quantised: str = "",
-    optimizer: str = "adamw_torch",
+    optimizer_bytes: float = 8.0,
     path: str = "eager",
     device: str = "cpu",
     scored: float = 1.0,
 ) -> MemoryPlan:
     """Predict the bytes of a LoRA run.
 
-    `dtype` is that of the base (of its embeddings and head where the linear layers are `quantised`: int8 or nf4),
-    `scored` the share of positions that teach.
+    `optimizer_bytes` is its state per trained number (AdamW: 8), `dtype` that of the base (of its embeddings and head
+    where the linear layers are `quantised`: int8 or nf4), `scored` the share of positions that teach.
     """
     size, way = BYTES[dtype], PATHS[path]
-    chunk = way.chunk * head_bytes(info, size, chunked=True) if way.chunk else 0
+    row = info.vocab_size * size if way.chunk_bytes else 0
     unpacked = max((n.inputs * n.outputs for n in linears(info)), default=0) * size if quantised else 0
-    per_scored = 8 * info.hidden_size if way.chunk else head_bytes(info, size, chunked=False)
+    # Chunked: the chosen positions and their gradient. At once: float32 logits, their gradient, and the softmax's.
+    per_scored = 3 * size * info.hidden_size if way.chunk_bytes else 12 * info.vocab_size
     return MemoryPlan(
         process=PROCESS.get(device, 0),
         weights=weight_bytes(info, size, quantised),
-        adapters=adapter_bytes(info, rank, targets, optimizer),
-        workspace=int(chunk + unpacked) + OBJECTS.get(device, 0),
+        adapters=adapter_bytes(info, rank, targets, optimizer_bytes, 0 if way.copies else size),
+        workspace=unpacked + SCRATCH.get((device, size), 0),
         layers=info.layers,
         per_layer=activation_bytes(info, size, rank, targets, path),
         boundary=size * info.hidden_size,
         transient=size * (2 * info.intermediate_size + 2 * info.hidden_size),
         logits=int(4 * info.hidden_size + scored * per_scored),
+        chunk=min(way.chunk_bytes, CHUNK_ROWS * row),
+        chunk_per_token=int(scored * row),
         slack=way.slack.get(device, 1.0),
         room=int(free_bytes * HEADROOM[device]),
     )
@@ -166,32 +176,24 @@ def adapter_parameters(info: ModelInfo, rank: int, targets: tuple[str, ...]) -> 
     return sum(rank * (n.inputs + n.outputs) * n.count for n in adapted(info, targets))
 
 
-def adapter_bytes(info: ModelInfo, rank: int, targets: tuple[str, ...], optimizer: str) -> int:
-    """Float32 adapters, gradients, optimizer state, and the best weights so far."""
-    return int(adapter_parameters(info, rank, targets) * (8 + OPTIMIZER_BYTES[optimizer] + KEPT_COPY))
+def adapter_bytes(info: ModelInfo, rank: int, targets: tuple[str, ...], optimizer_bytes: float, copy: int) -> int:
+    """Float32 adapters and gradients, optimizer state, the best weights, copies of `copy` bytes to compute by."""
+    return int(adapter_parameters(info, rank, targets) * (8 + optimizer_bytes + KEPT_COPY + copy))
 
 
 def activation_bytes(info: ModelInfo, size: int, rank: int, targets: tuple[str, ...], path: str = "eager") -> int:
     """Kept for the backward pass per token and layer, for base elements of `size` bytes."""
+    way = PATHS[path]
     query, key_value = info.heads * info.head_dim, info.kv_heads * info.head_dim
     gated = not info.linears or any(n.name in _GATED for n in info.linears)
-    norms = 2 * 4 * info.hidden_size
+    chosen, share = adapted(info, targets), 1 / max(info.layers, 1)
+    norms = 2 * (4 if way.wide_norms else size) * info.hidden_size
     attention = size * (2 * query + 2 * key_value) + 4 * info.heads
-    activation = size * (3 if gated else 2) * info.intermediate_size
-    chosen = adapted(info, targets)
-    copies = PATHS[path].copies and size < 4
-    share = 1 / max(info.layers, 1)
-    if copies:
-        inputs = sum(4 * n.inputs * n.count * share for n in chosen)
-    else:
-        inputs = size * _distinct_inputs(chosen, share)
-    ranks = sum((4 if PATHS[path].copies else size) * rank * n.count * share for n in chosen)
+    activation = size * (way.gate if gated else 2) * info.intermediate_size
+    copied = sum(4 * n.inputs * n.count * share for n in chosen)
+    inputs = copied if way.copies and size < 4 else size * _distinct_inputs(chosen, share)
+    ranks = sum((4 if way.copies else size) * rank * n.count * share for n in chosen)
     return int(norms + attention + activation + inputs + ranks)
-
-
-def head_bytes(info: ModelInfo, size: int, *, chunked: bool) -> int:
-    """Logits per scored position: float32 values and their gradient; unchunked also the gradient of the softmax."""
-    return info.vocab_size * (4 + size) if chunked else 12 * info.vocab_size
 
 
 def linears(info: ModelInfo) -> tuple[Linear, ...]:

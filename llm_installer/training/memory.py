@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
-import os
 import resource
 import sys
 from functools import partial
@@ -15,11 +13,11 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 
+from llm_installer.training.fast.lora import forget_half_done
+from llm_installer.training.reuse import give_back_freed_memory
+
 _REFUSALS = ("not enough memory", "can't allocate memory", "cannot allocate memory", "out of memory")
 """How torch's allocators say it where they have no error type of their own."""
-
-_MMAP_THRESHOLD = -3
-"""Number of M_MMAP_THRESHOLD in malloc.h."""
 
 
 def peak_bytes(device: str) -> int:
@@ -61,22 +59,12 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(refusal in words for refusal in _REFUSALS)
 
 
-def release(device: str) -> None:
-    """Give back what failed work left behind: reference cycles of its traceback, then the allocator's cache."""
+def release(model: nn.Module, device: str) -> None:
+    """Give back what failed work left behind: outputs nobody collected, reference cycles, the allocator's cache."""
+    forget_half_done(model)
     gc.collect()
     if device == "cuda":
         torch.cuda.empty_cache()
-
-
-def give_back_blocks() -> None:
-    """Have the C library return each freed block of a megabyte at once, so that the process holds what tensors need.
-
-    Left alone, glibc keeps freed blocks for the next request, and before 2.38 an aligned request of the same size does
-    not fit into them: a process can hold five times what its tensors fill. Returning costs time (page faults), so this
-    is for runs whose memory is short. Only glibc has the setting.
-    """
-    if sys.platform == "linux" and "CS_GNU_LIBC_VERSION" in os.confstr_names:
-        ctypes.CDLL(None).mallopt(_MMAP_THRESHOLD, 1 << 20)
 
 
 def checkpoint_layers(model: nn.Module, count: int) -> int:
@@ -87,10 +75,10 @@ def checkpoint_layers(model: nn.Module, count: int) -> int:
     """
     trained = checkpointable(model)
     if count and trained and next(trained[0].parameters()).device.type == "cpu":
-        give_back_blocks()
+        give_back_freed_memory()
     for i, layer in enumerate(trained):
         layer.gradient_checkpointing = i < count
-        layer._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
+        vars(layer)["_gradient_checkpointing_func"] = partial(checkpoint, use_reentrant=False)
     return min(max(0, count), len(trained))
 
 

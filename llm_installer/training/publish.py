@@ -15,11 +15,12 @@ from llm_installer import __version__
 from llm_installer.core.examples import Kind
 from llm_installer.core.files import write_json
 from llm_installer.core.model_info import ModelInfo, fingerprint
-from llm_installer.core.paths import ModelDir, Run, switch_link
+from llm_installer.core.paths import Run
 from llm_installer.core.state import Result, RunState
 from llm_installer.data.encode import Encoder
 from llm_installer.planning.plan import Plan
 from llm_installer.training.checkpoint import Weights, load_weights, save_adapter
+from llm_installer.training.memory import peak_bytes
 
 LIBRARIES = ("torch", "transformers", "peft", "accelerate")
 
@@ -57,12 +58,6 @@ def publish(model: PeftModel, weights: Weights, state: RunState, about: Publishe
     )
 
 
-def switch_to(model_dir: ModelDir, run: Run) -> None:
-    """Make `run` the current one: the links that the guide promises, `lora` last."""
-    for link, target in model_dir.run_links(run).items():
-        switch_link(link, target)
-
-
 def adapter_info(about: Published, state: RunState) -> dict[str, Any]:
     """Provenance of an adapter, as strict JSON."""
     template = str(about.encoder.tokenizer.chat_template)
@@ -82,6 +77,7 @@ def adapter_info(about: Published, state: RunState) -> dict[str, Any]:
         "steps": state.step,
         "tokens": state.tokens,
         "stop_reason": state.stop_reason,
+        "memory": {"predicted": about.plan.predicted_peak_bytes, "measured": peak_bytes(about.plan.device)},
         "plan": about.plan.to_json(),
         "versions": {"llm_installer": __version__} | {name: _version(name) for name in LIBRARIES},
     }

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import torch
 
 from llm_installer.core.errors import TrainingError
+from llm_installer.data.batches import Batch, micro_batches
 from llm_installer.data.encode import Row
 from llm_installer.planning.backing_off import smaller
 from llm_installer.planning.plan import Plan
@@ -23,6 +24,7 @@ from llm_installer.training.trainer import Trainer, row_lengths
 
 T = TypeVar("T")
 Say = Callable[[str], None]
+SEVERAL = "Memory ran out in one of several processes; start again with fewer rows at once, for example: --batch-size 1"
 
 
 def rehearse(trainer: Trainer, rows: Sequence[Row], evaluated: Sequence[Row], say: Say) -> Plan:
@@ -31,25 +33,18 @@ def rehearse(trainer: Trainer, rows: Sequence[Row], evaluated: Sequence[Row], sa
     Raises TrainingError when nothing that the plan could give up is enough. `rows` are those of the training set,
     `evaluated` those on which the loss is measured. All processes rehearse, and all back off together.
     """
-    lengths = row_lengths(rows)
-    chosen = _longest(lengths, trainer.plan.effective_batch_size)
-    measured = [evaluated[int(i)] for i in _longest(row_lengths(evaluated), trainer.plan.effective_batch_size)]
-    longest = max(int(lengths.max()), *(len(row.ids) for row in measured)) if measured else int(lengths.max())
+    checkpoint_layers(trainer.model, trainer.plan.checkpointed_layers)
+    lengths, chosen = row_lengths(rows), _longest(row_lengths(rows), trainer.plan.effective_batch_size)
+    longest = max(int(lengths.max()), int(row_lengths(evaluated).max()) if len(evaluated) else 0)
 
     def once() -> None:
         with _untouched(trainer), trainer.head.attached():
-            batches = trainer.micro_batches(rows, lengths, chosen)
-            trainer.model.train()
-            loss = trainer.loss_sum(max(batches, key=lambda batch: batch.ids.size))
-            (loss / max(1, len(chosen))).backward()  # type: ignore[no-untyped-call]
-            del loss
-            trainer.bare_optimizer.step()
-            trainer.bare_optimizer.zero_grad()
-            trainer.bare_optimizer.state.clear()
-            if measured:
-                _evaluate_part(trainer, measured)
+            _train_part(trainer, trainer.micro_batches(rows, lengths, chosen))
+            if len(evaluated):
+                _evaluate_part(trainer, evaluated)
 
-    backing_off(trainer, once, size=int(lengths[chosen].sum()), longest=longest, say=say, together=True)
+    size = max(batch.ids.size for batch in trainer.micro_batches(rows, lengths, chosen))
+    backing_off(trainer, once, size=size, longest=longest, say=say, together=True)
     return trainer.plan
 
 
@@ -70,19 +65,21 @@ def backing_off(
         if not failed:
             return result[0]
         trainer.bare_optimizer.zero_grad()
-        release(trainer.plan.device)
+        release(trainer.model, trainer.plan.device)
         layers = len(checkpointable(trainer.model))
         found = smaller(trainer.plan, tokens=size, longest=longest, layers=layers) if alone or together else None
         if found is None:
-            raise TrainingError(
-                f"There is not enough memory for one row of {longest} tokens; "
-                f"try --method qlora, or a shorter limit: --max-seq-length {max(8, longest // 2)}"
-                if alone or together
-                else "Memory ran out in one of several processes; start again with a smaller part at once: --batch-size 1"
-            )
+            raise TrainingError(_suggestion(longest) if alone or together else SEVERAL)
         trainer.plan, line = found
         checkpoint_layers(trainer.model, trainer.plan.checkpointed_layers)
         say(line)
+
+
+def _suggestion(longest: int) -> str:
+    return (
+        f"There is not enough memory for one row of {longest} tokens; "
+        f"try --method qlora, or a shorter limit: --max-seq-length {max(8, longest // 2)}"
+    )
 
 
 def _attempt(work: Callable[[], T]) -> tuple[bool, list[T]]:
@@ -99,16 +96,27 @@ def _longest(lengths: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.int64
     return np.argsort(-lengths, kind="stable")[:count]
 
 
+def _train_part(trainer: Trainer, batches: Sequence[Batch]) -> None:
+    """A whole step of the largest part: its optimizer state is made beside the gradients, then forgotten."""
+    trainer.model.train()
+    loss = trainer.loss_sum(max(batches, key=lambda batch: batch.ids.size))
+    loss.backward()  # type: ignore[no-untyped-call]
+    trainer.bare_optimizer.step()
+
+
 @torch.no_grad()
 def _evaluate_part(trainer: Trainer, rows: Sequence[Row]) -> None:
+    """The first part of an evaluation in which the longest rows come together."""
+    lengths = row_lengths(rows)
     trainer.model.eval()
-    batches = trainer.micro_batches(rows, row_lengths(rows), np.arange(len(rows)))
-    trainer.loss_sum(max(batches, key=lambda batch: batch.ids.size))
+    part = micro_batches(lengths, _longest(lengths, len(rows)), trainer.plan.micro_batch_tokens, len(rows))[0]
+    trainer.loss_sum(trainer.batch(rows, part))
 
 
 @contextmanager
 def _untouched(trainer: Trainer) -> Iterator[None]:
     """Weights, gradients, optimizer and random state as before, whatever happens inside."""
+    assert not trainer.bare_optimizer.state, "a rehearsal comes before the first step and before a resumed state"
     gpus = range(torch.cuda.device_count()) if trainer.plan.device == "cuda" else ()
     weights = [p.detach().clone() for p in trainer.trained]
     mode = trainer.model.training

@@ -17,9 +17,11 @@ data dataset_format columns validation_data validation_split max_examples mix ta
 max_seq_length train_on_prompt strict show
 mode circular max_circular_epochs circular_batch_multiplier epochs learning_rate lr_scheduler
 batch_size effective_batch_size gradient_accumulation_steps lora_r lora_alpha lora_dropout
-target_modules precision seed patience overfitting_threshold min_evaluations force_epochs
+target_modules precision gradient_checkpointing seed patience overfitting_threshold min_evaluations force_epochs
 resume resume_from resume_anyway
-model_path output dry_run skip_test test_prompt tensorboard tensorboard_port tensorboard_only
+model_path output dry_run skip_test test_prompt
+tensorboard tensorboard_port tensorboard_only report_to wandb_project mlflow_tracking_uri mlflow_experiment_name
+eval_prompts status json save_now stop_now
 """.split()  # noqa: SIM905
 
 

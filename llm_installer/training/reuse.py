@@ -1,0 +1,34 @@
+"""Memory that was freed stays with the process, since a training step asks for the same sizes again; or goes back."""
+
+from __future__ import annotations
+
+import ctypes
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4
+"""Names of mallopt(3)."""
+_LARGEST = 2**31 - 1
+_MANY = 65536
+"""glibc's own limit of mapped blocks."""
+
+
+def keep_freed_memory() -> bool:
+    """Tell the C library's allocator to keep what is freed, instead of giving it back and faulting it in again, page
+    by page, at each step. True where that is possible (glibc)."""
+    return _set(((_MMAP_THRESHOLD, _LARGEST), (_TRIM_THRESHOLD, _LARGEST), (_MMAP_MAX, 0)))
+
+
+def give_back_freed_memory() -> bool:
+    """Have each freed block of a megabyte go back at once, so that the process holds no more than its tensors fill.
+
+    For runs whose memory is short: faulting pages in again costs time, but what is kept lies in pieces. Before glibc
+    2.38 an aligned block does not fit where one of its own size was, and a process can hold several times what it uses.
+    """
+    return _set(((_MMAP_MAX, _MANY), (_MMAP_THRESHOLD, 1 << 20), (_TRIM_THRESHOLD, 1 << 20)))
+
+
+def _set(wishes: tuple[tuple[int, int], ...]) -> bool:
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError):
+        return False
+    return all([mallopt(name, value) for name, value in wishes])
