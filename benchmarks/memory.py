@@ -130,8 +130,8 @@ def trained(folder: Path, case: Case, path: str, steps: int) -> Callable[[], obj
     return step
 
 
-def measure(case: Case, path: str) -> dict[str, float]:
-    """In this process: what the libraries hold, the peak above it, and the tensors' own peak in one step."""
+def measure(case: Case, path: str, tensors: bool) -> dict[str, float]:
+    """In this process: what the libraries hold, the peak above it, and what tensors alone fill in one step."""
     import torch
 
     from llm_installer.training.memory import forget_peak, peak_bytes, resident_bytes
@@ -149,7 +149,8 @@ def measure(case: Case, path: str) -> dict[str, float]:
         step = trained(Path(folder) / "model", case, path, 3)
         peak = peak_bytes("cpu")
         predicted = predict(Path(folder) / "model", case, path)
-        return {"base": base, "measured": peak - base, "predicted": predicted, "tensors": live_peak(step)}
+        found = {"base": base, "measured": peak - base, "predicted": predicted}
+        return found | ({"tensors": live_peak(step)} if tensors else {})
 
 
 def live_peak(step: Callable[[], object]) -> float:
@@ -172,7 +173,7 @@ def in_fresh_process(name: str, path: str) -> dict[str, float]:
     root = str(Path(__file__).resolve().parents[1])
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, (root, environment.get("PYTHONPATH"))))
     done = subprocess.run(
-        [sys.executable, __file__, "--case", name, "--path", path, "--json"],
+        [sys.executable, __file__, "--case", name, "--path", path, "--json", "--tensors"],
         env=environment,
         capture_output=True,
         text=True,
@@ -189,6 +190,7 @@ def main() -> None:
     parser.add_argument("--case", choices=CASES, help="only this one")
     parser.add_argument("--path", choices=("fused", "eager"), default="fused", help="how the layers are computed")
     parser.add_argument("--json", action="store_true", help="measure in this process and print JSON")
+    parser.add_argument("--tensors", action="store_true", help="with --json: count the tensors of one step, too")
     parser.add_argument("--make", choices={repr(c): c for c in CASES.values()}, help=argparse.SUPPRESS)
     parser.add_argument("--out", help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -196,7 +198,7 @@ def main() -> None:
         make_model(Path(given.out), next(c for c in CASES.values() if repr(c) == given.make))
         return
     if given.json:
-        print(json.dumps(measure(CASES[given.case], given.path)))
+        print(json.dumps(measure(CASES[given.case], given.path, given.tensors)))
         return
     print("| case | predicted MB | measured MB | ratio | tensors of a step MB |\n|---|---|---|---|---|")
     for name in [given.case] if given.case else CASES:

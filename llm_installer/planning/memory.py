@@ -18,7 +18,7 @@ LINEAR_BYTES = {"": 0.0, "int8": 1.0, "nf4": 0.516}
 """Of one weight of a linear layer when it is quantised (4 bits and its double-quantised scale); "" when it is not."""
 HEADROOM = {"cpu": 0.8, "cuda": 0.92, "mps": 0.7}
 """Share of the free memory a plan may fill; the rest is for other programs."""
-PROCESS = {"cpu": 450_000_000}
+PROCESS = {"cpu": 490_000_000}
 """Python and the libraries, resident. A GPU's context is in use already when its free memory is asked for."""
 KEPT_COPY = 4
 """The best weights so far are kept beside the trained ones, in float32."""
@@ -37,11 +37,11 @@ class Path:
     chunk_bytes: int
     """Logits that exist at once; 0 for those of all scored positions."""
     slack: dict[str, float]
-    """Memory held per byte of activations, by device: what lies between tensors, too small for the next one."""
+    """Memory held per byte in use, by device: what lies between tensors, too small for the next one."""
 
 
 PATHS = {
-    "eager": Path(copies=True, wide_norms=True, gate=3, chunk_bytes=0, slack={"cpu": 1.85, "cuda": 1.05}),
+    "eager": Path(copies=True, wide_norms=True, gate=3, chunk_bytes=0, slack={"cpu": 1.7, "cuda": 1.05}),
     "fused": Path(copies=False, wide_norms=False, gate=2, chunk_bytes=34 << 20, slack={"cpu": 1.45, "cuda": 1.05}),
 }
 """PEFT's own layers with the model's own loss, and the fast paths of training/fast."""
@@ -49,7 +49,7 @@ CHUNK_ROWS = 1024
 """Most positions in a chunk of logits."""
 TIGHT = 1.05
 """The same where layers are checkpointed: the C library is then told to give back each block at once."""
-SCRATCH = {("cpu", 4): 5_000_000, ("cpu", 2): 25_000_000}
+SCRATCH = {("cpu", 4): 12_000_000, ("cpu", 2): 25_000_000}
 """What matrix products hold beside the tensors, by device and bytes of an element."""
 
 _SHARED = {
@@ -113,9 +113,9 @@ class MemoryPlan:
         layer; and of the last checkpointed one."""
         slack = TIGHT if checkpointed else self.slack
         inputs = checkpointed * self.boundary
-        kept = ((self.layers - checkpointed) * self.per_layer + inputs) * slack
-        again = (inputs + self.per_layer) * slack + self.transient if checkpointed else 0.0
-        return (self.chunk, kept + self.logits), (0, kept + self.transient), (0, again)
+        kept = (self.layers - checkpointed) * self.per_layer + inputs
+        again = inputs + self.per_layer + self.transient if checkpointed else 0
+        return (self.chunk, slack * (kept + self.logits)), (0, slack * (kept + self.transient)), (0, slack * again)
 
     @property
     def fits_tokens(self) -> int:
