@@ -117,6 +117,7 @@ def train_and_publish(job: Job, console: Console, tell_run: Callable[[Run], None
     from llm_installer.training.loop import train
     from llm_installer.training.model import add_lora, load_base
     from llm_installer.training.publish import Published, publish
+    from llm_installer.training.rehearsal import rehearse
     from llm_installer.training.reuse import keep_freed_memory
     from llm_installer.training.signals import stop_requests
     from llm_installer.training.trainer import Trainer
@@ -131,6 +132,9 @@ def train_and_publish(job: Job, console: Console, tell_run: Callable[[Run], None
     if since and not job.unfinished:
         load_weights(model, since.weights)
         since = None
+    with console.waiting("Rehearsing the longest rows"):
+        plan = rehearse(trainer, data.rows, [*data.train_slice, *data.validation], console.line)
+    job = replace(job, plan=plan)
     run = job.unfinished.run if job.unfinished else begin(job)
     tell_run(run)
     adapter = Path(options.output).expanduser().absolute() if options.output else run.adapter

@@ -1,4 +1,4 @@
-"""How much arithmetic a token costs, and what share of a machine's limit a speed is. Pure; see performance.md's formula.
+"""How much arithmetic a token costs, and what share of a machine's limit a speed is. Pure.
 
 A frozen weight costs a forward and a backward product but no gradient of its own: 4 operations per weight, not 6.
 """

@@ -1,7 +1,7 @@
 """The memory formula: weights, adapters, activations and logits to bytes, for every way a run can be computed.
 
-The counts are what autograd keeps for the backward pass, operation by operation, of a Llama-like block; measured against
-the real thing by benchmarks/memory.py. See docs/memory.md.
+The counts are what autograd keeps for the backward pass of a Llama-like block, operation by operation; they are measured
+against the real thing by benchmarks/memory.py. See docs/memory.md.
 """
 
 from __future__ import annotations
@@ -181,10 +181,8 @@ def activation_bytes(info: ModelInfo, size: int, rank: int, targets: tuple[str, 
     chosen = adapted(info, targets)
     copies = PATHS[path].copies and size < 4
     share = 1 / max(info.layers, 1)
-    if copies:
-        inputs = sum(4 * n.inputs * n.count * share for n in chosen)
-    else:
-        inputs = size * _distinct_inputs(chosen, share)
+    own = sum(4 * n.inputs * n.count * share for n in chosen)
+    inputs = own if copies else size * _distinct_inputs(chosen, share)
     ranks = sum((4 if PATHS[path].copies else size) * rank * n.count * share for n in chosen)
     return int(norms + attention + activation + inputs + ranks)
 

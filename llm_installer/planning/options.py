@@ -86,6 +86,10 @@ class Options:
     )
     effective_batch_size: int | None = setting("Rows per optimizer step.", "Training", minimum=1)
     gradient_accumulation_steps: int | None = setting("Batches per optimizer step.", "Training", minimum=1)
+    gradient_checkpointing: str | None = setting(
+        "Compute layers twice instead of keeping them: on, off, or how many; chosen from memory.", "Training",
+        metavar="WHICH",
+    )  # fmt: skip
     lora_r: int | None = setting("LoRA rank; chosen from the number of parameters.", "Training", minimum=1)
     lora_alpha: float | None = setting("LoRA alpha; twice the rank.", "Training", minimum=0)
     lora_dropout: float | None = setting("Dropout before the LoRA.", "Training", minimum=0, maximum=0.99)

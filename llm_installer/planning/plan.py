@@ -24,6 +24,7 @@ from llm_installer.planning.choices import (
     micro_batch,
 )
 from llm_installer.planning.course import EARLY, choose_course, choose_mode
+from llm_installer.planning.memory import plan_memory
 from llm_installer.planning.modes import MODES, ORDERS
 from llm_installer.planning.options import Options
 from llm_installer.planning.saving import KEEPS, KEPT
@@ -75,6 +76,8 @@ class Plan:
     """A name of planning.adapting.CONTROLLERS."""
     early_evaluation_every: int = 0
     """Steps between evaluations at the beginning, where that differs."""
+    checkpointed_layers: int = 0
+    """Layers whose forward pass is computed twice instead of kept for the backward pass."""
     weight_decay: float = 0.01
     max_grad_norm: float = 1.0
     why: dict[str, str] = field(default_factory=dict)
@@ -138,7 +141,12 @@ def make_plan(
     )
     course = choose_course(options, mode, data, choose)
     most_rows = data.rows if mode.cycles else course.effective_batch_size
-    tokens, rows = micro_batch(options, info, hardware, precision, rank, targets, most_rows, length[0], choose)
+    memory = plan_memory(
+        info, dtype=precision, rank=rank, targets=targets, free_bytes=hardware.free_bytes, device=hardware.device,
+        path="fused",
+    )  # fmt: skip
+    step_tokens = int(course.effective_batch_size * min(length[0], 2 * data.mean_length))
+    tokens, rows, layers = micro_batch(options, info, hardware, memory, most_rows, length[0], step_tokens, choose)
     choose.why["max_seq_length"] = length[1]
     return Plan(
         mode=mode.name,
@@ -153,6 +161,7 @@ def make_plan(
         learning_rate=choose.pick("learning_rate", options.learning_rate, rate, reason),
         micro_batch_tokens=tokens,
         micro_batch_rows=rows,
+        checkpointed_layers=layers,
         max_seq_length=length[0],
         seed=options.seed,
         order=options.order,
@@ -183,6 +192,7 @@ def plan_rows(plan: Plan) -> list[tuple[str, str, str]]:
         ("cycles" if plan.cycles else "epochs", "no end" if endless else f"{plan.epochs:g}", "", "epochs"),
         ("rows per step", plan.effective_batch_size, "", "effective_batch_size"),
         ("tokens at once", plan.micro_batch_tokens, "", "micro_batch_tokens"),
+        *([("layers twice", plan.checkpointed_layers, "", "checkpointed_layers")] if plan.checkpointed_layers else []),
         ("longest row", f"{plan.max_seq_length} tokens", "", "max_seq_length"),
         ("steps", "no end" if endless else plan.total_steps, "", "total_steps"),
         ("evaluation", f"every {plan.evaluation_every} steps{at_first}", "", "evaluation_every"),

@@ -26,6 +26,7 @@ from llm_installer.training.checkpoint import (
     load_weights,
     set_random_state,
 )
+from llm_installer.training.rehearsal import backing_off
 from llm_installer.training.reporters import Everyone
 from llm_installer.training.signals import Requests
 from llm_installer.training.trainer import Trainer, row_lengths
@@ -131,8 +132,8 @@ class _Loop:
         evaluation = Evaluation(
             step=state.step,
             epoch=state.epoch,
-            train_loss=trainer.evaluate(data.train_slice),
-            validation_loss=trainer.evaluate(data.validation) if data.validation else None,
+            train_loss=self._evaluate(data.train_slice),
+            validation_loss=self._evaluate(data.validation) if data.validation else None,
             learning_rate=self.plan.rate(state),
             grad_norm=self.norm,
             tokens_per_second=self._tokens / max(now - self._seen, 1e-9) if state.step else 0.0,
@@ -147,17 +148,32 @@ class _Loop:
         state, began = self.state, time.monotonic()
         self.report.on_moment("step begin", state)
         rate = self.plan.rate(state)
-        batches = self.trainer.micro_batches(self.data.rows, row_lengths(self.data.rows), rows)
-        loss, self.norm, taken = self.trainer.step(batches, rate)
+        lengths = row_lengths(self.data.rows)
+        loss, self.norm, taken, tokens = backing_off(
+            self.trainer, lambda: self._train_on(rows, lengths, rate),
+            size=int(lengths[rows].sum()), longest=int(lengths.max()), say=self.report.on_note,
+        )  # fmt: skip
         if not taken:
             state.skipped += 1
             self.skipped_rows.extend(self.data.name(int(i)) for i in rows)
         state.skipped_in_a_row = 0 if taken else state.skipped_in_a_row + 1
-        tokens = sum(b.tokens for b in batches)
         state.tokens, self._tokens = state.tokens + tokens, self._tokens + tokens
         now = time.monotonic()
         state.seconds, self._clock = state.seconds + now - self._clock, now
         self.report.on_step(StepReport(state.step, state.epoch, loss, rate, self.norm, tokens, now - began))
+
+    def _train_on(
+        self, rows: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64], rate: float
+    ) -> tuple[float, float, bool, int]:
+        batches = self.trainer.micro_batches(self.data.rows, lengths, rows)
+        return *self.trainer.step(batches, rate), sum(b.tokens for b in batches)
+
+    def _evaluate(self, rows: Sequence[Row]) -> float:
+        lengths = row_lengths(rows)
+        return backing_off(
+            self.trainer, lambda: self.trainer.evaluate(rows),
+            size=int(lengths.sum()), longest=int(lengths.max()), say=self.report.on_note,
+        )  # fmt: skip
 
     def _asked(self) -> tuple[bool, bool]:
         """Whether a signal breaks the run off, and whether it should end well; all processes say the same."""

@@ -9,6 +9,7 @@ import resource
 import sys
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -90,7 +91,8 @@ def checkpoint_layers(model: nn.Module, count: int) -> int:
         give_back_blocks()
     for i, layer in enumerate(trained):
         layer.gradient_checkpointing = i < count
-        layer._gradient_checkpointing_func = partial(checkpoint, use_reentrant=False)
+        again: Any = partial(checkpoint, use_reentrant=False)
+        layer._gradient_checkpointing_func = again
     return min(max(0, count), len(trained))
 
 

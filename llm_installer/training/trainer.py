@@ -19,6 +19,7 @@ from llm_installer.data.encoded import EncodedSet
 from llm_installer.planning.plan import Plan
 from llm_installer.training.fast.speed import speed_up
 from llm_installer.training.kernels import ScoredHead
+from llm_installer.training.memory import checkpoint_layers
 from llm_installer.training.model import DTYPES, model_inputs
 
 
@@ -32,6 +33,7 @@ class Trainer:
         self.trained = [p for p in model.parameters() if p.requires_grad]
         self.bare_optimizer = torch.optim.AdamW(self.trained, lr=plan.learning_rate, weight_decay=plan.weight_decay)
         self.optimizer = self.accelerator.prepare(self.bare_optimizer)
+        checkpoint_layers(model, plan.checkpointed_layers)
         speed = speed_up(model)
         self.head = ScoredHead(model)
         self.notes = (*speed.notes, self.head.note)
