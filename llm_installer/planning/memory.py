@@ -1,7 +1,7 @@
 """The memory formula: weights, adapters, activations and logits to bytes, for every way a run can be computed.
 
-The counts are what autograd keeps for the backward pass of a Llama-like block, operation by operation; they are measured
-against the real thing by benchmarks/memory.py. See docs/memory.md.
+The counts are what autograd keeps for the backward pass of a Llama-like block, operation by operation; they are
+measured against the real thing by benchmarks/memory.py. See docs/memory.md.
 """
 
 from __future__ import annotations
