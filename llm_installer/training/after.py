@@ -68,6 +68,13 @@ def general_sentences() -> list[str]:
     return Path(__file__).with_name("general.txt").read_text(encoding="utf-8").splitlines()
 
 
+def general_rows(encoder: Encoder) -> list[Row]:
+    """The sentences as rows without their end token: to end is no language, and would hide what was forgotten."""
+    texts = [Example((Message("assistant", text),), Origin("general.txt"), "text") for text in general_sentences()]
+    rows = [row for text in texts for row in encoder.encode(text)]
+    return [Row(row.ids[:-1], row.learned[:-1], row.source, row.text) for row in rows]
+
+
 @dataclass(frozen=True)
 class Side:
     """Rows of one side: those that every evaluation measured, and some more to look at one by one."""
@@ -93,21 +100,11 @@ def choose_side(rows: Sequence[Row], fixed: Sequence[Row], seed: int, state: Run
 
 def measure(trainer: Trainer, encoder: Encoder, training: Side, held_out: Side) -> Measured:
     """Losses of the model as it is now and without its adapter."""
-    rows = [_unended(row) for text in general_sentences() for row in encoder.encode(_example(text))]
     learned, learned_rows = _side(trainer, training, held_out=False)
     kept, kept_rows = _side(trainer, held_out, held_out=True) if held_out.fixed else (None, [])
-    general, _ = _side(trainer, Side(rows), held_out=False)
+    general, _ = _side(trainer, Side(general_rows(encoder)), held_out=False)
     worst = sorted([*learned_rows, *kept_rows], key=_badness, reverse=True)
     return Measured(learned, kept, general, tuple(worst))
-
-
-def _example(text: str) -> Example:
-    return Example((Message("assistant", text),), Origin("general.txt"), "text")
-
-
-def _unended(row: Row) -> Row:
-    """Without its end token: learning to end is no language, and would hide what was forgotten."""
-    return Row(row.ids[:-1], row.learned[:-1], row.source, row.text)
 
 
 def _badness(row: RowLoss) -> float:
