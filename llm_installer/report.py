@@ -64,7 +64,7 @@ def forgetting(change: float) -> str:
     if not math.isfinite(change):
         return "forgets: the loss is no finite number"
     name = next(name for limit, name in FORGETTING if change <= limit)
-    return f"{name}: {change + 0.0:+.2f}"
+    return f"{name}: {round(change, 2) + 0.0:+.2f}"
 
 
 def render(report: Report) -> str:
@@ -123,7 +123,7 @@ def _card(report: Report) -> list[str]:
 
 
 def _losses(pair: Pair) -> tuple[str, str, str, str]:
-    change = f"{pair.change + 0.0:+.3f}"
+    change = f"{round(pair.change, 3) + 0.0:+.3f}"
     return f"{pair.base:.4f}", f"{pair.tuned:.4f}", change, f"{_exp(pair.base)} -> {_exp(pair.tuned)}"
 
 
@@ -154,9 +154,7 @@ def _rows(report: Report) -> list[str]:
     lowest = list(reversed(report.rows))[:BEST]
     worst = report.rows[: min(WORST, max(1, len(report.rows) - len(lowest)))]
     head = ("row", "loss", "of the base model", "side")
-    note = (
-        f"{len(known)} of {len(report.rows)} rows have a loss of at most {KNOWN_BY_HEART:g}: they are known by heart."
-    )
+    note = f"{len(known)} of them have a loss of at most {KNOWN_BY_HEART:g}: these are known by heart."
     return [
         "## Rows with the highest loss: likely wrong or hard",
         "",

@@ -28,6 +28,14 @@ def losses(run: Path) -> list[tuple[object, ...]]:
 
 
 @pytest.fixture
+def talking(llm_home: Path) -> Path:
+    """The built-in model, which learns quickly."""
+    from llm_installer.install.installer import install
+
+    return install("tiny", say=lambda text: None).root
+
+
+@pytest.fixture
 def prompts(tmp_path: Path) -> Path:
     file = tmp_path / "my prompts.txt"
     file.write_text("Colour of thing 3?\nColour of thing 99?\n")
@@ -35,15 +43,15 @@ def prompts(tmp_path: Path) -> Path:
 
 
 def test_answers_at_each_evaluation_change_nothing_of_the_run(
-    installed: Path, write_rows: Callable[..., Path], prompts: Path, capsys: pytest.CaptureFixture[str]
+    talking: Path, write_rows: Callable[..., Path], prompts: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     data = write_rows(40)
-    given = {"epochs": 2, "lora_dropout": 0.2, "learning_rate": 1e-2, **QUIET}
-    plain = lora_sft(installed, data, skip_test=True, **given)
+    given = {"epochs": 1, "lora_dropout": 0.2, **QUIET}
+    plain = lora_sft(talking, data, skip_test=True, **given)
     capsys.readouterr()
-    asked = lora_sft(installed, data, eval_prompts=str(prompts), **given)
+    asked = lora_sft(talking, data, eval_prompts=str(prompts), **given)
     assert losses(asked.run) == losses(plain.run), "bit for bit, with dropout"
     samples = lines(Run(asked.run).samples)
     measured = [line["step"] for line in lines(Run(asked.run).metrics) if line["kind"] == "evaluation"]
@@ -121,7 +129,7 @@ def test_a_rate_far_too_high_is_flagged(shared: Path, write_rows: Callable[..., 
     assert "**forgets: +" in wild and general_change(wild) > 0.5
 
 
-def test_shuffled_answers_are_found(installed: Path, tmp_path: Path) -> None:
+def test_shuffled_answers_are_found(talking: Path, tmp_path: Path) -> None:
     """A hundred rows in which a place decides the answer; five have the answer of another place."""
     sounds = {"dog": "It barks.", "cat": "It meows.", "cow": "It moos.", "hen": "It clucks.", "pig": "It grunts."}
     names, wrong = list(sounds), {7, 28, 49, 66, 93}
@@ -134,9 +142,7 @@ def test_shuffled_answers_are_found(installed: Path, tmp_path: Path) -> None:
     data = tmp_path / "animals.jsonl"
     data.write_text("\n".join(map(json.dumps, rows)))
     injected = {i for i, row in enumerate(rows, 1) if row["output"] != sounds[row["instruction"].split()[3]]}
-    result = lora_sft(
-        installed, data, epochs=12, learning_rate=1e-2, target_modules="all-linear", skip_test=True, **QUIET
-    )
+    result = lora_sft(talking, data, epochs=3, skip_test=True, **QUIET)
     listed = Run(result.run).report.read_text().split("likely wrong or hard")[1]
     top = [int(line) for line in re.findall(r"\| \S*animals\.jsonl:(\d+) \|", listed)][:10]
     assert len(injected) == 5 and len(injected & set(top)) >= 4, (injected, top)
