@@ -87,7 +87,7 @@ def render(report: Report) -> str:
 def in_short(report: Report) -> list[str]:
     """The same for the console: what was forgotten, which rows to look at, where the rest is."""
     measured = report.measured
-    lines = [f"General text: {forgetting(measured.general.change)} (loss on {measured.general.rows} sentences)."]
+    lines = [f"General text ({measured.general.rows} sentences): {forgetting(measured.general.change)}."]
     worst = ", ".join(f"{row.origin} ({row.loss.tuned:.1f})" for row in report.rows[:ON_CONSOLE])
     lines.append(f"Highest loss, likely wrong or hard: {worst}.")
     if heart := by_heart(report.rows):

@@ -122,7 +122,7 @@ def test_few_rows_are_not_in_both_lists(report: Report) -> None:
 
 def test_the_console_hears_the_shortest(report: Report) -> None:
     assert in_short(report) == [
-        "General text: forgets: +0.60 (loss on 30 sentences).",
+        "General text (30 sentences): forgets: +0.60.",
         "Highest loss, likely wrong or hard: my.json:1 (3.0), my.json:2 (2.9), my.json:3 (2.9).",
         "Known by heart: 1 of 45 rows that were looked at.",
     ]

@@ -19,9 +19,9 @@ from llm_installer.training.trainer import Trainer, row_lengths
 
 MOST_ROWS = 100
 """Of each side: a long run is not made longer by looking at all of its rows."""
-SECONDS, SHARE = 1.0, 0.01
-"""What looking at more rows than those that every evaluation measured may take: at least these seconds of training,
-and in a long run this share of it."""
+SHARE = 0.4
+"""Tokens to look at besides those that every evaluation measured, as a share of those that the run trained on: looking
+costs less than a third of training, so that even a short run is not made much longer."""
 Sums = npt.NDArray[np.float64]
 
 
@@ -84,17 +84,17 @@ class Side:
 
 
 def choose_side(rows: Sequence[Row], fixed: Sequence[Row], seed: int, state: RunState) -> Side:
-    """`fixed`, and as many more of `rows` as the pace of the run allows; together at most MOST_ROWS."""
+    """`fixed`, and as many more of `rows` as SHARE allows; together at most MOST_ROWS."""
     fixed = sample(fixed, MOST_ROWS, seed)
     known, tokens = {row.source for row in fixed}, 0
-    most = state.tokens * max(SECONDS / max(state.seconds, 1e-9), SHARE)
     more: list[Row] = []
     for row in sample(rows, MOST_ROWS, seed):
+        if row.source in known:
+            continue
         tokens += len(row.ids)
-        if len(fixed) + len(more) >= MOST_ROWS or tokens > most:
+        if len(fixed) + len(more) >= MOST_ROWS or tokens > SHARE * state.tokens:
             break
-        if row.source not in known:
-            more.append(row)
+        more.append(row)
     return Side(fixed, more)
 
 

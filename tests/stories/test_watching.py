@@ -94,7 +94,11 @@ def test_the_report_is_written_also_without_the_answers(
     assert f"    {installed}/start.sh\n" in text
     assert "](training_history.png)" in text and (result.run / "training_history.png").is_file()
     said = capsys.readouterr().out
-    for part in ("General text: ", "Highest loss, likely wrong or hard: ", f"Report: {Run(result.run).report}"):
+    for part in (
+        "General text (30 sentences): no forgetting: ",
+        "Highest loss, likely wrong or hard: ",
+        f"Report: {Run(result.run).report}",
+    ):
         assert part in said, part
 
 

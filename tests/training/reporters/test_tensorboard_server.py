@@ -62,6 +62,25 @@ def test_a_busy_port_is_left_alone(port):
     assert free_port(port) == port
 
 
+def test_a_port_that_is_taken_while_it_starts_is_left_to_who_was_faster(tmp_path: Path, port):
+    """Two trainings started at the same moment see the same free port."""
+    said: list[str] = []
+    server = TensorBoardServer(tmp_path, port, said.append)
+    server.start()
+    try:
+        with listener(port):
+
+            def moved() -> bool:
+                server.check()
+                return bool(said)
+
+            until(moved, "the server to move")
+            assert not server.url.endswith(f":{port}/") and server.url in said[0]
+            until(server.answers, "the server to answer at its new port")
+    finally:
+        server.stop()
+
+
 def test_a_port_that_does_not_exist_is_an_error():
     with pytest.raises(OSError, match="choose another with --tensorboard-port"):
         free_port(65536)
