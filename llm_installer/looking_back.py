@@ -12,7 +12,7 @@ from llm_installer.report import NamedRow, Report, in_short, render
 if TYPE_CHECKING:
     from llm_installer.console import Console
     from llm_installer.inference.before_after import Comparison
-    from llm_installer.train_lora import Job
+    from llm_installer.job import Job
     from llm_installer.training.loop import TrainingData
     from llm_installer.training.reporters import Sample
     from llm_installer.training.trainer import Trainer
@@ -50,6 +50,7 @@ def look_back(
         lora=_lora(job, result, switched),
         talk=talk,
         picture=run.history_png.name if run.history_png.exists() else "",
+        changes=state.adjustments,
     )
     run.report.write_text(render(report), encoding="utf-8")
     console.comparison([*answers[:SHOWN], *answers[ASKED:]], answers, held_out)
@@ -59,11 +60,10 @@ def look_back(
 
 def _ask(job: Job, trainer: Trainer) -> list[Comparison]:
     """Base and tuned answers to held-out prompts (training prompts where none are held out), and to the user's."""
-    from llm_installer.inference.before_after import compare
+    from llm_installer.inference.before_after import compare, different
 
     examples = job.given.validation if len(job.given.validation) else job.given.train
-    different = {examples[i].prompt: examples[i] for i in range(0, len(examples), max(1, len(examples) // 100))}
-    return compare(trainer.model, job.encoder, list(different.values())[:ASKED], job.options.test_prompt)
+    return compare(trainer.model, job.encoder, different(examples, ASKED), job.options.test_prompt)
 
 
 def _lora(job: Job, result: Result, switched: bool) -> str:

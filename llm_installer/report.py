@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from llm_installer.core.state import Result
+from llm_installer.core.state import Adjustment, Result
 from llm_installer.planning.plan import Plan, plan_rows
 
 if TYPE_CHECKING:
@@ -57,6 +57,8 @@ class Report:
     """The command that talks to the tuned model."""
     picture: str
     """The file name of the curves; empty where there is none."""
+    changes: Sequence[Adjustment] = ()
+    """What a controller changed in the course of the run."""
 
 
 def forgetting(change: float) -> str:
@@ -80,6 +82,7 @@ def render(report: Report) -> str:
         _samples(report),
         _rows(report),
         ["## Plan", "", *_table(("", "value", "why"), plan_rows(report.plan))],
+        _changes(report),
     ]
     return "\n\n".join("\n".join(lines) for lines in parts if lines) + "\n"
 
@@ -120,6 +123,12 @@ def _card(report: Report) -> list[str]:
         "",
         f"Forgetting meter: **{forgetting(measured.general.change)}**.",
     ]
+
+
+def _changes(report: Report) -> list[str]:
+    if not report.changes:
+        return []
+    return ["## What was changed on the way", ""] + [f"- Step {c.step:,}: {c.why}." for c in report.changes]
 
 
 def _losses(pair: Pair) -> tuple[str, str, str, str]:

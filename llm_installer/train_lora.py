@@ -6,72 +6,37 @@ Run as: llm-installer train --model-path DIR --data my.json   (or DIR/train.sh -
 from __future__ import annotations
 
 import signal
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, dataclass, replace
-from datetime import datetime
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llm_installer.console import Console
 from llm_installer.core.errors import Interrupted, TrainingError, UsageError
-from llm_installer.core.examples import Kind
-from llm_installer.core.files import write_json
-from llm_installer.core.handler import Handler
 from llm_installer.core.hardware import probe_hardware
-from llm_installer.core.model_info import ModelInfo, fingerprint, read_model_info
+from llm_installer.core.model_info import fingerprint, read_model_info
 from llm_installer.core.paths import ModelDir, Run
-from llm_installer.core.run_record import FAILED, FINISHED, RUNNING, STOPPED, RunRecord
+from llm_installer.core.run_record import FINISHED, STOPPED
 from llm_installer.core.state import Result, RunState
 from llm_installer.data.batches import sample
-from llm_installer.data.cache import content_hash
-from llm_installer.data.encode import Encoder, load_tokenizer
-from llm_installer.data.prepare import Given, Prepared, prepare, read, write_dropped
-from llm_installer.data.prompts import Prompt
-from llm_installer.going_on import Unfinished, differences, find_unfinished, refuse
+from llm_installer.data.prepare import prepare, read
+from llm_installer.data.processor import load_encoder
+from llm_installer.going_on import differences, find_unfinished, refuse
+from llm_installer.job import Job, begin, recorded
 from llm_installer.looking_back import look_back
 from llm_installer.planning.options import Options
-from llm_installer.planning.plan import Plan, make_plan
+from llm_installer.planning.plan import make_plan
 from llm_installer.planning.registry import find_handler
+from llm_installer.training.lock import only_training
 from llm_installer.watching import asking, read_watching
 
 if TYPE_CHECKING:
     from llm_installer.training.checkpoint import Checkpoint
     from llm_installer.training.loop import TrainingData
-    from llm_installer.training.reporters import Everyone
+    from llm_installer.training.reporters import Everyone, Reporter
     from llm_installer.training.signals import Requests
     from llm_installer.training.trainer import Trainer
-
-
-@dataclass(frozen=True)
-class Job:
-    """Everything decided before the first weight is loaded."""
-
-    options: Options
-    base: Path
-    """What relative paths of the options are below."""
-    folder: ModelDir
-    info: ModelInfo
-    handler: Handler
-    encoder: Encoder
-    given: Given
-    prepared: Prepared
-    plan: Plan
-    unfinished: Unfinished | None = None
-    """The run to go on with."""
-    since: Checkpoint | None = None
-    """The moment of it to go on from; with no unfinished run, where the weights come from."""
-    prompts: Sequence[Prompt] = ()
-    """The user's own, answered at each evaluation."""
-    callbacks: Sequence[object] = ()
-    """The user's own objects, told what happens."""
-
-    @property
-    def kind(self) -> Kind:
-        """The kind most examples have: it decides how the adapter is talked to."""
-        seen = range(0, len(self.given.train), max(1, len(self.given.train) // 1000))
-        return Counter(self.given.train[i].kind for i in seen).most_common(1)[0][0]
 
 
 def run(
@@ -79,10 +44,15 @@ def run(
 ) -> Result | None:
     """Train as asked and return how it ended; None for --show and --dry-run. Raises InstallerError when it cannot."""
     console, base = console or Console(), base or Path.cwd()
-    job = resume(options, console, base) if options.resuming else decide(options, console, base)
-    if job is None or options.dry_run:
+    if options.controlling:
+        raise UsageError("--status, --save-now and --stop-now are about another training; give them to train.sh")
+    find = resume if options.resuming else decide
+    if options.show or options.dry_run or not options.model_path:
+        find(options, console, base)
         return None
-    return train_and_publish(replace(job, callbacks=callbacks), console)
+    with only_training(ModelDir.find(options.model_path)) as tell_run:
+        job = find(options, console, base)
+        return train_and_publish(replace(job, callbacks=callbacks), console, tell_run) if job else None
 
 
 def decide(options: Options, console: Console, base: Path) -> Job | None:
@@ -93,7 +63,7 @@ def decide(options: Options, console: Console, base: Path) -> Job | None:
     info = read_model_info(folder.weights, folder.root.name)
     handler = find_handler(info)
     given = read(options, base)
-    encoder = Encoder(load_tokenizer(folder.weights), options.train_on_prompt)
+    encoder = load_encoder(info, options.train_on_prompt)
     if options.show:
         console.rows(given.train, encoder, options.show)
         return None
@@ -123,7 +93,7 @@ def resume(options: Options, console: Console, base: Path) -> Job | None:
     if job is None:
         return None
     since, hardware = unfinished.checkpoint, probe_hardware()
-    found = differences(unfinished, rows_fingerprint(job), data_files(job), fingerprint(job.info.path), hardware.device)
+    found = differences(unfinished, job.rows_fingerprint, job.data_files, fingerprint(job.info.path), hardware.device)
     finished = unfinished.record.status == FINISHED
     if found and not options.resume_anyway:
         raise refuse(unfinished, found)
@@ -141,25 +111,30 @@ def resume(options: Options, console: Console, base: Path) -> Job | None:
     return replace(job, plan=unfinished.plan, unfinished=unfinished, since=since)
 
 
-def train_and_publish(job: Job, console: Console) -> Result:
+def train_and_publish(job: Job, console: Console, tell_run: Callable[[Run], None]) -> Result:
     """Load, train, write the adapter, switch `lora` to it, compare. A run that fails or is stopped switches nothing."""
-    from llm_installer.training.checkpoint import CheckpointWriter, load_weights
+    from llm_installer.training.checkpoint import CheckpointWriter, check_room, load_weights
     from llm_installer.training.loop import train
     from llm_installer.training.model import add_lora, load_base
-    from llm_installer.training.publish import Published, publish, switch_to
+    from llm_installer.training.publish import Published, publish
+    from llm_installer.training.reuse import keep_freed_memory
     from llm_installer.training.signals import stop_requests
     from llm_installer.training.trainer import Trainer
 
     plan, options, since = job.plan, job.options, job.since
+    if plan.device == "cpu":
+        keep_freed_memory()
     with console.waiting("Loading the model"):
         model = add_lora(load_base(job.info.path, plan.precision, plan.device), plan)
-    trainer, data = Trainer(model, plan, job.encoder.eos), _training_data(job)
+    check_room(job.folder.root, model)
+    trainer, data = Trainer(model, plan, job.encoder.eos, job.encoder.inputs), _training_data(job)
     if since and not job.unfinished:
         load_weights(model, since.weights)
         since = None
-    run = job.unfinished.run if job.unfinished else _begin(job)
+    run = job.unfinished.run if job.unfinished else begin(job)
+    tell_run(run)
     adapter = Path(options.output).expanduser().absolute() if options.output else run.adapter
-    with _recorded(job, run) as ended, stop_requests() as requests:
+    with recorded(run) as ended, stop_requests() as requests:
         with _reporting(job, run, console, requests, since, trainer) as report:
             state, best = train(trainer, data, CheckpointWriter(run), report, requests, since)
             about = Published(job.info, plan, str(options.sources), job.kind, job.encoder)
@@ -173,7 +148,7 @@ def train_and_publish(job: Job, console: Console) -> Result:
             raise _broken_off(requests.number, state, f"the best so far is {adapter}")
     switched = result.improved and not options.output
     if switched:
-        switch_to(job.folder, run)
+        job.folder.switch_to(run)
     look_back(job, trainer, data, state, result, switched, console)
     return result
 
@@ -183,16 +158,6 @@ def _broken_off(number: int, state: RunState, found: str) -> Interrupted:
     return Interrupted(
         f"Stopped by {name} at step {state.step}; ./lora is as it was, {found}; go on with --resume", number
     )
-
-
-def rows_fingerprint(job: Job) -> str:
-    """One hash for the rows of both sides."""
-    return f"{job.prepared.train.fingerprint()}-{job.prepared.validation.fingerprint()}"
-
-
-def data_files(job: Job) -> dict[str, str]:
-    """Content hashes of the data files, by the names they are reported under."""
-    return {name: content_hash(path) for name, path in job.given.loaded.paths.items()}
 
 
 def _training_data(job: Job) -> TrainingData:
@@ -208,47 +173,13 @@ def _training_data(job: Job) -> TrainingData:
     )
 
 
-def _begin(job: Job) -> Run:
-    """A new run folder with everything that was decided."""
-    now = datetime.now()
-    run = job.folder.new_run(job.plan.mode, now)
-    write_json(run.plan, job.plan.to_json())
-    write_dropped(run.dropped, job.given, job.prepared)
-    options = {k: v for k, v in job.options.given().items() if k not in ("model_path", "resume")}
-    RunRecord(
-        status=RUNNING,
-        started=now.isoformat(timespec="seconds"),
-        options=options,
-        base=str(job.base),
-        rows=rows_fingerprint(job),
-        files=data_files(job),
-        model=fingerprint(job.info.path),
-        data=str(job.options.sources),
-    ).write(run)
-    return run
-
-
-@contextmanager
-def _recorded(job: Job, run: Run) -> Iterator[list[tuple[str, Result]]]:
-    """Keep run.json true: running, then what the caller appends, or failed when it appends nothing."""
-    record = RunRecord.read(run)
-    assert record is not None, "the run was begun"
-    replace(record, status=RUNNING, result={}).write(run)
-    ended: list[tuple[str, Result]] = []
-    try:
-        yield ended
-    finally:
-        status, result = ended[0] if ended else (FAILED, None)
-        found = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(result).items()} if result else {}
-        replace(record, status=status, result=found).write(run)
-
-
 def _reporting(
     job: Job, run: Run, console: Console, requests: Requests, since: Checkpoint | None, trainer: Trainer
 ) -> AbstractContextManager[Everyone]:
     """Everyone who watches the run."""
     from llm_installer.training.reporters import REPORTERS, RunHeader, reporters
     from llm_installer.training.reporters.callbacks import CallbackReporter
+    from llm_installer.training.reporters.control import ControlReporter
     from llm_installer.training.reporters.trackers import trackers
 
     plan, facts = job.plan, job.prepared.facts
@@ -267,13 +198,16 @@ def _reporting(
         start_step=since.state.step if since else 0,
     )
     port = job.options.tensorboard_port if job.options.tensorboard else None
+    more: dict[str, Reporter] = {"control": ControlReporter(header, requests)}
+    if job.callbacks:
+        more["callbacks"] = CallbackReporter(header, job.callbacks, requests, console.line)
     return reporters(
         header,
         list(REPORTERS),
         tensorboard_port=port,
         console=console.rich,
         trackers=trackers(header, plan.to_json(), job.options),
-        more={"callbacks": CallbackReporter(header, job.callbacks, requests, console.line)} if job.callbacks else {},
+        more=more,
         ask=asking(trainer, job.encoder, job.prompts),
     )
 

@@ -13,11 +13,12 @@ from llm_installer.core.errors import DataError
 from llm_installer.core.examples import Dropped, Example, Message
 from llm_installer.core.paths import cache_dir
 from llm_installer.data.bulk import encode_all
-from llm_installer.data.cache import cached, content_hash
+from llm_installer.data.cache import cached, code_hash, content_hash
 from llm_installer.data.chat import CannotRender
 from llm_installer.data.encode import Encoder
 from llm_installer.data.encode_work import REFUSED, Progress, encode_to_folder
 from llm_installer.data.encoded import EncodedSet
+from llm_installer.data.pictured import image_stamps, pictured
 from llm_installer.data.store import ExampleView
 
 SMALL = 2000
@@ -40,7 +41,7 @@ def encode(examples: Sequence[Example], encoder: Encoder, progress: Progress) ->
     folder = cache_dir() / "encoded"
     try:
         found = cached(folder, _key(examples, encoder), build)
-        return EncodedSet.load(found), _dropped(found, examples)
+        return pictured(EncodedSet.load(found), examples), _dropped(found, examples)
     except OSError as error:
         raise DataError(
             f"The encoded data cannot be kept in {folder} ({error.strerror or error}); "
@@ -64,7 +65,8 @@ def _key(examples: ExampleView, encoder: Encoder) -> str:
         # Some templates write today's date.
         _rendered(encoder),
         encoder.train_on_prompt,
-        [content_hash(module) for module in sorted(Path(__file__).parent.glob("*.py"))],
+        [encoder.vision.processor.to_json_string(), image_stamps(examples)] if encoder.vision else encoder.blind,
+        code_hash(),
         [version(library) for library in _LIBRARIES],
     ]
     return xxhash.xxh3_128_hexdigest(json.dumps(parts).encode())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -18,6 +19,9 @@ from llm_installer.planning.settings import (
     settings_table,
     suggest,
 )
+
+UNDECISIVE = ("Output", "Watching", "Control", "Going on")
+"""Groups of settings that change nothing in what is learned."""
 
 
 @dataclass(frozen=True)
@@ -132,6 +136,13 @@ class Options:
         "Watching", metavar="FILE",
     )  # fmt: skip
 
+    status: bool = setting("Show how the present or the last training stands.", "Control", default=False)
+    json: bool = setting("With --status: print one JSON object.", "Control", default=False)
+    save_now: bool = setting("Have the present training write a checkpoint after its step.", "Control", default=False)
+    stop_now: bool = setting(
+        "End the present training after its step; the best so far is published.", "Control", default=False
+    )
+
     @property
     def sources(self) -> str | None:
         """What to learn from: --data, or else the files that --mix names."""
@@ -141,6 +152,11 @@ class Options:
     def resuming(self) -> bool:
         """Whether an earlier run is to be gone on with."""
         return self.resume or self.resume_from is not None
+
+    @property
+    def controlling(self) -> bool:
+        """Whether this is about a training that goes on elsewhere."""
+        return self.status or self.json or self.save_now or self.stop_now
 
     def given(self) -> dict[str, Any]:
         """Every setting that differs from its default, by name."""
@@ -165,6 +181,11 @@ def click_options(command: Command) -> Command:
     return add_click_options(command, Options)
 
 
+def some_options(*names: str) -> Callable[[Command], Command]:
+    """Give a click command one option for each of these fields of Options."""
+    return lambda command: add_click_options(command, Options, names)
+
+
 def options_table() -> str:
     """The options as Markdown tables, one per group, for docs/training.md."""
     return settings_table(Options)
@@ -172,4 +193,4 @@ def options_table() -> str:
 
 def decides(name: str) -> bool:
     """Whether a setting changes what is learned; those that do not may change when a run is gone on with."""
-    return settings(next(f for f in fields(Options) if f.name == name)).group not in ("Output", "Watching", "Going on")
+    return settings(next(f for f in fields(Options) if f.name == name)).group not in UNDECISIVE

@@ -21,7 +21,7 @@ target_modules precision seed patience overfitting_threshold min_evaluations for
 resume resume_from resume_anyway
 model_path output dry_run skip_test test_prompt
 tensorboard tensorboard_port tensorboard_only report_to wandb_project mlflow_tracking_uri mlflow_experiment_name
-eval_prompts
+eval_prompts status json save_now stop_now
 """.split()  # noqa: SIM905
 
 
