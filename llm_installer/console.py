@@ -194,7 +194,7 @@ class Console:
     ) -> None:
         """How it ended, what it brought, what else was `found`, what to type next."""
         self.heading("Done")
-        self.line(f"  Stopped because {result.stop_reason}.")
+        self.sentence(f"Stopped because {result.stop_reason}.")
         if result.base_loss is not None and result.best_loss is not None:
             change = result.best_loss / result.base_loss - 1 if result.base_loss else 0.0
             perplexity = f"perplexity {_exp(result.base_loss)} -> {_exp(result.best_loss)}"
