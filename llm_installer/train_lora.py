@@ -31,6 +31,7 @@ from llm_installer.data.cache import content_hash
 from llm_installer.data.encode import Encoder, load_tokenizer
 from llm_installer.data.prepare import Given, Prepared, prepare, read
 from llm_installer.going_on import Unfinished, differences, find_unfinished, refuse
+from llm_installer.planning.lora import refuse_contradictions
 from llm_installer.planning.options import Options
 from llm_installer.planning.plan import Plan, make_plan
 from llm_installer.planning.registry import find_handler
@@ -84,6 +85,7 @@ def decide(options: Options, console: Console, base: Path) -> Job | None:
     """Model, data, plan: all that can fail cheaply, in that order. None after --show."""
     if not options.model_path:
         raise UsageError("Say which model to train, for example: --model-path ~/LLM/models/tiny")
+    refuse_contradictions(options)
     folder = ModelDir.find(options.model_path)
     info = read_model_info(folder.weights, folder.root.name)
     handler = find_handler(info)
@@ -140,13 +142,20 @@ def train_and_publish(job: Job, console: Console) -> Result:
     from llm_installer.training.checkpoint import CheckpointWriter, load_weights
     from llm_installer.training.loop import train
     from llm_installer.training.model import add_lora, load_base
+    from llm_installer.training.optimizers import check_ready
     from llm_installer.training.publish import Published, publish, switch_to
+    from llm_installer.training.quantise import whole_line
     from llm_installer.training.signals import stop_requests
     from llm_installer.training.trainer import Trainer
 
     plan, options, since = job.plan, job.options, job.since
+    check_ready(plan.method)
     with console.waiting("Loading the model"):
-        model = add_lora(load_base(job.info.path, plan.precision, plan.device), plan)
+        base = load_base(job.info.path, plan.precision, plan.device, plan.method.quantised)
+        whole = whole_line(base) if plan.method.quantised else ""
+        model = add_lora(base, plan)
+    if whole:
+        console.line(whole)
     trainer, data = Trainer(model, plan, job.encoder.eos), _training_data(job)
     if since and not job.unfinished:
         load_weights(model, since.weights)
@@ -259,7 +268,7 @@ def _reporting(
     plan, facts = job.plan, job.prepared.facts
     header = RunHeader(
         model=job.info.name,
-        method="lora",
+        method=plan.method.name,
         mode=plan.mode,
         run=run,
         model_dir=job.folder,
