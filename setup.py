@@ -23,6 +23,7 @@ REQUIRES = [
     "orjson>=3.10",
     "packaging>=24.0",
     "peft>=0.19",
+    "pillow>=10.0",
     "pyarrow>=16.0",
     "pyyaml>=6.0",
     "rich>=13.0",

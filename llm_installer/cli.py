@@ -178,6 +178,7 @@ def _show_past_runs(options: Options, port: int) -> NoReturn:
 @click.option("--lora", metavar="DIR", help="Use this adapter instead of ./lora.")
 @click.option("--no-lora", is_flag=True, help="Use the base model alone.")
 @click.option("--prompt", metavar="TEXT", help="Answer once and end.")
+@click.option("--image", "images", multiple=True, metavar="PATH", help="Ask about this picture; needs --prompt.")
 @click.option("--system", default="", metavar="TEXT", help="Instructions for the model.")
 @click.option("--max-new-tokens", default=512, show_default=True, type=click.IntRange(1), help="Longest answer.")
 @click.option(
@@ -208,6 +209,8 @@ def start(
 
     if lora and no_lora:
         raise UsageError("--lora and --no-lora contradict each other; give one of them")
+    if sampling["images"] and prompt is None:
+        raise UsageError("--image needs a question about it, for example: --prompt 'What is this?'")
     run(ModelDir.find(model_path), lora=lora, no_lora=no_lora, prompt=prompt, raw=raw, **sampling)
 
 

@@ -42,7 +42,7 @@ def write_folder(folder: Path, fill: Callable[[Path], None]) -> None:
 def write_json(file: Path, value: Any) -> None:
     """Strict JSON, by way of a rename: infinities and NaN become null."""
     fresh = file.with_name(f".{file.name}.new")
-    text = json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(finite(value), indent=2, ensure_ascii=False, allow_nan=False)
     fresh.write_text(text + "\n", encoding="utf-8")
     _sync(fresh)
     os.replace(fresh, file)
@@ -72,13 +72,14 @@ def _exchanged(one: Path, other: Path) -> bool:
     return int(swap(_HERE, os.fsencode(one), _HERE, os.fsencode(other), _EXCHANGE)) == 0
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """Plain values with null where JSON has no word for a float."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, dict):
-        return {k: _finite(v) for k, v in value.items()}
+        return {k: finite(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_finite(v) for v in value]
+        return [finite(v) for v in value]
     return value
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from llm_installer.data.encode import Row
 from llm_installer.data.splitting import Indices
+
+Inputs: TypeAlias = "Callable[[npt.NDArray[np.int64], Sequence[Sequence[str]]], dict[str, npt.NDArray[Any]]]"
+"""From padded ids and the images of each row to what else the model is given (Encoder.inputs)."""
 
 _WINDOW_STEPS = 8
 """Steps whose rows are sorted by length together: enough to save padding, few enough to stay random."""
@@ -27,6 +31,8 @@ class Batch:
     """The learned token that follows each position; same shape as `positions`."""
     tokens: int
     """Real tokens, padding not counted."""
+    extra: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
+    """What else the model is given, by name: pixels and the like, where it sees images."""
 
 
 def epoch_steps(
@@ -82,8 +88,11 @@ def micro_batches(
     return parts
 
 
-def collate(rows: Sequence[Row], pad: int) -> Batch:
-    """Right-pad rows to the longest. Lengths and masks say what is scored, not token ids: pad may be eos."""
+def collate(rows: Sequence[Row], pad: int, inputs: Inputs | None = None) -> Batch:
+    """Right-pad rows to the longest. Lengths and masks say what is scored, not token ids: pad may be eos.
+
+    `inputs` makes what the model needs beside the ids.
+    """
     longest = max(len(r.ids) for r in rows)
     ids = np.full((len(rows), longest), pad, dtype=np.int64)
     scored = np.zeros((len(rows), longest), dtype=np.bool_)
@@ -92,7 +101,8 @@ def collate(rows: Sequence[Row], pad: int) -> Batch:
         ids[i, :n] = row.ids
         scored[i, : n - 1] = row.learned[1:]
     positions = np.flatnonzero(scored)
-    return Batch(ids, positions, ids.reshape(-1)[positions + 1], sum(len(r.ids) for r in rows))
+    extra = inputs(ids, [r.images for r in rows]) if inputs else {}
+    return Batch(ids, positions, ids.reshape(-1)[positions + 1], sum(len(r.ids) for r in rows), extra)
 
 
 def sample(rows: Sequence[Row], count: int, seed: int) -> list[Row]:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from llm_installer.core.examples import Dropped, Example, Kind, Origin
 from llm_installer.data.chat import CannotRender, Rendered
 from llm_installer.data.encode import Encoder, Restore, Row, Tokens
 from llm_installer.data.encoded import EncodedSet
+from llm_installer.data.pictured import pictured
 from llm_installer.data.shapes import Shapes
 
-HAS_IMAGES = "it has images, and only text is trained on"
 _BATCH_ROWS = 512
 _BATCH_CHARACTERS = 1 << 20
 
@@ -39,14 +39,14 @@ class _Text:
     source: int
 
 
-def encode_all(examples: Iterable[Example], encoder: Encoder) -> tuple[EncodedSet, list[Dropped]]:
+def encode_all(examples: Sequence[Example], encoder: Encoder) -> tuple[EncodedSet, list[Dropped]]:
     """All training rows, in memory, and the examples the template refused."""
     rows: list[Row] = []
     dropped: list[Dropped] = []
     for some, refused in encode_batches(enumerate(examples), encoder):
         rows += some
         dropped += [r.dropped for r in refused]
-    return EncodedSet.of(rows), dropped
+    return pictured(EncodedSet.of(rows), examples), dropped
 
 
 def encode_batches(
@@ -54,13 +54,14 @@ def encode_batches(
 ) -> Iterator[tuple[list[Row], list[Refused]]]:
     """Rows and refusals of numbered examples, in their order, some hundreds of examples at a time."""
     render = Shapes(encoder.template.render, encoder.template.source).render
-    texts: list[_Text] = []
+    texts: list[_Text | Row] = []
     refused: list[Refused] = []
     characters = 0
     for index, example in examples:
         try:
             if example.images:
-                raise CannotRender(HAS_IMAGES)
+                texts += encoder.encode(example, index)
+                continue
             found, restore = encoder.texts(example, render)
         except CannotRender as error:
             refused.append(Refused(index, example.origin, str(error)))
@@ -73,11 +74,17 @@ def encode_batches(
     yield _rows(texts, encoder), refused
 
 
-def _rows(texts: list[_Text], encoder: Encoder) -> list[Row]:
+def _rows(texts: list[_Text | Row], encoder: Encoder) -> list[Row]:
     tokens: dict[int, Tokens] = {}
     if encoder.tokenizer.is_fast:
         for split_special in (False, True):
-            plain = [i for i, t in enumerate(texts) if not t.restore and (t.kind != "chat") == split_special]
-            found = encoder.tokens([texts[i].rendered.text for i in plain], split_special)
-            tokens.update(zip(plain, found, strict=True))
-    return [encoder.row(t.rendered, t.restore, t.kind, t.source, tokens.get(i)) for i, t in enumerate(texts)]
+            plain = {
+                i: t.rendered.text
+                for i, t in enumerate(texts)
+                if isinstance(t, _Text) and not t.restore and (t.kind != "chat") == split_special
+            }
+            tokens.update(zip(plain, encoder.tokens(list(plain.values()), split_special), strict=True))
+    return [
+        t if isinstance(t, Row) else encoder.row(t.rendered, t.restore, t.kind, t.source, tokens.get(i))
+        for i, t in enumerate(texts)
+    ]

@@ -65,10 +65,11 @@ class Template:
         """The text that closes an assistant turn; empty when the template has none and eos is appended."""
         self.stop = self.end or eos
 
-    def prompt(self, messages: Sequence[Message], tools: str = "") -> str:
-        """What a model is sent to answer `messages`. Raises CannotRender when the template refuses them."""
+    def prompt(self, messages: Sequence[Message], tools: str = "", render: Render | None = None) -> str:
+        """What a model is sent to answer `messages`. Raises CannotRender when the template refuses them. `render` may
+        stand in for the template's own."""
         turns, definitions = self._adapt(messages, tools)
-        return self.render(turns, definitions, True)
+        return (render or self.render)(turns, definitions, True)
 
     def rows(self, example: Example, render: Render | None = None) -> list[Rendered]:
         """The training texts of a conversation: one for all turns where earlier turns render the same in every prefix

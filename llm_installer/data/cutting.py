@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -35,7 +36,7 @@ def cut(rows: Sequence[Row], limit: int) -> EncodedSet:
         counts[chosen] = _learned_within(learned, ends - sizes + offset, lengths[chosen])
         starts[chosen] += offset
     heads = np.where(parts.text, starts, parts.heads)
-    found = EncodedSet(rows.ids, rows.learned, heads, starts, lengths, counts, parts.source, parts.text)
+    found = replace(parts, heads=heads, starts=starts, lengths=lengths, counts=counts)
     return found if (counts > 0).all() else found.select(np.flatnonzero(counts))
 
 

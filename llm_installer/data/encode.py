@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -11,8 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from llm_installer.core.errors import ModelError
-from llm_installer.core.examples import Example, Kind, Message
-from llm_installer.data.chat import DEFAULT_CHAT_TEMPLATE, Render, Rendered, Template
+from llm_installer.core.examples import Example, Kind, Message, Origin
+from llm_installer.data.chat import DEFAULT_CHAT_TEMPLATE, CannotRender, Render, Rendered, Template
+from llm_installer.data.images import ImageGone, opened
+from llm_installer.data.vision import Arrays, Vision
 
 Ids = npt.NDArray[np.int32]
 Mask = npt.NDArray[np.bool_]
@@ -21,6 +23,7 @@ Tokens: TypeAlias = tuple[list[int], list[tuple[int, int]]]
 Restore: TypeAlias = dict[str, str]
 """Characters that stand for control tokens which a user typed, and those tokens."""
 
+HAS_IMAGES = "it has images, and only text is trained on"
 _PRIVATE = 0xF0000
 """Start of a private-use plane: stand-ins for control tokens that a user typed as text."""
 
@@ -35,12 +38,16 @@ class Row:
     """Index of the example it came from."""
     text: bool = False
     """True for plain text, which may be cut into pieces."""
+    images: tuple[str, ...] = ()
+    """The pictures that some of its tokens stand for, in order."""
 
 
 class Encoder:
     """A tokenizer and its chat template, as one: what training and chatting both use."""
 
-    def __init__(self, tokenizer: Any, train_on_prompt: bool = False) -> None:
+    def __init__(
+        self, tokenizer: Any, train_on_prompt: bool = False, processor: Any = None, blind: str = HAS_IMAGES
+    ) -> None:
         self.tokenizer = tokenizer
         self.train_on_prompt = train_on_prompt
         if tokenizer.eos_token_id is None:
@@ -52,6 +59,14 @@ class Encoder:
         if self.default_template:
             start = "{{ bos_token }}" if self.bos else ""
             tokenizer.chat_template = start + DEFAULT_CHAT_TEMPLATE
+        self.vision = Vision(processor) if processor else None
+        """What shows images to the model."""
+        self.blind = blind
+        """Without it: why examples with images cannot be learned."""
+        opening = self._render([{"role": "user", "content": "a"}]) if processor and self.bos else ""
+        if opening and not opening.startswith(tokenizer.bos_token):
+            # Processors put it before what a template renders without it.
+            tokenizer.chat_template = "{{ bos_token }}" + tokenizer.chat_template
         added = {str(t): t.special for t in tokenizer.added_tokens_decoder.values()}
         self.control_tokens = sorted((t for t, special in added.items() if special), key=len, reverse=True)
         self.template = Template(self._render, str(tokenizer.chat_template), tuple(added), tokenizer.eos_token)
@@ -62,8 +77,13 @@ class Encoder:
         ends = self.tokenizer(self.template.stop, add_special_tokens=False)["input_ids"]
         return tuple(dict.fromkeys([ends[-1], self.eos]))
 
-    def prompt_ids(self, messages: Sequence[Message], tools: str = "") -> list[int]:
-        """The ids a model is sent to answer `messages`. Raises CannotRender when the template refuses them."""
+    def prompt_ids(self, messages: Sequence[Message], tools: str = "", images: Sequence[str] = ()) -> list[int]:
+        """The ids a model is sent to answer `messages`, in which <image> marks where each of `images` goes. Raises
+        CannotRender when the template refuses them, or the model cannot be shown the images."""
+        if images:
+            example = Example(tuple(messages), Origin(""), tools=tools, images=tuple(images))
+            rows = self._seen(example, 0, lambda e, show: [Rendered(self.template.prompt(e.messages, tools, show), ())])
+            return [int(i) for i in rows[0].ids]
         shielded, restore = self._shield(messages)
         ids, _ = self._tokenize(Rendered(self.template.prompt(shielded, tools), ()), restore)
         return ids
@@ -75,6 +95,8 @@ class Encoder:
 
     def encode(self, example: Example, source: int = 0) -> list[Row]:
         """The training rows of an example; usually one. Raises CannotRender when the template refuses it."""
+        if example.images:
+            return self._seen(example, source, self.template.rows)
         texts, restore = self.texts(example)
         return [self.row(text, restore, example.kind, source) for text in texts]
 
@@ -100,7 +122,34 @@ class Encoder:
         mask[:1] = False
         return Row(np.asarray(ids, dtype=np.int32), mask, source, kind == "text")
 
+    def inputs(self, ids: npt.NDArray[np.int64], images: Sequence[Sequence[str]]) -> Arrays:
+        """What the model needs beside `ids` [rows, length] to see the images of each row; nothing for a text model."""
+        return self.vision.inputs(ids, images) if self.vision else {}
+
+    def _seen(self, example: Example, source: int, render: Callable[[Example, Render], list[Rendered]]) -> list[Row]:
+        """The rows of an example with images: of each text that `render` makes of it. Raises CannotRender."""
+        if self.vision is None:
+            raise CannotRender(self.blind)
+        try:
+            pictures = [opened(image) for image in example.images]
+        except ImageGone as gone:
+            raise CannotRender(str(gone)) from None
+        messages, mark = self.vision.marked(example.messages, len(pictures))
+        shielded, restore = self._shield(messages)
+        shown = replace(example, messages=shielded)
+        rows: list[Row] = []
+        for text in render(shown, self.vision.showing(self.template.render, mark)):
+            count = text.text.count(self.vision.token)
+            expanded, tokens = self.vision.expand(text, pictures[:count])
+            row = self.row(expanded, restore, "chat", source, tokens)
+            learned = row.learned & self.vision.learnable(row.ids)
+            rows.append(replace(row, learned=learned, images=example.images[:count]))
+        if len(rows[-1].images) < len(pictures):
+            raise CannotRender(f"its chat template shows {len(rows[-1].images)} of its {len(pictures)} images")
+        return rows
+
     def _render(self, turns: list[dict[str, Any]], **more: Any) -> str:
+        turns = self.vision.turns(turns) if self.vision else turns
         return str(self.tokenizer.apply_chat_template(turns, tokenize=False, **more))
 
     def _tokens(self, text: str, split_special: bool) -> Tokens:

@@ -18,6 +18,7 @@ from llm_installer.data.chat import CannotRender
 from llm_installer.data.encode import Encoder
 from llm_installer.data.encode_work import REFUSED, Progress, encode_to_folder
 from llm_installer.data.encoded import EncodedSet
+from llm_installer.data.pictured import image_stamps, pictured
 from llm_installer.data.store import ExampleView
 
 SMALL = 2000
@@ -40,7 +41,7 @@ def encode(examples: Sequence[Example], encoder: Encoder, progress: Progress) ->
     folder = cache_dir() / "encoded"
     try:
         found = cached(folder, _key(examples, encoder), build)
-        return EncodedSet.load(found), _dropped(found, examples)
+        return pictured(EncodedSet.load(found), examples), _dropped(found, examples)
     except OSError as error:
         raise DataError(
             f"The encoded data cannot be kept in {folder} ({error.strerror or error}); "
@@ -64,6 +65,7 @@ def _key(examples: ExampleView, encoder: Encoder) -> str:
         # Some templates write today's date.
         _rendered(encoder),
         encoder.train_on_prompt,
+        [encoder.vision.processor.to_json_string(), image_stamps(examples)] if encoder.vision else encoder.blind,
         [content_hash(module) for module in sorted(Path(__file__).parent.glob("*.py"))],
         [version(library) for library in _LIBRARIES],
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias, overload
@@ -17,7 +17,7 @@ from llm_installer.data.encode import Ids, Mask, Row
 Numbers: TypeAlias = npt.NDArray[np.int64]
 
 _IDS, _LEARNED, _ROWS = "ids.int32", "learned.bool", "rows.int64"
-_COLUMNS = ("lengths", "counts", "source", "text")
+_COLUMNS = ("lengths", "counts", "source", "text", "pictures")
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +38,10 @@ class EncodedSet(Sequence[Row]):
     """Index of the example each row came from."""
     text: Mask
     """Whether it is plain text, which may be cut into pieces."""
+    pictures: Numbers
+    """How many images some of its tokens stand for."""
+    images_of: Callable[[int], Sequence[str]] | None = None
+    """Where the images of an example are: asked when a row is made, kept nowhere."""
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -56,13 +60,21 @@ class EncodedSet(Sequence[Row]):
         if learned[:1].any():
             learned = learned.copy()
             learned[0] = False
-        return Row(ids, learned, int(self.source[index]), bool(self.text[index]))
+        source, pictures = int(self.source[index]), int(self.pictures[index])
+        images: Sequence[str] = ()
+        if pictures:
+            assert self.images_of, "rows with images must know where these are"
+            images = self.images_of(source)[:pictures]
+        return Row(ids, learned, source, bool(self.text[index]), tuple(images))
 
     def select(self, indices: Numbers) -> EncodedSet:
         """These rows, in this order."""
         heads, starts, lengths = self.heads[indices], self.starts[indices], self.lengths[indices]
         counts, source, text = self.counts[indices], self.source[indices], self.text[indices]
-        return EncodedSet(self.ids, self.learned, heads, starts, lengths, counts, source, text)
+        pictures = self.pictures[indices]
+        return EncodedSet(
+            self.ids, self.learned, heads, starts, lengths, counts, source, text, pictures, self.images_of
+        )
 
     def fingerprint(self) -> str:
         """A hash of everything that training sees of these rows."""
@@ -113,16 +125,16 @@ class EncodedWriter:
 
 def _flat(rows: Sequence[Row]) -> tuple[Ids, Mask, Numbers]:
     """The tokens of rows one after the other, and a table with a line for each row."""
-    table = [(len(r.ids), np.count_nonzero(r.learned[1:]), r.source, r.text) for r in rows]
+    table = [(len(r.ids), np.count_nonzero(r.learned[1:]), r.source, r.text, len(r.images)) for r in rows]
     ids = np.concatenate([np.empty(0, np.int32), *(r.ids for r in rows)])
     learned = np.concatenate([np.empty(0, np.bool_), *(r.learned for r in rows)])
     return ids, learned, np.array(table, np.int64).reshape(-1, len(_COLUMNS))
 
 
 def _whole(ids: Ids, learned: Mask, table: Numbers) -> EncodedSet:
-    lengths, counts, source, text = (np.ascontiguousarray(column) for column in table.T)
+    lengths, counts, source, text, pictures = (np.ascontiguousarray(column) for column in table.T)
     starts = np.cumsum(lengths) - lengths
-    return EncodedSet(ids, learned, starts, starts, lengths, counts, source, text.astype(np.bool_))
+    return EncodedSet(ids, learned, starts, starts, lengths, counts, source, text.astype(np.bool_), pictures)
 
 
 def _mapped(file: Path, kind: type[np.generic]) -> npt.NDArray[Any]:

@@ -1,25 +1,33 @@
-"""Where the images of an example are: beside its data, at an absolute path, or inside the record itself."""
+"""The images of an example: beside its data, at an absolute path, or inside the record; found, and opened."""
 
 from __future__ import annotations
 
+import base64
+import io
 import os
-from collections.abc import Sequence
+import struct
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from llm_installer.core.examples import Example
 from llm_installer.data.reading.rows import Source, shortened
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
 
 class ImageGone(Exception):
-    """An image is not where the record says."""
+    """An image is not where the record says, or is none."""
 
 
 def placed(example: Example, source: Source, base: Path) -> Example:
     """The example with absolute paths to its images; relative ones begin at the folder of their file, else at `base`.
 
-    Raises ImageGone, in words, for an image that is not there. Nothing is downloaded.
+    Raises ImageGone, in words, for an image that is not there or plainly broken. Nothing is downloaded.
     """
     beside = source.path if source.path.is_dir() else source.path.parent
     return replace(example, images=tuple(_place(image, (beside, base)) for image in example.images))
@@ -27,6 +35,7 @@ def placed(example: Example, source: Source, base: Path) -> Example:
 
 def _place(image: str, folders: Sequence[Path]) -> str:
     if image.startswith("data:"):
+        _check(image)
         return image
     try:
         address = urlsplit(image)
@@ -38,4 +47,49 @@ def _place(image: str, folders: Sequence[Path]) -> str:
     found = next((folder / name for folder in folders if os.path.isfile(folder / name)), None)
     if found is None:
         raise ImageGone(f"there is no image {folders[0] / name}")
+    _check(str(found))
     return str(found)
+
+
+def opened(image: str) -> Image:
+    """The picture at a path or inside a data: address, whole, upright and in RGB. Raises ImageGone."""
+    from PIL import ImageOps
+
+    with _reading(image) as picture:
+        return ImageOps.exif_transpose(picture).convert("RGB")
+
+
+def _check(image: str) -> None:
+    """Raise ImageGone when the file says by itself that it is none; that it is whole, only decoding tells."""
+    with _reading(image) as picture:
+        picture.verify()
+
+
+@contextmanager
+def _reading(image: str) -> Iterator[Image]:
+    """The picture, not decoded yet; all that its file can do wrong becomes ImageGone."""
+    from PIL import Image, UnidentifiedImageError
+    from PIL.Image import DecompressionBombError
+
+    name = shortened(image, 40) if image.startswith("data:") else image
+    try:
+        content = _inside(image) if image.startswith("data:") else None
+        if content == b"" or (content is None and not os.path.getsize(image)):
+            raise ImageGone(f"the image {name} is empty")
+        with Image.open(io.BytesIO(content) if content is not None else image) as picture:
+            yield picture
+    except FileNotFoundError:
+        raise ImageGone(f"there is no image {name}") from None
+    except UnidentifiedImageError:
+        raise ImageGone(f"the image {name} is broken, or no image at all") from None
+    # What decoders raise when a file breaks off or contradicts itself.
+    except (OSError, ValueError, SyntaxError, EOFError, IndexError, struct.error, DecompressionBombError) as error:
+        raise ImageGone(f"the image {name} cannot be read ({error})") from None
+
+
+def _inside(image: str) -> bytes:
+    """The bytes in a data: address. Raises ValueError when they are not base64."""
+    head, _, body = image.partition(",")
+    if not head.endswith(";base64"):
+        raise ValueError("it is not base64")
+    return base64.b64decode("".join(unquote(body).split()), validate=True)

@@ -29,12 +29,12 @@ def look(options: Options, base: Path) -> DataReport:
 
 
 def _token_facts(given: Given, options: Options) -> TokenFacts:
-    from llm_installer.data.encode import Encoder, load_tokenizer
     from llm_installer.data.prepare import prepare
+    from llm_installer.data.processor import load_encoder
 
     folder = ModelDir.find(options.model_path or "")
     info = read_model_info(folder.weights, folder.root.name)
-    encoder = Encoder(load_tokenizer(folder.weights), options.train_on_prompt)
+    encoder = load_encoder(info, options.train_on_prompt)
     prepared = prepare(given, encoder, options, info, find_handler(info))
     rows, limit = prepared.uncut, prepared.length[0]
     lengths = rows.lengths

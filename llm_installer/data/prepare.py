@@ -20,6 +20,7 @@ from llm_installer.data.encode_work import Progress
 from llm_installer.data.encoded import EncodedSet
 from llm_installer.data.load import Loaded, load_examples
 from llm_installer.data.mixing import Mix, make_mix, named_files, parse_weights
+from llm_installer.data.pictured import fitting, shares_with_images
 from llm_installer.data.splitting import Split, split
 from llm_installer.data.views import Pieces, Prefixed
 from llm_installer.planning.choices import DataFacts, choose_length
@@ -125,10 +126,13 @@ def prepare(
     """Encode both sides and cut them to one length. Raises DataError when nothing is left to learn."""
     train, refused = encode(given.train, encoder, progress)
     held_out, refused_too = encode(given.validation, encoder, progress)
-    length = choose_length(options, info, handler, cut_shares(train))
+    length = choose_length(options, info, handler, shares_with_images(train, cut_shares(train)))
+    train, too_long = fitting(train, given.train, length[0])
+    held_out, too_long_too = fitting(held_out, given.validation, length[0])
     rows, kept_out = cut(train, length[0]), cut(held_out, length[0])
     lost = np.setdiff1d(train.source, rows.source)
-    dropped = [*refused, *refused_too, *(Dropped(given.train[i].origin, NOTHING_LEARNED) for i in lost)]
+    dropped = [*refused, *refused_too, *too_long, *too_long_too]
+    dropped += [Dropped(given.train[i].origin, NOTHING_LEARNED) for i in lost]
     if not len(rows):
         raise DataError(f"Nothing can be learned from this data: {dropped[0].origin}: {dropped[0].reason}")
     seen = np.unique(rows.source[:: max(1, len(rows) // 1000)])

@@ -10,6 +10,7 @@ from peft import PeftModel
 from llm_installer.core.examples import Example, Message
 from llm_installer.data.chat import CannotRender
 from llm_installer.data.encode import Encoder
+from llm_installer.data.formats.turns import IMAGE_MARK
 from llm_installer.inference.generate import Answer, Sampling, answers
 
 ANSWER = Sampling(max_new_tokens=64)
@@ -27,6 +28,16 @@ class Comparison:
     tuned: Answer
 
 
+@dataclass(frozen=True)
+class _Prompt:
+    """What both models are asked, and how it is shown."""
+
+    shown: str
+    expected: str
+    ids: list[int]
+    images: tuple[str, ...] = ()
+
+
 def compare(
     model: PeftModel, encoder: Encoder, examples: Sequence[Example], extra_prompt: str | None = None
 ) -> list[Comparison]:
@@ -34,14 +45,20 @@ def compare(
     model.eval()
     prompts = [p for example in examples if (p := _prompt(encoder, example))]
     if extra_prompt:
-        prompts.append((extra_prompt, "", question_ids(encoder, extra_prompt, "chat")))
+        prompts.append(_Prompt(extra_prompt, "", question_ids(encoder, extra_prompt, "chat")))
     if not prompts:
         return []
-    ids = [p[2] for p in prompts]
+    ids, images = [p.ids for p in prompts], [p.images for p in prompts]
     with model.disable_adapter():
-        before = answers(model, encoder, ids, ANSWER)
-    after = answers(model, encoder, ids, ANSWER)
-    return [Comparison(p[0], p[1], b, t) for p, b, t in zip(prompts, before, after, strict=True)]
+        before = answers(model, encoder, ids, ANSWER, images=images)
+    after = answers(model, encoder, ids, ANSWER, images=images)
+    return [Comparison(p.shown, p.expected, b, t) for p, b, t in zip(prompts, before, after, strict=True)]
+
+
+def different(examples: Sequence[Example], count: int) -> list[Example]:
+    """At most `count` of the examples, from all of them, that ask different things."""
+    some = [examples[i] for i in range(0, len(examples), max(1, len(examples) // 100))]
+    return list({(example.prompt, example.images): example for example in some}.values())[:count]
 
 
 def question_ids(encoder: Encoder, text: str, style: str) -> list[int]:
@@ -49,21 +66,23 @@ def question_ids(encoder: Encoder, text: str, style: str) -> list[int]:
     return encoder.prompt_ids([Message("user", text)]) if style == "chat" else encoder.text_ids(text)
 
 
-def _prompt(encoder: Encoder, example: Example) -> tuple[str, str, list[int]] | None:
-    """(shown prompt, expected answer, ids); None when the template refuses it."""
+def _prompt(encoder: Encoder, example: Example) -> _Prompt | None:
+    """The last question of an example; None when the template refuses it."""
     if example.kind == "text":
         words = example.messages[-1].content.split(" ")
         given = min(TEXT_PROMPT_WORDS, len(words) // 2)
         start = " ".join(words[:given])
-        return start, " ".join(words[given:]), encoder.text_ids(start)
+        return _Prompt(start, " ".join(words[given:]), encoder.text_ids(start))
     turns = list(example.messages)
     while turns and turns[-1].role != "assistant":
         turns.pop()
     expected = turns.pop()
     if example.kind == "completion":
         prompt = "".join(m.content for m in turns)
-        return prompt, expected.content, encoder.text_ids(prompt)
+        return _Prompt(prompt, expected.content, encoder.text_ids(prompt))
+    images = example.images[: sum(turn.content.count(IMAGE_MARK) for turn in turns)]
     try:
-        return turns[-1].content if turns else "", expected.content, encoder.prompt_ids(turns, example.tools)
+        ids = encoder.prompt_ids(turns, example.tools, images)
     except CannotRender:
         return None
+    return _Prompt(turns[-1].content if turns else "", expected.content, ids, images)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
+from llm_installer.core.errors import UsageError
 from llm_installer.core.examples import Message
+from llm_installer.data.chat import CannotRender
+from llm_installer.data.formats.turns import IMAGE_MARK
 from llm_installer.inference.before_after import question_ids
 from llm_installer.inference.generate import Sampling, answer
 from llm_installer.inference.load import Assistant
@@ -22,17 +25,25 @@ class Conversation:
     sampling: Sampling
     system: str = ""
     turns: list[Message] = field(default_factory=list)
+    images: list[str] = field(default_factory=list)
+    """The pictures of the turns, in order; a mark in a turn stands for each."""
 
-    def ask(self, text: str, on_text: Callable[[str], None] | None = None) -> str:
-        """Answer `text` in the light of what was said before; a plain-text model just continues it."""
-        if self.assistant.style == "text":
+    def ask(self, text: str, on_text: Callable[[str], None] | None = None, images: Sequence[str] = ()) -> str:
+        """Answer `text`, asked about `images`, in the light of what was said before; a plain-text model just continues
+        it. Raises UsageError when the model cannot be shown the images."""
+        if self.assistant.style == "text" and not images:
             ids = question_ids(self.assistant.encoder, text, "text")
         else:
-            self.turns.append(Message("user", text))
-            ids = self._fitting_ids()
+            marks = "" if text.count(IMAGE_MARK) == len(images) else f"{IMAGE_MARK}\n" * len(images)
+            self.turns.append(Message("user", marks + text))
+            self.images += images
+            try:
+                ids = self._fitting_ids()
+            except CannotRender as error:
+                raise UsageError(f"This cannot be asked: {error}; ask something else") from None
         room = self._positions() - len(ids)
         sampling = replace(self.sampling, max_new_tokens=max(1, min(self.sampling.max_new_tokens, room)))
-        reply = answer(self.assistant.model, self.assistant.encoder, ids, sampling, on_text).text
+        reply = answer(self.assistant.model, self.assistant.encoder, ids, sampling, on_text, self.images).text
         if self.assistant.style == "chat":
             self.turns.append(Message("assistant", reply))
         return reply
@@ -40,6 +51,7 @@ class Conversation:
     def restart(self, system: str | None = None) -> None:
         """Forget the turns; a new system text replaces the old one."""
         self.turns.clear()
+        self.images.clear()
         if system is not None:
             self.system = system
 
@@ -47,13 +59,16 @@ class Conversation:
         """The prompt; the oldest turns are forgotten when it would leave no room for an answer."""
         while True:
             head = [Message("system", self.system)] if self.system else []
-            ids = self.assistant.encoder.prompt_ids([*head, *self.turns])
+            ids = self.assistant.encoder.prompt_ids([*head, *self.turns], images=self.images)
             if len(ids) <= self._positions() * 3 // 4 or len(self.turns) < 3:
                 return ids
+            del self.images[: sum(turn.content.count(IMAGE_MARK) for turn in self.turns[:2])]
             del self.turns[:2]
 
     def _positions(self) -> int:
-        return int(getattr(self.assistant.model.config, "max_position_embeddings", 0) or 4096)
+        config = self.assistant.model.config
+        text = config.get_text_config() if hasattr(config, "get_text_config") else config
+        return int(getattr(text, "max_position_embeddings", 0) or 4096)
 
 
 def chat(conversation: Conversation, say: Callable[[str], None]) -> None:

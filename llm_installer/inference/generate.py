@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from llm_installer.data.encode import Encoder
+from llm_installer.training.model import model_inputs
 
 
 @dataclass(frozen=True)
@@ -56,35 +57,53 @@ class _Stream:
 
 
 def answer(
-    model: Any, encoder: Encoder, ids: Sequence[int], sampling: Sampling, on_text: Callable[[str], None] | None = None
+    model: Any,
+    encoder: Encoder,
+    ids: Sequence[int],
+    sampling: Sampling,
+    on_text: Callable[[str], None] | None = None,
+    images: Sequence[str] = (),
 ) -> Answer:
-    """Continue one prompt; `on_text` gets the text piece by piece as it is made."""
+    """Continue one prompt, made with `images`; `on_text` gets the text piece by piece as it is made."""
 
     def decode(tokens: list[int]) -> str:
         return str(encoder.tokenizer.decode(tokens, skip_special_tokens=True))
 
     stream = _Stream(decode, on_text) if on_text else None
-    return _generate(model, encoder, [ids], sampling, stream)[0]
+    return _generate(model, encoder, [ids], sampling, stream, [images])[0]
 
 
 def answers(
-    model: Any, encoder: Encoder, prompts: Sequence[Sequence[int]], sampling: Sampling, at_once: int = 16
+    model: Any,
+    encoder: Encoder,
+    prompts: Sequence[Sequence[int]],
+    sampling: Sampling,
+    at_once: int = 16,
+    images: Sequence[Sequence[str]] = (),
 ) -> list[Answer]:
-    """Continue several prompts, padded on the left so that each continues from its own end."""
+    """Continue several prompts, padded on the left so that each continues from its own end; `images` are those of each
+    prompt, where there are any."""
     found: list[Answer] = []
     for start in range(0, len(prompts), at_once):
-        found += _generate(model, encoder, prompts[start : start + at_once], sampling, None)
+        some = slice(start, start + at_once)
+        found += _generate(model, encoder, prompts[some], sampling, None, images[some])
     return found
 
 
 @torch.inference_mode()
 def _generate(
-    model: Any, encoder: Encoder, prompts: Sequence[Sequence[int]], sampling: Sampling, stream: _Stream | None
+    model: Any,
+    encoder: Encoder,
+    prompts: Sequence[Sequence[int]],
+    sampling: Sampling,
+    stream: _Stream | None,
+    images: Sequence[Sequence[str]],
 ) -> list[Answer]:
     longest = max(len(p) for p in prompts)
     pad, stops = encoder.eos, set(encoder.stop_ids)
     ids = torch.tensor([[pad] * (longest - len(p)) + list(p) for p in prompts], device=model.device)
     mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts], device=model.device)
+    extra = model_inputs(encoder.inputs(ids.cpu().numpy(), images), model.device, model.dtype)
     chosen: dict[str, Any] = {"do_sample": False}
     if sampling.temperature > 0:
         chosen = {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
@@ -98,6 +117,7 @@ def _generate(
             use_cache=True,
             streamer=stream,
             **chosen,
+            **extra,
         )
     return [_answer(encoder, row[longest:].tolist(), stops) for row in made]
 

@@ -14,7 +14,8 @@ from llm_installer.core.errors import AdapterError
 from llm_installer.core.hardware import probe_hardware
 from llm_installer.core.model_info import fingerprint, read_model_info
 from llm_installer.core.paths import ModelDir
-from llm_installer.data.encode import Encoder, load_tokenizer
+from llm_installer.data.encode import Encoder
+from llm_installer.data.processor import load_encoder
 from llm_installer.planning.choices import choose_precision
 from llm_installer.planning.lora import QUANTISED, Method
 from llm_installer.planning.registry import find_handler
@@ -43,8 +44,7 @@ def load_assistant(folder: ModelDir, lora: Path | None, quantised: str = "") -> 
     """
     info = read_model_info(folder.weights, folder.root.name)
     details = read_adapter_info(lora, folder) if lora else {}
-    with_tokenizer = lora if lora and (lora / "tokenizer_config.json").is_file() else folder.weights
-    encoder = Encoder(load_tokenizer(with_tokenizer))
+    encoder = load_encoder(info, adapter=lora if lora and (lora / "tokenizer_config.json").is_file() else None)
     hardware = probe_hardware()
     precision, _ = choose_precision(info, find_handler(info), hardware)
     check_ready(Method(quantised=quantised))

@@ -16,9 +16,11 @@ from llm_installer.core.paths import ModelDir
 
 def run(
     folder: ModelDir, *, lora: str | None, no_lora: bool, prompt: str | None, raw: bool | None,
-    system: str, max_new_tokens: int, temperature: float, top_p: float, quantised: str = "",
+    system: str, max_new_tokens: int, temperature: float, top_p: float, images: tuple[str, ...] = (),
+    quantised: str = "",
 ) -> None:  # fmt: skip
-    """Answer `prompt` once, or chat until the input ends. What is active is said on stderr, answers go to stdout."""
+    """Answer `prompt`, about `images`, once, or chat until the input ends. What is active is said on stderr, answers go
+    to stdout."""
     console = Console(stderr=True)
     adapter = chosen_lora(folder, lora, no_lora)
     with console.waiting("Loading the model"):
@@ -36,7 +38,7 @@ def run(
     if prompt is None:
         chat(conversation, console.line)
         return
-    conversation.ask(prompt, lambda piece: print(piece, end="", flush=True))
+    conversation.ask(prompt, lambda piece: print(piece, end="", flush=True), images)
     print(file=sys.stdout, flush=True)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from llm_installer.core.examples import Task
+from llm_installer.core.files import finite
 from llm_installer.core.handler import Handler
 from llm_installer.core.hardware import Hardware
 from llm_installer.core.model_info import ModelInfo
@@ -26,6 +27,7 @@ from llm_installer.planning.course import choose_course, choose_mode
 from llm_installer.planning.lora import PLAIN, Method, choose_method, method_rows, usual_alpha
 from llm_installer.planning.modes import MODES, ORDERS
 from llm_installer.planning.options import Options
+from llm_installer.planning.saving import KEEPS, KEPT
 from llm_installer.planning.schedule import rate_scale
 from llm_installer.planning.stopping import Limits
 
@@ -98,8 +100,9 @@ class Plan:
         return cls(**{**values, **sets, "mix": mix, "epochs": epochs, "limits": Limits(**limits), "method": method})
 
     def to_json(self) -> dict[str, Any]:
-        """The plan as plain values, for plan.json."""
-        return dataclasses.asdict(self)
+        """The plan as plain values, for plan.json; what is infinite becomes null."""
+        plain: dict[str, Any] = finite(dataclasses.asdict(self))
+        return plain
 
 
 def make_plan(
@@ -182,6 +185,7 @@ def plan_rows(plan: Plan) -> list[tuple[str, str, str]]:
         ("steps", "no end" if endless else plan.total_steps, "", "total_steps"),
         ("evaluation", f"every {plan.evaluation_every} steps", "", "evaluation_every"),
         ("early stop", stop if "patience" in plan.stop_rules else ", ".join(plan.stop_rules), "", "limits"),
+        ("checkpoints", KEPT + 1, KEEPS, ""),
         ("order", plan.order, ORDERS[plan.order], ""),
         ("seed", plan.seed, "fixed, so that a run can be repeated", ""),
     ]

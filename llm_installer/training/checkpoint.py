@@ -23,16 +23,10 @@ from llm_installer.core.files import write_folder, write_json
 from llm_installer.core.manifest import damage
 from llm_installer.core.paths import Run, switch_link
 from llm_installer.core.state import RunState
+from llm_installer.planning.saving import KEPT, SAVE_COST, SAVE_SECONDS
 
 ADAPTER_FILE = "adapter_model.safetensors"
 BEST_FILE, OPTIMIZER_FILE, RANDOM_FILE, STATE_FILE = "best.safetensors", "optimizer.pt", "random.pt", "state.json"
-SAVE_SECONDS = 30.0
-"""A kill loses at most this much work, besides the time of one step."""
-SAVE_COST = 0.05
-"""Measurements are saved too where that takes at most this share of the time."""
-KEPT = 2
-"""Newest checkpoints that stay, besides the best: if one is damaged, there is another."""
-KEEPS = f"the newest {KEPT} and the best; one every {SAVE_SECONDS:.0f} s, and with each measurement if that is quick"
 
 Weights = dict[str, Tensor]
 
@@ -72,7 +66,7 @@ class Checkpoint:
 
 
 class CheckpointWriter:
-    """Saves when it is time to and at the end; keeps the checkpoints that KEEPS says."""
+    """Saves when it is time to and at the end; keeps what planning.saving says."""
 
     def __init__(self, run: Run) -> None:
         self.run = run
@@ -113,6 +107,19 @@ class CheckpointWriter:
         for folder in self.run.checkpoints.glob("checkpoint-*"):
             if folder not in stay:
                 shutil.rmtree(folder)
+
+
+def check_room(folder: Path, model: PeftModel) -> None:
+    """Raise TrainingError when the disk below `folder` has no room for all checkpoints that are kept at once."""
+    adapter = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
+    # Adapter, best adapter and two moments in each checkpoint; one more while it is written, and the published adapter.
+    needed = adapter * (4 * (KEPT + 2) + 2)
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise TrainingError(
+            f"The checkpoints need {needed / 1e9:.1f} GB and {folder} has {free / 1e9:.1f} GB free; "
+            f"make room there, or choose a lower --lora-r"
+        )
 
 
 def resumable_folders(run: Run) -> list[Path]:

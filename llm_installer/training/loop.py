@@ -100,16 +100,18 @@ class _Loop:
         for rows in planned_steps(plan, row_lengths(data.rows), state, data.mix, self.report):
             self._step(rows)
             last = bool(plan.total_steps) and state.done >= plan.total_steps
-            asked = self._agreed()
+            # A run that is broken off is saved as it is: measuring it here would change how it goes on.
+            broken_off, asked = self._asked()
             measured = state.step % plan.evaluation_every == 0 or last or asked
             if measured:
                 self.measure()
                 state.stop_reason = stop_reason(state, plan.limits, plan.stop_rules) or self._too_many_skipped() or ""
             else:
                 state.stop_reason = self._too_many_skipped() or ""
-            ending = bool(last or state.stop_reason or asked)
-            if measured and not ending:
+            ended = bool(last or state.stop_reason or asked)
+            if measured and not ended:
                 self._adjust()
+            ending = ended or broken_off
             if ending or self.requests.save or self.save.due(measured):
                 self._save()
             if ending:
@@ -154,9 +156,13 @@ class _Loop:
         state.seconds, self._clock = state.seconds + now - self._clock, now
         self.report.on_step(StepReport(state.step, state.epoch, loss, rate, self.norm, tokens, now - began))
 
-    def _agreed(self) -> bool:
-        """Whether the run should end because somebody asked; all processes say the same."""
-        return self.trainer.any_process(self.requests.stop)
+    def _asked(self) -> tuple[bool, bool]:
+        """Whether a signal breaks the run off, and whether it should end well; all processes say the same."""
+        signalled, endless = bool(self.requests.number), not self.plan.total_steps
+        return (
+            self.trainer.any_process(signalled and not endless),
+            self.trainer.any_process(bool(self.requests.why) or (signalled and endless)),
+        )
 
     def _too_many_skipped(self) -> str | None:
         state = self.state

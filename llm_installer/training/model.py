@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy.typing as npt
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from torch import nn
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, PreTrainedModel
+from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 from transformers.utils import logging
 
 from llm_installer.core.errors import ModelError
@@ -28,7 +30,7 @@ def load_base(folder: Path, dtype: str, device: str, quantised: str = "") -> Pre
     """The frozen base model, quantised if so named. Raises ModelError when transformers cannot load it."""
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
-        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+        model: PreTrainedModel = _auto(folder).from_pretrained(
             folder,
             dtype=DTYPES[dtype],
             device_map={"": device},
@@ -41,6 +43,19 @@ def load_base(folder: Path, dtype: str, device: str, quantised: str = "") -> Pre
         settle_quantised(model, quantised)
     model.config.use_cache = False
     return model.requires_grad_(False)
+
+
+def _auto(folder: Path) -> Any:
+    """The class that loads this model whole: with its vision tower, where it has one."""
+    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    sees = hasattr(config, "vision_config") and config.model_type in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+    return AutoModelForImageTextToText if sees else AutoModelForCausalLM
+
+
+def model_inputs(arrays: Mapping[str, npt.NDArray[Any]], device: Any, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Arrays as the model takes them: on its device, fractions in its precision."""
+    tensors = {name: torch.from_numpy(array).to(device) for name, array in arrays.items()}
+    return {name: t.to(dtype) if t.is_floating_point() else t for name, t in tensors.items()}
 
 
 def add_lora(model: PreTrainedModel, plan: Plan) -> PeftModel:

@@ -36,6 +36,8 @@ def make_optimizer(model: PeftModel, plan: Plan) -> torch.optim.Optimizer:
     groups = parameter_groups(model, plan.method.loraplus_ratio)
     optimizer: torch.optim.Optimizer = made(groups, lr=plan.learning_rate, weight_decay=plan.weight_decay, **settings)
     set_rate(optimizer, plan.learning_rate)
+    if row.library == BITSANDBYTES:
+        optimizer.register_step_post_hook(_note_changes)
     return optimizer
 
 
@@ -53,6 +55,13 @@ def set_rate(optimizer: Any, rate: float) -> None:
     """Let each group learn at its multiple of `rate`."""
     for group in optimizer.param_groups:
         group["lr"] = rate * group[RATE_FACTOR]
+
+
+def _note_changes(optimizer: torch.optim.Optimizer, *_args: object) -> None:
+    """Tell torch that the parameters changed: bitsandbytes writes past its count, on which our copies of them rely."""
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            torch.autograd.graph.increment_version(parameter)
 
 
 def _bitsandbytes(wanted: str) -> None:

@@ -23,11 +23,6 @@ class Requests:
     """Who else asked for the end, as the end of the sentence `Stopped because ...`."""
     save: bool = False
 
-    @property
-    def stop(self) -> bool:
-        """Whether somebody asked for the end."""
-        return bool(self.number or self.why)
-
     def ask_stop(self, why: str) -> None:
         """Ask for the end after the present step."""
         self.why = self.why or why

@@ -13,11 +13,13 @@ from accelerate import Accelerator
 from peft import PeftModel
 from torch import Tensor
 
-from llm_installer.data.batches import Batch, collate, micro_batches
+from llm_installer.data.batches import Batch, Inputs, collate, micro_batches
 from llm_installer.data.encode import Row
 from llm_installer.data.encoded import EncodedSet
 from llm_installer.planning.plan import Plan
+from llm_installer.training.fast.speed import speed_up
 from llm_installer.training.kernels import ScoredHead
+from llm_installer.training.model import DTYPES, model_inputs
 from llm_installer.training.neftune import add_noise
 from llm_installer.training.optimizers import make_optimizer, set_rate
 
@@ -25,14 +27,17 @@ from llm_installer.training.optimizers import make_optimizer, set_rate
 class Trainer:
     """Model and optimizer on their devices. It knows steps and rows, not epochs."""
 
-    def __init__(self, model: PeftModel, plan: Plan, pad: int) -> None:
+    def __init__(self, model: PeftModel, plan: Plan, pad: int, inputs: Inputs | None = None) -> None:
         fp16 = plan.precision == "float16"
         self.accelerator = Accelerator(cpu=plan.device == "cpu", mixed_precision="fp16" if fp16 else "no")
-        self.plan, self.pad, self.model = plan, pad, model
+        self.plan, self.pad, self.model, self.inputs = plan, pad, model, inputs
         self.trained = [p for p in model.parameters() if p.requires_grad]
         self.bare_optimizer = make_optimizer(model, plan)
         self.optimizer = self.accelerator.prepare(self.bare_optimizer)
+        speed = speed_up(model)
         self.head = ScoredHead(model)
+        self.notes = (*speed.notes, self.head.note)
+        """Which fast paths are on, and why others are not."""
         if plan.method.neftune_noise_alpha:
             add_noise(model, plan.method.neftune_noise_alpha)
 
@@ -80,7 +85,7 @@ class Trainer:
 
     def batch(self, rows: Sequence[Row], chosen: npt.NDArray[np.int64]) -> Batch:
         """The chosen rows as one micro-batch."""
-        return collate([rows[i] for i in chosen], self.pad)
+        return collate([rows[i] for i in chosen], self.pad, self.inputs)
 
     def micro_batches(
         self, rows: Sequence[Row], lengths: npt.NDArray[np.int64], step: npt.NDArray[np.int64]
@@ -93,8 +98,9 @@ class Trainer:
         """Summed loss over the scored positions of a batch, a float32 scalar."""
         device = self.accelerator.device
         ids, positions, targets = (torch.from_numpy(a).to(device) for a in (batch.ids, batch.positions, batch.targets))
+        extra = model_inputs(batch.extra, device, DTYPES[self.plan.precision])
         with self.accelerator.autocast():
-            return self.head.loss_sum(self.model, ids, positions, targets)
+            return self.head.loss_sum(self.model, ids, positions, targets, extra)
 
     def optimizer_state(self) -> dict[str, Any]:
         """All the optimizer remembers, for a checkpoint."""

@@ -90,7 +90,8 @@ def many(rows: int, length: int) -> EncodedSet:
     starts = np.arange(rows) * length
     lengths, counts = np.full(rows, length), np.full(rows, length // 2)
     learned = ids % length >= length - length // 2
-    return EncodedSet(ids, learned, starts, starts, lengths, counts, np.arange(rows), np.zeros(rows, np.bool_))
+    no_text, no_images = np.zeros(rows, np.bool_), np.zeros(rows, np.int64)
+    return EncodedSet(ids, learned, starts, starts, lengths, counts, np.arange(rows), no_text, no_images)
 
 
 def test_a_million_rows_cost_no_more_than_a_moment() -> None:

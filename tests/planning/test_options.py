@@ -85,7 +85,9 @@ def test_python_refuses_what_the_command_line_refuses(given: dict[str, object], 
 def test_python_takes_the_names_that_other_trainers_use() -> None:
     made = Options.from_kwargs(data_path="d", num_epochs=2, max_seq_len=64, micro_batch_size=3, ckpt_output_dir="o")
     assert made == Options(data="d", epochs=2, max_seq_length=64, batch_size=3, output="o")
-    made = Options.from_kwargs(load_in_4bit=True, use_rslora=True, init_lora_weights=True, rank_pattern={"q": 8, "v": 4})
+    made = Options.from_kwargs(
+        load_in_4bit=True, use_rslora=True, init_lora_weights=True, rank_pattern={"q": 8, "v": 4}
+    )
     assert made == Options(use_4bit=True, use_rslora=True, rank_pattern="q=8,v=4")
     assert Options.from_kwargs(load_in_8bit=True, optim="adamw_8bit").optimizer == "adamw_bnb_8bit"
 

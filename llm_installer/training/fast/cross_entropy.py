@@ -1,0 +1,107 @@
+"""The summed cross entropy of a frozen output layer, its gradient made in the forward pass, a chunk of rows at a time.
+
+A float32 tensor of shape [tokens, vocabulary] never exists: each chunk of logits becomes its own gradient in place and
+is multiplied back into the hidden states at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+CHUNK_BYTES = 32 * 2**20
+"""Logits held at once: large enough for fast matrix products, small enough to stay in a CPU's last cache."""
+CACHE_BYTES = 2 * 2**20
+"""Float32 logits worked on at once on a CPU: what the caches next to its cores hold."""
+MOST_ROWS = 1024
+
+
+@dataclass(frozen=True)
+class LogitRule:
+    """What a model does to logits between its output layer and its loss."""
+
+    scale: float = 1.0
+    softcap: float | None = None
+
+    @property
+    def plain(self) -> bool:
+        """Whether logits are used as they are."""
+        return self.scale == 1.0 and self.softcap is None
+
+
+def logit_rule(config: Any) -> LogitRule:
+    """Read the rule from a model's configuration: Cohere multiplies, Granite divides, Gemma caps."""
+    text = config.get_text_config()
+    scale = float(getattr(text, "logit_scale", None) or 1.0) / float(getattr(text, "logits_scaling", None) or 1.0)
+    cap = getattr(text, "final_logit_softcapping", None)
+    return LogitRule(scale, float(cap) if cap else None)
+
+
+def cross_entropy_sum(hidden: Tensor, head: nn.Linear, targets: Tensor, rule: LogitRule) -> Tensor:
+    """Summed negative log likelihood of `targets` [n] after `hidden` [n, width]: a float32 scalar."""
+    result: Tensor = _CrossEntropy.apply(hidden, head.weight, head.bias, targets, rule)  # type: ignore[no-untyped-call]
+    return result
+
+
+class _CrossEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, rule: LogitRule
+    ) -> Tensor:
+        rows, vocabulary = hidden.shape[0], weight.shape[0]
+        chunk = max(1, min(MOST_ROWS, rows, CHUNK_BYTES // (vocabulary * hidden.element_size())))
+        inner = max(1, CACHE_BYTES // (vocabulary * 4)) if hidden.device.type == "cpu" else chunk
+        wanted = ctx.needs_input_grad[0]
+        gradient = torch.empty_like(hidden) if wanted else None
+        held = hidden.new_empty(chunk, vocabulary)
+        work = hidden.new_empty(min(inner, chunk), vocabulary, dtype=torch.float32)
+        total = hidden.new_zeros((), dtype=torch.float32)
+        for start in range(0, rows, chunk):
+            part, aims = hidden[start : start + chunk], targets[start : start + chunk]
+            logits = held[: len(part)]
+            if bias is None:
+                torch.mm(part, weight.t(), out=logits)
+            else:
+                torch.addmm(bias, part, weight.t(), out=logits)
+            for at in range(0, len(part), inner):
+                piece = logits[at : at + inner]
+                total += _piece(piece, aims[at : at + inner], work[: len(piece)], rule, wanted)
+            if gradient is not None:
+                torch.mm(logits, weight, out=gradient[start : start + chunk])
+        if gradient is not None:
+            ctx.save_for_backward(gradient)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, outer: Tensor) -> tuple[Tensor, None, None, None, None]:
+        (gradient,) = ctx.saved_tensors
+        return gradient * outer.to(gradient.dtype), None, None, None, None
+
+
+def _piece(logits: Tensor, targets: Tensor, work: Tensor, rule: LogitRule, wanted: bool) -> Tensor:
+    """The loss of a few rows; their logits become the gradient of the loss by them when it is wanted."""
+    work.copy_(logits)
+    if rule.scale != 1.0:
+        work.mul_(rule.scale)
+    if rule.softcap is not None:
+        work.div_(rule.softcap).tanh_().mul_(rule.softcap)
+    slope = None
+    if wanted and rule.softcap is not None:  # the slope of the cap, before the logits are overwritten
+        slope = (work / rule.softcap).square_().neg_().add_(1.0)
+    aim = targets.unsqueeze(1)
+    top = work.amax(1, keepdim=True)
+    own = work.gather(1, aim) - top
+    work.sub_(top).exp_()
+    mass = work.sum(1, keepdim=True)
+    if wanted:
+        work.mul_(mass.reciprocal())
+        work.scatter_add_(1, aim, torch.full_like(mass, -1.0))
+        if slope is not None:
+            work.mul_(slope)
+        if rule.scale != 1.0:
+            work.mul_(rule.scale)
+        logits.copy_(work)
+    return (mass.log() - own).sum()

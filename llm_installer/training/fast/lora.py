@@ -1,0 +1,201 @@
+"""LoRA layers that share an input, computed as one autograd function that saves only the input and its low-rank image.
+
+PEFT adds each adapter in several passes over large outputs and keeps the operands of each; here the product is added in
+place, the scale is folded into the small matrix, and float32 adapters are cast once for each change, not once for each
+use. PEFT's modules stay as they are: only the `forward` of instances is replaced, so saving and merging are PEFT's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from peft.tuners.lora.layer import Linear as LoraLinear
+from peft.tuners.lora.layer import LoraLayer
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+SHARING = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
+"""Names of neighbours that read the same input."""
+
+
+def fuse_lora(model: nn.Module) -> tuple[list[Callable[[], None]], list[str]]:
+    """Replace the forward of every LoRA layer that allows it: how to undo it, and sentences that say what was done."""
+    layers = {name: module for name, module in model.named_modules() if isinstance(module, LoraLayer)}
+    reasons = {name: refusal(module) for name, module in layers.items()}
+    fit = {name: layer for name, layer in layers.items() if not reasons[name]}
+    undo = []
+    for members in _groups(list(fit)):
+        group = _Group([fit[name] for name in members])
+        for index, name in enumerate(members):
+            undo.append(replace_forward(fit[name], group.forward_of(index)))
+    notes = [f"fused LoRA on {len(fit)} of {len(layers)} layers"]
+    for reason in sorted({r for r in reasons.values() if r}):
+        count = sum(r == reason for r in reasons.values())
+        notes.append(f"{count} LoRA layers use PEFT's own path: {reason}")
+    return undo, notes
+
+
+def replace_forward(module: Any, forward: Callable[..., Any]) -> Callable[[], None]:
+    """Give one module another forward; the result takes it back."""
+    module.forward = forward
+
+    def undo() -> None:
+        module.__dict__.pop("forward", None)
+
+    return undo
+
+
+def refusal(layer: LoraLayer) -> str:
+    """Why this layer keeps PEFT's own forward; empty when the fused one equals it."""
+    module: Any = layer
+    names = list(module.lora_A)
+    checks = (
+        (type(module) is not LoraLinear, f"{type(module).__name__} layers are not covered"),
+        (len(names) != 1, "there is more than one adapter"),
+        (any(getattr(d, "p", 0.0) for d in module.lora_dropout.values()), "dropout is on"),
+        (any(module.use_dora.values()) or bool(getattr(module, "lora_variant", {})), "the adapter is no plain LoRA"),
+        (any(b.bias is not None for b in module.lora_B.values()), "the adapter has a bias"),
+        (type(module.get_base_layer()) not in (nn.Linear, Conv1D), "the base layer is not a plain linear layer"),
+        (any(p.requires_grad for p in module.get_base_layer().parameters()), "the base layer is trained too"),
+        (module.merged, "the adapter is merged"),
+    )
+    return next((why for found, why in checks if found), "")
+
+
+def _groups(names: Sequence[str]) -> list[list[str]]:
+    """Layer names, those under one parent that share an input together."""
+    found: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+    for name in names:
+        parent, _, own = name.rpartition(".")
+        shared = next((s for s in SHARING if own in s), (own,))
+        found.setdefault((parent, shared), []).append(name)
+    return list(found.values())
+
+
+@dataclass(frozen=True)
+class _Copies:
+    """The adapters of a group in the compute type: what a pass multiplies by."""
+
+    down: Tensor
+    """All A, one under the other: [ranks, inputs]."""
+    up: tuple[Tensor, ...]
+    """Each B times its scale: [outputs, rank]."""
+
+
+class _Group:
+    """Layers with one input. The first that is called computes all; the others collect theirs."""
+
+    def __init__(self, layers: Sequence[Any]) -> None:
+        self.layers = layers
+        self.names = [next(iter(layer.lora_A)) for layer in layers]
+        self.bases = [layer.get_base_layer() for layer in layers]
+        self._key: tuple[Any, ...] = ()
+        self._copies: _Copies | None = None
+        self._input: Tensor | None = None
+        self._outputs: dict[int, Tensor] = {}
+
+    def forward_of(self, index: int) -> Callable[..., Tensor]:
+        """The forward of one member."""
+        layer = self.layers[index]
+        own = layer.forward
+
+        def forward(x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+            if args or kwargs or not self._usable(x):
+                result: Tensor = own(x, *args, **kwargs)
+                return result
+            return self._output(index, x)
+
+        return forward
+
+    def _usable(self, x: Tensor) -> bool:
+        """Whether each member would now compute base plus its one adapter, all in the type of `x`."""
+        for layer, name, base in zip(self.layers, self.names, self.bases, strict=True):
+            if layer.disable_adapters or layer.merged or layer.active_adapters != [name]:
+                return False
+            if base.weight.dtype != x.dtype:
+                return False
+        return not torch.is_autocast_enabled(x.device.type)
+
+    def _output(self, index: int, x: Tensor) -> Tensor:
+        if self._input is not x or index not in self._outputs:
+            results = self._compute(x)
+            self._input, self._outputs = x, dict(enumerate(results))
+        result = self._outputs.pop(index)
+        if not self._outputs:
+            self._input = None
+        return result
+
+    def _compute(self, x: Tensor) -> tuple[Tensor, ...]:
+        pairs = list(zip(self.layers, self.names, strict=True))
+        downs = [layer.lora_A[n].weight for layer, n in pairs]
+        ups = [layer.lora_B[n].weight for layer, n in pairs]
+        scales = tuple(float(layer.scaling[n]) for layer, n in pairs)
+        copies = self._cast(downs, ups, scales, x.dtype)
+        weights = tuple(b.weight if type(b) is Conv1D else b.weight.t() for b in self.bases)
+        call = _Call(copies, weights, tuple(b.bias for b in self.bases), scales, [down.shape[0] for down in downs])
+        results: tuple[Tensor, ...] = _FusedLora.apply(x, call, *downs, *ups)  # type: ignore[no-untyped-call]
+        return results
+
+    def _cast(self, downs: list[Tensor], ups: list[Tensor], scales: tuple[float, ...], dtype: torch.dtype) -> _Copies:
+        """Copies of the adapters, made anew only when one has changed."""
+        key = (dtype, scales, *((t.data_ptr(), t._version) for t in (*downs, *ups)))
+        if self._copies is None or key != self._key:
+            with torch.no_grad():
+                down = torch.cat([d.detach() for d in downs]).to(dtype)
+                up = tuple((u.detach() * s).to(dtype) for u, s in zip(ups, scales, strict=True))
+            self._key, self._copies = key, _Copies(down, up)
+        return self._copies
+
+
+@dataclass(frozen=True)
+class _Call:
+    """What one pass over a group needs beside its input; `weights` are [inputs, outputs]."""
+
+    copies: _Copies
+    weights: tuple[Tensor, ...]
+    biases: tuple[Tensor | None, ...]
+    scales: tuple[float, ...]
+    ranks: list[int]
+
+
+class _FusedLora(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, call: _Call, *adapters: Tensor) -> tuple[Tensor, ...]:
+        flat = x.reshape(-1, x.shape[-1])
+        small = flat @ call.copies.down.t()
+        results = []
+        for low, weight, bias, up in zip(
+            torch.split(small, call.ranks, 1), call.weights, call.biases, call.copies.up, strict=True
+        ):
+            result = torch.mm(flat, weight) if bias is None else torch.addmm(bias, flat, weight)
+            result.addmm_(low, up.t())
+            results.append(result.view(*x.shape[:-1], -1))
+        ctx.save_for_backward(flat, small)
+        ctx.call, ctx.shape = call, x.shape
+        return tuple(results)
+
+    @staticmethod
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
+        call: _Call = ctx.call
+        flat, small = ctx.saved_tensors
+        low = torch.empty_like(small)
+        ups: list[Tensor] = []
+        dx: Tensor | None = None
+        start = 0
+        for gradient, weight, up, scale, rank in zip(
+            outer, call.weights, call.copies.up, call.scales, call.ranks, strict=True
+        ):
+            g = gradient.reshape(-1, gradient.shape[-1])
+            span = slice(start, start + rank)
+            low[:, span] = g @ up
+            ups.append(torch.mm(g.t(), small[:, span]).float().mul_(scale))
+            if ctx.needs_input_grad[0]:
+                dx = torch.mm(g, weight.t()) if dx is None else dx.addmm_(g, weight.t())
+            start += rank
+        downs = torch.split(torch.mm(low.t(), flat).float(), call.ranks)
+        if dx is not None:
+            dx = dx.addmm_(low, call.copies.down).view(ctx.shape)
+        return (dx, None, *downs, *ups)

@@ -1,0 +1,179 @@
+"""A run that goes on is the run that was never interrupted: bit for bit on the CPU."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from llm_installer.core.manifest import MANIFEST, damage
+from llm_installer.core.paths import Run
+from llm_installer.core.state import Adjustment, RunState
+from llm_installer.planning.adapting import CONTROLLERS
+from llm_installer.training.checkpoint import (
+    KEPT,
+    CheckpointWriter,
+    adapter_weights,
+    newest_valid,
+    resumable_folders,
+)
+from llm_installer.training.loop import TrainingData, train
+from llm_installer.training.model import add_lora, load_base
+from llm_installer.training.signals import Requests
+from llm_installer.training.trainer import Trainer
+
+pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning:transformers")
+
+
+class Watcher:
+    """Keeps the losses, and asks for the end after a step."""
+
+    def __init__(self, requests: Requests, stop_after: int = 0) -> None:
+        self.requests, self.stop_after = requests, stop_after
+        self.losses: dict[int, float] = {}
+        self.measured: dict[int, tuple[float, float | None]] = {}
+        self.rates: dict[int, float] = {}
+
+    def on_step(self, report) -> None:
+        self.losses[report.step], self.rates[report.step] = report.loss, report.learning_rate
+        if report.step == self.stop_after:
+            self.requests.number = signal.SIGTERM
+
+    def on_evaluation(self, evaluation, state, best) -> None:
+        self.measured[evaluation.step] = (evaluation.train_loss, evaluation.validation_loss)
+
+    def on_moment(self, moment, state) -> None:
+        pass
+
+    def on_note(self, text) -> None:
+        pass
+
+
+class SaveNow(CheckpointWriter):
+    """Saves after every step."""
+
+    def due(self, measured: bool) -> bool:
+        return True
+
+
+def halve_then_join(state: RunState) -> Adjustment | None:
+    """Halves the rate at step 6, joins two steps at 9 and goes back to the best weights at 12."""
+    rows = {6: (0.5, 1, False), 9: (0.5, 2, False), 12: (0.25, 2, True)}
+    if state.step not in rows:
+        return None
+    rate, batch, back = rows[state.step]
+    return Adjustment(state.step, rate, batch, back, "a test")
+
+
+CASES = {
+    "plain": {},
+    "dropout": {"lora_dropout": 0.1},
+    "accumulation": {"lora_dropout": 0.1, "micro_batch_tokens": 40, "micro_batch_rows": 2},
+    "short rows first": {"order": "short-first"},
+    "circular": {"cycles": True, "batch_multiplier": 1.0, "schedule": "constant", "lora_dropout": 0.1},
+    "circular, times two": {"cycles": True, "batch_multiplier": 2.0, "schedule": "constant"},
+    "controller": {"controller": "a test", "lora_dropout": 0.1},
+    "no end": {"total_steps": 0, "schedule": "inverse_sqrt", "lora_dropout": 0.1},
+}
+ROWS = 21
+LAST = 17
+
+
+@pytest.fixture
+def controller(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(CONTROLLERS, "a test", halve_then_join)
+
+
+@pytest.mark.usefixtures("controller")
+@pytest.mark.parametrize("stop_after", [1, 4, 7, 12])
+@pytest.mark.parametrize("case", CASES)
+def test_the_curve_after_going_on_is_that_of_the_unbroken_run(
+    case: str, stop_after: int, tiny_llama: Path, make_rows: Callable, plan_for: Callable, tmp_path: Path
+) -> None:
+    rows, held_out = make_rows(ROWS + 4)[:ROWS], make_rows(ROWS + 4)[ROWS:]
+    plan = plan_for(ROWS, epochs=4, batch=4, evaluation_every=3, **CASES[case])
+    data = TrainingData(rows, rows[:6], held_out)
+
+    def go(folder: str, last: int, since=None) -> tuple[Watcher, RunState, dict, dict]:
+        trainer = Trainer(add_lora(load_base(tiny_llama, "float32", "cpu"), plan), plan, pad=0)
+        requests = Requests()
+        watcher = Watcher(requests, last)
+        run = Run(tmp_path / folder)
+        run.checkpoints.mkdir(parents=True, exist_ok=True)
+        state, best = train(trainer, data, SaveNow(run), watcher, requests, since)
+        return watcher, state, adapter_weights(trainer.model), best
+
+    whole, _, weights, best = go("whole", LAST)
+    broken, *_ = go("broken", stop_after)
+    since = newest_valid(Run(tmp_path / "broken"), print)
+    torch.manual_seed(999)
+    rest, state, weights_after, best_after = go("broken", LAST, since)
+    assert min(rest.losses) == stop_after + 1
+    together = broken.losses | rest.losses
+    differences = [abs(whole.losses[step] - together[step]) for step in whole.losses]
+    assert max(differences) == 0.0
+    assert {s: whole.rates[s] for s in rest.rates} == rest.rates
+    assert {s: m for s, m in rest.measured.items()} == {s: m for s, m in whole.measured.items() if s in rest.measured}
+    assert all(torch.equal(weights[k], weights_after[k]) for k in weights)
+    assert all(torch.equal(best[k], best_after[k]) for k in best)
+    assert state.step == LAST
+
+
+@pytest.fixture
+def trained_run(tiny_llama: Path, make_rows: Callable, plan_for: Callable, tmp_path: Path) -> Run:
+    """A run of 12 steps with a checkpoint after each."""
+    rows, run = make_rows(8), Run(tmp_path / "run")
+    plan = plan_for(8, epochs=6, batch=4, evaluation_every=3)
+    run.checkpoints.mkdir(parents=True)
+    trainer = Trainer(add_lora(load_base(tiny_llama, "float32", "cpu"), plan), plan, pad=0)
+    train(trainer, TrainingData(rows, rows, []), SaveNow(run), Watcher(Requests()), Requests())
+    return run
+
+
+def test_the_newest_by_number_goes_on_and_the_rest_is_pruned(trained_run: Run) -> None:
+    names = [folder.name for folder in resumable_folders(trained_run)]
+    assert names[0] == "checkpoint-12", "twelve comes after nine"
+    assert len(list(trained_run.checkpoints.glob("checkpoint-*"))) <= KEPT + 1
+    assert (trained_run.checkpoints / "last").resolve().name == "checkpoint-12"
+    assert (trained_run.checkpoints / "best").is_dir()
+    assert not damage(trained_run.checkpoints / "best")
+
+
+@pytest.mark.parametrize("file", ["adapter_model.safetensors", "optimizer.pt", "state.json", "best.safetensors"])
+@pytest.mark.parametrize("harm", ["cut", "flip", "delete"])
+def test_a_damaged_checkpoint_is_skipped_by_name(trained_run: Run, file: str, harm: str) -> None:
+    newest, before = resumable_folders(trained_run)[:2]
+    content = (newest / file).read_bytes()
+    if harm == "cut":
+        (newest / file).write_bytes(content[: len(content) // 2])
+    elif harm == "flip":
+        (newest / file).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    else:
+        (newest / file).unlink()
+    said: list[str] = []
+    found = newest_valid(trained_run, said.append)
+    assert found is not None
+    assert found.folder == before
+    if file != "state.json" or harm != "delete":  # without a state it is no checkpoint to go on from
+        assert len(said) == 1
+        assert newest.name in said[0]
+        assert file in said[0]
+
+
+def test_a_checkpoint_without_manifest_is_no_checkpoint(trained_run: Run) -> None:
+    newest = resumable_folders(trained_run)[0]
+    (newest / MANIFEST).unlink()
+    said: list[str] = []
+    newest_valid(trained_run, said.append)
+    assert "manifest.json is missing" in said[0]
+
+
+def test_the_state_survives_strict_json() -> None:
+    state = RunState(step=3, best_loss=1.5, adjustments=[Adjustment(2, 0.5, 2, True, "why")])
+    text = json.dumps(dataclasses.asdict(state), allow_nan=False)
+    assert RunState.from_json(json.loads(text)) == state
