@@ -36,8 +36,7 @@ def make_optimizer(model: PeftModel, plan: Plan) -> torch.optim.Optimizer:
     groups = parameter_groups(model, plan.method.loraplus_ratio)
     optimizer: torch.optim.Optimizer = made(groups, lr=plan.learning_rate, weight_decay=plan.weight_decay, **settings)
     set_rate(optimizer, plan.learning_rate)
-    if row.library == BITSANDBYTES:
-        optimizer.register_step_post_hook(_note_changes)
+    optimizer.register_step_post_hook(_note_changes)
     return optimizer
 
 
@@ -58,7 +57,10 @@ def set_rate(optimizer: Any, rate: float) -> None:
 
 
 def _note_changes(optimizer: torch.optim.Optimizer, *_args: object) -> None:
-    """Tell torch that the parameters changed: bitsandbytes writes past its count, on which our copies of them rely."""
+    """Count the change of each parameter: torch's fused kernels and bitsandbytes write without counting.
+
+    The fused LoRA keeps copies of the adapters in the compute type for as long as that count stays.
+    """
     for group in optimizer.param_groups:
         for parameter in group["params"]:
             torch.autograd.graph.increment_version(parameter)
