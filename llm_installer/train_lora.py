@@ -21,7 +21,7 @@ from llm_installer.core.state import Result, RunState
 from llm_installer.data.batches import sample
 from llm_installer.data.prepare import prepare, read
 from llm_installer.data.processor import load_encoder
-from llm_installer.going_on import differences, find_unfinished, refuse
+from llm_installer.going_on import check_weights_fit, differences, find_unfinished, refuse
 from llm_installer.job import Job, begin, recorded
 from llm_installer.planning.lora import refuse_contradictions
 from llm_installer.planning.options import Options
@@ -90,6 +90,7 @@ def resume(options: Options, console: Console, base: Path) -> Job | None:
     if found and not options.resume_anyway:
         raise refuse(unfinished, found)
     if (found or finished) and since:
+        check_weights_fit(unfinished.plan, job.plan, fingerprint(job.info.path) == unfinished.record.model)
         console.line(f"A new run begins with the weights of step {since.state.step} of {unfinished.run.id}, and keeps")
         console.line("nothing else: optimizer, schedule, place in the data, best and history begin anew.")
         console.plan(job.plan)

@@ -69,7 +69,7 @@ class Method:
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Method:
         """The method that dataclasses.asdict wrote."""
-        pairs = {n: tuple((str(k), v) for k, v in values[n]) for n in ("rank_pattern", "alpha_pattern")}
+        pairs = {n: tuple((str(k), v) for k, v in values.get(n, ())) for n in ("rank_pattern", "alpha_pattern")}
         return cls(**{**values, **pairs})
 
 

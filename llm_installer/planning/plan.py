@@ -96,7 +96,7 @@ class Plan:
         sets = {name: tuple(values[name]) for name in ("target_modules", "stop_rules")}
         epochs = math.inf if values["epochs"] is None else values["epochs"]
         limits: dict[str, Any] = {k: math.inf if v is None else v for k, v in values["limits"].items()}
-        method = Method.from_json(values["method"])
+        method = Method.from_json(values.get("method", {}))
         return cls(**{**values, **sets, "mix": mix, "epochs": epochs, "limits": Limits(**limits), "method": method})
 
     def to_json(self) -> dict[str, Any]:

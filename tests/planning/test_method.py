@@ -138,8 +138,9 @@ def test_paging_needs_a_gpu_and_says_what_to_use_instead(planned) -> None:
 
 
 def test_the_usual_optimizer_suits_the_device(planned) -> None:
-    assert planned(CPU).method.optimizer == "adamw_torch"
-    assert planned(GPU).method.optimizer == "adamw_torch_fused"
+    apple = Hardware("mps", "Apple GPU", 1, 8 * GIB, 8 * GIB, True, 8)
+    chosen = [planned(hardware).method.optimizer for hardware in (CPU, GPU, apple)]
+    assert chosen == ["adamw_torch_fused", "adamw_torch_fused", "adamw_torch"]
 
 
 @pytest.mark.parametrize("optimizer", sorted(OPTIMIZERS))

@@ -255,7 +255,9 @@ def test_a_rank_of_256_stays_finite(make_trainer: Callable[..., Trainer], make_r
     assert losses[-1] < losses[0]
 
 
-def test_decay_and_gradient_limit_reach_the_optimizer(make_trainer: Callable[..., Trainer], make_rows: Callable) -> None:
+def test_decay_and_gradient_limit_reach_the_optimizer(
+    make_trainer: Callable[..., Trainer], make_rows: Callable
+) -> None:
     trainer = make_trainer(weight_decay=0.25, max_grad_norm=1e-3)
     assert {group["weight_decay"] for group in trainer.optimizer.param_groups} == {0.25}
     with trainer.head.attached():

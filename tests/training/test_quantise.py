@@ -12,7 +12,14 @@ import pytest
 import torch
 from peft import PeftModel
 from torch import nn
-from transformers import GPT2Config, GPT2LMHeadModel, MixtralConfig, MixtralForCausalLM
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MixtralConfig,
+    MixtralForCausalLM,
+)
 
 from llm_installer.core.errors import ModelError
 from llm_installer.core.examples import Example, Message, Origin
@@ -26,7 +33,7 @@ from llm_installer.training.quantise import STORED, left_whole, settle_quantised
 from llm_installer.training.trainer import Trainer
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning:transformers")
-WORDS = "one day a little cat sat on the mat and saw a big red ball in the sun".split()
+STORY = "one day a little cat sat on the mat and saw a big red ball in the sun"
 
 
 @pytest.fixture(params=["nf4", "int8"])
@@ -43,7 +50,8 @@ def stories(shared: Path) -> Path:
 def story_rows(stories: Path) -> list[Any]:
     """Rows of the real pretrained model's language that follow a rule it can learn."""
     encoder = Encoder(load_tokenizer(stories))
-    texts = [" ".join(WORDS[(i * j) % 16] for j in range(1, 12)) for i in range(48)]
+    words = STORY.split()
+    texts = [" ".join(words[(i * j) % 16] for j in range(1, 12)) for i in range(48)]
     made = [Example((Message("assistant", t),), Origin("t", i), kind="text") for i, t in enumerate(texts)]
     return list(encode_all(made, encoder)[0])
 
@@ -145,9 +153,7 @@ def test_loading_makes_no_noise(
     assert "bitsandbytes" not in said.out + said.err and "kernels" not in said.out + said.err
 
 
-def test_gpt2s_layers_are_quantised_too(
-    tmp_path: Path, plan_for: Callable[..., Plan], quantised: str
-) -> None:
+def test_gpt2s_layers_are_quantised_too(tmp_path: Path, plan_for: Callable[..., Plan], quantised: str) -> None:
     """They are Conv1D, stored the other way round; the adapter still fits the whole base."""
     torch.manual_seed(0)
     GPT2LMHeadModel(GPT2Config(vocab_size=64, n_embd=16, n_layer=2, n_head=2, n_positions=32)).save_pretrained(tmp_path)
@@ -164,6 +170,22 @@ def test_gpt2s_layers_are_quantised_too(
     change, kept = logits(full) - logits(model), logits(full)
     with full.disable_adapter():
         assert change.abs().max() < 0.3 * (kept - logits(full)).abs().max()
+
+
+def test_odd_sizes_are_quantised_too(tmp_path: Path, quantised: str) -> None:
+    """Neither rows nor whole weights are multiples of the 64 numbers that share a scale."""
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=64, hidden_size=36, intermediate_size=51, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=1, max_position_embeddings=32,
+    )  # fmt: skip
+    LlamaForCausalLM(config).save_pretrained(tmp_path)
+    whole, small = (load_base(tmp_path, "float32", "cpu", name) for name in ("", quantised))
+    assert left_whole(small) == {}
+    spread = logits(whole).std()
+    assert 0 < (logits(small) - logits(whole)).std() < 0.2 * spread
+    small.train()
+    assert (small(input_ids=torch.arange(3, 63).view(3, 20)).logits - logits(whole)).std() < 0.2 * spread
 
 
 def test_what_stays_whole_is_named(tmp_path: Path, quantised: str) -> None:
