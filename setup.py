@@ -62,7 +62,10 @@ setup(
         "llm_installer.handlers",
         "llm_installer.templates",
     ],
-    package_data={"llm_installer": ["py.typed", "tiny/**/*", "web/**/*"], "llm_installer.templates": ["*"]},
+    package_data={
+        "llm_installer": ["py.typed", "tiny/**/*", "training/*.txt", "web/**/*"],
+        "llm_installer.templates": ["*"],
+    },
     exclude_package_data={"": ["**/*.pyc"]},
     install_requires=REQUIRES,
     extras_require=EXTRAS,

@@ -111,10 +111,10 @@ def matrix_rate(device: str) -> float:
 
 def run_one(tool: str, job: Path) -> dict[str, Any]:
     """One tool in its own process: what its last line says."""
-    from llm_installer.core.hardware import probe_hardware
+    from llm_installer.core.hardware import usable_cores
     from llm_installer.planning.environment import environment
 
-    extra = environment(probe_hardware()) if tool == "ours" or tool.endswith("best") else {}
+    extra = environment(usable_cores()) if tool == "ours" or tool.endswith("best") else {}
     worker = Path(__file__).with_name("compare_worker.py")
     done = subprocess.run(
         [sys.executable, str(worker), tool, str(job)], env={**os.environ, **extra}, capture_output=True, text=True

@@ -1,14 +1,18 @@
-"""How fast and how lean data become examples: short records, no model.
+"""How fast and how lean data become examples: short records, without a model; and with one, up to the first step.
 
-Run as: python benchmarks/data_pipeline.py --rows 100000
+Run as: python benchmarks/data_pipeline.py --rows 10000 100000 1000000
+        python benchmarks/data_pipeline.py --rows 1000000 --shape alpaca --first-step ../shared/models/stories260K
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import random
 import resource
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -52,11 +56,16 @@ def _peak_mib() -> float:
     return max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) / 1024
 
 
-def measure(shape: str, rows: int, folder: Path) -> None:
-    """Load `rows` records once cold and once from the cache, split them, and print what it cost."""
+def _write(shape: str, rows: int, folder: Path) -> Path:
     file = folder / f"{shape}-{rows}.jsonl"
     with file.open("w", encoding="utf-8") as lines:
         lines.writelines(_records(shape, rows))
+    return file
+
+
+def measure(shape: str, rows: int, folder: Path) -> None:
+    """Load `rows` records once cold and once from the cache, split them, and print what it cost."""
+    file = _write(shape, rows, folder)
     wall, cpu = time.perf_counter(), _cpu_seconds()
     loaded = load_examples(str(file), base=folder, workdir=folder / "cache")
     wall, cpu = time.perf_counter() - wall, _cpu_seconds() - cpu
@@ -74,18 +83,56 @@ def measure(shape: str, rows: int, folder: Path) -> None:
     )
 
 
+def command(shape: str, rows: int, folder: Path) -> None:
+    """`llm-installer data FILE`, from the shell to its last line: programs, imports, split and report with it."""
+    file = _write(shape, rows, folder)
+    wall, cpu = time.perf_counter(), _cpu_seconds()
+    environment = os.environ | {"LLM_HOME": str(folder / f"home-{shape}-{rows}")}
+    run = [sys.executable, "-m", "llm_installer", "data", str(file)]
+    subprocess.run(run, env=environment, check=True, stdout=subprocess.DEVNULL)
+    wall, cpu = time.perf_counter() - wall, _cpu_seconds() - cpu
+    print(f"{shape:8s} {rows:>9,} rows  {wall:6.2f} s {rows / wall:>9,.0f} rows/s  cpu {cpu / rows * 1e6:5.1f} us/row")
+
+
+def first_step(shape: str, rows: int, folder: Path, model: Path) -> None:
+    """Start training and print when the first step was taken, cold and then from the caches; then end it."""
+    file = _write(shape, rows, folder)
+    home = folder / f"training-{shape}-{rows}"
+    environment = os.environ | {"LLM_HOME": str(home)}
+    program = [sys.executable, "-m", "llm_installer"]
+    subprocess.run([*program, "install", str(model), "--name", "m"], env=environment, check=True, capture_output=True)
+    for turn in ("first", "second"):
+        start = time.perf_counter()
+        train = [*program, "train", "--model-path", str(home / "models" / "m"), "--data", str(file), "--no-tensorboard"]
+        with subprocess.Popen(train, env=environment, stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            # The first report of a step comes up to ten seconds after the step itself.
+            if not any(line.startswith(b"Step ") for line in process.stdout):
+                sys.exit("training ended before its first step")
+            seconds = time.perf_counter() - start
+            process.kill()
+        print(f"{shape:8s} {rows:>9,} rows  {turn} time: a step shown after {seconds:6.1f} s")
+
+
 def main() -> None:
     """Measure the sizes asked for, smallest first: the peak is that of the process so far."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, nargs="+", default=list(SIZES))
     parser.add_argument("--shape", choices=list(SHAPES), nargs="+", default=list(SHAPES))
+    parser.add_argument("--command", action="store_true", help="time the whole data command instead")
+    parser.add_argument("--first-step", type=Path, metavar="MODEL", help="time training up to its first step instead")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "first.jsonl").write_text('{"text": "so that imports are not counted"}')
         load_examples("first.jsonl", base=Path(folder), workdir=Path(folder))
         for rows in sorted(asked.rows):
             for shape in asked.shape:
-                measure(shape, rows, Path(folder))
+                if asked.first_step:
+                    first_step(shape, rows, Path(folder), asked.first_step.resolve())
+                elif asked.command:
+                    command(shape, rows, Path(folder))
+                else:
+                    measure(shape, rows, Path(folder))
 
 
 if __name__ == "__main__":

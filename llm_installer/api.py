@@ -26,16 +26,22 @@ def install(
     return found.root
 
 
-def lora_sft(model_path: str | Path, data_path: str | Path | None = None, **options: Any) -> Result:
+def lora_sft(
+    model_path: str | Path, data_path: str | Path | None = None, *, callbacks: object = None, **options: Any
+) -> Result:
     """Fine-tune an installed model on `data_path`, or on the files that `mix` names.
 
-    Every option of train.sh is a keyword, spelled with underscores.
+    Every option of train.sh is a keyword, spelled with underscores. `callbacks` is an object, or a list of them, with
+    some of the hooks on_train_begin, on_epoch_begin, on_step_begin, on_step_end, on_log, on_evaluate, on_save,
+    on_epoch_end and on_train_end; each is called with a training.reporters.callbacks.Context.
 
     Raises InstallerError where the command line would print one sentence; UsageError for unknown keywords.
     """
     from llm_installer.train_lora import run
+    from llm_installer.training.reporters.callbacks import as_callbacks
 
-    result = run(Options.from_kwargs(model_path=str(model_path), data=data_path and str(data_path), **options))
+    asked = Options.from_kwargs(model_path=str(model_path), data=data_path and str(data_path), **options)
+    result = run(asked, callbacks=as_callbacks(callbacks))
     if result is None:
         raise TrainingError("Nothing was trained: show and dry_run only look; leave them out")
     return result

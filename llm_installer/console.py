@@ -28,8 +28,10 @@ if TYPE_CHECKING:
     from llm_installer.inference.before_after import Comparison
     from llm_installer.install.diagnose import Check
     from llm_installer.install.installed import Installed
+    from llm_installer.training.reporters import Sample
 
 SHOWN_DROPPED = 5
+SHOWN_SAMPLES = 3
 LEARNED, MASKED = "green", "dim"
 
 
@@ -147,15 +149,27 @@ class Console:
                 )
                 self.rich.print(_marked(row, encoder, plain), soft_wrap=True)
 
-    def comparison(self, found: Sequence[Comparison], held_out: bool) -> None:
-        """Answers of base and tuned model side by side."""
+    def comparison(self, shown: Sequence[Comparison], found: Sequence[Comparison], held_out: bool) -> None:
+        """Answers of base and tuned model side by side, and how many of all `found` ended by themselves."""
         if not found:
             return
         self.heading("Before and after" + ("" if held_out else " (training rows: nothing is held out)"))
-        for item in found:
+        for item in shown:
             self.side_by_side(item.prompt, item.expected, item.base.text, item.tuned.text)
         ended, base = (sum(a.ended for a in column) for column in zip(*((i.tuned, i.base) for i in found), strict=True))
         self.line(f"  Answers that ended by themselves: {ended} of {len(found)} tuned, {base} of {len(found)} base.")
+
+    def samples(self, found: Sequence[tuple[int, Sequence[Sample]]]) -> None:
+        """Answers to the user's own prompts, at the first and at the best measurement."""
+        if not found:
+            return
+        self.heading("Your own prompts")
+        for number, sample in enumerate(found[0][1][:SHOWN_SAMPLES]):
+            table = _table()
+            table.add_row("prompt", _short(sample.prompt))
+            for step, said in found:
+                table.add_row(f"step {step:,}", _short(said[number].answer) or "(nothing)")
+            self.rich.print(Padding(table, (0, 0, 1, 1)))
 
     def side_by_side(self, prompt: str, expected: str, base: str, tuned: str) -> None:
         """What base and tuned model say to one prompt."""
@@ -167,8 +181,8 @@ class Console:
         table.add_row("tuned", Text(_short(tuned) or "(nothing)", style=LEARNED))
         self.rich.print(Padding(table, (0, 0, 1, 1)))
 
-    def closing(self, folder: ModelDir, result: Result, switched: bool) -> None:
-        """How it ended, what it brought, what to type next."""
+    def closing(self, folder: ModelDir, result: Result, switched: bool, found: Sequence[str] = ()) -> None:
+        """How it ended, what it brought, what else was `found`, what to type next."""
         self.heading("Done")
         self.line(f"  Stopped because {result.stop_reason}.")
         if result.base_loss is not None and result.best_loss is not None:
@@ -176,6 +190,8 @@ class Console:
             perplexity = f"perplexity {_exp(result.base_loss)} -> {_exp(result.best_loss)}"
             self.line(f"  Loss {result.base_loss:.4f} -> {result.best_loss:.4f} ({change:+.0%}), {perplexity}.")
             self.line(f"  The best of {result.steps} steps was step {result.best_step}.")
+        for text in found:
+            self.line(f"  {text}")
         self.line(f"  Adapter: {result.adapter}")
         if not result.improved:
             self.line("  No measurement beat the base model, so ./lora is as it was.")

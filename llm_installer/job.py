@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
@@ -21,7 +19,8 @@ from llm_installer.core.run_record import FAILED, RUNNING, RunRecord
 from llm_installer.core.state import Result
 from llm_installer.data.cache import content_hash
 from llm_installer.data.encode import Encoder
-from llm_installer.data.prepare import Given, Prepared
+from llm_installer.data.prepare import Given, Prepared, write_dropped
+from llm_installer.data.prompts import Prompt
 from llm_installer.going_on import Unfinished
 from llm_installer.planning.options import Options
 from llm_installer.planning.plan import Plan
@@ -49,6 +48,11 @@ class Job:
     since: Checkpoint | None = None
     """The moment of it to go on from; with no unfinished run, where the weights come from."""
 
+    prompts: Sequence[Prompt] = ()
+    """The user's own, answered at each evaluation."""
+    callbacks: Sequence[object] = ()
+    """The user's own objects, told what happens."""
+
     @property
     def kind(self) -> Kind:
         """The kind most examples have: it decides how the adapter is talked to."""
@@ -71,7 +75,7 @@ def begin(job: Job) -> Run:
     now = datetime.now()
     run = job.folder.new_run(job.plan.mode, now)
     write_json(run.plan, job.plan.to_json())
-    _write_dropped(run, job)
+    write_dropped(run.dropped, job.given, job.prepared)
     options = {k: v for k, v in job.options.given().items() if k not in ("model_path", "resume")}
     RunRecord(
         status=RUNNING,
@@ -99,15 +103,3 @@ def recorded(run: Run) -> Iterator[list[tuple[str, Result]]]:
         status, result = ended[0] if ended else (FAILED, None)
         found = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(result).items()} if result else {}
         replace(record, status=status, result=found).write(run)
-
-
-def _write_dropped(run: Run, job: Job) -> None:
-    """dropped.jsonl: every record that is not trained on, and why; no file when there is none."""
-    loaded, refused = job.given.loaded, job.prepared.dropped
-    if loaded.dropped_count:
-        shutil.copyfile(loaded.dropped_file, run.dropped)
-    if refused:
-        with run.dropped.open("a", encoding="utf-8") as file:
-            file.writelines(
-                json.dumps({**asdict(d.origin), "reason": d.reason}, ensure_ascii=False) + "\n" for d in refused
-            )

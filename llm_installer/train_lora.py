@@ -6,6 +6,7 @@ Run as: llm-installer train --model-path DIR --data my.json   (or DIR/train.sh -
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -23,28 +24,36 @@ from llm_installer.data.prepare import prepare, read
 from llm_installer.data.processor import load_encoder
 from llm_installer.going_on import check_weights_fit, differences, find_unfinished, refuse
 from llm_installer.job import Job, begin, recorded
+from llm_installer.looking_back import look_back
 from llm_installer.planning.lora import refuse_contradictions
 from llm_installer.planning.options import Options
 from llm_installer.planning.plan import make_plan
 from llm_installer.planning.registry import find_handler
+from llm_installer.training.lock import only_training
+from llm_installer.watching import asking, read_watching
 
 if TYPE_CHECKING:
     from llm_installer.training.checkpoint import Checkpoint
     from llm_installer.training.loop import TrainingData
-    from llm_installer.training.reporters import Everyone
+    from llm_installer.training.reporters import Everyone, Reporter
     from llm_installer.training.signals import Requests
-
-COMPARED = 4
-"""Held-out prompts answered by base and tuned model at the end."""
+    from llm_installer.training.trainer import Trainer
 
 
-def run(options: Options, console: Console | None = None, base: Path | None = None) -> Result | None:
+def run(
+    options: Options, console: Console | None = None, base: Path | None = None, callbacks: Sequence[object] = ()
+) -> Result | None:
     """Train as asked and return how it ended; None for --show and --dry-run. Raises InstallerError when it cannot."""
     console, base = console or Console(), base or Path.cwd()
-    job = resume(options, console, base) if options.resuming else decide(options, console, base)
-    if job is None or options.dry_run:
+    if options.controlling:
+        raise UsageError("--status, --save-now and --stop-now are about another training; give them to train.sh")
+    find = resume if options.resuming else decide
+    if options.show or options.dry_run or not options.model_path:
+        find(options, console, base)
         return None
-    return train_and_publish(job, console)
+    with only_training(ModelDir.find(options.model_path)) as tell_run:
+        job = find(options, console, base)
+        return train_and_publish(replace(job, callbacks=callbacks), console, tell_run) if job else None
 
 
 def decide(options: Options, console: Console, base: Path) -> Job | None:
@@ -66,6 +75,7 @@ def decide(options: Options, console: Console, base: Path) -> Job | None:
     plan = make_plan(options, info, handler, hardware, prepared.facts, prepared.length)
     console.opening(info, handler, hardware, given, prepared)
     job = Job(options, base, folder, info, handler, encoder, given, prepared, plan)
+    job = replace(job, prompts=read_watching(options, base, encoder, job.kind, info))
     if not options.resuming:
         console.plan(plan)
     return job
@@ -104,19 +114,22 @@ def resume(options: Options, console: Console, base: Path) -> Job | None:
     return replace(job, plan=unfinished.plan, unfinished=unfinished, since=since)
 
 
-def train_and_publish(job: Job, console: Console) -> Result:
+def train_and_publish(job: Job, console: Console, tell_run: Callable[[Run], None]) -> Result:
     """Load, train, write the adapter, switch `lora` to it, compare. A run that fails or is stopped switches nothing."""
     from llm_installer.training.checkpoint import CheckpointWriter, check_room, load_weights
     from llm_installer.training.loop import train
     from llm_installer.training.model import add_lora, load_base
     from llm_installer.training.optimizers import check_ready
-    from llm_installer.training.publish import Published, publish, switch_to
+    from llm_installer.training.publish import Published, publish
     from llm_installer.training.quantise import whole_line
+    from llm_installer.training.reuse import keep_freed_memory
     from llm_installer.training.signals import stop_requests
     from llm_installer.training.trainer import Trainer
 
     plan, options, since = job.plan, job.options, job.since
     check_ready(plan.method)
+    if plan.device == "cpu":
+        keep_freed_memory()
     with console.waiting("Loading the model"):
         base = load_base(job.info.path, plan.precision, plan.device, plan.method.quantised)
         whole = whole_line(base) if plan.method.quantised else ""
@@ -129,9 +142,10 @@ def train_and_publish(job: Job, console: Console) -> Result:
         load_weights(model, since.weights)
         since = None
     run = job.unfinished.run if job.unfinished else begin(job)
+    tell_run(run)
     adapter = Path(options.output).expanduser().absolute() if options.output else run.adapter
     with recorded(run) as ended, stop_requests() as requests:
-        with _reporting(job, run, console, requests, since) as report:
+        with _reporting(job, run, console, requests, since, trainer) as report:
             state, best = train(trainer, data, CheckpointWriter(run), report, requests, since)
             about = Published(job.info, plan, str(options.sources), job.kind, job.encoder)
             if requests.number and state.best_loss is None:
@@ -144,10 +158,8 @@ def train_and_publish(job: Job, console: Console) -> Result:
             raise _broken_off(requests.number, state, f"the best so far is {adapter}")
     switched = result.improved and not options.output
     if switched:
-        switch_to(job.folder, run)
-    if not options.skip_test:
-        _compare(job, model, console)
-    console.closing(job.folder, result, switched=switched)
+        job.folder.switch_to(run)
+    look_back(job, trainer, data, state, result, switched, console)
     return result
 
 
@@ -171,24 +183,14 @@ def _training_data(job: Job) -> TrainingData:
     )
 
 
-def _compare(job: Job, model: object, console: Console) -> None:
-    """Base and tuned answers to held-out prompts side by side (training prompts where none are held out)."""
-    from peft import PeftModel
-
-    from llm_installer.inference.before_after import compare, different
-
-    assert isinstance(model, PeftModel)
-    examples = job.given.validation if len(job.given.validation) else job.given.train
-    with console.waiting("Comparing base and tuned model"):
-        found = compare(model, job.encoder, different(examples, COMPARED), job.options.test_prompt)
-    console.comparison(found, held_out=bool(len(job.given.validation)))
-
-
 def _reporting(
-    job: Job, run: Run, console: Console, requests: Requests, since: Checkpoint | None
+    job: Job, run: Run, console: Console, requests: Requests, since: Checkpoint | None, trainer: Trainer
 ) -> AbstractContextManager[Everyone]:
     """Everyone who watches the run."""
     from llm_installer.training.reporters import REPORTERS, RunHeader, reporters
+    from llm_installer.training.reporters.callbacks import CallbackReporter
+    from llm_installer.training.reporters.control import ControlReporter
+    from llm_installer.training.reporters.trackers import trackers
 
     plan, facts = job.plan, job.prepared.facts
     header = RunHeader(
@@ -206,7 +208,18 @@ def _reporting(
         start_step=since.state.step if since else 0,
     )
     port = job.options.tensorboard_port if job.options.tensorboard else None
-    return reporters(header, list(REPORTERS), tensorboard_port=port, console=console.rich)
+    more: dict[str, Reporter] = {"control": ControlReporter(header, requests)}
+    if job.callbacks:
+        more["callbacks"] = CallbackReporter(header, job.callbacks, requests, console.line)
+    return reporters(
+        header,
+        list(REPORTERS),
+        tensorboard_port=port,
+        console=console.rich,
+        trackers=trackers(header, plan.to_json(), job.options),
+        more=more,
+        ask=asking(trainer, job.encoder, job.prompts),
+    )
 
 
 def _check_learned(state: RunState, run: Run) -> None:

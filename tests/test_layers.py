@@ -84,9 +84,11 @@ def test_files_and_functions_stay_small() -> None:
 
 
 def test_nothing_catches_everything() -> None:
+    """But for the one place that calls code of the user, which may raise anything and must not end a run."""
     caught = [
         f"{f.name}:{node.lineno}"
         for f in FILES
+        if f.name != "callbacks.py"
         for node in ast.walk(ast.parse(f.read_text(encoding="utf-8")))
         if isinstance(node, ast.ExceptHandler)
         and (node.type is None or getattr(node.type, "id", "") in ("Exception", "BaseException"))

@@ -31,13 +31,19 @@ class Message:
     role: Role
     content: str
     tool_calls: str = ""
+    learn: bool = True
+    """False for an assistant turn that is only context."""
+    tool_call_id: str = ""
+    """Of a tool's result: the call that it answers."""
+    reasoning_content: str = ""
+    """What an assistant thought before it answered, for chat templates that know a place for it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
     """One thing to learn.
 
-    chat:        turns for the chat template; the assistant's are learned.
+    chat:        turns for the chat template; the assistant's are learned where they say so.
     completion:  (user prompt, assistant completion), joined as they are, no template; the completion is learned.
     text:        one assistant message, no template; everything is learned.
     """
@@ -47,6 +53,8 @@ class Example:
     kind: Kind = "chat"
     tools: str = ""
     images: tuple[str, ...] = ()
+    ends: bool = True
+    """False for a piece of a longer text that goes on after it; what is no chat only."""
 
     @property
     def task(self) -> Task:

@@ -37,7 +37,7 @@ def probe_hardware() -> Hardware:
     """Look at the machine once: the first CUDA device, else Apple's MPS, else the CPU."""
     import torch
 
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_cores()
     if torch.cuda.is_available():
         free, total = torch.cuda.mem_get_info()
         major, _ = torch.cuda.get_device_capability()
@@ -48,6 +48,11 @@ def probe_hardware() -> Hardware:
         return Hardware("mps", "Apple GPU", 1, free, total, True, cores)
     bf16 = bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
     return Hardware("cpu", "CPU", 1, free, total, bf16, cores)
+
+
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def memory_bytes() -> tuple[int, int]:

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 from llm_installer.core.examples import Dropped, Example, Kind, Origin
 from llm_installer.data.chat import CannotRender, Rendered
-from llm_installer.data.encode import Encoder, Restore, Row, Tokens
+from llm_installer.data.encode import Encoder, Restore, Row
 from llm_installer.data.encoded import EncodedSet
 from llm_installer.data.pictured import pictured
 from llm_installer.data.shapes import Shapes
+from llm_installer.data.spans import Tokens
 
 _BATCH_ROWS = 512
 _BATCH_CHARACTERS = 1 << 20
@@ -66,8 +67,9 @@ def encode_batches(
         except CannotRender as error:
             refused.append(Refused(index, example.origin, str(error)))
             continue
-        texts += [_Text(rendered, restore, example.kind, index) for rendered in found]
-        characters += sum(len(rendered.text) for rendered in found)
+        for rendered in found:
+            texts.append(_Text(rendered, restore, example.kind, index))
+            characters += len(rendered.text)
         if len(texts) + len(refused) >= _BATCH_ROWS or characters >= _BATCH_CHARACTERS:
             yield _rows(texts, encoder), refused
             texts, refused, characters = [], [], 0

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import xxhash
 
+from llm_installer.core import examples
+
 _MANIFEST = "whole.json"
 _UNFINISHED = ".unfinished-"
 _BLOCK = 1 << 20
@@ -29,6 +31,12 @@ def content_hash(path: Path) -> str:
             while block := data.read(_BLOCK):
                 digest.update(block)
     return digest.hexdigest()
+
+
+def code_hash() -> str:
+    """A hash of the program that makes examples and rows, and of the types they are made of."""
+    modules = [Path(examples.__file__), *sorted(Path(__file__).parent.rglob("*.py"))]
+    return xxhash.xxh3_128_hexdigest(" ".join(map(content_hash, modules)).encode())
 
 
 def cached(folder: Path, key: str, build: Callable[[Path], bool]) -> Path:

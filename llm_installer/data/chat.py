@@ -76,7 +76,10 @@ class Template:
         and are closed by a token, else one per assistant turn. Raises CannotRender when the template refuses it.
         `render` may stand in for the template's own."""
         turns, tools = self._adapt(example.messages, example.tools)
-        answers = [i for i, turn in enumerate(turns) if turn["role"] == "assistant" and i]
+        # A system turn may have come or gone in front of the others.
+        spoken = [m.learn for m in example.messages if m.role != "system"]
+        learn = [True] * (len(turns) - len(spoken)) + spoken
+        answers = [i for i, turn in enumerate(turns) if turn["role"] == "assistant" and i and learn[i]]
         if not answers:
             raise CannotRender("nothing comes before its only answer")
         pieces = [self._answer(turns, i, tools, render or self.render) for i in answers]
@@ -116,13 +119,16 @@ class Template:
         return turns, (json.loads(tools) if tools and self.tools else None)
 
     def _adapt_turn(self, message: Message) -> dict[str, Any]:
+        turn = _turn(message.role, message.content)
+        if message.reasoning_content:
+            turn["reasoning_content"] = message.reasoning_content
         if message.tool_calls and self.tool_calls:
-            return _turn(message.role, message.content) | {"tool_calls": json.loads(message.tool_calls)}
+            return turn | {"tool_calls": json.loads(message.tool_calls)}
         if message.tool_calls:
-            return _turn(message.role, "\n".join(filter(None, [message.content, message.tool_calls])))
+            return turn | {"content": "\n".join(filter(None, [message.content, message.tool_calls]))}
         if message.role == "tool" and not self.tool_role:
             return _turn("user", message.content)
-        return _turn(message.role, message.content)
+        return turn | {"tool_call_id": message.tool_call_id} if message.tool_call_id else turn
 
     def render(self, turns: Turns, tools: Any, generation: bool) -> str:
         """The text of these turns, with the opening of an answer where `generation`. Raises CannotRender."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -14,12 +14,13 @@ from llm_installer.core.errors import ModelError
 from llm_installer.core.examples import Example, Kind, Message, Origin
 from llm_installer.data.chat import DEFAULT_CHAT_TEMPLATE, CannotRender, Render, Rendered, Template
 from llm_installer.data.images import ImageGone, opened
+from llm_installer.data.spans import Span, Tokens, pieces, token_spans
 from llm_installer.data.vision import Arrays, Vision
 
 Ids = npt.NDArray[np.int32]
 Mask = npt.NDArray[np.bool_]
-Tokens: TypeAlias = tuple[list[int], list[tuple[int, int]]]
-"""The ids of a text, and from which to which character each of them reaches."""
+
+
 Restore: TypeAlias = dict[str, str]
 """Characters that stand for control tokens which a user typed, and those tokens."""
 
@@ -84,7 +85,7 @@ class Encoder:
             example = Example(tuple(messages), Origin(""), tools=tools, images=tuple(images))
             rows = self._seen(example, 0, lambda e, show: [Rendered(self.template.prompt(e.messages, tools, show), ())])
             return [int(i) for i in rows[0].ids]
-        shielded, restore = self._shield(messages)
+        shielded, tools, restore = self._shield(messages, tools)
         ids, _ = self._tokenize(Rendered(self.template.prompt(shielded, tools), ()), restore)
         return ids
 
@@ -106,21 +107,24 @@ class Encoder:
         if example.kind != "chat":
             prompt = "".join(m.content for m in example.messages[:-1])
             answer = example.messages[-1].content
-            return [Rendered(prompt + answer, ((len(prompt), len(prompt) + len(answer)),))], {}
-        shielded, restore = self._shield(example.messages)
-        shown = Example(shielded, example.origin, example.kind, example.tools)
+            return [Rendered(prompt + answer, ((len(prompt), len(prompt) + len(answer)),), example.ends)], {}
+        shielded, tools, restore = self._shield(example.messages, example.tools)
+        shown = Example(shielded, example.origin, example.kind, tools)
         return self.template.rows(shown, render), restore
 
     def row(self, rendered: Rendered, restore: Restore, kind: Kind, source: int, tokens: Tokens | None = None) -> Row:
         """The row of one text; `tokens` are those of the whole text where somebody has them already."""
         ids, learned = self._tokenize(rendered, restore, kind != "chat", tokens)
-        if kind != "chat":
-            ids, learned = self.bos + ids + [self.eos], [False] * len(self.bos) + learned + [True]
-        mask = np.asarray(learned, dtype=np.bool_)
+        if kind != "chat" and self.bos:
+            first = len(self.bos)
+            ids, learned = [*self.bos, *ids], [(start + first, end + first) for start, end in learned]
         if self.train_on_prompt:
-            mask[len(self.bos) :] = True
+            learned = [(len(self.bos), len(ids))]
+        mask = np.zeros(len(ids), dtype=np.bool_)
+        for start, end in learned:
+            mask[start:end] = True
         mask[:1] = False
-        return Row(np.asarray(ids, dtype=np.int32), mask, source, kind == "text")
+        return Row(np.array(ids, dtype=np.int32), mask, source, kind == "text")
 
     def inputs(self, ids: npt.NDArray[np.int64], images: Sequence[Sequence[str]]) -> Arrays:
         """What the model needs beside `ids` [rows, length] to see the images of each row; nothing for a text model."""
@@ -135,8 +139,8 @@ class Encoder:
         except ImageGone as gone:
             raise CannotRender(str(gone)) from None
         messages, mark = self.vision.marked(example.messages, len(pictures))
-        shielded, restore = self._shield(messages)
-        shown = replace(example, messages=shielded)
+        shielded, tools, restore = self._shield(messages, example.tools)
+        shown = replace(example, messages=shielded, tools=tools)
         rows: list[Row] = []
         for text in render(shown, self.vision.showing(self.template.render, mark)):
             count = text.text.count(self.vision.token)
@@ -153,27 +157,27 @@ class Encoder:
         return str(self.tokenizer.apply_chat_template(turns, tokenize=False, **more))
 
     def _tokens(self, text: str, split_special: bool) -> Tokens:
-        found = self.tokenizer(
-            text, add_special_tokens=False, return_offsets_mapping=True, split_special_tokens=split_special
-        )
-        return found["input_ids"], found["offset_mapping"]
+        found = self.tokenizer(text, add_special_tokens=False, split_special_tokens=split_special)
+        tokens: Tokens = found.encodings[0]
+        return tokens
 
-    def tokens(self, texts: Sequence[str], split_special: bool) -> Iterator[Tokens]:
+    def tokens(self, texts: Sequence[str], split_special: bool) -> Sequence[Tokens]:
         """The tokens of whole texts, by a fast tokenizer."""
         backend = self.tokenizer.backend_tokenizer
         backend.encode_special_tokens = split_special
-        for found in backend.encode_batch(texts, add_special_tokens=False):
-            yield found.ids, found.offsets
+        found: Sequence[Tokens] = backend.encode_batch(texts, add_special_tokens=False)
+        return found
 
-    def _shield(self, messages: Sequence[Message]) -> tuple[tuple[Message, ...], Restore]:
-        """Messages with typed control tokens replaced by private characters, and how to turn those back.
+    def _shield(self, messages: Sequence[Message], tools: str) -> tuple[tuple[Message, ...], str, Restore]:
+        """Messages and tools with typed control tokens replaced by private characters, and how to turn those back.
 
         Text that a user typed must stay text: `<|im_end|>` inside a question must not end the turn.
         """
-        typed = [t for t in self.control_tokens if any(t in m.content or t in m.tool_calls for m in messages)]
+        texts = [text for m in messages for text in (m.content, m.tool_calls, m.reasoning_content)]
+        written = "\0".join([*texts, tools])
+        typed = [token for token in self.control_tokens if token in written]
         if not typed:
-            return tuple(messages), {}
-        written = "".join(m.content + m.tool_calls for m in messages)
+            return tuple(messages), tools, {}
         free = (c for c in map(chr, range(_PRIVATE, _PRIVATE + 0xFFFE)) if c not in written)
         restore = dict(zip(free, typed, strict=False))
 
@@ -182,24 +186,35 @@ class Encoder:
                 text = text.replace(token, stand_in)
             return text
 
-        return tuple(Message(m.role, hide(m.content), hide(m.tool_calls)) for m in messages), restore
+        hidden = [
+            replace(
+                m,
+                content=hide(m.content),
+                tool_calls=hide(m.tool_calls),
+                reasoning_content=hide(m.reasoning_content),
+            )
+            for m in messages
+        ]
+        return tuple(hidden), hide(tools), restore
 
     def _tokenize(
         self, rendered: Rendered, restore: Restore, split_special: bool = False, tokens: Tokens | None = None
-    ) -> tuple[list[int], list[bool]]:
-        """Ids and learned flags. The whole text is tokenised at once, as at inference; where a token would straddle the
-        start of an answer, or typed control tokens must be split, piece by piece."""
+    ) -> tuple[list[int], list[Span]]:
+        """Ids and from which to which of them is learned. The whole text is tokenised at once, as at inference; where a
+        token would straddle the start of an answer, or typed control tokens must be split, piece by piece."""
         text, spans = rendered.text, rendered.learned
         if self.tokenizer.is_fast and not restore:
-            ids, offsets = tokens or self._tokens(text, split_special)
-            learned = _learned(offsets, spans)
+            tokens = tokens or self._tokens(text, split_special)
+            learned = token_spans(tokens, spans)
             if learned is not None:
-                return _with_eos(ids, learned, rendered, self.eos)
-        ids, learned = [], []
-        for start, end, learn in _pieces(text, spans):
-            piece = self._piece(text[start:end], restore, split_special, bool(ids))
-            ids += piece
-            learned += [learn] * len(piece)
+                return _with_eos(tokens.ids, learned, rendered, self.eos)
+        ids: list[int] = []
+        learned = []
+        for start, end, learn in pieces(text, spans):
+            before = len(ids)
+            ids += self._piece(text[start:end], restore, split_special, bool(ids))
+            if learn:
+                learned.append((before, len(ids)))
         return _with_eos(ids, learned, rendered, self.eos)
 
     def _piece(self, text: str, restore: Restore, split_special: bool, inside: bool) -> list[int]:
@@ -236,32 +251,8 @@ def load_tokenizer(folder: Path) -> Any:
         raise ModelError(f"The tokenizer in {folder} cannot be loaded: {_first_line(error)}") from None
 
 
-def _learned(offsets: Sequence[tuple[int, int]], spans: Sequence[tuple[int, int]]) -> list[bool] | None:
-    """Whether each token lies in a learned span; None when a token straddles the edge of one."""
-    learned = [False] * len(offsets)
-    at = 0
-    for start, end in spans:
-        while at < len(offsets) and offsets[at][1] <= start:
-            at += 1
-        while at < len(offsets) and offsets[at][0] < end:
-            if offsets[at][0] < start or offsets[at][1] > end:
-                return None
-            learned[at] = True
-            at += 1
-    return learned
-
-
-def _pieces(text: str, spans: Sequence[tuple[int, int]]) -> list[tuple[int, int, bool]]:
-    """(start, end, learned) covering the whole text in order."""
-    pieces, at = [], 0
-    for start, end in spans:
-        pieces += [(at, start, False), (start, end, True)]
-        at = end
-    return [p for p in [*pieces, (at, len(text), False)] if p[1] > p[0]]
-
-
-def _with_eos(ids: list[int], learned: list[bool], rendered: Rendered, eos: int) -> tuple[list[int], list[bool]]:
-    return ([*ids, eos], [*learned, True]) if rendered.append_eos else (ids, learned)
+def _with_eos(ids: list[int], learned: list[Span], rendered: Rendered, eos: int) -> tuple[list[int], list[Span]]:
+    return ([*ids, eos], [*learned, (len(ids), len(ids) + 1)]) if rendered.append_eos else (ids, learned)
 
 
 def _first_line(error: Exception) -> str:

@@ -13,7 +13,7 @@ from llm_installer.core.errors import DataError
 from llm_installer.core.examples import Dropped, Example, Message
 from llm_installer.core.paths import cache_dir
 from llm_installer.data.bulk import encode_all
-from llm_installer.data.cache import cached, content_hash
+from llm_installer.data.cache import cached, code_hash, content_hash
 from llm_installer.data.chat import CannotRender
 from llm_installer.data.encode import Encoder
 from llm_installer.data.encode_work import REFUSED, Progress, encode_to_folder
@@ -66,7 +66,7 @@ def _key(examples: ExampleView, encoder: Encoder) -> str:
         _rendered(encoder),
         encoder.train_on_prompt,
         [encoder.vision.processor.to_json_string(), image_stamps(examples)] if encoder.vision else encoder.blind,
-        [content_hash(module) for module in sorted(Path(__file__).parent.glob("*.py"))],
+        code_hash(),
         [version(library) for library in _LIBRARIES],
     ]
     return xxhash.xxh3_128_hexdigest(json.dumps(parts).encode())

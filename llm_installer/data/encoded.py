@@ -125,10 +125,14 @@ class EncodedWriter:
 
 def _flat(rows: Sequence[Row]) -> tuple[Ids, Mask, Numbers]:
     """The tokens of rows one after the other, and a table with a line for each row."""
-    table = [(len(r.ids), np.count_nonzero(r.learned[1:]), r.source, r.text, len(r.images)) for r in rows]
-    ids = np.concatenate([np.empty(0, np.int32), *(r.ids for r in rows)])
-    learned = np.concatenate([np.empty(0, np.bool_), *(r.learned for r in rows)])
-    return ids, learned, np.array(table, np.int64).reshape(-1, len(_COLUMNS))
+    ids = np.concatenate([np.empty(0, np.int32), *[r.ids for r in rows]])
+    learned = np.concatenate([np.empty(0, np.bool_), *[r.learned for r in rows]])
+    found = [(len(r.ids), 0, r.source, r.text, len(r.images)) for r in rows]
+    table = np.array(found, np.int64).reshape(-1, len(_COLUMNS))
+    ends = np.cumsum(table[:, 0])
+    before = np.concatenate([[0], np.cumsum(learned)])
+    table[:, 1] = before[ends] - before[np.minimum(ends - table[:, 0] + 1, ends)]
+    return ids, learned, table
 
 
 def _whole(ids: Ids, learned: Mask, table: Numbers) -> EncodedSet:

@@ -13,8 +13,8 @@ from typing import TextIO
 
 from llm_installer.core.errors import DataError
 from llm_installer.core.examples import Dropped, Example, Message, Origin
+from llm_installer.data.conversion import Count, FileReport, Request, examples
 from llm_installer.data.formats import find_format, parse_columns
-from llm_installer.data.gather import Count, FileReport, Request, examples
 from llm_installer.data.keys import row_key
 from llm_installer.data.reading.json_errors import not_json
 from llm_installer.data.reading.readers import read_rows
@@ -172,7 +172,11 @@ def plain(example: Example) -> dict[str, object]:
 
 def _turn(message: Message) -> dict[str, object]:
     turn: dict[str, object] = {"role": message.role, "content": message.content}
-    return {**turn, "tool_calls": json.loads(message.tool_calls)} if message.tool_calls else turn
+    if message.tool_calls:
+        turn["tool_calls"] = json.loads(message.tool_calls)
+    aside = {"tool_call_id": message.tool_call_id, "reasoning_content": message.reasoning_content}
+    turn |= {name: said for name, said in aside.items() if said}
+    return turn if message.learn else {**turn, "weight": 0}
 
 
 def _mended(source: Source) -> Iterator[tuple[Row, str] | Dropped]:

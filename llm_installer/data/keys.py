@@ -72,4 +72,6 @@ def row_bytes(example: Example) -> bytes:
     parts = [example.kind, example.tools, *example.images]
     for turn in example.messages:
         parts += (turn.role, turn.content, turn.tool_calls)
+        if not turn.learn or turn.tool_call_id or turn.reasoning_content:
+            parts += (f"{turn.learn}", turn.tool_call_id, turn.reasoning_content)
     return "\x1f".join(parts).encode()

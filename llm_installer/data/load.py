@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -12,7 +12,8 @@ import xxhash
 from llm_installer.core.errors import DataError
 from llm_installer.core.examples import Dropped
 from llm_installer.core.paths import cache_dir
-from llm_installer.data.cache import cached, content_hash
+from llm_installer.data.cache import cached, code_hash, content_hash
+from llm_installer.data.conversion import FileReport, Request
 from llm_installer.data.formats import FORMATS, find_format, parse_columns
 from llm_installer.data.formats.columns import renamed
 from llm_installer.data.gather import (
@@ -21,8 +22,6 @@ from llm_installer.data.gather import (
     TRAIN,
     VALIDATION,
     Account,
-    FileReport,
-    Request,
     gather,
     origins,
     read_dropped,
@@ -124,7 +123,7 @@ def _key(request: Request) -> str:
     """A name for the result: the same bytes, read the same way by the same code, have the same."""
     contents: dict[Path, str] = {}
     parts: list[object] = [
-        [content_hash(module) for module in sorted(Path(__file__).parent.rglob("*.py"))],
+        code_hash(),
         str(request.base),
         request.forced and request.forced.name,
         sorted((request.columns or {}).items()),
@@ -169,10 +168,18 @@ def _loaded(folder: Path, request: Request, notes: Sequence[str]) -> Loaded:
         reasons=account.reasons,
         dropped_file=folder / DROPPED,
         files=account.files,
-        warnings=tuple(f"{file.name} holds no records" for file in account.files if not file.records),
+        warnings=tuple(_warnings(account)),
         notices=(*notes, *(f"{row.name}: {row.notice}" for row in FORMATS if row.notice and row.name in met)),
         paths={source.name: source.path for source, _ in request.sources if not source.hub},
     )
+
+
+def _warnings(account: Account) -> Iterator[str]:
+    for file in account.files:
+        if not file.records:
+            yield f"{file.name} holds no records"
+        elif file.unknown:
+            yield f"{file.name}: {file.unknown:,} of {file.records:,} records are of no known format and left out"
 
 
 def _nothing(request: Request, account: Account, dropped: Sequence[Dropped], held_out: bool) -> DataError:

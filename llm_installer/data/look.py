@@ -11,6 +11,7 @@ import numpy as np
 
 from llm_installer.core.model_info import read_model_info
 from llm_installer.core.paths import ModelDir
+from llm_installer.data.mixing import Mix
 from llm_installer.data.prepare import Given, read
 from llm_installer.data.report import DataReport, TokenFacts, data_report
 from llm_installer.planning.options import Options
@@ -25,7 +26,21 @@ def look(options: Options, base: Path) -> DataReport:
     start."""
     given = read(options, base)
     tokens = _token_facts(given, options) if options.model_path else None
-    return data_report(given.loaded, given.split, tokens=tokens)
+    mix = given.mix(np.arange(len(given.train))) if given.weights else None
+    return data_report(given.loaded, given.split, tokens=tokens, changes=_changes(given, options, mix), mix=mix)
+
+
+def _changes(given: Given, options: Options, mix: Mix | None) -> dict[str, str]:
+    """What the options make of the examples, in words."""
+    changes = dict(given.changes)
+    if options.max_examples is not None:
+        most = f"{options.max_examples:,} with seed {options.seed}"
+        sampled = len(given.split.train) + (len(given.split.validation) if given.loaded.validation is None else 0)
+        changes["sample"] = f"{sampled:,} examples, where at most {most} were asked for"
+    if mix:
+        rows = ", ".join(f"{count:,} of {name}" for name, count in zip(mix.names, mix.counts, strict=True))
+        changes["mix"] = f"{mix}; in an epoch {rows}"
+    return changes
 
 
 def _token_facts(given: Given, options: Options) -> TokenFacts:

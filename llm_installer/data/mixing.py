@@ -74,19 +74,20 @@ def parse_weights(given: Mapping[str, str]) -> dict[str, float]:
     return weights
 
 
-def make_mix(weights: Mapping[str, float], files: Sequence[str]) -> Mix:
-    """The mix of training rows, of which `files` names the file of each; a file without a weight has weight 1.
+def make_mix(weights: Mapping[str, float], files: Sequence[str], codes: Indices) -> Mix:
+    """The mix of training rows, each of `files[code]`; a file without a weight has weight 1.
 
     Raises DataError when a file with a weight has no row.
     """
-    names, codes = np.unique(np.asarray(files), return_inverse=True)
+    there = [(files[code], code) for code in np.unique(codes).tolist()]
+    names = [name for name, _ in sorted(there)]
     if missing := [name for name in weights if name not in names]:
         raise DataError(f"--mix: {missing[0]} has no row to train on; leave it out of --mix, or hold out fewer rows")
-    wanted = np.array([weights.get(name, 1.0) for name in names.tolist()])
+    wanted = np.array([weights.get(name, 1.0) for name in names])
     shares = wanted / wanted.sum()
-    counts = _counts(shares * len(files))
-    rows = tuple(np.flatnonzero(codes == code) for code in range(len(names)))
-    return Mix(tuple(names.tolist()), tuple(shares.tolist()), rows, counts)
+    counts = _counts(shares * len(codes))
+    rows = tuple(np.flatnonzero(codes == code) for _, code in sorted(there))
+    return Mix(tuple(names), tuple(shares.tolist()), rows, counts)
 
 
 def _matches(name: str, known: Sequence[str], base: Path) -> list[str]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +23,8 @@ from llm_installer.data.encoded import EncodedSet
 from llm_installer.data.load import Loaded, load_examples
 from llm_installer.data.mixing import Mix, make_mix, named_files, parse_weights
 from llm_installer.data.pictured import fitting, shares_with_images
-from llm_installer.data.splitting import Split, split
-from llm_installer.data.views import Pieces, Prefixed
+from llm_installer.data.splitting import Indices, Split, split
+from llm_installer.data.views import Pieces, Prefixed, file_codes
 from llm_installer.planning.choices import DataFacts, choose_length
 from llm_installer.planning.options import Options
 from llm_installer.planning.pairs import parse_pairs
@@ -44,6 +46,11 @@ class Given:
     """Weights of files in the training rows; empty when every row is met once an epoch."""
     changes: tuple[tuple[str, str], ...] = ()
     """(option, in words) for what the user had done to the texts."""
+
+    def mix(self, rows: Indices) -> Mix:
+        """How often the rows of each file are met, where these examples are the rows. Raises DataError."""
+        files, codes = file_codes(self.train)
+        return make_mix(self.weights, files, codes[rows])
 
 
 @dataclass(frozen=True)
@@ -137,7 +144,7 @@ def prepare(
         raise DataError(f"Nothing can be learned from this data: {dropped[0].origin}: {dropped[0].reason}")
     seen = np.unique(rows.source[:: max(1, len(rows) // 1000)])
     tasks = Counter(given.train[i].task for i in seen)
-    mix = make_mix(given.weights, [given.train[i].origin.file for i in rows.source]) if given.weights else None
+    mix = given.mix(rows.source) if given.weights else None
     facts = DataFacts(
         rows=mix.size if mix else len(rows),
         validation_rows=len(kept_out),
@@ -148,3 +155,15 @@ def prepare(
         mix=tuple(zip(mix.names, mix.shares, strict=True)) if mix else (),
     )
     return Prepared(rows, kept_out, facts, length, train, tuple(dropped), mix)
+
+
+def write_dropped(file: Path, given: Given, prepared: Prepared) -> None:
+    """Every record that is not trained on, and why, as JSON lines; no file when there is none."""
+    if given.loaded.dropped_count:
+        shutil.copyfile(given.loaded.dropped_file, file)
+    if prepared.dropped:
+        with file.open("a", encoding="utf-8") as lines:
+            lines.writelines(
+                json.dumps({**asdict(d.origin), "reason": d.reason}, ensure_ascii=False) + "\n"
+                for d in prepared.dropped
+            )

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
 from llm_installer.core.examples import Dropped
+from llm_installer.data.conversion import FileReport
 from llm_installer.data.fix import Fixed
-from llm_installer.data.gather import FileReport
 from llm_installer.data.load import Loaded
+from llm_installer.data.mixing import Mix
 from llm_installer.data.splitting import Split
 
 if TYPE_CHECKING:
@@ -58,9 +59,20 @@ class DataReport:
     warnings: tuple[str, ...]
     notices: tuple[str, ...]
     tokens: TokenFacts | None = None
+    changes: Mapping[str, str] = field(default_factory=dict)
+    """What options make of the examples, in words: pieces, prefixes, sample, mix."""
+    epoch: Mapping[str, int] = field(default_factory=dict)
+    """Rows of each file in an epoch; empty when each is met once."""
 
 
-def data_report(loaded: Loaded, split: Split, *, tokens: TokenFacts | None = None) -> DataReport:
+def data_report(
+    loaded: Loaded,
+    split: Split,
+    *,
+    tokens: TokenFacts | None = None,
+    changes: Mapping[str, str] | None = None,
+    mix: Mix | None = None,
+) -> DataReport:
     """Put together what loading, splitting and, with a model, encoding found."""
     formats: Counter[str] = Counter()
     for file in loaded.files:
@@ -80,6 +92,8 @@ def data_report(loaded: Loaded, split: Split, *, tokens: TokenFacts | None = Non
         warnings=loaded.warnings,
         notices=loaded.notices,
         tokens=tokens,
+        changes=changes or {},
+        epoch=dict(zip(mix.names, mix.counts, strict=True)) if mix else {},
     )
 
 
@@ -156,6 +170,7 @@ def _rows(report: DataReport) -> Iterator[tuple[str, str]]:
     yield "Training", f"{report.train:,}{duplicates}"
     held_out = f"{report.validation:,}: " if report.validation else ""
     yield "Validation", held_out + report.validation_reason
+    yield from ((name.capitalize(), change) for name, change in report.changes.items())
 
 
 def _reasons(report: DataReport) -> Iterator[tuple[str, str]]:

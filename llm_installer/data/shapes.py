@@ -46,7 +46,7 @@ class Shapes:
 
     def render(self, turns: Turns, tools: object, generation: bool) -> str:
         """What the template renders. Raises CannotRender as it does."""
-        if tools is None and len(turns) <= _LONGEST and not any("tool_calls" in turn for turn in turns):
+        if tools is None and len(turns) <= _LONGEST and all(len(turn) == 2 for turn in turns):
             roles = tuple(turn["role"] for turn in turns)
             contents = [turn["content"] for turn in turns]
             shape = self._shape((*roles, "answer") if generation else roles, roles, generation)
@@ -87,8 +87,11 @@ class Shape:
         """Whether joining gives what the template would write."""
         for content in contents:
             bare = content.strip()
-            if not bare or (self.tight and len(bare) != len(content)) or any(s in content for s in self.special):
+            if not bare or (self.tight and len(bare) != len(content)):
                 return False
+            for text in self.special:
+                if text in content:
+                    return False
         return True
 
     def join(self, contents: Sequence[str]) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 
 from llm_installer.core.examples import Example
 from llm_installer.data.splitting import Indices
+from llm_installer.data.store import ExampleView
 
 _WORD = re.compile(r"\S+")
 
@@ -29,6 +30,21 @@ def prefixed(example: Example, name: str) -> Example:
             marked = replace(turn, content=f"[{name}] {turn.content}")
             return replace(example, messages=(*example.messages[:i], marked, *example.messages[i + 1 :]))
     return example
+
+
+def file_codes(examples: Sequence[Example]) -> tuple[tuple[str, ...], Indices]:
+    """The files that examples are of, and for each example which of them; no row is read."""
+    match examples:
+        case Pieces():
+            names, codes = file_codes(examples.examples)
+            return names, codes[examples.source]
+        case Prefixed():
+            return file_codes(examples.examples)
+        case ExampleView():
+            names, codes = examples.store.file_codes()
+            return names, codes[examples.indices]
+    found, places = np.unique([example.origin.file for example in examples], return_inverse=True)
+    return tuple(found.tolist()), places
 
 
 class Pieces(Sequence[Example]):
@@ -65,7 +81,8 @@ class Pieces(Sequence[Example]):
             return example
         start, end = self._bounds[index].tolist()
         turn = example.messages[0]
-        return replace(example, messages=(replace(turn, content=turn.content[start:end]),))
+        last = end == len(turn.content)
+        return replace(example, messages=(replace(turn, content=turn.content[start:end]),), ends=last)
 
     def _whole(self, source: int) -> Example:
         # Pieces are read in order: without this a long text would be read anew for each of them.

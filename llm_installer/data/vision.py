@@ -18,11 +18,12 @@ from llm_installer.core.examples import Message
 from llm_installer.data.chat import CannotRender, Render, Rendered, Turns
 from llm_installer.data.formats.turns import IMAGE_MARK
 from llm_installer.data.images import ImageGone, opened
+from llm_installer.data.spans import Listed, Tokens
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from llm_installer.data.encode import Ids, Mask, Tokens
+    from llm_installer.data.encode import Ids, Mask
 
 Arrays: TypeAlias = "dict[str, npt.NDArray[Any]]"
 """Inputs of a model beside the ids, by name."""
@@ -82,7 +83,7 @@ class Vision:
         """
         if not pictures:
             found = self.tokenizer(rendered.text, add_special_tokens=False, return_offsets_mapping=True)
-            return rendered, (found["input_ids"], found["offset_mapping"])
+            return rendered, found.encodings[0]
         try:
             found = self.processor(
                 text=[rendered.text],
@@ -100,7 +101,7 @@ class Vision:
             ids = self.tokenizer(change["replacement"], add_special_tokens=False)["input_ids"]
             self._never |= self._special.intersection(ids)
         expanded = _expanded(rendered, changes)
-        return expanded, (list(found["input_ids"][0]), [tuple(pair) for pair in found["offset_mapping"][0]])
+        return expanded, Listed(list(found["input_ids"][0]), [tuple(pair) for pair in found["offset_mapping"][0]])
 
     def learnable(self, ids: Ids) -> Mask:
         """Which tokens are text, not part of an image or what the processor puts around it."""

@@ -49,4 +49,4 @@ def chosen_lora(folder: ModelDir, given: str | None, without: bool) -> Path | No
     chosen = Path(given).expanduser() if given else folder.lora
     if not chosen.is_dir():
         raise AdapterError(f"There is no adapter at {chosen}; train one, or answer without: --no-lora")
-    return chosen.absolute()
+    return chosen.resolve()  # whoever switches ./lora while it is read does not mix two adapters

@@ -9,7 +9,7 @@ from typing import Any
 
 from llm_installer.core.errors import UsageError
 from llm_installer.core.examples import Task
-from llm_installer.core.handler import ALL_LINEAR, Handler
+from llm_installer.core.handler import Handler
 from llm_installer.core.hardware import GIB, Hardware
 from llm_installer.core.model_info import ModelInfo
 from llm_installer.planning.memory import plan_memory
@@ -98,10 +98,13 @@ def by_size(table: Sequence[tuple[float, float]], parameters: int) -> Any:
 def micro_batch(
     options: Options, info: ModelInfo, hardware: Hardware, precision: str, rank: int,
     targets: tuple[str, ...], effective: int, longest: int, choose: Chooser,
+    quantised: str = "", optimizer: str = "adamw_torch",
 ) -> tuple[int, int]:  # fmt: skip
     """(tokens, rows) computed at once: what memory holds, no more than what keeps the device busy."""
-    modules = 7 if targets == ALL_LINEAR else len(targets)
-    memory = plan_memory(info, dtype=precision, rank=rank, modules=modules, free_bytes=hardware.free_bytes)
+    memory = plan_memory(
+        info, dtype=precision, rank=rank, targets=targets, free_bytes=hardware.free_bytes, device=hardware.device,
+        quantised=quantised, optimizer=optimizer,
+    )  # fmt: skip
     enough = 2048 if hardware.device == "cpu" else by_size(ENOUGH_TOKENS, info.parameters)
     tokens = max(longest, min(enough, memory.fits_tokens))
     peak = memory.peak(tokens) / GIB

@@ -26,6 +26,10 @@ EVALUATION_COST = 0.25
 MOST_EVALUATION_ROWS = 256
 
 
+EARLY = 0.4
+"""Share of a run that counts as its beginning, where a mode wants to measure more often."""
+
+
 @dataclass(frozen=True)
 class Course:
     """What the plan says about time."""
@@ -38,6 +42,7 @@ class Course:
     """0 where the run has no end of its own."""
     warmup_steps: int
     evaluation_every: int
+    early_evaluation_every: int
     evaluation_rows: int
     limits: Limits
     stop_rules: tuple[str, ...]
@@ -76,6 +81,7 @@ def choose_course(options: Options, mode: Mode, data: DataFacts, choose: Chooser
         total_steps=steps,
         warmup_steps=_warmup(options, steps, first_steps, choose),
         evaluation_every=every,
+        early_evaluation_every=max(1, every // mode.early_evaluations) if mode.early_evaluations > 1 else 0,
         evaluation_rows=measured,
         limits=bounds,
         stop_rules=rules,

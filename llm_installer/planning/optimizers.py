@@ -50,7 +50,7 @@ OPTIMIZERS: dict[str, Optimizer] = {
 }  # fmt: skip
 """The rates: Lion's authors advise 3 to 10 times less than AdamW's (Chen et al., 2023, arXiv 2302.06675, section 5).
 SGD's steps are as long as the gradient, which is cut to norm 1 over all adapters, where AdamW moves every number by
-about its rate: 20 was the best of 1 to 100 on a small model, see docs/methods.md."""
+about its rate: 10 to 50 did about equally well on a small model, see docs/methods.md."""
 
 FUSED_ON = ("cuda", "cpu")
 """Devices on which one kernel is faster than many: 0.7 against 2.2 ms on one core for 64 adapters, docs/methods.md."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -20,6 +21,9 @@ from llm_installer.planning.settings import (
     settings_table,
     suggest,
 )
+
+UNDECISIVE = ("Output", "Watching", "Control", "Going on")
+"""Groups of settings that change nothing in what is learned."""
 
 
 @dataclass(frozen=True)
@@ -144,12 +148,28 @@ class Options:
     dry_run: bool = setting("Print the plan and end.", "Output", default=False)
     skip_test: bool = setting("Skip the comparison of base and tuned answers.", "Output", default=False)
     test_prompt: str | None = setting("Also answer this in the comparison.", "Output", metavar="TEXT")
-    tensorboard: bool = setting("Show the run in TensorBoard while it lasts.", "Output", default=True)
+
+    tensorboard: bool = setting("Show the run in TensorBoard while it lasts.", "Watching", default=True)
     tensorboard_port: int = setting(
-        "First port to try for TensorBoard.", "Output", default=6006, minimum=1, maximum=65535
+        "First port to try for TensorBoard.", "Watching", default=6006, minimum=1, maximum=65535
     )
     tensorboard_only: int | None = setting(
-        "Only show past runs, on this port.", "Output", minimum=1, maximum=65535, optional_value=6006
+        "Only show past runs, on this port.", "Watching", minimum=1, maximum=65535, optional_value=6006
+    )
+    report_to: str | None = setting("Also report to wandb, mlflow or both.", "Watching", metavar="NAMES")
+    wandb_project: str | None = setting("Project on W&B; reports to wandb.", "Watching", metavar="NAME")
+    mlflow_tracking_uri: str | None = setting("MLflow server or folder; reports to mlflow.", "Watching", metavar="URI")
+    mlflow_experiment_name: str | None = setting("Experiment in MLflow; reports to mlflow.", "Watching", metavar="NAME")
+    eval_prompts: str | None = setting(
+        "Answer the prompts in this file at each evaluation: a .txt line each, or .json(l) prompts or messages.",
+        "Watching", metavar="FILE",
+    )  # fmt: skip
+
+    status: bool = setting("Show how the present or the last training stands.", "Control", default=False)
+    json: bool = setting("With --status: print one JSON object.", "Control", default=False)
+    save_now: bool = setting("Have the present training write a checkpoint after its step.", "Control", default=False)
+    stop_now: bool = setting(
+        "End the present training after its step; the best so far is published.", "Control", default=False
     )
 
     @property
@@ -161,6 +181,11 @@ class Options:
     def resuming(self) -> bool:
         """Whether an earlier run is to be gone on with."""
         return self.resume or self.resume_from is not None
+
+    @property
+    def controlling(self) -> bool:
+        """Whether this is about a training that goes on elsewhere."""
+        return self.status or self.json or self.save_now or self.stop_now
 
     def given(self) -> dict[str, Any]:
         """Every setting that differs from its default, by name."""
@@ -185,6 +210,11 @@ def click_options(command: Command) -> Command:
     return add_click_options(command, Options)
 
 
+def some_options(*names: str) -> Callable[[Command], Command]:
+    """Give a click command one option for each of these fields of Options."""
+    return lambda command: add_click_options(command, Options, names)
+
+
 def options_table() -> str:
     """The options as Markdown tables, one per group, for docs/training.md."""
     return settings_table(Options)
@@ -192,4 +222,4 @@ def options_table() -> str:
 
 def decides(name: str) -> bool:
     """Whether a setting changes what is learned; those that do not may change when a run is gone on with."""
-    return settings(next(f for f in fields(Options) if f.name == name)).group not in ("Output", "Going on")
+    return settings(next(f for f in fields(Options) if f.name == name)).group not in UNDECISIVE

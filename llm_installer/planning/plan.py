@@ -23,13 +23,16 @@ from llm_installer.planning.choices import (
     choose_precision,
     micro_batch,
 )
-from llm_installer.planning.course import choose_course, choose_mode
+from llm_installer.planning.course import EARLY, choose_course, choose_mode
 from llm_installer.planning.lora import PLAIN, Method, choose_method, method_rows, usual_alpha
 from llm_installer.planning.modes import MODES, ORDERS
 from llm_installer.planning.options import Options
 from llm_installer.planning.saving import KEEPS, KEPT
 from llm_installer.planning.schedule import rate_scale
 from llm_installer.planning.stopping import Limits
+
+AGAIN = 5
+"""Steps of a second warm-up at most."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,8 @@ class Plan:
     batch_multiplier: float = 0.0
     controller: str = "none"
     """A name of planning.adapting.CONTROLLERS."""
+    early_evaluation_every: int = 0
+    """Steps between evaluations at the beginning, where that differs."""
     weight_decay: float = 0.01
     max_grad_norm: float = 1.0
     method: Method = PLAIN
@@ -82,12 +87,23 @@ class Plan:
             return self.effective_batch_size
         return cycle_batch(self.effective_batch_size, self.batch_multiplier, epoch, max(self.rows, 1))
 
+    def measures(self, before: int, done: int) -> bool:
+        """Whether a measurement falls due with the planned steps from `before` to `done`."""
+        early = self.early_evaluation_every and done <= self.total_steps * EARLY
+        every = self.early_evaluation_every if early else self.evaluation_every
+        return done // every > before // every
+
     def rate(self, state: RunState) -> float:
         """Learning rate of the step that `state.step` is about to be, or was."""
-        done = max(1, state.done)
-        return (
-            self.learning_rate * state.rate_scale * rate_scale(done, self.warmup_steps, self.total_steps, self.schedule)
-        )
+        planned = rate_scale(max(1, state.done), self.warmup_steps, self.total_steps, self.schedule)
+        return self.learning_rate * state.rate_scale * planned * self._warming_again(state)
+
+    def _warming_again(self, state: RunState) -> float:
+        """A short second warm-up after going back: the first steps of an optimizer without memory go too far."""
+        change, steps = state.adjustments[-1] if state.adjustments else None, min(AGAIN, self.warmup_steps)
+        if change is None or not change.restore_best:
+            return 1.0
+        return min(1.0, max(1, state.step - change.step) / (steps + 1))
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Plan:
@@ -128,7 +144,10 @@ def make_plan(
     )
     course = choose_course(options, mode, data, choose)
     most_rows = data.rows if mode.cycles else course.effective_batch_size
-    tokens, rows = micro_batch(options, info, hardware, precision, rank, targets, most_rows, length[0], choose)
+    tokens, rows = micro_batch(
+        options, info, hardware, precision, rank, targets, most_rows, length[0], choose,
+        method.quantised, method.optimizer,
+    )  # fmt: skip
     choose.why["max_seq_length"] = length[1]
     return Plan(
         mode=mode.name,
@@ -162,6 +181,7 @@ def plan_rows(plan: Plan) -> list[tuple[str, str, str]]:
     """(name, value, reason) for every decision, as the table before training shows them."""
     stop = f"patience {plan.limits.patience}, gap {plan.limits.overfitting_threshold:.0%}"
     endless = not plan.total_steps
+    at_first = f", at first every {plan.early_evaluation_every}" if plan.early_evaluation_every else ""
     shown = [
         ("mode", plan.mode, MODES[plan.mode].why, ""),
         ("precision", plan.precision, "", "precision"),
@@ -183,7 +203,7 @@ def plan_rows(plan: Plan) -> list[tuple[str, str, str]]:
         ("tokens at once", plan.micro_batch_tokens, "", "micro_batch_tokens"),
         ("longest row", f"{plan.max_seq_length} tokens", "", "max_seq_length"),
         ("steps", "no end" if endless else plan.total_steps, "", "total_steps"),
-        ("evaluation", f"every {plan.evaluation_every} steps", "", "evaluation_every"),
+        ("evaluation", f"every {plan.evaluation_every} steps{at_first}", "", "evaluation_every"),
         ("early stop", stop if "patience" in plan.stop_rules else ", ".join(plan.stop_rules), "", "limits"),
         ("checkpoints", KEPT + 1, KEEPS, ""),
         ("order", plan.order, ORDERS[plan.order], ""),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import Field, dataclass, field, fields
 from difflib import get_close_matches
 from typing import Any, TypeVar, get_args, get_type_hints
@@ -47,9 +47,11 @@ def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-def add_click_options(command: Command, cls: type) -> Command:
-    """Give a click command one option for each setting of `cls`."""
+def add_click_options(command: Command, cls: type, names: Collection[str] | None = None) -> Command:
+    """Give a click command one option for each setting of `cls`, or for those of these names."""
     for name, declared, kind, default in reversed(list(_described(cls))):
+        if names is not None and name not in names:
+            continue
         spelling = f"{flag(name)}/--no-{name.replace('_', '-')}" if kind is bool and default else flag(name)
         command = click.option(spelling, name, default=default, help=declared.help, **_click_type(declared, kind))(
             command

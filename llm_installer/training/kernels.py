@@ -50,13 +50,14 @@ class ScoredHead:
         positions: Tensor,
         targets: Tensor,
         extra: Mapping[str, Tensor] | None = None,
+        reduction: str = "sum",
     ) -> Tensor:
         """Summed negative log likelihood of `targets` [n] at flat `positions` [n] of `ids` [rows, length]: a float32
-        scalar. `extra` is what else the model is given, such as pixels.
+        scalar, or with reduction "none" one for each target. `extra` is what else the model is given, such as pixels.
 
         `forward` is the model as the training process calls it (it may be wrapped for several devices).
         """
-        self._positions, self._targets = positions, targets
+        self._positions, self._targets = positions, targets if reduction == "sum" else None
         try:
             logits = forward(input_ids=ids, use_cache=False, **(extra or {})).logits
             if self._loss is not None:
@@ -64,7 +65,7 @@ class ScoredHead:
                 return logits.sum() if self.rule.plain else self._loss
         finally:
             self._positions = self._targets = self._loss = None
-        return F.cross_entropy(logits.view(-1, logits.shape[-1]).float(), targets, reduction="sum")
+        return F.cross_entropy(logits.view(-1, logits.shape[-1]).float(), targets, reduction=reduction)
 
     def _select(self, _module: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...] | None:
         if self._positions is None:

@@ -79,7 +79,7 @@ class _Loop:
         self.trainer, self.plan, self.data = trainer, trainer.plan, data
         self.save, self.report, self.requests = save, report, requests
         self.state = RunState()
-        self.best = adapter_weights(trainer.model)
+        self.first = self.best = adapter_weights(trainer.model)
         self.norm = math.nan
         self.skipped_rows: deque[str] = deque(maxlen=NAMED_ROWS)
         self._clock = self._seen = time.monotonic()
@@ -97,20 +97,23 @@ class _Loop:
         state, plan, data = self.state, self.plan, self.data
         if state.stop_reason:
             return
+        done = state.done
         for rows in planned_steps(plan, row_lengths(data.rows), state, data.mix, self.report):
             self._step(rows)
             last = bool(plan.total_steps) and state.done >= plan.total_steps
             # A run that is broken off is saved as it is: measuring it here would change how it goes on.
             broken_off, asked = self._asked()
-            measured = state.step % plan.evaluation_every == 0 or last or asked
+            skipped = self._too_many_skipped()
+            measured = plan.measures(done, state.done) or last or asked or bool(skipped)
+            done = state.done
             if measured:
                 self.measure()
-                state.stop_reason = stop_reason(state, plan.limits, plan.stop_rules) or self._too_many_skipped() or ""
+            if measured and not (last or asked) and self._adjust():
+                state.stop_reason = ""
             else:
-                state.stop_reason = self._too_many_skipped() or ""
+                judged = stop_reason(state, plan.limits, plan.stop_rules) if measured else None
+                state.stop_reason = skipped or judged or ""
             ended = bool(last or state.stop_reason or asked)
-            if measured and not ended:
-                self._adjust()
             ending = ended or broken_off
             if ending or self.requests.save or self.save.due(measured):
                 self._save()
@@ -171,23 +174,26 @@ class _Loop:
         rows = ", ".join(dict.fromkeys(self.skipped_rows))
         return f"the loss was no finite number for {state.skipped_in_a_row} steps in a row; their rows: {rows}"
 
-    def _adjust(self) -> None:
-        """Let the plan's controller change rate, batch or weights."""
-        change: Adjustment | None = CONTROLLERS[self.plan.controller](self.state)
+    def _adjust(self) -> bool:
+        """Let the plan's controller change rate, batch or weights; True where it did, and patience begins anew."""
+        change: Adjustment | None = CONTROLLERS[self.plan.controller](self.state, self.plan)
         if change is None:
-            return
+            return False
         self.state.adjustments.append(change)
         self.state.rate_scale, self.state.batch_scale = change.rate_scale, change.batch_scale
+        self.state.evaluations_without_improvement = self.state.skipped_in_a_row = 0
         if change.restore_best:
-            load_weights(self.trainer.model, self.best)
+            load_weights(self.trainer.model, self.best if self.state.improved else self.first)
             self.trainer.forget()
         self.report.on_note(f"Step {change.step}: {change.why}")
+        return True
 
     def _save(self) -> None:
         self.report.on_moment("save", self.state)
         if self.trainer.is_writer:
             self.save.write(self.trainer.model, self.trainer.optimizer_state(), self.state, self.best)
         self.requests.saved()
+        self.report.on_moment("saved", self.state)
 
 
 def planned_steps(

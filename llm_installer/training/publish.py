@@ -15,7 +15,7 @@ from llm_installer import __version__
 from llm_installer.core.examples import Kind
 from llm_installer.core.files import write_json
 from llm_installer.core.model_info import ModelInfo, fingerprint
-from llm_installer.core.paths import ModelDir, Run, switch_link
+from llm_installer.core.paths import Run
 from llm_installer.core.state import Result, RunState
 from llm_installer.data.encode import Encoder
 from llm_installer.planning.lora import MOVES_BASE
@@ -60,12 +60,6 @@ def publish(model: PeftModel, weights: Weights, state: RunState, about: Publishe
         stop_reason=state.stop_reason,
         improved=improved,
     )
-
-
-def switch_to(model_dir: ModelDir, run: Run) -> None:
-    """Make `run` the current one: the links that the guide promises, `lora` last."""
-    for link, target in model_dir.run_links(run).items():
-        switch_link(link, target)
 
 
 def adapter_info(about: Published, state: RunState) -> dict[str, Any]:

@@ -94,13 +94,13 @@ class Trainer:
         parts = micro_batches(lengths, step, self.plan.micro_batch_tokens, self.plan.micro_batch_rows)
         return [self.batch(rows, part) for part in parts]
 
-    def loss_sum(self, batch: Batch) -> Tensor:
-        """Summed loss over the scored positions of a batch, a float32 scalar."""
+    def loss_sum(self, batch: Batch, reduction: str = "sum") -> Tensor:
+        """Summed loss over the scored positions of a batch, a float32 scalar; with reduction "none" each by itself."""
         device = self.accelerator.device
         ids, positions, targets = (torch.from_numpy(a).to(device) for a in (batch.ids, batch.positions, batch.targets))
         extra = model_inputs(batch.extra, device, DTYPES[self.plan.precision])
         with self.accelerator.autocast():
-            return self.head.loss_sum(self.model, ids, positions, targets, extra)
+            return self.head.loss_sum(self.model, ids, positions, targets, extra, reduction)
 
     def optimizer_state(self) -> dict[str, Any]:
         """All the optimizer remembers, for a checkpoint."""

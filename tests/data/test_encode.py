@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ from llm_installer.data.bulk import encode_all
 from llm_installer.data.chat import CannotRender
 from llm_installer.data.cutting import cut, lost_shares
 from llm_installer.data.encode import Encoder, Row, load_tokenizer
+from llm_installer.data.views import Pieces
 
 TEMPLATES = {f.stem: f.read_text(encoding="utf-8") for f in (Path(__file__).parent / "chat_templates").glob("*.jinja")}
 ENDS = {
@@ -284,3 +287,75 @@ def test_real_tokenizer_with_a_prefix_space(shared: Path) -> None:
     assert row.ids[: len(prompt)].tolist() == prompt
     assert row.ids.tolist().count(encoder.tokenizer.bos_token_id) == 1
     assert row.ids.tolist().count(encoder.eos) == 1
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_an_answer_that_is_context_is_there_and_not_learned(name: str) -> None:
+    encoder = ENCODERS[name]
+    turns = chat(("user", "one?"), ("assistant", "first"), ("user", "two?"), ("assistant", "second")).messages
+    context = (turns[0], replace(turns[1], learn=False), *turns[2:])
+    rows = encoder.encode(Example(context, ORIGIN))
+    assert learned_texts(encoder, rows) == [closed(name, "second")]
+    everything = encoder.encode(Example(turns, ORIGIN))
+    assert rows[-1].ids.tolist() == everything[-1].ids.tolist(), "what the model reads is the same"
+
+
+CALLING = (
+    "{% if tools %}{{ tools | tojson }}{% endif %}{% for m in messages %}{{ '<|im_start|>' + m.role"
+    " + (' ' + m.tool_call_id if m.tool_call_id else '') + '\\n'"
+    " + ('<' + m.reasoning_content + '>' if m.reasoning_content else '')"
+    " + (m.content or '') + '<|im_end|>\\n' }}{% endfor %}"
+    "{{ '<|im_start|>assistant\\n' if add_generation_prompt else '' }}"
+)
+
+
+def test_a_template_sees_call_ids_and_reasoning() -> None:
+    encoder = encoder_for(CALLING)
+    turns = (
+        Message("user", "hello"),
+        Message("assistant", "", '[{"type": "function", "function": {"name": "fox", "arguments": {}}}]'),
+        Message("tool", "dog", tool_call_id="call7"),
+        Message("assistant", "the end", reasoning_content="quick"),
+    )
+    (rendered,) = encoder.template.rows(Example(turns, ORIGIN))
+    assert "tool call7\ndog" in rendered.text
+    assert rendered.text[slice(*rendered.learned[-1])] == "<quick>the end<|im_end|>"
+
+
+@pytest.mark.parametrize("where", ["tools", "result", "reasoning", "arguments"])
+def test_control_tokens_typed_into_tools_stay_text(where: str) -> None:
+    """No id of a control token may come from a text: there are as many as without it."""
+    encoder = encoder_for(CALLING)
+
+    def counted(said: dict[str, str]) -> int:
+        calls = json.dumps([{"type": "function", "function": {"name": "f", "arguments": {"a": said["arguments"]}}}])
+        tools = json.dumps([{"type": "function", "function": {"name": "f", "description": said["tools"]}}])
+        turns = (
+            Message("user", "hello"),
+            Message("assistant", "", calls),
+            Message("tool", said["result"]),
+            Message("assistant", "the end", reasoning_content=said["reasoning"]),
+        )
+        rows = encoder.encode(Example(turns, ORIGIN, tools=tools))
+        prompt = encoder.prompt_ids(turns[:3], tools)
+        assert rows[-1].ids[: len(prompt)].tolist() == prompt
+        text = encoder.tokenizer.decode(rows[-1].ids.tolist(), clean_up_tokenization_spaces=False)
+        assert where == "arguments" or said[where] in text
+        control = set(encoder.tokenizer.convert_tokens_to_ids(list(SPECIAL)))
+        return sum(token in control for row in rows for token in row.ids.tolist())
+
+    plain = dict.fromkeys(["tools", "result", "reasoning", "arguments"], "fox")
+    assert counted(plain | {where: "fox<|im_end|>fox"}) == counted(plain)
+
+
+def test_a_text_that_goes_on_does_not_end() -> None:
+    """Of the pieces of one text the last ends with the end token, and only it."""
+    encoder = ENCODERS["default"]
+    text = Example((Message("assistant", "the quick brown fox says hello to"),), ORIGIN, "text")
+    rows = [row for piece in Pieces([text], 3) for row in encoder.encode(piece)]
+    assert [bool(row.ids[-1] == encoder.eos) for row in rows] == [False, False, True]
+    assert [int(row.learned.sum()) for row in rows] == [len(row.ids) - 1 for row in rows]
+    whole = encoder.encode(text)[0].ids.tolist()
+    assert "".join(encoder.tokenizer.decode(r.ids.tolist(), skip_special_tokens=True) for r in rows) == (
+        encoder.tokenizer.decode(whole, skip_special_tokens=True)
+    )

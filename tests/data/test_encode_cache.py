@@ -142,7 +142,7 @@ def test_any_number_of_processes_gives_the_same(tmp_path, processes, monkeypatch
 
 
 def test_a_process_that_ends_early_is_reported(tmp_path, monkeypatch):
-    monkeypatch.setattr("llm_installer.data.encode_work._PROGRAM", "import os; os._exit(3)")
+    monkeypatch.setattr("llm_installer.data.workers._PROGRAM", "import os; os._exit(3)")
     with pytest.raises(DataError, match=r"ended \(exit code 3"):
         encode_to_folder(view(tmp_path, 100), encoder(), tmp_path, lambda done, total: None, 2)
 

@@ -146,10 +146,34 @@ def test_strict_refuses_the_first_row_by_name_also_from_the_cache(tmp_path, firs
         load(tmp_path, strict=True)
 
 
-def test_an_unknown_shape_stops(tmp_path):
-    write(tmp_path / "my.jsonl", alpaca(1), {"foo": 1, "bar": 2})
-    with pytest.raises(DataError, match=r"my\.jsonl:2: no known format"):
-        load(tmp_path)
+def test_an_unknown_shape_among_others_is_left_out_by_name(tmp_path):
+    write(tmp_path / "my.jsonl", {"foo": 1, "bar": 2}, alpaca(1), {"foo": 3, "bar": 4}, 7)
+    loaded = load(tmp_path)
+    assert [row.origin.line for row in loaded.train] == [2]
+    assert loaded.reasons == {
+        "no known format, the keys are 'foo', 'bar'": 2,
+        "the record is a number where text or an object with named keys is expected": 1,
+    }
+    assert [dropped.origin.line for dropped in loaded.dropped] == [1, 3, 4]
+    assert loaded.warnings == ("my.jsonl: 3 of 4 records are of no known format and left out",)
+    (file,) = loaded.files
+    assert (file.records, file.examples, file.dropped, file.unknown, file.formats) == (4, 1, 3, 3, {"alpaca": 1})
+
+
+def test_a_named_format_or_column_that_some_rows_lack(tmp_path):
+    write(tmp_path / "my.jsonl", alpaca(1), {"Q": "a", "A": "b"})
+    loaded = load(tmp_path, dataset_format="alpaca")
+    assert len(loaded.train) == 1 and next(iter(loaded.reasons)).startswith("the format alpaca needs the keys")
+    loaded = load(tmp_path, columns="prompt=Q,answer=A")
+    assert len(loaded.train) == 1 and next(iter(loaded.reasons)).startswith("--columns names 'Q', but the keys are")
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_a_file_of_unknown_shape_stops(tmp_path, strict):
+    write(tmp_path / "a.jsonl", alpaca(1))
+    write(tmp_path / "my.jsonl", *([alpaca(1)] * strict), {"foo": 1, "bar": 2}, {"foo": 1})
+    with pytest.raises(DataError, match=rf"my\.jsonl:{1 + strict}: no known format, .*; the nearest are .*--columns"):
+        load(tmp_path, "a.jsonl,my.jsonl", strict=strict)
     assert not list((tmp_path / "work").iterdir()), "a refused dataset leaves nothing behind"
 
 

@@ -15,7 +15,8 @@ from llm_installer.planning.pairs import parse_pairs
 
 def mix_of(weights: dict[str, float], **sizes: int) -> tuple[Mix, np.ndarray]:
     files = np.array([name for name, size in sizes.items() for _ in range(size)])
-    return make_mix(weights, files.tolist()), files
+    names, codes = np.unique(files, return_inverse=True)
+    return make_mix(weights, names.tolist(), codes), files
 
 
 @pytest.mark.parametrize("sizes", [{"a": 100, "b": 300}, {"a": 390, "b": 10}, {"a": 200, "b": 200}])
@@ -52,7 +53,7 @@ def test_a_file_without_a_weight_weighs_1_and_a_tiny_share_is_not_nothing() -> N
 
 def test_a_file_without_rows_is_refused() -> None:
     with pytest.raises(DataError, match="b has no row to train on"):
-        make_mix({"a": 1, "b": 1}, ["a"] * 3)
+        make_mix({"a": 1, "b": 1}, ["b", "a"], np.array([1, 1, 1]))
 
 
 @pytest.mark.parametrize(

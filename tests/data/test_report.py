@@ -7,11 +7,15 @@ import json
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from rich.console import Console
 
+from llm_installer.cli import cli
 from llm_installer.data.load import load_examples
+from llm_installer.data.prepare import read
 from llm_installer.data.report import DataReport, TokenFacts, as_json, data_report, render
 from llm_installer.data.splitting import split
+from llm_installer.planning.options import Options
 
 TOKENS = TokenFacts(
     quantiles={"half": 120, "95%": 610, "longest": 2040},
@@ -121,3 +125,58 @@ def test_many_reasons_are_summed_up(tmp_path):
     text = shown(report(tmp_path, "my.jsonl"), 300)
     assert text.count("there is no image") == 8
     assert "4   for other reasons; see them all with --json" in text
+
+
+def looked(folder: Path, *arguments: str) -> dict[str, object]:
+    paths = [str(folder / name) for name in ("a.jsonl", "b.jsonl", "t.txt")]
+    result = CliRunner().invoke(cli, ["data", *paths, "--json", *arguments], standalone_mode=False)
+    assert result.exception is None, result.exception
+    return json.loads(result.stdout)
+
+
+@pytest.fixture
+def three_files(tmp_path: Path, llm_home: Path) -> Path:
+    for name in "ab":
+        write(tmp_path / f"{name}.jsonl", *({"prompt": f"{name} {i}", "completion": "x"} for i in range(20)))
+    (tmp_path / "t.txt").write_text("one two three four five\n")
+    return tmp_path
+
+
+def test_the_data_command_shows_what_options_do(three_files: Path) -> None:
+    plain = looked(three_files)
+    assert (plain["train"], plain["validation"], plain["changes"], plain["epoch"]) == (37, 4, {}, {})
+    half = looked(three_files, "--validation-split", "0.5")
+    assert abs(half["validation"] - 20) <= 1 and half["train"] + half["validation"] == 41
+    few = looked(three_files, "--max-examples", "10", "--validation-split", "0")
+    assert (few["train"], few["changes"]["sample"]) == (10, "10 examples, where at most 10 with seed 42 were asked for")
+    mixed = looked(three_files, "--mix", "a.jsonl=3,b.jsonl=1,t.txt=1", "--validation-split", "0")
+    assert mixed["epoch"] == {str(three_files / "a.jsonl"): 25, str(three_files / "b.jsonl"): 8} | {
+        str(three_files / "t.txt"): 8
+    }
+    assert "60 %" in mixed["changes"]["mix"]
+    cut = looked(three_files, "--chunk-words", "2", "--task-prefix", "a.jsonl=QA", "--validation-split", "0")
+    assert cut["changes"]["pieces"] == "1 plain texts in 3 rows of at most 2 words"
+    assert "a.jsonl [QA]" in cut["changes"]["prefixes"]
+
+
+def test_the_seed_chooses_what_is_held_out(three_files: Path) -> None:
+    def held_out(seed: str) -> list[object]:
+        given = read(Options(data=str(three_files / "a.jsonl"), seed=int(seed)), three_files)
+        return [row.origin for row in given.validation]
+
+    assert held_out("1") == held_out("1") != held_out("2")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--mix", "z.jsonl=2"), "none of the files"),
+        (("--max-examples", "0"), "max_examples"),
+        (("--validation-split", "2"), "validation_split"),
+    ],
+)
+def test_options_that_mean_nothing_are_refused(three_files: Path, arguments: tuple[str, ...], says: str) -> None:
+    paths = [str(three_files / "a.jsonl")]
+    result = CliRunner().invoke(cli, ["data", *paths, *arguments], standalone_mode=False)
+    assert result.exception is not None
+    assert says in f"{result.exception} {getattr(result.exception, 'param', None)}"

@@ -153,3 +153,18 @@ def test_a_plan_reads_back_as_it_was_written(planned) -> None:
     plan = planned(rank_pattern="q_proj=4", alpha_pattern="v_proj=3", neftune_noise_alpha=5, use_4bit=True)
     assert Plan.from_json(plan.to_json()).method == plan.method
     assert dataclasses.replace(plan).method is plan.method
+
+
+def test_the_micro_batch_knows_that_a_quantised_base_is_smaller(tiny_llama: Path) -> None:
+    huge = dataclasses.replace(
+        read_model_info(tiny_llama), parameters=8_000_000_000, hidden_size=4096, intermediate_size=14336, layers=32,
+        heads=32, kv_heads=8, head_dim=128, vocab_size=128256, linears=(),
+    )  # fmt: skip
+
+    def gigabytes(**options: object) -> float:
+        facts = DataFacts(400, 40, "instruct", 50, 100)
+        made = make_plan(Options(data="x", **options), huge, find_handler(huge), GPU, facts, (256, "test"))
+        return float(made.why["micro_batch_tokens"].split("about ")[1].split(" of")[0])
+
+    whole, eight, four = gigabytes(), gigabytes(use_8bit=True), gigabytes(method="qlora")
+    assert whole > eight + 3 and eight > four + 2

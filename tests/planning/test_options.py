@@ -22,7 +22,9 @@ method use_4bit use_8bit optimizer use_rslora use_dora init_lora_weights loraplu
 rank_pattern alpha_pattern neftune_noise_alpha weight_decay max_grad_norm warmup_steps
 patience overfitting_threshold min_evaluations force_epochs
 resume resume_from resume_anyway
-model_path output dry_run skip_test test_prompt tensorboard tensorboard_port tensorboard_only
+model_path output dry_run skip_test test_prompt
+tensorboard tensorboard_port tensorboard_only report_to wandb_project mlflow_tracking_uri mlflow_experiment_name
+eval_prompts status json save_now stop_now
 """.split()  # noqa: SIM905
 
 

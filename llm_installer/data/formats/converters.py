@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from llm_installer.core.examples import Example, Message, Origin
 from llm_installer.data.formats.tools import read_tools
-from llm_installer.data.formats.turns import Turn, mark_images, messages, read_turns, settle
+from llm_installer.data.formats.turns import Turn, mark_images, messages, read_turns, settle, turn
 from llm_installer.data.formats.values import (
     Record,
     Unteachable,
@@ -48,7 +48,7 @@ def converse(record: Record, origin: Origin, turns: Sequence[Turn], inside: Sequ
 
 def _system(record: Record) -> list[Turn]:
     said = text(record, "system") or text(record, "system_prompt")
-    return [] if blank(said) else [("system", said, ())]
+    return [] if blank(said) else [turn("system", said)]
 
 
 def _fill(inside: Sequence[str], beside: list[str]) -> list[str]:
@@ -70,7 +70,7 @@ def exchange(record: Record, origin: Origin, prompt: str, answer: str, names: tu
         raise Unteachable(f"{names[0]} is empty")
     if record.keys().isdisjoint(_BESIDE):
         return Example((Message("user", prompt), Message("assistant", answer)), origin)
-    return converse(record, origin, [("user", prompt, ()), ("assistant", answer, ())])
+    return converse(record, origin, [turn("user", prompt), turn("assistant", answer)])
 
 
 def below(prompt: str, context: str) -> str:

@@ -50,13 +50,18 @@ def detect(record: object) -> Format | None:
         return None
     empty: Format | None = None
     for row, keys, checks in _candidates(tuple(record)):
-        if checks and not all(fits(record[key]) for key, fits in checks):
+        if checks and not all(fits(record[key]) or _nobody_said(record, key, fits) for key, fits in checks):
             continue
         for key in keys:
             if record[key] is not None:
                 return row
         empty = empty or row
     return empty
+
+
+def _nobody_said(record: Mapping[str, object], key: str, fits: Fits) -> bool:
+    """Whether a verdict is null because it was never given. In a table that mixes formats more than that is null."""
+    return fits is _FITS["bool"] and record[key] is None and sum(value is None for value in record.values()) == 1
 
 
 @lru_cache(maxsize=4096)

@@ -19,7 +19,7 @@ from llm_installer.data.formats.converters import (
     two_lists,
 )
 from llm_installer.data.formats.tools import read_calls
-from llm_installer.data.formats.turns import IMAGE_MARK, Turn, read_turns
+from llm_installer.data.formats.turns import IMAGE_MARK, Turn, read_turns, turn
 from llm_installer.data.formats.values import (
     Record,
     Unteachable,
@@ -28,6 +28,7 @@ from llm_installer.data.formats.values import (
     image_paths,
     kind_of,
     listed,
+    missing,
     parsed,
     pick,
     text,
@@ -59,12 +60,12 @@ def functions(record: Record, origin: Origin) -> Example:
     """A request, the tools at hand, and the calls that answer it."""
     said = text(record, pick(record, ("response", "output", "assistant")))
     calls = read_calls(record.get("function_call"), "function_call") or read_calls(record.get("answers"), "answers")
-    answer: list[Turn] = [("assistant", said, calls)]
+    answer = [turn("assistant", said, calls)]
     if "messages" in record:
         turns, images = read_turns(record["messages"], "messages")
         return converse(record, origin, [*turns, *answer], images)
     key = pick(record, ("prompt", "query", "question", "instruction", "input", "user", "text"))
-    return converse(record, origin, [("user", text(record, key), ()), *answer])
+    return converse(record, origin, [turn("user", text(record, key)), *answer])
 
 
 def preferred(record: Record, origin: Origin) -> Example:
@@ -80,9 +81,9 @@ def preferred(record: Record, origin: Origin) -> Example:
             raise Unteachable(f"{key} is empty")
         if not before:
             return plain({"text": said}, origin)
-        return converse(record, origin, [*before, ("assistant", said, ())], seen)
+        return converse(record, origin, [*before, turn("assistant", said)], seen)
     turns, images = read_turns(chosen, key)
-    if any(role == "user" for role, _, _ in turns):
+    if any(each[0] == "user" for each in turns):
         before, seen = [], []
     return converse(record, origin, [*before, *turns], [*seen, *images])
 
@@ -95,13 +96,15 @@ def _asked_before(record: Record) -> tuple[list[Turn], list[str]]:
     said, context = text(record, key), text(record, "input")
     if not blank(context):
         said = below(said, context)
-    return ([], []) if blank(said) else ([("user", said, ())], [])
+    return ([], []) if blank(said) else ([turn("user", said)], [])
 
 
 def labelled(record: Record, origin: Origin) -> Example:
     """An answer that somebody found good or bad. The bad ones are left out."""
     key = pick(record, ("label", "kto_tag"))
     verdict = record.get(key)
+    if missing(verdict):
+        raise Unteachable(f"{key} is null, so nobody has said whether the answer is good")
     if str(verdict).lower() in ("false", "0"):
         raise Unteachable(f"{key} is false")
     kinds: Mapping[str, Convert] = {

@@ -10,7 +10,7 @@ from llm_installer.core.errors import DataError
 from llm_installer.data.reading.arrow_rows import DATASET_DICT, STATE
 from llm_installer.data.reading.patterns import folders, is_hidden
 from llm_installer.data.reading.readers import READERS
-from llm_installer.data.reading.rows import data_suffix
+from llm_installer.data.reading.rows import PARTS, data_suffix
 
 MARKDOWN = "Markdown, used only when named"
 HIDDEN = "hidden"
@@ -28,6 +28,17 @@ _REASONS = tuple(
     )
 )
 _SHOWN = 5
+
+
+_PART = re.compile(r"(train(?:ing)?|valid(?:ation)?|val|dev|eval|test)(?=[-_.]|$)")
+
+
+def part_of(name: str) -> str:
+    """What a file is for by its name: "train", "validation", "test" or "" where it does not say."""
+    said = _PART.match(PurePosixPath(name).name.lower())
+    if said is None:
+        return ""
+    return "test" if said[1] == "test" else PARTS[said[1]]
 
 
 def skip_reason(path: PurePosixPath | Path) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain
 
 import orjson
@@ -22,15 +22,22 @@ _SPACE = re.compile(r"[ \t\r\n]*")
 
 def json_rows(source: Source) -> Iterator[Row]:
     """The records of a .json, .jsonl or .ndjson file; the content decides which of them it is."""
+    a_line_each, blocks = records_in_lines(source)
+    if a_line_each:
+        return line_rows(source, blocks)
+    found = list(blocks)
+    offset = found[0].offset if found else 0
+    return _document(source, Block(b"".join([block.data for block in found]), 1, offset))
+
+
+def records_in_lines(source: Source) -> tuple[bool, Iterator[Block]]:
+    """Whether each line of a file is a record, so that line_rows may have any part of it; and all of its lines."""
     blocks = line_blocks(source)
     ahead = [block for block in (next(blocks, None), next(blocks, None)) if block]
-    if ahead and _is_one_a_line(source, ahead):
-        return _lines(source, chain(ahead, blocks))
-    offset = ahead[0].offset if ahead else 0
-    return _document(source, Block(b"".join(block.data for block in chain(ahead, blocks)), 1, offset))
+    return bool(ahead) and _is_one_a_line(ahead), chain(ahead, blocks)
 
 
-def _is_one_a_line(source: Source, ahead: list[Block]) -> bool:
+def _is_one_a_line(ahead: list[Block]) -> bool:
     """Whether the first line is complete (or broken within itself) and others follow."""
     lines = [line for line in ahead[0].data.split(b"\n") if line.strip()]
     if not lines or (len(lines) < 2 and len(ahead) < 2):
@@ -53,7 +60,8 @@ def _goes_on(line: str) -> bool:
     return False
 
 
-def _lines(source: Source, blocks: Iterator[Block]) -> Iterator[Row]:
+def line_rows(source: Source, blocks: Iterable[Block]) -> Iterator[Row]:
+    """The records of lines that each are one."""
     name, loads = source.name, orjson.loads
     for block in blocks:
         lines = [(number, line) for number, line in enumerate(block.data.split(b"\n"), block.line) if line.strip()]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from llm_installer.core.errors import DataError
@@ -18,6 +19,7 @@ from llm_installer.data.reading.folders import (
     listed,
     member_reason,
     nothing_found,
+    part_of,
     skipped_note,
 )
 from llm_installer.data.reading.hub import hub_sources, is_hub_id
@@ -149,7 +151,18 @@ def _file(path: Path, shown: str) -> Found:
 
 def _folder(path: Path, shown: str, base: Path) -> Found:
     files, skipped = files_below(path)
-    return _several(shown, files, [(str(file.relative_to(path)), reason) for file, reason in skipped], base)
+    left_out = [(str(file.relative_to(path)), reason) for file, reason in skipped]
+    parts = {file: part_of(file.name) for file in files if file.is_file()}
+    if "train" not in parts.values():
+        return _several(shown, files, left_out, base)
+    tests = [file for file in files if parts.get(file) == "test"]
+    left_out += [(str(file.relative_to(path)), "by its name a test, not training data") for file in tests]
+    sources, notes = _several(shown, [file for file in files if file not in tests], left_out, base)
+    held_out = {str(file): "validation" for file, part in parts.items() if part == "validation"}
+    if held_out:
+        names = listed([str(Path(file).relative_to(path)) for file in held_out])
+        notes.append(f"{shown}: used for validation by its name, not learned: {names}")
+    return [replace(source, part=source.part or held_out.get(str(source.path), "")) for source in sources], notes
 
 
 def _matched(pattern: str, matched: list[Path], base: Path) -> Found:

@@ -13,42 +13,73 @@ from llm_installer.training.reporters.console import ConsoleReporter
 from llm_installer.training.reporters.jsonl import JsonlReporter
 from llm_installer.training.reporters.log import LogReporter
 from llm_installer.training.reporters.plot import PlotReporter
-from llm_installer.training.reporters.protocol import Attentive, Moment, Reporter, RunHeader
+from llm_installer.training.reporters.protocol import (
+    Attentive,
+    Linked,
+    Moment,
+    Quoting,
+    Reporter,
+    RunHeader,
+    Sample,
+)
+from llm_installer.training.reporters.samples import SamplesReporter
 from llm_installer.training.reporters.tensorboard import TensorBoardReporter
 from llm_installer.training.reporters.tensorboard_server import TensorBoardServer, serve_tensorboard
 
-__all__ = ["REPORTERS", "Everyone", "Reporter", "RunHeader", "TensorBoardServer", "reporters", "serve_tensorboard"]
+__all__ = [
+    "REPORTERS",
+    "Everyone",
+    "Reporter",
+    "RunHeader",
+    "Sample",
+    "TensorBoardServer",
+    "reporters",
+    "serve_tensorboard",
+]
 
 REPORTERS: Mapping[str, Callable[[RunHeader, Console], Reporter]] = {
-    "console": ConsoleReporter,
     "log": lambda header, console: LogReporter(header),
+    "console": ConsoleReporter,
     "jsonl": lambda header, console: JsonlReporter(header),
     "tensorboard": lambda header, console: TensorBoardReporter(header),
+    "samples": lambda header, console: SamplesReporter(header),
     "plot": lambda header, console: PlotReporter(header),
 }
-"""Name -> how to make one. They are told in the order of their names in a run."""
+"""Name -> how to make one. They are told in the order of their names in a run; log first, for it keeps the notes."""
+Ask = Callable[[], Sequence[Sample]]
+"""Answers the user's prompts with the weights of this moment. Raises OSError where it cannot."""
 
 
 @contextlib.contextmanager
 def reporters(
-    header: RunHeader, names: Sequence[str], *, tensorboard_port: int | None, console: Console
+    header: RunHeader,
+    names: Sequence[str],
+    *,
+    tensorboard_port: int | None,
+    console: Console,
+    trackers: Mapping[str, Reporter] | None = None,
+    more: Mapping[str, Reporter] | None = None,
+    ask: Ask | None = None,
 ) -> Iterator[Everyone]:
     """One reporter that stands for all of `names`, already started; without names it keeps silent.
 
     Its on_end is the caller's to call; where that does not happen, the run counts as cut short.
-    A port starts the TensorBoard server too, if "tensorboard" is among the names.
+    A port starts the TensorBoard server too, if "tensorboard" is among the names. `trackers` and `more` are
+    ready-made ones under their names: trackers begin before the bar is drawn, for they may ask who you are. `ask` gives
+    the answers for those who want to quote the model.
     """
     if unknown := [name for name in names if name not in REPORTERS]:
         raise UsageError(f"There is no reporter named {unknown[0]!r}; choose from: {', '.join(REPORTERS)}.")
-    everyone = {name: REPORTERS[name](header, console) for name in names}
-    server = None
+    made = {name: REPORTERS[name](header, console) for name in names}
+    log = {name: reporter for name, reporter in made.items() if name == "log"}
+    everyone: dict[str, Reporter] = {**log, **(trackers or {}), **made}
     if tensorboard_port is not None and "tensorboard" in names:
-        server = everyone["TensorBoard server"] = TensorBoardServer(header.model_dir.runs, tensorboard_port)
-    report = Everyone(everyone)
+        everyone["TensorBoard server"] = TensorBoardServer(header.model_dir.runs, tensorboard_port)
+    report = Everyone({**everyone, **(more or {})}, ask)
     try:
         report.on_start(header)
-        if server and server.url:
-            report.on_note(f"TensorBoard: {server.url}")
+        for name, url in report.urls():
+            report.on_note(f"{name.removesuffix(' server')}: {url}")
         yield report
     finally:
         report.close()
@@ -57,8 +88,9 @@ def reporters(
 class Everyone:
     """Passes everything on; whoever fails on a file or stream is told nothing more, and the others hear of it."""
 
-    def __init__(self, everyone: dict[str, Reporter]) -> None:
+    def __init__(self, everyone: dict[str, Reporter], ask: Ask | None = None) -> None:
         self._everyone = everyone
+        self._ask = ask
         self._state = RunState()
         self._ended = False
 
@@ -74,6 +106,13 @@ class Everyone:
     def on_evaluation(self, evaluation: Evaluation, state: RunState, best: bool) -> None:
         self._state = state
         self._tell(lambda reporter: reporter.on_evaluation(evaluation, state, best))
+        if self._ask:
+            try:
+                samples = self._ask()
+            except OSError as error:
+                self._ask = None
+                return self.on_note(f"Warning: no more sample answers in this run: {error}")
+            self._tell(lambda reporter: quote(reporter, evaluation, samples))
 
     def on_end(self, state: RunState, result: Result | None) -> None:
         self._ended = True
@@ -86,6 +125,10 @@ class Everyone:
 
     def on_moment(self, moment: Moment, state: RunState) -> None:
         self._tell(lambda reporter: reporter.on_moment(moment, state) if isinstance(reporter, Attentive) else None)
+
+    def urls(self) -> list[tuple[str, str]]:
+        """(name, address) of everyone who shows the run at one."""
+        return [(name, one.url) for name, one in self._everyone.items() if isinstance(one, Linked) and one.url]
 
     def close(self) -> None:
         """End everyone if that has not happened: then the run was cut short."""
@@ -103,3 +146,9 @@ class Everyone:
             except OSError as error:
                 del self._everyone[name]
                 self.on_note(f"Warning: {name} is off for the rest of this run: {error}")
+
+
+def quote(reporter: Reporter, evaluation: Evaluation, samples: Sequence[Sample]) -> None:
+    """Tell the answers to a reporter that wants them."""
+    if isinstance(reporter, Quoting):
+        reporter.on_samples(evaluation, samples)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
@@ -31,9 +32,19 @@ class RunHeader:
     """Steps that were done before: not 0 when a stopped run goes on in its own folder."""
 
 
-Moment = Literal["epoch begin", "epoch end", "step begin", "save"]
+Moment = Literal["epoch begin", "epoch end", "step begin", "save", "saved"]
 """What else happens in a run. "save" comes before a checkpoint is written: what was told until then must be on disk,
-for a run that goes on from there does not tell it again."""
+for a run that goes on from there does not tell it again. "saved" comes after it."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What the model answers to one of the user's prompts in the middle of a run."""
+
+    prompt: str
+    answer: str
+    ended: bool
+    """Whether it ended by itself rather than at the length limit."""
 
 
 @runtime_checkable
@@ -42,6 +53,23 @@ class Attentive(Protocol):
 
     def on_moment(self, moment: Moment, state: RunState) -> None:
         """Something happened."""
+
+
+@runtime_checkable
+class Quoting(Protocol):
+    """A reporter that also wants to hear what the model answers."""
+
+    def on_samples(self, evaluation: Evaluation, samples: Sequence[Sample]) -> None:
+        """The answers of the weights that were just measured."""
+
+
+@runtime_checkable
+class Linked(Protocol):
+    """A reporter that shows the run at an address, once it has started."""
+
+    @property
+    def url(self) -> str:
+        """Where to look; empty where there is no address."""
 
 
 class Reporter(Protocol):

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from io import BytesIO
 
 from llm_installer.core.state import Evaluation, Result, RunState, StepReport
 from llm_installer.training.reporters.lines import append_whole
-from llm_installer.training.reporters.protocol import Moment, RunHeader
+from llm_installer.training.reporters.protocol import Moment, RunHeader, Sample
+from llm_installer.training.reporters.values import evaluation_values, peak_memory, step_values
 
 FLUSH_SECONDS = 5.0
 """How old the newest point in the file may be while steps go on."""
@@ -36,24 +37,20 @@ class TensorBoardReporter:
 
     def on_step(self, report: StepReport) -> None:
         """One point in each curve that has a value at every step."""
-        values = {
-            "loss/train_step": report.loss,
-            "learning_rate": report.learning_rate,
-            "grad_norm": report.grad_norm,
-            "epoch": report.epoch,
-        }
-        if report.seconds > 0:
-            values["tokens_per_second"] = report.tokens / report.seconds
-        self._records += _scalars_record(self._now(), report.step, values)
+        self._records += _scalars_record(self._now(), report.step, step_values(report))
         if self._now() - self._flushed >= FLUSH_SECONDS:
             self._flush()
 
     def on_evaluation(self, evaluation: Evaluation, state: RunState, best: bool) -> None:
-        """The losses on the two evaluation sets."""
-        values = {"loss/train": evaluation.train_loss}
-        if evaluation.validation_loss is not None:
-            values["loss/validation"] = evaluation.validation_loss
+        """The losses on the two evaluation sets, and the memory that was needed."""
+        values = evaluation_values(evaluation) | peak_memory()
         self._records += _scalars_record(self._now(), evaluation.step, values)
+        self._flush()
+
+    def on_samples(self, evaluation: Evaluation, samples: Sequence[Sample]) -> None:
+        """The answers as text, one tag for each prompt."""
+        texts = {f"samples/{i}": f"**{s.prompt}**\n\n{s.answer}" for i, s in enumerate(samples, 1)}
+        self._records += _texts_record(self._now(), evaluation.step, texts)
         self._flush()
 
     def on_end(self, state: RunState, result: Result | None) -> None:
@@ -101,4 +98,15 @@ def _scalars_record(now: float, step: int, values: dict[str, float]) -> bytes:
     from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[import-untyped]
 
     points = [Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()]
+    return _framed(Event(wall_time=now, step=step, summary=Summary(value=points)).SerializeToString())
+
+
+def _texts_record(now: float, step: int, texts: dict[str, str]) -> bytes:
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.compat.proto.summary_pb2 import Summary
+    from tensorboard.plugins.text.metadata import create_summary_metadata  # type: ignore[import-untyped]
+    from tensorboard.util.tensor_util import make_tensor_proto  # type: ignore[import-untyped]
+
+    shown = create_summary_metadata(display_name="", description="")
+    points = [Summary.Value(tag=tag, tensor=make_tensor_proto([text]), metadata=shown) for tag, text in texts.items()]
     return _framed(Event(wall_time=now, step=step, summary=Summary(value=points)).SerializeToString())

@@ -18,14 +18,18 @@ TALK = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hel
 SHARED = [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello!"}]
 
 
-def turns(*said: str | tuple[str, list[Any]]) -> tuple[Message, ...]:
-    """Messages out of "u: Hi", "a: Hello!", "s: ...", "t: ...", or (the same, tool calls)."""
+Said = str | tuple[str, list[Any]] | tuple[str, dict[str, Any]]
+
+
+def turns(*said: Said) -> tuple[Message, ...]:
+    """Messages out of "u: Hi", "a: Hello!", "s: ...", "t: ...", or (the same, tool calls or other fields)."""
     roles: dict[str, Any] = {"s": "system", "u": "user", "a": "assistant", "t": "tool"}
-    pairs = [(item, "") if isinstance(item, str) else (item[0], json.dumps(item[1])) for item in said]
-    return tuple(Message(roles[text[0]], text[3:], calls) for text, calls in pairs)
+    pairs = [(item, {}) if isinstance(item, str) else item for item in said]
+    fields = [(text, {"tool_calls": json.dumps(more)} if isinstance(more, list) else more) for text, more in pairs]
+    return tuple(Message(roles[text[0]], text[3:], **more) for text, more in fields)
 
 
-def chat(*said: str | tuple[str, list[Any]], tools: str = "", images: tuple[str, ...] = ()) -> Example:
+def chat(*said: Said, tools: str = "", images: tuple[str, ...] = ()) -> Example:
     return Example(turns(*said), HERE, "chat", tools, images)
 
 
@@ -208,8 +212,29 @@ CONVERSATIONS: list[tuple[str, object, Example]] = [
             ],
             "tools": [{"type": "function", "function": TOOL}],
         },
-        chat("u: Weather in Oslo?", ("a: ", [{"id": "c1", **CALL[0]}]), 't: {"t": 3}', "a: 3 degrees.", tools=TOOLS),
+        chat(
+            "u: Weather in Oslo?",
+            ("a: ", [{"id": "c1", **CALL[0]}]),
+            ('t: {"t": 3}', {"tool_call_id": "c1"}),
+            "a: 3 degrees.",
+            tools=TOOLS,
+        ),
     ),
+    (
+        "openai",
+        {
+            "messages": [
+                *TALK[:1],
+                {"role": "assistant", "content": "Wrong.", "weight": 0},
+                {"role": "user", "content": "No."},
+                {"role": "assistant", "content": "Hello!", "weight": 1, "reasoning_content": "Be polite."},
+                {"role": "user", "content": "Bye"},
+                {"role": "assistant", "content": "What?", "train": False},
+            ]
+        },
+        chat("u: Hi", ("a: Wrong.", {"learn": False}), "u: No.", ("a: Hello!", {"reasoning_content": "Be polite."})),
+    ),
+    ("kto", {"messages": TALK, "label": "true", "note": None}, chat("u: Hi", "a: Hello!")),
     (
         "openai",
         {

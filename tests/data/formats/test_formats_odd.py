@@ -90,7 +90,15 @@ DROPPED: list[tuple[object, str]] = [
     ),
     (
         {"messages": [ASKED, {**ANSWERED, "weight": 0}]},
-        "turn 2 is an answer of weight 0, and answers are learned all or none",
+        "every answer has weight 0",
+    ),
+    (
+        {"messages": [ASKED, {**ANSWERED, "weight": 0}, ANSWERED]},
+        "an answer of weight 0 and one that is learned stand in one turn",
+    ),
+    (
+        {"messages": [ASKED, ANSWERED], "label": None},
+        "label is null, so nobody has said whether the answer is good",
     ),
     (
         {"messages": [ASKED, said("assistant", None, tool_calls=[{"id": "1"}])]},

@@ -121,7 +121,16 @@ COLUMNS: tuple[tuple[str, dict[str, Any], tuple[int, ...] | str], ...] = (
         {"messages": [TURNS], "tools": [[{"name": "f", "since": datetime.date(2024, 1, 2)}]]},
         (1, 1, 0, 0, 0),
     ),
-    ("null_label", {"prompt": ["a", "b"], "completion": ["c", "d"], "label": [False, None]}, (1, 1, 0, 0, 1)),
+    (
+        "null_label",
+        {"prompt": ["a", "b"], "completion": ["c", "d"], "label": [False, None]},
+        "label is null, so nobody",
+    ),
+    (
+        "one_null_label",
+        {"prompt": list("abc"), "completion": list("def"), "label": [True, None, False]},
+        (1, 1, 0, 0, 2),
+    ),
     ("index_column", {"__index_level_0__": [5, 6], "prompt": ["a", "b"], "completion": ["c", "d"]}, (2, 1, 1, 0, 0)),
 )
 

@@ -120,3 +120,29 @@ def locked() -> Iterator[Path]:
 def test_what_may_not_be_read(locked: Path, data: str) -> None:
     with pytest.raises(DataError, match=r"cannot be read \(permission denied\); allow it with: chmod u\+r"):
         find_sources(data, locked)
+
+
+PARTS = [
+    (["train.jsonl", "valid.jsonl", "test.jsonl"], {"train.jsonl": "", "valid.jsonl": "validation"}),
+    (["train-0-of-2.csv", "valid_1.csv", "Test-0.csv"], {"train-0-of-2.csv": "", "valid_1.csv": "validation"}),
+    (["train.json", "more.json", "sub/dev.json"], {"more.json": "", "sub/dev.json": "validation", "train.json": ""}),
+    (["training.json.gz", "eval.json"], {"eval.json": "validation", "training.json.gz": ""}),
+    (["a.json", "valid.json", "test.json"], {"a.json": "", "test.json": "", "valid.json": ""}),
+    (["train.json", "testimony.json", "dev1.json"], dict.fromkeys(["dev1.json", "testimony.json", "train.json"], "")),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("there", "expected"), PARTS, ids=[" ".join(there) for there, _ in PARTS])
+def test_names_say_what_files_are_for(tmp_path: Path, there: list[str], expected: dict[str, str]) -> None:
+    """Where one is named for training; without one, all are learned."""
+    for name in there:
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "in" / name).write_text("[]")
+    sources, notes = find_sources("in", tmp_path)
+    assert {source.name.removeprefix("in/"): source.part for source in sources} == expected
+    said = "\n".join(notes)
+    assert ("used for validation by its name" in said) == ("validation" in expected.values())
+    for name in there:
+        assert (name not in expected) == (f"{name} (by its name a test" in said)
+    (alone,) = find_sources(f"in/{there[-1]}", tmp_path)[0]
+    assert alone.part == "", "a file that is named itself is learned"

@@ -91,7 +91,7 @@ def test_without_names_nothing_is_said_or_written(make_story):
 
 def test_an_unknown_name_is_the_users_mistake(make_story):
     story = make_story()
-    expected = "no reporter named 'consle'; choose from: console, log, jsonl, tensorboard, plot"
+    expected = "no reporter named 'consle'; choose from: log, console, jsonl, tensorboard, samples, plot"
     with (
         pytest.raises(UsageError, match=expected),
         reporters(story.header, ("consle",), tensorboard_port=None, console=piped()[0]),

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from llm_installer.training.reporters import Sample
 from llm_installer.training.reporters.tensorboard import FLUSH_SECONDS, TensorBoardReporter
 
 
@@ -41,6 +42,7 @@ def test_every_curve_reads_back(make_story):
         "grad_norm",
         "tokens_per_second",
         "epoch",
+        "memory/resident_gib",
     }
     at = [0, 10, 20, 30, 40]
     assert curves["loss/train"] == [(s, pytest.approx(t)) for s, (t, _) in zip(at, story.losses, strict=True)]
@@ -49,6 +51,23 @@ def test_every_curve_reads_back(make_story):
     assert math.isnan(curves["loss/train_step"][6][1])
     assert curves["tokens_per_second"] == [(step, 16.0) for step in range(1, 41)]
     assert curves["epoch"][19] == (20, 1.0)
+    assert all(0.01 < held < 1000 for _, held in curves["memory/resident_gib"])
+
+
+def test_answers_read_back_as_text(make_story):
+    story = make_story()
+    reporter = TensorBoardReporter(story.header)
+    reporter.on_start(story.header)
+    for number, said in ((0, "I do not know"), (1, "Blue.\nVery \u00e9 blue.")):
+        reporter.on_samples(story.evaluation(number), [Sample("Which colour?", said, True), Sample("Who?", "I", False)])
+    accumulator = EventAccumulator(str(story.header.run.logs))
+    accumulator.Reload()
+    assert accumulator.Tags()["tensors"] == ["samples/1", "samples/2"]
+    events = accumulator.Tensors("samples/1")
+    texts = [event.tensor_proto.string_val[0].decode() for event in events]
+    assert [event.step for event in events] == [0, 10]
+    assert texts == ["**Which colour?**\n\nI do not know", "**Which colour?**\n\nBlue.\nVery \u00e9 blue."]
+    assert accumulator.SummaryMetadata("samples/1").plugin_data.plugin_name == "text"
 
 
 def test_without_a_validation_set_there_is_no_such_curve(make_story):

@@ -1,0 +1,143 @@
+"""What a run changed, measured with the adapter off and on: losses, each row's loss, and what was forgotten."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from llm_installer.core.examples import Example, Message, Origin
+from llm_installer.core.state import RunState
+from llm_installer.data.batches import micro_batches, sample
+from llm_installer.data.encode import Encoder, Row
+from llm_installer.training.trainer import Trainer, row_lengths
+
+MOST_ROWS = 100
+"""Of each side: a long run is not made longer by looking at all of its rows."""
+SECONDS, SHARE = 1.0, 0.01
+"""What looking at more rows than those that every evaluation measured may take: at least these seconds of training,
+and in a long run this share of it."""
+Sums = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One loss of the base and of the tuned model."""
+
+    base: float
+    tuned: float
+    rows: int
+    """On which both were measured."""
+
+    @property
+    def change(self) -> float:
+        """Above 0 where the tuned model is worse."""
+        return self.tuned - self.base
+
+
+@dataclass(frozen=True)
+class RowLoss:
+    """One example's loss per learned token."""
+
+    source: int
+    """Its index among the examples of its side."""
+    held_out: bool
+    base: float
+    tuned: float
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Everything that was measured after a run."""
+
+    training: Pair
+    held_out: Pair | None
+    general: Pair
+    """On sentences that have nothing to do with the data."""
+    rows: tuple[RowLoss, ...]
+    """Of both sides, the worst first."""
+
+
+def general_sentences() -> list[str]:
+    """Plain sentences that any model of English knows how to go on with."""
+    return Path(__file__).with_name("general.txt").read_text(encoding="utf-8").splitlines()
+
+
+@dataclass(frozen=True)
+class Side:
+    """Rows of one side: those that every evaluation measured, and some more to look at one by one."""
+
+    fixed: Sequence[Row]
+    more: Sequence[Row] = ()
+
+
+def choose_side(rows: Sequence[Row], fixed: Sequence[Row], seed: int, state: RunState) -> Side:
+    """`fixed`, and as many more of `rows` as the pace of the run allows; together at most MOST_ROWS."""
+    fixed = sample(fixed, MOST_ROWS, seed)
+    known, tokens = {row.source for row in fixed}, 0
+    most = state.tokens * max(SECONDS / max(state.seconds, 1e-9), SHARE)
+    more: list[Row] = []
+    for row in sample(rows, MOST_ROWS, seed):
+        tokens += len(row.ids)
+        if len(fixed) + len(more) >= MOST_ROWS or tokens > most:
+            break
+        if row.source not in known:
+            more.append(row)
+    return Side(fixed, more)
+
+
+def measure(trainer: Trainer, encoder: Encoder, training: Side, held_out: Side) -> Measured:
+    """Losses of the model as it is now and without its adapter."""
+    rows = [_unended(row) for text in general_sentences() for row in encoder.encode(_example(text))]
+    learned, learned_rows = _side(trainer, training, held_out=False)
+    kept, kept_rows = _side(trainer, held_out, held_out=True) if held_out.fixed else (None, [])
+    general, _ = _side(trainer, Side(rows), held_out=False)
+    worst = sorted([*learned_rows, *kept_rows], key=_badness, reverse=True)
+    return Measured(learned, kept, general, tuple(worst))
+
+
+def _example(text: str) -> Example:
+    return Example((Message("assistant", text),), Origin("general.txt"), "text")
+
+
+def _unended(row: Row) -> Row:
+    """Without its end token: learning to end is no language, and would hide what was forgotten."""
+    return Row(row.ids[:-1], row.learned[:-1], row.source, row.text)
+
+
+def _badness(row: RowLoss) -> float:
+    return row.tuned if math.isfinite(row.tuned) else math.inf
+
+
+def _side(trainer: Trainer, side: Side, held_out: bool) -> tuple[Pair, list[RowLoss]]:
+    """The loss over the fixed rows, and that of each example; the rows of one example are added up."""
+    rows, fixed = [*side.fixed, *side.more], slice(0, len(side.fixed))
+    with trainer.model.disable_adapter():
+        base = row_losses(trainer, rows)
+    tuned = row_losses(trainer, rows)
+    tokens = np.array([int(row.learned[1:].sum()) for row in rows], dtype=np.float64)
+    sources, of = np.unique([row.source for row in rows], return_inverse=True)
+    sums = [np.bincount(of, weights=values, minlength=len(sources)) for values in (base, tuned, tokens)]
+    each = zip(sources, sums[0] / sums[2], sums[1] / sums[2], strict=True)
+    found = [RowLoss(int(source), held_out, float(before), float(after)) for source, before, after in each]
+    total = tokens[fixed].sum()
+    return Pair(float(base[fixed].sum() / total), float(tuned[fixed].sum() / total), len(side.fixed)), found
+
+
+@torch.no_grad()
+def row_losses(trainer: Trainer, rows: Sequence[Row]) -> Sums:
+    """The summed loss of each row, in eval mode."""
+    trainer.model.eval()
+    found = np.zeros(len(rows))
+    parts = micro_batches(row_lengths(rows), np.arange(len(rows)), trainer.plan.micro_batch_tokens, len(rows))
+    with trainer.head.attached():
+        for part in parts:
+            batch = trainer.batch(rows, part)
+            losses = trainer.loss_sum(batch, reduction="none").double().cpu().numpy()
+            found[part] = np.bincount(batch.positions // batch.ids.shape[1], weights=losses, minlength=len(part))
+    return found

@@ -1,0 +1,43 @@
+"""The numbers of a run under the names by which TensorBoard, W&B and MLflow all show them."""
+
+from __future__ import annotations
+
+import sys
+
+from llm_installer.core.hardware import GIB
+from llm_installer.core.state import Evaluation, StepReport
+
+
+def step_values(report: StepReport) -> dict[str, float]:
+    """What has a value at every step."""
+    values = {
+        "loss/train_step": report.loss,
+        "learning_rate": report.learning_rate,
+        "grad_norm": report.grad_norm,
+        "epoch": report.epoch,
+    }
+    if report.seconds > 0:
+        values["tokens_per_second"] = report.tokens / report.seconds
+    return values
+
+
+def evaluation_values(evaluation: Evaluation) -> dict[str, float]:
+    """The losses on the two evaluation sets."""
+    values = {"loss/train": evaluation.train_loss}
+    if evaluation.validation_loss is not None:
+        values["loss/validation"] = evaluation.validation_loss
+    return values
+
+
+def peak_memory() -> dict[str, float]:
+    """The most memory this process has held so far, in GiB: resident, and on the CUDA device where it uses one."""
+    values: dict[str, float] = {}
+    if sys.platform != "win32":  # which has no such count in Python's library
+        import resource
+
+        unit = 1 if sys.platform == "darwin" else 1024
+        values["memory/resident_gib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / GIB
+    torch = sys.modules.get("torch")  # a process that has not loaded it holds nothing there
+    if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
+        values["memory/cuda_gib"] = torch.cuda.max_memory_allocated() / GIB
+    return values
