@@ -204,6 +204,14 @@ def _show_past_runs(options: Options, port: int) -> NoReturn:
 @click.option(
     "--top-p", default=1.0, show_default=True, type=click.FloatRange(0, 1, min_open=True), help="Nucleus size."
 )
+@click.option(
+    "--use-4bit",
+    "quantised",
+    flag_value="nf4",
+    default="",
+    help="Hold the base in 4 bits, as --method qlora trains on.",
+)
+@click.option("--use-8bit", "quantised", flag_value="int8", help="Hold the base in 8 bits.")
 @click.option("--raw/--chat", default=None, help="Continue plain text, or use the chat template; default as trained.")
 def start(
     model_path: str,

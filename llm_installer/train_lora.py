@@ -22,9 +22,10 @@ from llm_installer.core.state import Result, RunState
 from llm_installer.data.batches import sample
 from llm_installer.data.prepare import prepare, read
 from llm_installer.data.processor import load_encoder
-from llm_installer.going_on import differences, find_unfinished, refuse
+from llm_installer.going_on import check_weights_fit, differences, find_unfinished, refuse
 from llm_installer.job import Job, begin, recorded
 from llm_installer.looking_back import look_back
+from llm_installer.planning.lora import refuse_contradictions
 from llm_installer.planning.options import Options
 from llm_installer.planning.plan import make_plan
 from llm_installer.planning.registry import find_handler
@@ -59,6 +60,7 @@ def decide(options: Options, console: Console, base: Path) -> Job | None:
     """Model, data, plan: all that can fail cheaply, in that order. None after --show."""
     if not options.model_path:
         raise UsageError("Say which model to train, for example: --model-path ~/LLM/models/tiny")
+    refuse_contradictions(options)
     folder = ModelDir.find(options.model_path)
     info = read_model_info(folder.weights, folder.root.name)
     handler = find_handler(info)
@@ -98,6 +100,7 @@ def resume(options: Options, console: Console, base: Path) -> Job | None:
     if found and not options.resume_anyway:
         raise refuse(unfinished, found)
     if (found or finished) and since:
+        check_weights_fit(unfinished.plan, job.plan, fingerprint(job.info.path) == unfinished.record.model)
         console.line(f"A new run begins with the weights of step {since.state.step} of {unfinished.run.id}, and keeps")
         console.line("nothing else: optimizer, schedule, place in the data, best and history begin anew.")
         console.plan(job.plan)
@@ -116,17 +119,24 @@ def train_and_publish(job: Job, console: Console, tell_run: Callable[[Run], None
     from llm_installer.training.checkpoint import CheckpointWriter, check_room, load_weights
     from llm_installer.training.loop import train
     from llm_installer.training.model import add_lora, load_base
+    from llm_installer.training.optimizers import check_ready
     from llm_installer.training.publish import Published, publish
+    from llm_installer.training.quantise import whole_line
     from llm_installer.training.rehearsal import rehearse
     from llm_installer.training.reuse import keep_freed_memory
     from llm_installer.training.signals import stop_requests
     from llm_installer.training.trainer import Trainer
 
     plan, options, since = job.plan, job.options, job.since
+    check_ready(plan.method)
     if plan.device == "cpu":
         keep_freed_memory()
     with console.waiting("Loading the model"):
-        model = add_lora(load_base(job.info.path, plan.precision, plan.device), plan)
+        base = load_base(job.info.path, plan.precision, plan.device, plan.method.quantised)
+        whole = whole_line(base) if plan.method.quantised else ""
+        model = add_lora(base, plan)
+    if whole:
+        console.line(whole)
     check_room(job.folder.root, model)
     trainer, data = Trainer(model, plan, job.encoder.eos, job.encoder.inputs), _training_data(job)
     if since and not job.unfinished:
@@ -134,6 +144,7 @@ def train_and_publish(job: Job, console: Console, tell_run: Callable[[Run], None
         since = None
     with console.waiting("Rehearsing the longest rows"):
         plan = rehearse(trainer, data.rows, [*data.train_slice, *data.validation], console.line)
+    console.line(f"Fast path: {'; '.join(trainer.notes)}.")
     job = replace(job, plan=plan)
     run = job.unfinished.run if job.unfinished else begin(job)
     tell_run(run)
@@ -189,7 +200,7 @@ def _reporting(
     plan, facts = job.plan, job.prepared.facts
     header = RunHeader(
         model=job.info.name,
-        method="lora",
+        method=plan.method.name,
         mode=plan.mode,
         run=run,
         model_dir=job.folder,

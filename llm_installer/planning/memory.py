@@ -11,20 +11,12 @@ from dataclasses import dataclass
 
 from llm_installer.core.handler import ALL_LINEAR
 from llm_installer.core.model_info import Linear, ModelInfo
+from llm_installer.planning.optimizers import OPTIMIZERS
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 """Of one number of the base model."""
 LINEAR_BYTES = {"": 0.0, "int8": 1.0, "nf4": 0.516}
 """Of one weight of a linear layer when it is quantised (4 bits and its double-quantised scale); "" when it is not."""
-OPTIMIZER_BYTES = {
-    "adamw_torch": 8.0,
-    "adamw_bnb_8bit": 2.1,
-    "paged_adamw_8bit": 2.1,
-    "lion": 4.0,
-    "sgd": 0.0,
-    "adafactor": 0.1,
-}
-"""State of an optimizer per trained parameter, beside the parameter itself and its gradient."""
 HEADROOM = {"cpu": 0.8, "cuda": 0.92, "mps": 0.7}
 """Share of the free memory a plan may fill; the rest is for other programs."""
 PROCESS = {"cpu": 450_000_000}
@@ -168,7 +160,7 @@ def adapter_parameters(info: ModelInfo, rank: int, targets: tuple[str, ...]) -> 
 
 def adapter_bytes(info: ModelInfo, rank: int, targets: tuple[str, ...], optimizer: str) -> int:
     """Float32 adapters, gradients, optimizer state, and the best weights so far."""
-    return int(adapter_parameters(info, rank, targets) * (8 + OPTIMIZER_BYTES[optimizer] + KEPT_COPY))
+    return int(adapter_parameters(info, rank, targets) * (8 + OPTIMIZERS[optimizer].state_bytes + KEPT_COPY))
 
 
 def activation_bytes(info: ModelInfo, size: int, rank: int, targets: tuple[str, ...], path: str = "eager") -> int:

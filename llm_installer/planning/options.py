@@ -8,6 +8,8 @@ from typing import Any
 
 from llm_installer.core.errors import UsageError
 from llm_installer.planning.modes import MODES, ORDERS, SYNONYMS
+from llm_installer.planning.optimizers import OPTIMIZERS
+from llm_installer.planning.optimizers import SYNONYMS as OPTIMIZER_NAMES
 from llm_installer.planning.pairs import parse_pairs
 from llm_installer.planning.schedule import SCHEDULES
 from llm_installer.planning.settings import (
@@ -100,6 +102,33 @@ class Options:
         "Precision of the frozen base model.", "Training", choices=("bfloat16", "float16", "float32")
     )
     seed: int = setting("Seed of everything random.", "Training", default=42, minimum=0)
+
+    method: str | None = setting("qlora holds the base in 4 bits.", "Method", choices=("lora", "qlora"))
+    use_4bit: bool = setting(
+        "The same as --method qlora (bitsandbytes NF4).", "Method", default=False, aliases=("load_in_4bit",)
+    )
+    use_8bit: bool = setting(
+        "Hold the base in 8 bits (bitsandbytes).", "Method", default=False, aliases=("load_in_8bit",)
+    )
+    optimizer: str | None = setting(
+        "What moves the adapters.", "Method", choices=tuple(OPTIMIZERS), synonyms=tuple(OPTIMIZER_NAMES.items()),
+        aliases=("optim",),
+    )  # fmt: skip
+    use_rslora: bool = setting("Scale by alpha / sqrt(rank), for high ranks.", "Method", default=False)
+    use_dora: bool = setting("Learn the size of each output apart from its direction.", "Method", default=False)
+    init_lora_weights: str = setting(
+        "How the adapters begin.", "Method", default="true", choices=("true", "gaussian", "pissa", "olora"),
+        synonyms=(("True", "true"),),
+    )  # fmt: skip
+    loraplus_ratio: float | None = setting("LoRA+: B learns this many times faster than A.", "Method", minimum=1)
+    rank_pattern: str | None = setting("Other ranks for some layers: q_proj=8,v_proj=16.", "Method", metavar="MAP")
+    alpha_pattern: str | None = setting("Other alphas for some layers: q_proj=16.", "Method", metavar="MAP")
+    neftune_noise_alpha: float | None = setting(
+        "NEFTune: noise of this size on the embeddings in training.", "Method", minimum=0
+    )
+    weight_decay: float | None = setting("Pull of the adapters towards zero.", "Method", minimum=0)
+    max_grad_norm: float | None = setting("Longest gradient; longer ones are cut.", "Method", minimum=0.001)
+    warmup_steps: int | None = setting("Steps in which the rate rises.", "Method", minimum=0)
 
     patience: int | None = setting("Evaluations without improvement before stopping.", "Stopping", minimum=1)
     overfitting_threshold: float | None = setting(

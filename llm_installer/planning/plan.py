@@ -24,6 +24,7 @@ from llm_installer.planning.choices import (
     micro_batch,
 )
 from llm_installer.planning.course import EARLY, choose_course, choose_mode
+from llm_installer.planning.lora import PLAIN, Method, choose_method, method_rows, usual_alpha
 from llm_installer.planning.memory import plan_memory
 from llm_installer.planning.modes import MODES, ORDERS
 from llm_installer.planning.options import Options
@@ -80,6 +81,7 @@ class Plan:
     """Layers whose forward pass is computed twice instead of kept for the backward pass."""
     weight_decay: float = 0.01
     max_grad_norm: float = 1.0
+    method: Method = PLAIN
     why: dict[str, str] = field(default_factory=dict)
 
     def batch_of(self, epoch: int) -> int:
@@ -113,7 +115,8 @@ class Plan:
         sets = {name: tuple(values[name]) for name in ("target_modules", "stop_rules")}
         epochs = math.inf if values["epochs"] is None else values["epochs"]
         limits: dict[str, Any] = {k: math.inf if v is None else v for k, v in values["limits"].items()}
-        return cls(**{**values, **sets, "mix": mix, "epochs": epochs, "limits": Limits(**limits)})
+        method = Method.from_json(values.get("method", {}))
+        return cls(**{**values, **sets, "mix": mix, "epochs": epochs, "limits": Limits(**limits), "method": method})
 
     def to_json(self) -> dict[str, Any]:
         """The plan as plain values, for plan.json; what is infinite becomes null."""
@@ -132,7 +135,10 @@ def make_plan(
     size = f"{info.size} parameters"
     rank = choose.pick("lora_r", options.lora_r, by_size(RANKS, info.parameters), size)
     scale = mode.learning_rate_scale
-    rate, reason = by_size(LEARNING_RATES, info.parameters) * scale, size if scale == 1 else f"{size}, times {scale:g}"
+    method = choose_method(options, hardware, choose)
+    rate, reason = method.rate(
+        by_size(LEARNING_RATES, info.parameters) * scale, size if scale == 1 else f"{size}, times {scale:g}"
+    )
     precision, precision_why = choose_precision(info, handler, hardware)
     targets = tuple(options.target_modules.split(",")) if options.target_modules else None
     precision = choose.pick("precision", options.precision, precision, precision_why)
@@ -143,7 +149,7 @@ def make_plan(
     most_rows = data.rows if mode.cycles else course.effective_batch_size
     memory = plan_memory(
         info, dtype=precision, rank=rank, targets=targets, free_bytes=hardware.free_bytes, device=hardware.device,
-        path="fused",
+        path="fused", quantised=method.quantised, optimizer=method.optimizer,
     )  # fmt: skip
     step_tokens = int(course.effective_batch_size * min(length[0], 2 * data.mean_length))
     tokens, rows, layers = micro_batch(options, info, hardware, memory, most_rows, length[0], step_tokens, choose)
@@ -154,7 +160,7 @@ def make_plan(
         device=hardware.device,
         precision=precision,
         lora_r=rank,
-        lora_alpha=choose.pick("lora_alpha", options.lora_alpha, 2.0 * rank, "twice the rank"),
+        lora_alpha=choose.pick("lora_alpha", options.lora_alpha, *usual_alpha(options, rank)),
         lora_dropout=choose.pick("lora_dropout", options.lora_dropout, 0.0, "off: early stopping does its work"),
         target_modules=targets,
         fan_in_fan_out=handler.fan_in_fan_out,
@@ -168,6 +174,9 @@ def make_plan(
         mix=data.mix,
         rows=data.rows,
         cycles=mode.cycles,
+        weight_decay=choose.pick("weight_decay", options.weight_decay, 0.01, "the usual"),
+        max_grad_norm=choose.pick("max_grad_norm", options.max_grad_norm, 1.0, "the usual"),
+        method=method,
         controller="none" if options.force_epochs else mode.controller,
         why=choose.why,
         **{f.name: getattr(course, f.name) for f in dataclasses.fields(course)},
@@ -186,10 +195,16 @@ def plan_rows(plan: Plan) -> list[tuple[str, str, str]]:
         ("LoRA alpha", f"{plan.lora_alpha:g}", "", "lora_alpha"),
         ("LoRA dropout", f"{plan.lora_dropout:g}", "", "lora_dropout"),
         ("layers", ", ".join(plan.target_modules), "", "target_modules"),
+        *(
+            (name, value, why, "")
+            for name, value, why in method_rows(plan.method, plan.lora_r, plan.lora_alpha, plan.why)
+        ),
         ("learning rate", f"{plan.learning_rate:g}", "", "learning_rate"),
         ("warm-up", f"{plan.warmup_steps} steps", "", "warmup_steps"),
         ("schedule", plan.schedule.replace("_", " "), "", "schedule"),
         ("cycles" if plan.cycles else "epochs", "no end" if endless else f"{plan.epochs:g}", "", "epochs"),
+        ("weight decay", f"{plan.weight_decay:g}", "", "weight_decay"),
+        ("gradient limit", f"norm {plan.max_grad_norm:g}", "", "max_grad_norm"),
         ("rows per step", plan.effective_batch_size, "", "effective_batch_size"),
         ("tokens at once", plan.micro_batch_tokens, "", "micro_batch_tokens"),
         *([("layers twice", plan.checkpointed_layers, "", "checkpointed_layers")] if plan.checkpointed_layers else []),

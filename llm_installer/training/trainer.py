@@ -21,6 +21,8 @@ from llm_installer.training.fast.speed import speed_up
 from llm_installer.training.kernels import ScoredHead
 from llm_installer.training.memory import checkpoint_layers
 from llm_installer.training.model import DTYPES, model_inputs
+from llm_installer.training.neftune import add_noise
+from llm_installer.training.optimizers import make_optimizer, set_rate
 
 
 class Trainer:
@@ -31,13 +33,15 @@ class Trainer:
         self.accelerator = Accelerator(cpu=plan.device == "cpu", mixed_precision="fp16" if fp16 else "no")
         self.plan, self.pad, self.model, self.inputs = plan, pad, model, inputs
         self.trained = [p for p in model.parameters() if p.requires_grad]
-        self.bare_optimizer = torch.optim.AdamW(self.trained, lr=plan.learning_rate, weight_decay=plan.weight_decay)
+        self.bare_optimizer = make_optimizer(model, plan)
         self.optimizer = self.accelerator.prepare(self.bare_optimizer)
         checkpoint_layers(model, plan.checkpointed_layers)
         speed = speed_up(model)
         self.head = ScoredHead(model)
         self.notes = (*speed.notes, self.head.note)
         """Which fast paths are on, and why others are not."""
+        if plan.method.neftune_noise_alpha:
+            add_noise(model, plan.method.neftune_noise_alpha)
 
     @property
     def is_writer(self) -> bool:
@@ -64,8 +68,7 @@ class Trainer:
         # Under float16 the scaler tries scales until gradients fit, and skips steps by itself.
         taken = math.isfinite(mean) and (math.isfinite(size) or self.accelerator.scaler is not None)
         if taken:
-            for group in self.optimizer.param_groups:
-                group["lr"] = rate
+            set_rate(self.optimizer, rate)
             self.optimizer.step()
         self.optimizer.zero_grad()
         return mean, size, taken
