@@ -26,7 +26,7 @@ from llm_installer.going_on import differences, find_unfinished, refuse
 from llm_installer.job import Job, begin, recorded
 from llm_installer.looking_back import look_back
 from llm_installer.planning.options import Options
-from llm_installer.planning.plan import make_plan
+from llm_installer.planning.plan import Plan, make_plan
 from llm_installer.planning.registry import find_handler
 from llm_installer.watching import asking, read_watching
 
@@ -42,11 +42,17 @@ def run(
     options: Options, console: Console | None = None, base: Path | None = None, callbacks: Sequence[object] = ()
 ) -> Result | None:
     """Train as asked and return how it ended; None for --show and --dry-run. Raises InstallerError when it cannot."""
+    from llm_installer.training.processes import main_first, of_main, together
+
     console, base = console or Console(), base or Path.cwd()
-    job = resume(options, console, base) if options.resuming else decide(options, console, base)
-    if job is None or options.dry_run:
-        return None
-    return train_and_publish(replace(job, callbacks=callbacks), console)
+    with together():
+        with main_first():
+            job = resume(options, console, base) if options.resuming else decide(options, console, base)
+        if job is None or options.dry_run:
+            return None
+        # Free memory differs from process to process: one of them plans for all.
+        plan = Plan.from_json(of_main(job.plan.to_json))
+        return train_and_publish(replace(job, plan=plan, callbacks=callbacks), console)
 
 
 def decide(options: Options, console: Console, base: Path) -> Job | None:
@@ -105,11 +111,15 @@ def resume(options: Options, console: Console, base: Path) -> Job | None:
     return replace(job, plan=unfinished.plan, unfinished=unfinished, since=since)
 
 
-def train_and_publish(job: Job, console: Console) -> Result:
-    """Load, train, write the adapter, switch `lora` to it, compare. A run that fails or is stopped switches nothing."""
+def train_and_publish(job: Job, console: Console) -> Result | None:
+    """Load, train, write the adapter, switch `lora` to it, compare. A run that fails or is stopped switches nothing.
+
+    Of several processes the main one does all that comes after training; the others return None.
+    """
     from llm_installer.training.checkpoint import CheckpointWriter, check_room, load_weights
     from llm_installer.training.loop import train
     from llm_installer.training.model import add_lora, load_base
+    from llm_installer.training.processes import device_of, is_main, of_main
     from llm_installer.training.publish import Published, publish, switch_to
     from llm_installer.training.reuse import keep_freed_memory
     from llm_installer.training.signals import stop_requests
@@ -119,13 +129,16 @@ def train_and_publish(job: Job, console: Console) -> Result:
     if plan.device == "cpu":
         keep_freed_memory()
     with console.waiting("Loading the model"):
-        model = add_lora(load_base(job.info.path, plan.precision, plan.device), plan)
+        model = add_lora(load_base(job.info.path, plan.precision, device_of(plan.device)), plan)
     check_room(job.folder.root, model)
     trainer, data = Trainer(model, plan, job.encoder.eos, job.encoder.inputs), _training_data(job)
     if since and not job.unfinished:
         load_weights(model, since.weights)
         since = None
-    run = job.unfinished.run if job.unfinished else begin(job)
+    run = job.unfinished.run if job.unfinished else Run(Path(of_main(lambda: str(begin(job).root))))
+    if not is_main():
+        _train_along(trainer, data, run, since)
+        return None
     adapter = Path(options.output).expanduser().absolute() if options.output else run.adapter
     with recorded(run) as ended, stop_requests() as requests:
         with _reporting(job, run, console, requests, since, trainer) as report:
@@ -144,6 +157,17 @@ def train_and_publish(job: Job, console: Console) -> Result:
         switch_to(job.folder, run)
     look_back(job, trainer, data, state, result, switched, console)
     return result
+
+
+def _train_along(trainer: Trainer, data: TrainingData, run: Run, since: Checkpoint | None) -> None:
+    """The part of a process that is not the main one: it computes, and writes and says nothing."""
+    from llm_installer.training.checkpoint import CheckpointWriter
+    from llm_installer.training.loop import train
+    from llm_installer.training.reporters import Everyone
+    from llm_installer.training.signals import stop_requests
+
+    with stop_requests() as requests:
+        train(trainer, data, CheckpointWriter(run), Everyone({}), requests, since)
 
 
 def _broken_off(number: int, state: RunState, found: str) -> Interrupted:

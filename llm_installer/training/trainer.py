@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +17,12 @@ from llm_installer.data.batches import Batch, Inputs, collate, micro_batches
 from llm_installer.data.encode import Row
 from llm_installer.data.encoded import EncodedSet
 from llm_installer.planning.plan import Plan
+from llm_installer.training import processes
 from llm_installer.training.fast.speed import speed_up
 from llm_installer.training.kernels import ScoredHead
 from llm_installer.training.model import DTYPES, model_inputs
+
+Part = TypeVar("Part")
 
 
 class Trainer:
@@ -30,6 +33,7 @@ class Trainer:
         self.accelerator = Accelerator(cpu=plan.device == "cpu", mixed_precision="fp16" if fp16 else "no")
         self.plan, self.pad, self.model, self.inputs = plan, pad, model, inputs
         self.trained = [p for p in model.parameters() if p.requires_grad]
+        processes.same_everywhere(self.trained)
         self.bare_optimizer = torch.optim.AdamW(self.trained, lr=plan.learning_rate, weight_decay=plan.weight_decay)
         self.optimizer = self.accelerator.prepare(self.bare_optimizer)
         speed = speed_up(model)
@@ -40,7 +44,7 @@ class Trainer:
     @property
     def is_writer(self) -> bool:
         """Whether this process is the one that writes files."""
-        return bool(self.accelerator.is_main_process)
+        return processes.is_main()
 
     def step(self, batches: Sequence[Batch], rate: float) -> tuple[float, float, bool]:
         """One optimizer step over micro-batches: (mean loss per learned token, gradient norm before clipping, taken).
@@ -51,7 +55,7 @@ class Trainer:
         self.model.train()
         learned = sum(len(b.targets) for b in batches)
         total = torch.zeros((), device=self.accelerator.device)
-        for batch in self._mine(batches):
+        for batch in self._mine(batches, [b.ids.size for b in batches]):
             loss = self.loss_sum(batch)
             self.accelerator.backward(loss / learned)
             total += loss.detach()
@@ -73,9 +77,9 @@ class Trainer:
         """Mean loss per learned token in eval mode: no dropout, no gradient; rows in a fixed order."""
         self.model.eval()
         lengths = row_lengths(rows)
-        parts = micro_batches(lengths, np.arange(len(rows)), self.plan.micro_batch_tokens, len(rows))
+        parts = micro_batches(lengths, np.arange(len(rows)), self.plan.micro_batch_tokens, self._most(len(rows)))
         total = torch.zeros((), dtype=torch.float64, device=self.accelerator.device)
-        for part in self._mine(parts):
+        for part in self._mine(parts, [int(lengths[part].max()) * len(part) for part in parts]):
             total += self.loss_sum(self.batch(rows, part)).double()
         total = self.accelerator.reduce(total, reduction="sum")
         return float(total) / sum(int(r.learned[1:].sum()) for r in rows)
@@ -87,8 +91,9 @@ class Trainer:
     def micro_batches(
         self, rows: Sequence[Row], lengths: npt.NDArray[np.int64], step: npt.NDArray[np.int64]
     ) -> list[Batch]:
-        """The rows of one step in parts that fit into memory."""
-        parts = micro_batches(lengths, step, self.plan.micro_batch_tokens, self.plan.micro_batch_rows)
+        """The rows of one step in parts that fit into memory, and are enough for all processes."""
+        most = min(self.plan.micro_batch_rows, self._most(len(step)))
+        parts = micro_batches(lengths, step, self.plan.micro_batch_tokens, most)
         return [self.batch(rows, part) for part in parts]
 
     def loss_sum(self, batch: Batch, reduction: str = "sum") -> Tensor:
@@ -114,20 +119,19 @@ class Trainer:
         """Let the optimizer begin anew."""
         self.bare_optimizer.state.clear()
 
-    def any_process(self, here: bool) -> bool:
-        """Whether something is so in any process."""
-        if self.accelerator.num_processes == 1:
-            return here
-        flag = torch.tensor(float(here), device=self.accelerator.device)
-        return bool(self.accelerator.reduce(flag, reduction="sum") > 0)
+    def _most(self, rows: int) -> int:
+        """Rows of a part that leave something for every process."""
+        return max(1, math.ceil(rows / processes.count()))
 
-    def _mine(self, parts: Sequence[Any]) -> Sequence[Any]:
+    def _mine(self, parts: Sequence[Part], sizes: Sequence[int]) -> list[Part]:
         """The share of this process."""
-        return parts[self.accelerator.process_index :: self.accelerator.num_processes]
+        if processes.count() == 1:
+            return list(parts)
+        return [parts[i] for i in processes.shares(sizes, processes.count())[processes.index()]]
 
     def _add_up_gradients(self) -> None:
         """Sum the gradients of all processes: adapters are small, so one exchange a step does."""
-        if self.accelerator.num_processes == 1:
+        if processes.count() == 1:
             return
         grads = [p.grad if p.grad is not None else torch.zeros_like(p) for p in self.trained]
         flat = self.accelerator.reduce(torch.cat([g.flatten() for g in grads]), reduction="sum")
