@@ -51,3 +51,12 @@ def activation_bytes(info: ModelInfo, size: int) -> int:
 def logit_bytes(info: ModelInfo) -> int:
     """Logits per supervised token: float32 values, their gradient and a half-precision copy."""
     return 10 * info.vocab_size
+
+
+def must_part(info: ModelInfo, *, dtype: str, device: str, free_bytes: int, processes: int) -> bool:
+    """Whether the base has to be parted over several processes, because no device holds the whole.
+
+    Processes on CPUs share one memory: parting would gain nothing there.
+    """
+    whole = info.parameters * BYTES[dtype]
+    return processes > 1 and device == "cuda" and whole > free_bytes * HEADROOM

@@ -23,22 +23,26 @@ from llm_installer.training.kernels import ScoredHead
 from llm_installer.training.model import DTYPES, model_inputs
 
 Part = TypeVar("Part")
+PARTED = "Plain PEFT computes the layers: the base is parted over several processes."
 
 
 class Trainer:
     """Model and optimizer on their devices. It knows steps and rows, not epochs."""
 
-    def __init__(self, model: PeftModel, plan: Plan, pad: int, inputs: Inputs | None = None) -> None:
+    def __init__(
+        self, model: PeftModel, plan: Plan, pad: int, inputs: Inputs | None = None, sharded: bool = False
+    ) -> None:
         fp16 = plan.precision == "float16"
         self.accelerator = Accelerator(cpu=plan.device == "cpu", mixed_precision="fp16" if fp16 else "no")
-        self.plan, self.pad, self.model, self.inputs = plan, pad, model, inputs
+        self.plan, self.pad, self.model, self.inputs, self.sharded = plan, pad, model, inputs, sharded
         self.trained = [p for p in model.parameters() if p.requires_grad]
         processes.same_everywhere(self.trained)
         self.bare_optimizer = torch.optim.AdamW(self.trained, lr=plan.learning_rate, weight_decay=plan.weight_decay)
         self.optimizer = self.accelerator.prepare(self.bare_optimizer)
-        speed = speed_up(model)
+        # The fast paths take weights from modules whose own forward is not called, where nobody would fetch the parts.
+        notes = (PARTED,) if sharded else speed_up(model).notes
         self.head = ScoredHead(model)
-        self.notes = (*speed.notes, self.head.note)
+        self.notes = (*notes, self.head.note)
         """Which fast paths are on, and why others are not."""
 
     @property
@@ -55,8 +59,8 @@ class Trainer:
         self.model.train()
         learned = sum(len(b.targets) for b in batches)
         total = torch.zeros((), device=self.accelerator.device)
-        for batch in self._mine(batches, [b.ids.size for b in batches]):
-            loss = self.loss_sum(batch)
+        for batch, weight in self._mine(batches, [b.ids.size for b in batches]):
+            loss = self.loss_sum(batch) * weight
             self.accelerator.backward(loss / learned)
             total += loss.detach()
         self._add_up_gradients()
@@ -79,8 +83,8 @@ class Trainer:
         lengths = row_lengths(rows)
         parts = micro_batches(lengths, np.arange(len(rows)), self.plan.micro_batch_tokens, self._most(len(rows)))
         total = torch.zeros((), dtype=torch.float64, device=self.accelerator.device)
-        for part in self._mine(parts, [int(lengths[part].max()) * len(part) for part in parts]):
-            total += self.loss_sum(self.batch(rows, part)).double()
+        for part, weight in self._mine(parts, [int(lengths[part].max()) * len(part) for part in parts]):
+            total += self.loss_sum(self.batch(rows, part)).double() * weight
         total = self.accelerator.reduce(total, reduction="sum")
         return float(total) / sum(int(r.learned[1:].sum()) for r in rows)
 
@@ -123,11 +127,19 @@ class Trainer:
         """Rows of a part that leave something for every process."""
         return max(1, math.ceil(rows / processes.count()))
 
-    def _mine(self, parts: Sequence[Part], sizes: Sequence[int]) -> list[Part]:
-        """The share of this process."""
+    def _mine(self, parts: Sequence[Part], sizes: Sequence[int]) -> list[tuple[Part, float]]:
+        """The share of this process, each with weight 1.
+
+        Of a parted base all must call the layers equally often: who has fewer parts repeats the smallest for nothing.
+        """
         if processes.count() == 1:
-            return list(parts)
-        return [parts[i] for i in processes.shares(sizes, processes.count())[processes.index()]]
+            return [(part, 1.0) for part in parts]
+        dealt = processes.shares(sizes, processes.count())
+        mine = [(parts[i], 1.0) for i in dealt[processes.index()]]
+        if self.sharded:
+            smallest = parts[min(range(len(sizes)), key=sizes.__getitem__)]
+            mine += [(smallest, 0.0)] * (max(map(len, dealt)) - len(mine))
+        return mine
 
     def _add_up_gradients(self) -> None:
         """Sum the gradients of all processes: adapters are small, so one exchange a step does."""

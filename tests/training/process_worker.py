@@ -15,6 +15,7 @@ from llm_installer.training import processes
 from llm_installer.training.checkpoint import CheckpointWriter, adapter_weights, newest_valid
 from llm_installer.training.loop import TrainingData, train
 from llm_installer.training.model import add_lora, load_base
+from llm_installer.training.sharding import bytes_here, decoder_layers, shard_base
 from llm_installer.training.signals import Requests
 from llm_installer.training.trainer import Trainer
 
@@ -47,7 +48,9 @@ def main(folder: Path) -> None:
     run = Run(folder / "run")
     with processes.together():
         model = add_lora(load_base(task["model"], "float32", "cpu"), task["plan"])
-        trainer = Trainer(model, task["plan"], pad=0)
+        if task["sharded"]:
+            shard_base(model, "cpu")
+        trainer = Trainer(model, task["plan"], pad=0, sharded=task["sharded"])
         computed = []
         whole = trainer.loss_sum
         trainer.loss_sum = lambda batch, *more: (computed.append(len(batch.ids)), whole(batch, *more))[1]
@@ -63,6 +66,7 @@ def main(folder: Path) -> None:
             "evaluations": notes.evaluations,
             "computed": computed,
             "weights": trained.double().abs().sum().item(),
+            "bytes": bytes_here(decoder_layers(model)),
             "number": requests.number,
             "step": state.step,
             "drawn": torch.rand(1).item(),

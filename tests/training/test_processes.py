@@ -24,11 +24,14 @@ ROOT = Path(__file__).resolve().parents[2]
 def learn(tiny_llama: Path, make_rows: Callable, plan_for: Callable, tmp_path: Path) -> Callable[..., list[dict]]:
     """Trains in so many processes, and returns what each of them saw."""
 
-    def start(name: str, count: int, *, resume: bool = False, end: int | None = None, **changed: Any) -> list[dict]:
+    def start(
+        name: str, count: int, *, resume: bool = False, end: int | None = None, sharded: bool = False, **changed: Any
+    ) -> list[dict]:
         folder = tmp_path / name
         (folder / "run" / "checkpoints").mkdir(parents=True, exist_ok=True)
         plan = plan_for(19, epochs=2, **{"batch": 8, **changed})
-        task = {"model": tiny_llama, "plan": plan, "rows": make_rows(19), "resume": resume, "end": end}
+        task = {"model": tiny_llama, "plan": plan, "rows": make_rows(19)}
+        task |= {"resume": resume, "end": end, "sharded": sharded}
         (folder / "task.pickle").write_bytes(pickle.dumps(task))
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
@@ -81,6 +84,18 @@ def test_each_process_draws_dropout_of_its_own(learn: Callable) -> None:
     first, second = learn("dropout", 2, lora_dropout=0.2)
     assert first["losses"] == second["losses"]
     assert first["drawn"] != second["drawn"]
+
+
+def test_a_parted_base_learns_the_same_in_half_the_memory(learn: Callable) -> None:
+    """With 3 micro-batches for 2 processes, so that one of them has to call the layers once for nothing."""
+    (whole,) = learn("whole", 1, evaluation_every=2)
+    first, second = learn("parted", 2, sharded=True, evaluation_every=2, micro_batch_rows=3)
+    for seen in (first, second):
+        assert seen["losses"] == pytest.approx(whole["losses"], abs=1e-4)
+        assert seen["evaluations"] == pytest.approx(whole["evaluations"], abs=1e-4)
+        assert seen["bytes"] == pytest.approx(whole["bytes"] / 2, rel=0.05)
+    assert first["weights"] == second["weights"] == pytest.approx(whole["weights"], rel=1e-4)
+    assert len(first["computed"]) == len(second["computed"])
 
 
 @pytest.mark.parametrize(
