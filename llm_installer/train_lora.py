@@ -9,6 +9,7 @@ import signal
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,12 +26,15 @@ from llm_installer.data.processor import load_encoder
 from llm_installer.going_on import differences, find_unfinished, refuse
 from llm_installer.job import Job, begin, recorded
 from llm_installer.looking_back import look_back
+from llm_installer.planning.memory import must_part
 from llm_installer.planning.options import Options
 from llm_installer.planning.plan import Plan, make_plan
 from llm_installer.planning.registry import find_handler
 from llm_installer.watching import asking, read_watching
 
 if TYPE_CHECKING:
+    from peft import PeftModel
+
     from llm_installer.training.checkpoint import Checkpoint
     from llm_installer.training.loop import TrainingData
     from llm_installer.training.reporters import Everyone
@@ -118,8 +122,7 @@ def train_and_publish(job: Job, console: Console) -> Result | None:
     """
     from llm_installer.training.checkpoint import CheckpointWriter, check_room, load_weights
     from llm_installer.training.loop import train
-    from llm_installer.training.model import add_lora, load_base
-    from llm_installer.training.processes import device_of, is_main, of_main
+    from llm_installer.training.processes import is_main, of_main
     from llm_installer.training.publish import Published, publish, switch_to
     from llm_installer.training.reuse import keep_freed_memory
     from llm_installer.training.signals import stop_requests
@@ -129,9 +132,9 @@ def train_and_publish(job: Job, console: Console) -> Result | None:
     if plan.device == "cpu":
         keep_freed_memory()
     with console.waiting("Loading the model"):
-        model = add_lora(load_base(job.info.path, plan.precision, device_of(plan.device)), plan)
+        model, parted = _load(job)
     check_room(job.folder.root, model)
-    trainer, data = Trainer(model, plan, job.encoder.eos, job.encoder.inputs), _training_data(job)
+    trainer, data = Trainer(model, plan, job.encoder.eos, job.encoder.inputs, parted), _training_data(job)
     if since and not job.unfinished:
         load_weights(model, since.weights)
         since = None
@@ -155,8 +158,30 @@ def train_and_publish(job: Job, console: Console) -> Result | None:
     switched = result.improved and not options.output
     if switched:
         switch_to(job.folder, run)
-    look_back(job, trainer, data, state, result, switched, console)
+    if parted:
+        # Answers need all processes, and the others have ended.
+        console.closing(job.folder, result, switched=switched, found=["No comparison: no single GPU holds the model."])
+    else:
+        look_back(job, trainer, data, state, result, switched, console)
     return result
+
+
+def _load(job: Job) -> tuple[PeftModel, bool]:
+    """The model with its LoRA, on its device, or parted over all processes (then True)."""
+    from llm_installer.training.model import add_lora, load_base
+    from llm_installer.training.processes import count, device_of, of_main
+    from llm_installer.training.sharding import shard_base
+
+    plan, free = job.plan, probe_hardware().free_bytes
+    part = partial(must_part, job.info, dtype=plan.precision, device=plan.device, free_bytes=free, processes=count())
+    parted = bool(of_main(part))
+    if parted and job.prompts:
+        raise UsageError("--eval-prompts needs a model that one GPU holds; leave it out")
+    device = "cpu" if parted else device_of(plan.device)
+    model = add_lora(load_base(job.info.path, plan.precision, device), plan)
+    if parted:
+        shard_base(model, plan.device)
+    return model, parted
 
 
 def _train_along(trainer: Trainer, data: TrainingData, run: Run, since: Checkpoint | None) -> None:

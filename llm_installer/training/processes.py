@@ -106,4 +106,3 @@ def shares(sizes: Sequence[int], parts: int) -> list[list[int]]:
         dealt[hand].append(i)
         loads[hand] += sizes[i]
     return dealt
-
