@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 import click
 
 from llm_installer import __version__
+from llm_installer.cli_adapters import adapters
 from llm_installer.core.errors import InstallerError, UsageError
 from llm_installer.core.hardware import usable_cores
 from llm_installer.planning.environment import environment
@@ -154,6 +155,9 @@ def data(paths: tuple[str, ...], model: str | None, as_object: bool, out: str | 
         console.parts(render(look(options, base)))
 
 
+cli.add_command(adapters)
+
+
 @cli.command()
 @click_options
 def train(**given: Any) -> None:
@@ -161,6 +165,10 @@ def train(**given: Any) -> None:
     options = Options(**given)
     if options.tensorboard_only is not None:
         _show_past_runs(options, options.tensorboard_only)
+    if options.controlling:
+        from llm_installer.control import control
+
+        return control(options)
     if not options.sources and not options.resuming:
         raise UsageError("Say what to learn from, for example: ./train.sh --data my.json")
     from llm_installer.training.launch import Worker, launch, wanted
@@ -185,6 +193,7 @@ def _show_past_runs(options: Options, port: int) -> NoReturn:
 @cli.command()
 @click.option("--model-path", required=True, metavar="DIR", help="The model directory.")
 @click.option("--lora", metavar="DIR", help="Use this adapter instead of ./lora.")
+@click.option("--run", "run_id", metavar="ID", help="Use this run's adapter: its id, a part of it, or `last`.")
 @click.option("--no-lora", is_flag=True, help="Use the base model alone.")
 @click.option("--prompt", metavar="TEXT", help="Answer once and end.")
 @click.option("--image", "images", multiple=True, metavar="PATH", help="Ask about this picture; needs --prompt.")
@@ -200,19 +209,36 @@ def _show_past_runs(options: Options, port: int) -> NoReturn:
 @click.option(
     "--top-p", default=1.0, show_default=True, type=click.FloatRange(0, 1, min_open=True), help="Nucleus size."
 )
+@click.option(
+    "--use-4bit",
+    "quantised",
+    flag_value="nf4",
+    default="",
+    help="Hold the base in 4 bits, as --method qlora trains on.",
+)
+@click.option("--use-8bit", "quantised", flag_value="int8", help="Hold the base in 8 bits.")
 @click.option("--raw/--chat", default=None, help="Continue plain text, or use the chat template; default as trained.")
 def start(
-    model_path: str, lora: str | None, no_lora: bool, prompt: str | None, raw: bool | None, **sampling: Any
+    model_path: str,
+    lora: str | None,
+    run_id: str | None,
+    no_lora: bool,
+    prompt: str | None,
+    raw: bool | None,
+    **sampling: Any,
 ) -> None:
     """Talk to a model; ./lora is loaded by itself."""
+    from llm_installer.adapters import find_run
     from llm_installer.core.paths import ModelDir
     from llm_installer.inference.start import run
 
-    if lora and no_lora:
-        raise UsageError("--lora and --no-lora contradict each other; give one of them")
+    if bool(lora) + bool(run_id) + no_lora > 1:
+        raise UsageError("--lora, --run and --no-lora contradict each other; give one of them")
     if sampling["images"] and prompt is None:
         raise UsageError("--image needs a question about it, for example: --prompt 'What is this?'")
-    run(ModelDir.find(model_path), lora=lora, no_lora=no_lora, prompt=prompt, raw=raw, **sampling)
+    folder = ModelDir.find(model_path)
+    lora = str(find_run(folder, run_id).adapter) if run_id else lora
+    run(folder, lora=lora, no_lora=no_lora, prompt=prompt, raw=raw, **sampling)
 
 
 def main() -> None:

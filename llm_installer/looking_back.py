@@ -50,20 +50,20 @@ def look_back(
         lora=_lora(job, result, switched),
         talk=talk,
         picture=run.history_png.name if run.history_png.exists() else "",
+        changes=state.adjustments,
     )
     run.report.write_text(render(report), encoding="utf-8")
     console.comparison([*answers[:SHOWN], *answers[ASKED:]], answers, held_out)
     console.samples(report.samples)
-    console.closing(job.folder, result, switched=switched, found=[*in_short(report), f"Report: {run.report}"])
+    console.closing(job.folder, result, switched=switched, found=in_short(report), report=run.report)
 
 
 def _ask(job: Job, trainer: Trainer) -> list[Comparison]:
     """Base and tuned answers to held-out prompts (training prompts where none are held out), and to the user's."""
-    from llm_installer.inference.before_after import compare
+    from llm_installer.inference.before_after import compare, different
 
     examples = job.given.validation if len(job.given.validation) else job.given.train
-    different = {examples[i].prompt: examples[i] for i in range(0, len(examples), max(1, len(examples) // 100))}
-    return compare(trainer.model, job.encoder, list(different.values())[:ASKED], job.options.test_prompt)
+    return compare(trainer.model, job.encoder, different(examples, ASKED), job.options.test_prompt)
 
 
 def _lora(job: Job, result: Result, switched: bool) -> str:

@@ -6,8 +6,8 @@ Run as: llm-installer train --model-path DIR --data my.json   (or DIR/train.sh -
 from __future__ import annotations
 
 import signal
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -23,13 +23,15 @@ from llm_installer.core.state import Result, RunState
 from llm_installer.data.batches import sample
 from llm_installer.data.prepare import prepare, read
 from llm_installer.data.processor import load_encoder
-from llm_installer.going_on import differences, find_unfinished, refuse
+from llm_installer.going_on import check_weights_fit, differences, find_unfinished, refuse
 from llm_installer.job import Job, begin, recorded
 from llm_installer.looking_back import look_back
+from llm_installer.planning.lora import refuse_contradictions
 from llm_installer.planning.memory import must_part
 from llm_installer.planning.options import Options
 from llm_installer.planning.plan import Plan, make_plan
 from llm_installer.planning.registry import find_handler
+from llm_installer.training.lock import only_training
 from llm_installer.watching import asking, read_watching
 
 if TYPE_CHECKING:
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
 
     from llm_installer.training.checkpoint import Checkpoint
     from llm_installer.training.loop import TrainingData
-    from llm_installer.training.reporters import Everyone
+    from llm_installer.training.reporters import Everyone, Reporter
     from llm_installer.training.signals import Requests
     from llm_installer.training.trainer import Trainer
 
@@ -49,20 +51,34 @@ def run(
     from llm_installer.training.processes import main_first, of_main, together
 
     console, base = console or Console(), base or Path.cwd()
-    with together():
+    if options.controlling:
+        raise UsageError("--status, --save-now and --stop-now are about another training; give them to train.sh")
+    find = resume if options.resuming else decide
+    if options.show or options.dry_run or not options.model_path:
+        find(options, console, base)
+        return None
+    with together(), _alone(ModelDir.find(options.model_path)) as tell_run:
         with main_first():
-            job = resume(options, console, base) if options.resuming else decide(options, console, base)
-        if job is None or options.dry_run:
+            job = find(options, console, base)
+        if job is None:
             return None
         # Free memory differs from process to process: one of them plans for all.
         plan = Plan.from_json(of_main(job.plan.to_json))
-        return train_and_publish(replace(job, plan=plan, callbacks=callbacks), console)
+        return train_and_publish(replace(job, plan=plan, callbacks=callbacks), console, tell_run)
+
+
+def _alone(folder: ModelDir) -> AbstractContextManager[Callable[[Run], None]]:
+    """The right to train in a model directory, which the main of several processes holds for all."""
+    from llm_installer.training.processes import is_main
+
+    return only_training(folder) if is_main() else nullcontext(lambda run: None)
 
 
 def decide(options: Options, console: Console, base: Path) -> Job | None:
     """Model, data, plan: all that can fail cheaply, in that order. None after --show."""
     if not options.model_path:
         raise UsageError("Say which model to train, for example: --model-path ~/LLM/models/tiny")
+    refuse_contradictions(options)
     folder = ModelDir.find(options.model_path)
     info = read_model_info(folder.weights, folder.root.name)
     handler = find_handler(info)
@@ -102,6 +118,7 @@ def resume(options: Options, console: Console, base: Path) -> Job | None:
     if found and not options.resume_anyway:
         raise refuse(unfinished, found)
     if (found or finished) and since:
+        check_weights_fit(unfinished.plan, job.plan, fingerprint(job.info.path) == unfinished.record.model)
         console.line(f"A new run begins with the weights of step {since.state.step} of {unfinished.run.id}, and keeps")
         console.line("nothing else: optimizer, schedule, place in the data, best and history begin anew.")
         console.plan(job.plan)
@@ -115,33 +132,43 @@ def resume(options: Options, console: Console, base: Path) -> Job | None:
     return replace(job, plan=unfinished.plan, unfinished=unfinished, since=since)
 
 
-def train_and_publish(job: Job, console: Console) -> Result | None:
+def train_and_publish(job: Job, console: Console, tell_run: Callable[[Run], None]) -> Result | None:
     """Load, train, write the adapter, switch `lora` to it, compare. A run that fails or is stopped switches nothing.
 
     Of several processes the main one does all that comes after training; the others return None.
     """
     from llm_installer.training.checkpoint import CheckpointWriter, check_room, load_weights
     from llm_installer.training.loop import train
+    from llm_installer.training.optimizers import check_ready
     from llm_installer.training.processes import is_main, of_main
-    from llm_installer.training.publish import Published, publish, switch_to
+    from llm_installer.training.publish import Published, publish
+    from llm_installer.training.rehearsal import rehearse
     from llm_installer.training.reuse import keep_freed_memory
     from llm_installer.training.signals import stop_requests
     from llm_installer.training.trainer import Trainer
 
     plan, options, since = job.plan, job.options, job.since
+    check_ready(plan.method)
     if plan.device == "cpu":
         keep_freed_memory()
     with console.waiting("Loading the model"):
-        model, parted = _load(job)
+        model, parted, whole = _load(job)
+    if whole:
+        console.line(whole)
     check_room(job.folder.root, model)
     trainer, data = Trainer(model, plan, job.encoder.eos, job.encoder.inputs, parted), _training_data(job)
     if since and not job.unfinished:
         load_weights(model, since.weights)
         since = None
+    with console.waiting("Rehearsing the longest rows"):
+        plan = rehearse(trainer, data.rows, [*data.train_slice, *data.validation], console.line)
+    console.line(f"Fast path: {'; '.join(trainer.notes)}.")
+    job = replace(job, plan=plan)
     run = job.unfinished.run if job.unfinished else Run(Path(of_main(lambda: str(begin(job).root))))
     if not is_main():
         _train_along(trainer, data, run, since)
         return None
+    tell_run(run)
     adapter = Path(options.output).expanduser().absolute() if options.output else run.adapter
     with recorded(run) as ended, stop_requests() as requests:
         with _reporting(job, run, console, requests, since, trainer) as report:
@@ -157,7 +184,7 @@ def train_and_publish(job: Job, console: Console) -> Result | None:
             raise _broken_off(requests.number, state, f"the best so far is {adapter}")
     switched = result.improved and not options.output
     if switched:
-        switch_to(job.folder, run)
+        job.folder.switch_to(run)
     if parted:
         # Answers need all processes, and the others have ended.
         console.closing(job.folder, result, switched=switched, found=["No comparison: no single GPU holds the model."])
@@ -166,22 +193,35 @@ def train_and_publish(job: Job, console: Console) -> Result | None:
     return result
 
 
-def _load(job: Job) -> tuple[PeftModel, bool]:
-    """The model with its LoRA, on its device, or parted over all processes (then True)."""
+def _load(job: Job) -> tuple[PeftModel, bool, str]:
+    """The model with its LoRA, on its device or parted over all processes (then True), and what was not quantised."""
     from llm_installer.training.model import add_lora, load_base
     from llm_installer.training.processes import count, device_of, of_main
+    from llm_installer.training.quantise import whole_line
+
+    plan, device, packed = job.plan, job.plan.device, job.plan.method.quantised
+    free = probe_hardware().free_bytes
+    part = partial(must_part, job.info, dtype=plan.precision, quantised=packed, device=device, free_bytes=free)
+    if of_main(partial(part, processes=count())):
+        return _load_parted(job), True, ""
+    base = load_base(job.info.path, plan.precision, device_of(device), packed)
+    whole = whole_line(base) if packed else ""
+    return add_lora(base, plan), False, whole
+
+
+def _load_parted(job: Job) -> PeftModel:
+    """The model with its base parted over all processes. Raises UsageError for what cannot be had with that."""
+    from llm_installer.training.model import add_lora, load_base
     from llm_installer.training.sharding import shard_base
 
-    plan, free = job.plan, probe_hardware().free_bytes
-    part = partial(must_part, job.info, dtype=plan.precision, device=plan.device, free_bytes=free, processes=count())
-    parted = bool(of_main(part))
-    if parted and job.prompts:
+    plan = job.plan
+    if plan.method.quantised:
+        raise UsageError("A quantised base that no GPU holds cannot be parted over several; choose a smaller model")
+    if job.prompts:
         raise UsageError("--eval-prompts needs a model that one GPU holds; leave it out")
-    device = "cpu" if parted else device_of(plan.device)
-    model = add_lora(load_base(job.info.path, plan.precision, device), plan)
-    if parted:
-        shard_base(model, plan.device)
-    return model, parted
+    model = add_lora(load_base(job.info.path, plan.precision, "cpu", ""), plan)
+    shard_base(model, plan.device)
+    return model
 
 
 def _train_along(trainer: Trainer, data: TrainingData, run: Run, since: Checkpoint | None) -> None:
@@ -221,12 +261,13 @@ def _reporting(
     """Everyone who watches the run."""
     from llm_installer.training.reporters import REPORTERS, RunHeader, reporters
     from llm_installer.training.reporters.callbacks import CallbackReporter
+    from llm_installer.training.reporters.control import ControlReporter
     from llm_installer.training.reporters.trackers import trackers
 
     plan, facts = job.plan, job.prepared.facts
     header = RunHeader(
         model=job.info.name,
-        method="lora",
+        method=plan.method.name,
         mode=plan.mode,
         run=run,
         model_dir=job.folder,
@@ -239,13 +280,16 @@ def _reporting(
         start_step=since.state.step if since else 0,
     )
     port = job.options.tensorboard_port if job.options.tensorboard else None
+    more: dict[str, Reporter] = {"control": ControlReporter(header, requests)}
+    if job.callbacks:
+        more["callbacks"] = CallbackReporter(header, job.callbacks, requests, console.line)
     return reporters(
         header,
         list(REPORTERS),
         tensorboard_port=port,
         console=console.rich,
         trackers=trackers(header, plan.to_json(), job.options),
-        more={"callbacks": CallbackReporter(header, job.callbacks, requests, console.line)} if job.callbacks else {},
+        more=more,
         ask=asking(trainer, job.encoder, job.prompts),
     )
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 
 import click
 import pytest
 
 from llm_installer.cli import cli
-from llm_installer.planning.modes import MODES
+from llm_installer.planning.controller import RULES
+from llm_installer.planning.modes import MODES, modes_table
 from llm_installer.planning.options import options_table
+from llm_installer.planning.stopping import stop_table
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -23,10 +26,16 @@ def test_the_options_table_is_the_generated_one() -> None:
     assert text.endswith(options_table() + "\n"), "paste the output of planning.options.options_table()"
 
 
-def test_the_modes_table_is_the_code() -> None:
-    text = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
-    for m in MODES.values():
-        assert f"| {m.name} | x {m.learning_rate_scale:g} | {m.epochs:g} | {m.effective_batch_size} |" in text
+@pytest.mark.parametrize("table", [modes_table, stop_table], ids=["modes", "stop rules"])
+def test_the_tables_of_modes_are_the_generated_ones(table: Callable[[], str]) -> None:
+    text = (ROOT / "docs" / "modes.md").read_text(encoding="utf-8")
+    assert f"\n\n{table()}\n\n" in text, f"paste the output of {table.__module__}.{table.__name__}()"
+
+
+def test_every_mode_and_every_rule_of_the_controller_is_explained() -> None:
+    text = (ROOT / "docs" / "modes.md").read_text(encoding="utf-8")
+    for name in [*MODES, *RULES]:
+        assert f"**{name}**" in text, name
 
 
 def commands() -> list[tuple[str, list[str]]]:
@@ -48,7 +57,9 @@ def test_documented_commands_and_flags_exist(document: str, words: list[str]) ->
     words = [SCRIPTS[name], *words[1:]] if name in SCRIPTS else words[1:]
     if not words or words[0].startswith("-"):
         return
-    command = cli.commands[words[0]]
+    command: click.Command = cli.commands[words[0]]
+    if isinstance(command, click.Group):  # such as `adapters [MODEL] compare`
+        command = next((command.commands[w] for w in words[1:] if w in command.commands), command)
     known = {o for p in command.params if isinstance(p, click.Option) for o in (*p.opts, *p.secondary_opts)}
     assert {w for w in words[1:] if w.startswith("-")} <= known | {"--help", "-h"}, document
 

@@ -23,6 +23,8 @@ def damage(folder: Path) -> str:
         return f"{MANIFEST} is missing"
     except (OSError, ValueError):
         return f"{MANIFEST} cannot be read"
+    if not isinstance(hashes, dict):
+        return f"{MANIFEST} is no list of hashes"
     for name, expected in hashes.items():
         try:
             if _sha256(folder / name) != expected:

@@ -16,6 +16,22 @@ _SAMPLE = 1 << 16
 
 
 @dataclass(frozen=True)
+class Linear:
+    """The linear layers of one name and shape, over all blocks of the decoder."""
+
+    name: str
+    """The last part of their name: q_proj."""
+    inputs: int
+    outputs: int
+    count: int
+
+    @property
+    def parameters(self) -> int:
+        """Weights of all of them, without biases."""
+        return self.inputs * self.outputs * self.count
+
+
+@dataclass(frozen=True)
 class ModelInfo:
     """What a model folder says about itself."""
 
@@ -36,6 +52,8 @@ class ModelInfo:
     chat_template: bool
     vision: bool
     weight_bytes: int
+    linears: tuple[Linear, ...] = ()
+    """What a LoRA can be put on, as the headers say; empty where the weights have no headers (.bin)."""
 
     @property
     def size(self) -> str:
@@ -75,6 +93,7 @@ def read_model_info(folder: Path, name: str = "") -> ModelInfo:
         chat_template=_has_chat_template(folder),
         vision="vision_config" in config,
         weight_bytes=sum(f.stat().st_size for f in files),
+        linears=_linears(files, transposed=config.get("model_type") in _TRANSPOSED),
     )
 
 
@@ -137,6 +156,25 @@ def _count(files: list[Path], config_dtype: str) -> tuple[int, str]:
                 dtype = _DTYPES.get(tensor["dtype"], tensor["dtype"])
                 counts[dtype] = counts.get(dtype, 0) + math.prod(tensor["shape"])
     return sum(counts.values()), max(counts, key=lambda d: counts[d])
+
+
+_TRANSPOSED = ("gpt2", "openai-gpt")
+"""Families whose layers are Conv1D: weights stored (in, out)."""
+_TOWERS = ("vision", "visual", "audio", "image", "experts")
+"""Words in the names of weights that text does not go through, or not one by one."""
+
+
+def _linears(files: list[Path], transposed: bool) -> tuple[Linear, ...]:
+    """Matrices inside numbered blocks, by name and shape: embeddings and the output layer lie outside of those."""
+    counts: dict[tuple[str, int, int], int] = {}
+    for file in files if files[0].suffix == ".safetensors" else []:
+        for key, tensor in read_header(file).items():
+            *block, name, kind = ("", "", *key.split("."))
+            inside = any(part.isdigit() for part in block) and not any(tower in key for tower in _TOWERS)
+            if kind == "weight" and inside and len(tensor["shape"]) == 2:
+                outputs, inputs = reversed(tensor["shape"]) if transposed else tensor["shape"]
+                counts[name, inputs, outputs] = counts.get((name, inputs, outputs), 0) + 1
+    return tuple(Linear(*shape, count) for shape, count in counts.items())
 
 
 def _has_chat_template(folder: Path) -> bool:

@@ -82,6 +82,16 @@ class Run:
     def dropped(self) -> Path:
         return self.root / "dropped.jsonl"
 
+    @property
+    def progress(self) -> Path:
+        """Where the run is, about once a second, for other programs."""
+        return self.root / "status.json"
+
+    @property
+    def requests(self) -> Path:
+        """Files here ask something of the run while it goes on."""
+        return self.root / "requests"
+
 
 @dataclass(frozen=True)
 class ModelDir:
@@ -144,6 +154,16 @@ class ModelDir:
             self.root / "training_history.png": run.history_png,
             self.lora: run.adapter,
         }
+
+    @property
+    def lock(self) -> Path:
+        """Held by the training that goes on here, and says which one that is."""
+        return self.root / ".training.lock"
+
+    def switch_to(self, run: Run) -> None:
+        """Make `run` the current one: the links that the guide promises, `lora` last."""
+        for link, target in self.run_links(run).items():
+            switch_link(link, target)
 
     @property
     def tensorboard_link(self) -> Path:

@@ -48,7 +48,7 @@ class Adjustment:
     batch_scale: int
     """Planned steps whose rows make one step from now on."""
     restore_best: bool
-    """Go back to the best weights, with an optimizer that remembers nothing."""
+    """Go back to the best weights (the first where none beat the base), with an optimizer that remembers nothing."""
     why: str
 
 
@@ -88,6 +88,11 @@ class RunState:
         history = [Evaluation(**{**e, **_numbers(e)}) for e in values["history"]]
         adjustments = [Adjustment(**a) for a in values["adjustments"]]
         return cls(**{**values, "history": history, "adjustments": adjustments})
+
+    @property
+    def improved(self) -> bool:
+        """Whether the best measurement beats the one before the first step."""
+        return self.best_loss is not None and (self.base_loss is None or self.best_loss < self.base_loss)
 
     def record(self, evaluation: Evaluation) -> bool:
         """Add a measurement; True when it is the best after the first step. Step 0 is the base model itself."""

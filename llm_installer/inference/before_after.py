@@ -29,7 +29,7 @@ class Comparison:
 
 
 @dataclass(frozen=True)
-class _Prompt:
+class Question:
     """What both models are asked, and how it is shown."""
 
     shown: str
@@ -43,9 +43,9 @@ def compare(
 ) -> list[Comparison]:
     """Greedy answers to the last question of each example (and to `extra_prompt`), from base and tuned model."""
     model.eval()
-    prompts = [p for example in examples if (p := _prompt(encoder, example))]
+    prompts = [p for example in examples if (p := question_of(encoder, example))]
     if extra_prompt:
-        prompts.append(_Prompt(extra_prompt, "", question_ids(encoder, extra_prompt, "chat")))
+        prompts.append(Question(extra_prompt, "", question_ids(encoder, extra_prompt, "chat")))
     if not prompts:
         return []
     ids, images = [p.ids for p in prompts], [p.images for p in prompts]
@@ -66,23 +66,23 @@ def question_ids(encoder: Encoder, text: str, style: str) -> list[int]:
     return encoder.prompt_ids([Message("user", text)]) if style == "chat" else encoder.text_ids(text)
 
 
-def _prompt(encoder: Encoder, example: Example) -> _Prompt | None:
+def question_of(encoder: Encoder, example: Example) -> Question | None:
     """The last question of an example; None when the template refuses it."""
     if example.kind == "text":
         words = example.messages[-1].content.split(" ")
         given = min(TEXT_PROMPT_WORDS, len(words) // 2)
         start = " ".join(words[:given])
-        return _Prompt(start, " ".join(words[given:]), encoder.text_ids(start))
+        return Question(start, " ".join(words[given:]), encoder.text_ids(start))
     turns = list(example.messages)
     while turns and turns[-1].role != "assistant":
         turns.pop()
     expected = turns.pop()
     if example.kind == "completion":
         prompt = "".join(m.content for m in turns)
-        return _Prompt(prompt, expected.content, encoder.text_ids(prompt))
+        return Question(prompt, expected.content, encoder.text_ids(prompt))
     images = example.images[: sum(turn.content.count(IMAGE_MARK) for turn in turns)]
     try:
         ids = encoder.prompt_ids(turns, example.tools, images)
     except CannotRender:
         return None
-    return _Prompt(turns[-1].content if turns else "", expected.content, ids, images)
+    return Question(turns[-1].content if turns else "", expected.content, ids, images)

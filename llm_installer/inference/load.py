@@ -12,15 +12,16 @@ from peft import PeftModel
 
 from llm_installer.core.errors import AdapterError
 from llm_installer.core.hardware import probe_hardware
-from llm_installer.core.model_info import fingerprint, read_model_info
+from llm_installer.core.model_info import read_model_info
 from llm_installer.core.paths import ModelDir
 from llm_installer.data.encode import Encoder
 from llm_installer.data.processor import load_encoder
+from llm_installer.inference.adapter_files import read_adapter_info
 from llm_installer.planning.choices import choose_precision
+from llm_installer.planning.lora import QUANTISED, Method
 from llm_installer.planning.registry import find_handler
 from llm_installer.training.model import load_base
-
-WEIGHT_NAMES = ("adapter_model.safetensors", "adapter_model.bin")
+from llm_installer.training.optimizers import check_ready
 
 
 @dataclass(frozen=True)
@@ -35,46 +36,26 @@ class Assistant:
     """Which adapter is active, in words for the user; empty for none."""
 
 
-def load_assistant(folder: ModelDir, lora: Path | None) -> Assistant:
-    """Load the base and put `lora` on it. Raises AdapterError when the adapter is torn, foreign or without effect."""
+def load_assistant(folder: ModelDir, lora: Path | None, quantised: str = "") -> Assistant:
+    """Load the base, `quantised` or whole, and put `lora` on it.
+
+    Raises AdapterError when the adapter is torn, foreign or without effect.
+    """
     info = read_model_info(folder.weights, folder.root.name)
     details = read_adapter_info(lora, folder) if lora else {}
     encoder = load_encoder(info, adapter=lora if lora and (lora / "tokenizer_config.json").is_file() else None)
     hardware = probe_hardware()
     precision, _ = choose_precision(info, find_handler(info), hardware)
-    model: Any = load_base(folder.weights, precision, hardware.device)
+    check_ready(Method(quantised=quantised))
+    model: Any = load_base(folder.weights, precision, hardware.device, quantised)
     active = ""
     if lora:
         model = _put_on(model, lora, folder)
         active = _proven(model, encoder, lora, details)
+        active += _on_which_base(str(details.get("quantised") or ""), quantised)
     model.eval()
     own = "text" if encoder.default_template else "chat"
     return Assistant(model, encoder, str(details.get("style", own)), active)
-
-
-def read_adapter_info(lora: Path, folder: ModelDir) -> dict[str, Any]:
-    """adapter_info.json, checked against the base in `folder`; empty for adapters made elsewhere.
-
-    Raises AdapterError when files are missing or the adapter was made for another base.
-    """
-    config = lora / "adapter_config.json"
-    if not config.is_file() or not any((lora / name).is_file() for name in WEIGHT_NAMES):
-        raise AdapterError(
-            f"{lora} is no complete adapter ({config.name} or {WEIGHT_NAMES[0]} is missing); "
-            "give another one with --lora, or answer without with --no-lora"
-        )
-    file = lora / "adapter_info.json"
-    try:
-        details: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    except ValueError as error:
-        raise AdapterError(f"{file} is damaged ({error}); give another adapter with --lora") from None
-    base = details.get("base_model", {})
-    if base and base.get("fingerprint") != fingerprint(folder.weights):
-        raise AdapterError(
-            f"The adapter {lora} was made for {base.get('name')}, but this is {folder.root.name} "
-            "(or its weights have changed); use it with its own base, or answer without it: --no-lora"
-        )
-    return details
 
 
 def _put_on(model: Any, lora: Path, folder: ModelDir) -> PeftModel:
@@ -91,6 +72,14 @@ def _put_on(model: Any, lora: Path, folder: ModelDir) -> PeftModel:
         ) from None
     assert isinstance(adapted, PeftModel)
     return adapted
+
+
+def _on_which_base(trained: str, loaded: str) -> str:
+    """What to say where the base is not held as it was in training."""
+    if trained == loaded:
+        return ""
+    on = {"": "whole"} | {name: words.partition(" ")[0] for name, words in QUANTISED.items()}
+    return f", trained on the {on[trained]} base, used on the {on[loaded]} one"
 
 
 @torch.inference_mode()

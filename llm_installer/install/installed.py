@@ -12,6 +12,7 @@ from llm_installer.install.drop import drop
 from llm_installer.install.files import discard, size_on_disk
 from llm_installer.install.record import is_complete, read_record
 from llm_installer.install.staging import only_one, staging_dir, undo_half_swap
+from llm_installer.training.lock import only_training
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def remove(path_or_name: str) -> Path:
     root = unfinished if unfinished.is_dir() and not _candidates(path_or_name) else _find(path_or_name).root
     name = root.name.removeprefix(".").removesuffix(".installing")
     doomed = root.parent / f".{name}.removing"
-    with only_one(name):
+    with only_one(name), only_training(ModelDir(root), "cannot be removed while it is being trained"):
         try:
             discard(doomed)
             os.rename(root, doomed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import nullcontext
 
 from llm_installer.core.errors import ModelError
 from llm_installer.core.paths import ModelDir, models_dir
@@ -13,9 +14,12 @@ from llm_installer.install.local import fill_from_folder
 from llm_installer.install.record import Record, describe, read_record, write_record
 from llm_installer.install.resolve import Source, resolve
 from llm_installer.install.staging import only_one, publish, staging_dir, undo_half_swap
+from llm_installer.training.lock import only_training, refuse_while_training
 
 Fill = Callable[[Source, ModelDir, Callable[[str], None]], tuple[dict[str, str], str]]
 """Makes `weights` in a staging folder; returns the sha256 of each weight file, and the commit if there is one."""
+
+IN_TRAINING = "cannot be replaced while it is being trained"
 
 FILL: dict[str, Fill] = {"built-in": fill_from_folder, "folder": fill_from_folder, "hub": fill_from_hub}
 
@@ -37,6 +41,7 @@ def install(
     source = resolve(model, name=name, revision=revision, link=link)
     target = ModelDir(models_dir() / source.dirname)
     with only_one(source.dirname):
+        refuse_while_training(target, IN_TRAINING)
         undo_half_swap(target)
         _refuse_target(source, target, force)
         staging = staging_dir(source.dirname)
@@ -45,7 +50,8 @@ def install(
         write_record(staging.info, record)
         drop(staging)
         _warn_about_runs(target, record, say)
-        publish(staging, target)
+        with only_training(target, IN_TRAINING) if target.root.is_dir() else nullcontext():
+            publish(staging, target)
         drop(target)  # a replaced model keeps its directory, and with it its old scripts
     say(f"Installed {record.id} ({record.size} parameters) in {target.root}")
     return target

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from llm_installer.core.state import Adjustment, RunState
+from llm_installer.planning.controller import adaptive
+
+if TYPE_CHECKING:
+    from llm_installer.planning.plan import Plan
 
 DEFAULT_GROWTH = 1.0
 """The multiplier that means: double from cycle to cycle up to GROWN, then stay."""
 GROWN = 16
 
-Controller = Callable[[RunState], "Adjustment | None"]
+Controller = Callable[[RunState, "Plan"], "Adjustment | None"]
 
 
 def cycle_batch(first: int, multiplier: float, cycle: int, most: int) -> int:
@@ -26,7 +31,7 @@ def cycle_batch(first: int, multiplier: float, cycle: int, most: int) -> int:
         wished = first + multiplier * cycle
     else:
         wished = first * min(multiplier ** min(cycle, 64), 1e9)
-    return max(1, min(most, round(wished)))
+    return max(1, min(most, math.floor(wished + 0.5)))  # a half goes up; round() would take the even
 
 
 def steps_of_cycles(rows: int, cycles: float, batch_of: Callable[[int], int]) -> int:
@@ -38,5 +43,5 @@ def steps_of_cycles(rows: int, cycles: float, batch_of: Callable[[int], int]) ->
     return max(1, math.ceil(whole + rest))
 
 
-CONTROLLERS: dict[str, Controller] = {"none": lambda state: None, "adaptive": lambda state: None}
+CONTROLLERS: dict[str, Controller] = {"none": lambda state, plan: None, "adaptive": adaptive}
 """Name -> what to change after an evaluation; None for nothing."""

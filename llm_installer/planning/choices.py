@@ -9,10 +9,12 @@ from typing import Any
 
 from llm_installer.core.errors import UsageError
 from llm_installer.core.examples import Task
-from llm_installer.core.handler import ALL_LINEAR, Handler
+from llm_installer.core.handler import Handler
 from llm_installer.core.hardware import GIB, Hardware
 from llm_installer.core.model_info import ModelInfo
-from llm_installer.planning.memory import plan_memory
+from llm_installer.planning.backing_off import checkpointed_layers
+from llm_installer.planning.fitting import fit_memory
+from llm_installer.planning.memory import MemoryPlan
 from llm_installer.planning.options import Options
 
 
@@ -96,17 +98,21 @@ def by_size(table: Sequence[tuple[float, float]], parameters: int) -> Any:
 
 
 def micro_batch(
-    options: Options, info: ModelInfo, hardware: Hardware, precision: str, rank: int,
-    targets: tuple[str, ...], effective: int, longest: int, choose: Chooser,
-) -> tuple[int, int]:  # fmt: skip
-    """(tokens, rows) computed at once: what memory holds, no more than what keeps the device busy."""
-    modules = 7 if targets == ALL_LINEAR else len(targets)
-    memory = plan_memory(info, dtype=precision, rank=rank, modules=modules, free_bytes=hardware.free_bytes)
+    options: Options, info: ModelInfo, hardware: Hardware, memory: MemoryPlan, effective: int, longest: int,
+    step_tokens: int, choose: Chooser,
+) -> tuple[int, int, int]:  # fmt: skip
+    """(tokens, rows) computed at once and layers computed twice: what memory holds, no more than keeps the device busy.
+
+    `step_tokens` are those of a usual step, padding included.
+    """
     enough = 2048 if hardware.device == "cpu" else by_size(ENOUGH_TOKENS, info.parameters)
-    tokens = max(longest, min(enough, memory.fits_tokens))
-    peak = memory.peak(tokens) / GIB
-    fit = "enough to keep it busy" if tokens == enough else "one longest row" if tokens == longest else "what fits"
-    choose.why["micro_batch_tokens"] = f"{fit}; about {peak:.1f} of {hardware.free_bytes / GIB:.0f} GB"
+    fit = fit_memory(lambda _: memory, enough=enough, longest=longest, step_tokens=step_tokens, may_quantise=False)
+    asked = options.gradient_checkpointing
+    layers = checkpointed_layers(asked, fit.checkpointed, info.layers)
+    tokens = fit.tokens if asked is None else max(longest, min(enough, memory.fitting_tokens(layers)))
+    peak = memory.peak(tokens, layers) / GIB
+    choose.why["micro_batch_tokens"] = f"{fit.why}; about {peak:.1f} of {hardware.free_bytes / GIB:.0f} GB"
+    choose.why["checkpointed_layers"] = "you asked for it" if asked else "memory is short" if layers else "no need"
     parts = options.gradient_accumulation_steps
     rows = options.batch_size or (math.ceil(effective / parts) if parts else effective)
-    return tokens, min(rows, effective)
+    return tokens, min(rows, effective), layers

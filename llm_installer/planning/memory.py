@@ -1,62 +1,229 @@
-"""The memory formula: weights, adapters, activations and logits to bytes, and what fits.
+"""The memory formula: weights, adapters, activations and logits to bytes, for every way a run can be computed.
 
-Activations per token and layer of a Llama-like block with eager PEFT, in a 2-byte dtype and with attention that saves
-no scores, are 2 * (6h + 2dq + 2dkv + 4ff) + about 300 bytes: what autograd saves, counted layer by layer.
+The counts are what autograd keeps for the backward pass of a Llama-like block, operation by operation; they are
+measured against the real thing by benchmarks/memory.py. See docs/memory.md.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from llm_installer.core.model_info import ModelInfo
+from llm_installer.core.handler import ALL_LINEAR
+from llm_installer.core.model_info import Linear, ModelInfo
+from llm_installer.planning.optimizers import OPTIMIZERS
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
-HEADROOM = 0.8
-"""Share of the free memory a plan may fill; the rest is fragmentation, libraries and other programs."""
+"""Of one number of the base model."""
+LINEAR_BYTES = {"": 0.0, "int8": 1.0, "nf4": 0.516}
+"""Of one weight of a linear layer when it is quantised (4 bits and its double-quantised scale); "" when it is not."""
+HEADROOM = {"cpu": 0.8, "cuda": 0.92, "mps": 0.7}
+"""Share of the free memory a plan may fill; the rest is for other programs."""
+PROCESS = {"cpu": 450_000_000}
+"""Python and the libraries, resident. A GPU's context is in use already when its free memory is asked for."""
+KEPT_COPY = 4
+"""The best weights so far are kept beside the trained ones, in float32."""
+
+
+@dataclass(frozen=True)
+class Path:
+    """How the layers are computed, as far as memory sees it."""
+
+    copies: bool
+    """Whether each adapted layer keeps a float32 copy of its input (PEFT, below a 16-bit base)."""
+    chunk: int | None
+    """Scored positions whose logits exist at once; None for all of them."""
+    slack: dict[str, float]
+    """Memory held per byte of activations, by device: what lies between tensors, too small for the next one."""
+
+
+PATHS = {
+    "eager": Path(copies=True, chunk=None, slack={"cpu": 1.85, "cuda": 1.05}),
+    "fused": Path(copies=False, chunk=256, slack={"cpu": 1.3, "cuda": 1.05}),
+}
+TIGHT = 1.05
+"""The same where layers are checkpointed: the C library is then told to give back each block at once."""
+OBJECTS = {"cpu": 15_000_000}
+"""Modules, kernels and their scratch memory, beside the tensors."""
+
+_SHARED = {
+    **dict.fromkeys(("q_proj", "k_proj", "v_proj", "qkv_proj", "c_attn", "query_key_value", "Wqkv"), "attention"),
+    **dict.fromkeys(("gate_proj", "up_proj", "gate_up_proj", "w1", "w3"), "mlp"),
+    **dict.fromkeys(("o_proj", "out_proj", "wo"), "attention output"),
+}
+"""Layers that read the same input; the attention output is kept by the attention itself."""
+_GATED = ("gate_proj", "gate_up_proj", "w3")
 
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """Predicted bytes of a run."""
+    """Predicted bytes of a run, part by part."""
 
+    process: int
     weights: int
     adapters: int
-    per_token: int
-    """Activations and logits, per token of a micro-batch."""
-    fits_tokens: int
-    """Tokens of a micro-batch that fit beside the rest; 0 when not even the weights do."""
+    """Adapters, gradients, optimizer state and the copy of the best."""
+    workspace: int
+    """What does not grow with the tokens: logits of one chunk, one layer's weights while they are unpacked."""
+    layers: int
+    per_layer: int
+    """Kept for the backward pass, per token and layer."""
+    boundary: int
+    """The input of one layer, per token: all that a checkpointed layer keeps."""
+    transient: int
+    """Gradients in flight in the backward pass of one layer, per token."""
+    logits: int
+    """Last norm, logits and their gradient, per token of the micro-batch."""
+    slack: float
+    room: int
+    """Bytes a run may add to what is in use already."""
 
-    def peak(self, tokens: int) -> int:
-        """Predicted peak bytes with `tokens` in the micro-batch."""
-        return self.weights + self.adapters + tokens * self.per_token
+    @property
+    def fixed(self) -> int:
+        """Bytes that are there whatever the micro-batch."""
+        return self.weights + self.adapters + self.workspace
+
+    def per_token(self, checkpointed: int = 0) -> int:
+        """Bytes per token of a micro-batch when the first `checkpointed` layers are computed twice.
+
+        The first ones, because their turn in the backward pass comes when the kept layers are gone again.
+        """
+        slack = TIGHT if checkpointed else self.slack
+        kept = (self.layers - checkpointed) * self.per_layer + checkpointed * self.boundary
+        turned = kept * slack + max(self.logits, self.transient)
+        again = (checkpointed * self.boundary + self.per_layer) * slack + self.transient if checkpointed else 0
+        return int(max(turned, again))
+
+    def peak(self, tokens: int, checkpointed: int = 0) -> int:
+        """Predicted peak bytes of the process with `tokens` in the micro-batch."""
+        return self.process + self.fixed + tokens * self.per_token(checkpointed)
+
+    def fitting_tokens(self, checkpointed: int = 0) -> int:
+        """Tokens of a micro-batch that fit; 0 when not even the weights do."""
+        return max(0, (self.room - self.fixed) // max(1, self.per_token(checkpointed)))
+
+    @property
+    def fits_tokens(self) -> int:
+        """Tokens of a micro-batch that fit without checkpointing."""
+        return self.fitting_tokens()
 
 
-def plan_memory(info: ModelInfo, *, dtype: str, rank: int, modules: int, free_bytes: int) -> MemoryPlan:
-    """Predict the bytes of a LoRA run with the base in `dtype` and `modules` adapted layers per block."""
-    size = BYTES[dtype]
-    weights = info.parameters * size
-    adapter_parameters = rank * 2 * max(info.hidden_size, 1) * modules * info.layers
-    adapters = adapter_parameters * 16
-    per_token = info.layers * activation_bytes(info, size) + logit_bytes(info)
-    room = free_bytes * HEADROOM - weights - adapters
-    return MemoryPlan(weights, adapters, per_token, max(0, int(room // max(per_token, 1))))
+def plan_memory(
+    info: ModelInfo,
+    *,
+    dtype: str,
+    rank: int,
+    targets: tuple[str, ...] = ALL_LINEAR,
+    free_bytes: int,
+    quantised: str = "",
+    optimizer: str = "adamw_torch",
+    path: str = "eager",
+    device: str = "cpu",
+    scored: float = 1.0,
+) -> MemoryPlan:
+    """Predict the bytes of a LoRA run.
+
+    `dtype` is that of the base (of its embeddings and head where the linear layers are `quantised`: int8 or nf4),
+    `scored` the share of positions that teach.
+    """
+    size, way = BYTES[dtype], PATHS[path]
+    chunk = way.chunk * head_bytes(info, size, chunked=True) if way.chunk else 0
+    unpacked = max((n.inputs * n.outputs for n in linears(info)), default=0) * size if quantised else 0
+    per_scored = 8 * info.hidden_size if way.chunk else head_bytes(info, size, chunked=False)
+    return MemoryPlan(
+        process=PROCESS.get(device, 0),
+        weights=weight_bytes(info, size, quantised),
+        adapters=adapter_bytes(info, rank, targets, optimizer),
+        workspace=int(chunk + unpacked) + OBJECTS.get(device, 0),
+        layers=info.layers,
+        per_layer=activation_bytes(info, size, rank, targets, path),
+        boundary=size * info.hidden_size,
+        transient=size * (2 * info.intermediate_size + 2 * info.hidden_size),
+        logits=int(4 * info.hidden_size + scored * per_scored),
+        slack=way.slack.get(device, 1.0),
+        room=int(free_bytes * HEADROOM[device]),
+    )
 
 
-def activation_bytes(info: ModelInfo, size: int) -> int:
-    """Saved activations per token and layer, in bytes, for elements of `size` bytes."""
+def weight_bytes(info: ModelInfo, size: int, quantised: str = "") -> int:
+    """The frozen base: quantised linear layers, everything else (embeddings, head, norms) in `size` bytes."""
+    if not quantised:
+        return info.parameters * size
+    packed = sum(n.parameters for n in linears(info))
+    return int(packed * LINEAR_BYTES[quantised] + (info.parameters - packed) * size)
+
+
+def adapter_parameters(info: ModelInfo, rank: int, targets: tuple[str, ...]) -> int:
+    """Numbers a LoRA of `rank` on `targets` trains."""
+    return sum(rank * (n.inputs + n.outputs) * n.count for n in adapted(info, targets))
+
+
+def adapter_bytes(info: ModelInfo, rank: int, targets: tuple[str, ...], optimizer: str) -> int:
+    """Float32 adapters, gradients, optimizer state, and the best weights so far."""
+    return int(adapter_parameters(info, rank, targets) * (8 + OPTIMIZERS[optimizer].state_bytes + KEPT_COPY))
+
+
+def activation_bytes(info: ModelInfo, size: int, rank: int, targets: tuple[str, ...], path: str = "eager") -> int:
+    """Kept for the backward pass per token and layer, for base elements of `size` bytes."""
     query, key_value = info.heads * info.head_dim, info.kv_heads * info.head_dim
-    return size * (6 * info.hidden_size + 2 * query + 2 * key_value + 4 * info.intermediate_size) + 300
+    gated = not info.linears or any(n.name in _GATED for n in info.linears)
+    norms = 2 * 4 * info.hidden_size
+    attention = size * (2 * query + 2 * key_value) + 4 * info.heads
+    activation = size * (3 if gated else 2) * info.intermediate_size
+    chosen = adapted(info, targets)
+    copies = PATHS[path].copies and size < 4
+    share = 1 / max(info.layers, 1)
+    own = sum(4 * n.inputs * n.count * share for n in chosen)
+    inputs = own if copies else size * _distinct_inputs(chosen, share)
+    ranks = sum((4 if PATHS[path].copies else size) * rank * n.count * share for n in chosen)
+    return int(norms + attention + activation + inputs + ranks)
 
 
-def logit_bytes(info: ModelInfo) -> int:
-    """Logits per supervised token: float32 values, their gradient and a half-precision copy."""
-    return 10 * info.vocab_size
+def head_bytes(info: ModelInfo, size: int, *, chunked: bool) -> int:
+    """Logits per scored position: float32 values and their gradient; unchunked also the gradient of the softmax."""
+    return info.vocab_size * (4 + size) if chunked else 12 * info.vocab_size
 
 
-def must_part(info: ModelInfo, *, dtype: str, device: str, free_bytes: int, processes: int) -> bool:
+def linears(info: ModelInfo) -> tuple[Linear, ...]:
+    """The linear layers of the decoder: what the headers say, or a Llama of the config's sizes."""
+    if info.linears:
+        return info.linears
+    hidden, inner = info.hidden_size, info.intermediate_size
+    query, key_value = info.heads * info.head_dim, info.kv_heads * info.head_dim
+    shapes = {
+        "q_proj": (hidden, query),
+        "k_proj": (hidden, key_value),
+        "v_proj": (hidden, key_value),
+        "o_proj": (query, hidden),
+        "gate_proj": (hidden, inner),
+        "up_proj": (hidden, inner),
+        "down_proj": (inner, hidden),
+    }
+    return tuple(Linear(name, *shape, info.layers) for name, shape in shapes.items())
+
+
+def adapted(info: ModelInfo, targets: tuple[str, ...]) -> tuple[Linear, ...]:
+    """The linear layers that get a LoRA; all of them where the names of the targets are not known."""
+    every = linears(info)
+    leaves = {target.rpartition(".")[2] for target in targets}
+    return tuple(n for n in every if n.name in leaves) or every
+
+
+def _distinct_inputs(chosen: Iterable[Linear], share: float) -> float:
+    """Elements of different inputs per layer: layers that read the same one keep it once."""
+    widths: dict[str, float] = {}
+    for n in chosen:
+        group = _SHARED.get(n.name, n.name)
+        if group != "attention output":
+            key = group if group in _SHARED.values() else f"{group} {n.inputs}"
+            widths[key] = max(widths.get(key, 0.0), n.inputs * min(1.0, n.count * share))
+    return sum(widths.values())
+
+
+def must_part(info: ModelInfo, *, dtype: str, quantised: str, device: str, free_bytes: int, processes: int) -> bool:
     """Whether the base has to be parted over several processes, because no device holds the whole.
 
     Processes on CPUs share one memory: parting would gain nothing there.
     """
-    whole = info.parameters * BYTES[dtype]
-    return processes > 1 and device == "cuda" and whole > free_bytes * HEADROOM
+    whole = weight_bytes(info, BYTES[dtype], quantised)
+    return processes > 1 and device == "cuda" and whole > free_bytes * HEADROOM[device]

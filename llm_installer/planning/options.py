@@ -8,6 +8,8 @@ from typing import Any
 
 from llm_installer.core.errors import UsageError
 from llm_installer.planning.modes import MODES, ORDERS, SYNONYMS
+from llm_installer.planning.optimizers import OPTIMIZERS
+from llm_installer.planning.optimizers import SYNONYMS as OPTIMIZER_NAMES
 from llm_installer.planning.pairs import parse_pairs
 from llm_installer.planning.schedule import SCHEDULES
 from llm_installer.planning.settings import (
@@ -20,8 +22,8 @@ from llm_installer.planning.settings import (
     suggest,
 )
 
-UNDECIDING = ("Output", "Watching", "Going on", "Several GPUs")
-"""Groups of settings that do not change what is learned."""
+UNDECISIVE = ("Output", "Watching", "Control", "Going on", "Several GPUs")
+"""Groups of settings that change nothing in what is learned."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,10 @@ class Options:
     )
     effective_batch_size: int | None = setting("Rows per optimizer step.", "Training", minimum=1)
     gradient_accumulation_steps: int | None = setting("Batches per optimizer step.", "Training", minimum=1)
+    gradient_checkpointing: str | None = setting(
+        "Compute layers twice instead of keeping them: on, off, or how many; chosen from memory.", "Training",
+        metavar="WHICH",
+    )  # fmt: skip
     lora_r: int | None = setting("LoRA rank; chosen from the number of parameters.", "Training", minimum=1)
     lora_alpha: float | None = setting("LoRA alpha; twice the rank.", "Training", minimum=0)
     lora_dropout: float | None = setting("Dropout before the LoRA.", "Training", minimum=0, maximum=0.99)
@@ -96,6 +102,33 @@ class Options:
         "Precision of the frozen base model.", "Training", choices=("bfloat16", "float16", "float32")
     )
     seed: int = setting("Seed of everything random.", "Training", default=42, minimum=0)
+
+    method: str | None = setting("qlora holds the base in 4 bits.", "Method", choices=("lora", "qlora"))
+    use_4bit: bool = setting(
+        "The same as --method qlora (bitsandbytes NF4).", "Method", default=False, aliases=("load_in_4bit",)
+    )
+    use_8bit: bool = setting(
+        "Hold the base in 8 bits (bitsandbytes).", "Method", default=False, aliases=("load_in_8bit",)
+    )
+    optimizer: str | None = setting(
+        "What moves the adapters.", "Method", choices=tuple(OPTIMIZERS), synonyms=tuple(OPTIMIZER_NAMES.items()),
+        aliases=("optim",),
+    )  # fmt: skip
+    use_rslora: bool = setting("Scale by alpha / sqrt(rank), for high ranks.", "Method", default=False)
+    use_dora: bool = setting("Learn the size of each output apart from its direction.", "Method", default=False)
+    init_lora_weights: str = setting(
+        "How the adapters begin.", "Method", default="true", choices=("true", "gaussian", "pissa", "olora"),
+        synonyms=(("True", "true"),),
+    )  # fmt: skip
+    loraplus_ratio: float | None = setting("LoRA+: B learns this many times faster than A.", "Method", minimum=1)
+    rank_pattern: str | None = setting("Other ranks for some layers: q_proj=8,v_proj=16.", "Method", metavar="MAP")
+    alpha_pattern: str | None = setting("Other alphas for some layers: q_proj=16.", "Method", metavar="MAP")
+    neftune_noise_alpha: float | None = setting(
+        "NEFTune: noise of this size on the embeddings in training.", "Method", minimum=0
+    )
+    weight_decay: float | None = setting("Pull of the adapters towards zero.", "Method", minimum=0)
+    max_grad_norm: float | None = setting("Longest gradient; longer ones are cut.", "Method", minimum=0.001)
+    warmup_steps: int | None = setting("Steps in which the rate rises.", "Method", minimum=0)
 
     patience: int | None = setting("Evaluations without improvement before stopping.", "Stopping", minimum=1)
     overfitting_threshold: float | None = setting(
@@ -148,6 +181,13 @@ class Options:
         "Watching", metavar="FILE",
     )  # fmt: skip
 
+    status: bool = setting("Show how the present or the last training stands.", "Control", default=False)
+    json: bool = setting("With --status: print one JSON object.", "Control", default=False)
+    save_now: bool = setting("Have the present training write a checkpoint after its step.", "Control", default=False)
+    stop_now: bool = setting(
+        "End the present training after its step; the best so far is published.", "Control", default=False
+    )
+
     @property
     def sources(self) -> str | None:
         """What to learn from: --data, or else the files that --mix names."""
@@ -157,6 +197,11 @@ class Options:
     def resuming(self) -> bool:
         """Whether an earlier run is to be gone on with."""
         return self.resume or self.resume_from is not None
+
+    @property
+    def controlling(self) -> bool:
+        """Whether this is about a training that goes on elsewhere."""
+        return self.status or self.json or self.save_now or self.stop_now
 
     def given(self) -> dict[str, Any]:
         """Every setting that differs from its default, by name."""
@@ -193,4 +238,4 @@ def options_table() -> str:
 
 def decides(name: str) -> bool:
     """Whether a setting changes what is learned; those that do not may change when a run is gone on with."""
-    return settings(next(f for f in fields(Options) if f.name == name)).group not in UNDECIDING
+    return settings(next(f for f in fields(Options) if f.name == name)).group not in UNDECISIVE

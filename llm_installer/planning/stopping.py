@@ -83,7 +83,8 @@ def perfect(state: RunState, limits: Limits) -> str | None:
 
 def perplexity_explosion(state: RunState, limits: Limits) -> str | None:
     """The perplexity on held-out rows is far too high and rises, while it was better before."""
-    losses = [e.validation_loss for e in state.history if e.validation_loss is not None][-limits.window :]
+    measured = [e for e in state.history if e.step > 0 and e.validation_loss is not None][-limits.window :]
+    losses = [e.validation_loss for e in measured if e.validation_loss is not None]
     if not losses or state.evaluations_without_improvement < limits.confirmations:
         return None
     if losses[-1] <= math.log(limits.perplexity) or least_squares_slope(losses) <= limits.perplexity_slope:
@@ -100,7 +101,10 @@ def diverged(state: RunState, limits: Limits) -> str | None:
     losses = [last.train_loss] + ([last.validation_loss] if last.validation_loss is not None else [])
     if all(math.isfinite(loss) for loss in losses):
         return None
-    return f"the loss is no longer a finite number{_restored(state)}"
+    return (
+        f"training broke: the loss is no longer a finite number, most often because the learning rate is too high"
+        f"{_restored(state)}"
+    )
 
 
 def _watched(state: RunState) -> str:
@@ -109,8 +113,8 @@ def _watched(state: RunState) -> str:
 
 def _restored(state: RunState) -> str:
     """Which weights are kept, for the end of a sentence."""
-    if not state.best_step:
-        return "; no step was better than none, so nothing of it is kept"
+    if not state.improved:
+        return "; no step was better than the untrained model, which stays as it is"
     return f"; the weights of step {state.best_step}, the best, are kept"
 
 
@@ -122,6 +126,34 @@ STOP_RULES: dict[str, Rule] = {
     "patience": out_of_patience,
 }
 """Checked in this order after each evaluation."""
+
+EXPLAINED: dict[str, tuple[str, Callable[[Limits], str]]] = {
+    "non-finite loss": ("a loss is no number any more", lambda b: "at once"),
+    "perfect loss": (
+        "the training slice is known by heart, and the held-out loss (where there is one) no longer falls",
+        lambda b: f"loss {b.perfect_loss:g}",
+    ),
+    "perplexity explosion": (
+        "the perplexity on held-out rows is high and rises",
+        lambda b: f"{b.perplexity:g}" if math.isfinite(b.perplexity) else "-",
+    ),
+    "overfitting": (
+        "the held-out loss rises while it is far above the training loss",
+        lambda b: f"gap {b.overfitting_threshold:.0%}, judged from evaluation {b.min_evaluations} on",
+    ),
+    "patience": ("nothing got better", lambda b: f"{b.patience} evaluations in a row"),
+}
+"""Rule -> when it ends a run, and its threshold in words."""
+
+
+def stop_table() -> str:
+    """The rules and their thresholds by task as a Markdown table, for docs/modes.md."""
+    lines = ["| rule | ends the run when | " + " | ".join(TASKS) + " |", "|---|---|" + "---|" * len(TASKS)]
+    lines += [
+        f"| {name} | {EXPLAINED[name][0]} | " + " | ".join(EXPLAINED[name][1](b) for b in TASKS.values()) + " |"
+        for name in STOP_RULES
+    ]
+    return "\n".join(lines)
 
 
 def stop_reason(state: RunState, limits: Limits, rules: Sequence[str]) -> str | None:

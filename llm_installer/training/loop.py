@@ -27,6 +27,7 @@ from llm_installer.training.checkpoint import (
     set_random_state,
 )
 from llm_installer.training.processes import greatest, seed_apart
+from llm_installer.training.rehearsal import backing_off
 from llm_installer.training.reporters import Everyone
 from llm_installer.training.signals import Requests
 from llm_installer.training.trainer import Trainer, row_lengths
@@ -81,7 +82,7 @@ class _Loop:
         self.trainer, self.plan, self.data = trainer, trainer.plan, data
         self.save, self.report, self.requests = save, report, requests
         self.state = RunState()
-        self.best = adapter_weights(trainer.model)
+        self.first = self.best = adapter_weights(trainer.model)
         self.norm = math.nan
         self.skipped_rows: deque[str] = deque(maxlen=NAMED_ROWS)
         self._clock = self._seen = time.monotonic()
@@ -100,20 +101,23 @@ class _Loop:
         state, plan, data = self.state, self.plan, self.data
         if state.stop_reason:
             return
+        done = state.done
         for rows in planned_steps(plan, row_lengths(data.rows), state, data.mix, self.report):
             self._step(rows)
             last = bool(plan.total_steps) and state.done >= plan.total_steps
             # A run that is broken off is saved as it is: measuring it here would change how it goes on.
             broken_off, asked = self._asked()
-            measured = state.step % plan.evaluation_every == 0 or last or asked
+            skipped = self._too_many_skipped()
+            measured = plan.measures(done, state.done) or last or asked or bool(skipped)
+            done = state.done
             if measured:
                 self.measure()
-                state.stop_reason = stop_reason(state, plan.limits, plan.stop_rules) or self._too_many_skipped() or ""
+            if measured and not (last or asked) and self._adjust():
+                state.stop_reason = ""
             else:
-                state.stop_reason = self._too_many_skipped() or ""
+                judged = stop_reason(state, plan.limits, plan.stop_rules) if measured else None
+                state.stop_reason = skipped or judged or ""
             ended = bool(last or state.stop_reason or asked)
-            if measured and not ended:
-                self._adjust()
             ending = ended or broken_off
             if ending or self.requests.save or self.save.due(measured):
                 self._save()
@@ -131,8 +135,8 @@ class _Loop:
         evaluation = Evaluation(
             step=state.step,
             epoch=state.epoch,
-            train_loss=trainer.evaluate(data.train_slice),
-            validation_loss=trainer.evaluate(data.validation) if data.validation else None,
+            train_loss=self._evaluate(data.train_slice),
+            validation_loss=self._evaluate(data.validation) if data.validation else None,
             learning_rate=self.plan.rate(state),
             grad_norm=self.norm,
             tokens_per_second=self._tokens / max(now - self._seen, 1e-9) if state.step else 0.0,
@@ -147,17 +151,32 @@ class _Loop:
         state, began = self.state, time.monotonic()
         self.report.on_moment("step begin", state)
         rate = self.plan.rate(state)
-        batches = self.trainer.micro_batches(self.data.rows, row_lengths(self.data.rows), rows)
-        loss, self.norm, taken = self.trainer.step(batches, rate)
+        lengths = row_lengths(self.data.rows)
+        loss, self.norm, taken, tokens = backing_off(
+            self.trainer, lambda: self._train_on(rows, lengths, rate),
+            size=int(lengths[rows].sum()), longest=int(lengths.max()), say=self.report.on_note,
+        )  # fmt: skip
         if not taken:
             state.skipped += 1
             self.skipped_rows.extend(self.data.name(int(i)) for i in rows)
         state.skipped_in_a_row = 0 if taken else state.skipped_in_a_row + 1
-        tokens = sum(b.tokens for b in batches)
         state.tokens, self._tokens = state.tokens + tokens, self._tokens + tokens
         now = time.monotonic()
         state.seconds, self._clock = state.seconds + now - self._clock, now
         self.report.on_step(StepReport(state.step, state.epoch, loss, rate, self.norm, tokens, now - began))
+
+    def _train_on(
+        self, rows: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64], rate: float
+    ) -> tuple[float, float, bool, int]:
+        batches = self.trainer.micro_batches(self.data.rows, lengths, rows)
+        return *self.trainer.step(batches, rate), sum(b.tokens for b in batches)
+
+    def _evaluate(self, rows: Sequence[Row]) -> float:
+        lengths = row_lengths(rows)
+        return backing_off(
+            self.trainer, lambda: self.trainer.evaluate(rows),
+            size=int(lengths.sum()), longest=int(lengths.max()), say=self.report.on_note,
+        )  # fmt: skip
 
     def _asked(self) -> tuple[bool, bool]:
         """Whether a signal breaks the run off, and whether it should end well; all processes say the same."""
@@ -172,17 +191,19 @@ class _Loop:
         rows = ", ".join(dict.fromkeys(self.skipped_rows))
         return f"the loss was no finite number for {state.skipped_in_a_row} steps in a row; their rows: {rows}"
 
-    def _adjust(self) -> None:
-        """Let the plan's controller change rate, batch or weights."""
-        change: Adjustment | None = CONTROLLERS[self.plan.controller](self.state)
+    def _adjust(self) -> bool:
+        """Let the plan's controller change rate, batch or weights; True where it did, and patience begins anew."""
+        change: Adjustment | None = CONTROLLERS[self.plan.controller](self.state, self.plan)
         if change is None:
-            return
+            return False
         self.state.adjustments.append(change)
         self.state.rate_scale, self.state.batch_scale = change.rate_scale, change.batch_scale
+        self.state.evaluations_without_improvement = self.state.skipped_in_a_row = 0
         if change.restore_best:
-            load_weights(self.trainer.model, self.best)
+            load_weights(self.trainer.model, self.best if self.state.improved else self.first)
             self.trainer.forget()
         self.report.on_note(f"Step {change.step}: {change.why}")
+        return True
 
     def _save(self) -> None:
         self.report.on_moment("save", self.state)

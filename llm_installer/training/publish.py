@@ -15,11 +15,13 @@ from llm_installer import __version__
 from llm_installer.core.examples import Kind
 from llm_installer.core.files import write_json
 from llm_installer.core.model_info import ModelInfo, fingerprint
-from llm_installer.core.paths import ModelDir, Run, switch_link
+from llm_installer.core.paths import Run
 from llm_installer.core.state import Result, RunState
 from llm_installer.data.encode import Encoder
+from llm_installer.planning.lora import MOVES_BASE
 from llm_installer.planning.plan import Plan
-from llm_installer.training.checkpoint import Weights, load_weights, save_adapter
+from llm_installer.training.checkpoint import Weights, adapter_weights, load_weights, save_adapter
+from llm_installer.training.initial import put_back
 
 LIBRARIES = ("torch", "transformers", "peft", "accelerate")
 
@@ -38,6 +40,9 @@ class Published:
 def publish(model: PeftModel, weights: Weights, state: RunState, about: Published, run: Run, folder: Path) -> Result:
     """Put the best weights into the model and write them to `folder` as a complete adapter."""
     load_weights(model, weights)
+    if about.plan.method.init in MOVES_BASE:
+        put_back(model)
+        weights = adapter_weights(model)
     improved = state.base_loss is None or (state.best_loss is not None and state.best_loss < state.base_loss)
 
     def extra(fresh: Path) -> None:
@@ -57,12 +62,6 @@ def publish(model: PeftModel, weights: Weights, state: RunState, about: Publishe
     )
 
 
-def switch_to(model_dir: ModelDir, run: Run) -> None:
-    """Make `run` the current one: the links that the guide promises, `lora` last."""
-    for link, target in model_dir.run_links(run).items():
-        switch_link(link, target)
-
-
 def adapter_info(about: Published, state: RunState) -> dict[str, Any]:
     """Provenance of an adapter, as strict JSON."""
     template = str(about.encoder.tokenizer.chat_template)
@@ -72,6 +71,8 @@ def adapter_info(about: Published, state: RunState) -> dict[str, Any]:
             "parameters": about.info.parameters,
             "fingerprint": fingerprint(about.info.path),
         },
+        "method": about.plan.method.name,
+        "quantised": about.plan.method.quantised or None,
         "created_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "data": about.data,
         "style": "chat" if about.kind == "chat" else "text",

@@ -20,10 +20,13 @@ from llm_installer.planning.plan import Plan
 from llm_installer.training import processes
 from llm_installer.training.fast.speed import speed_up
 from llm_installer.training.kernels import ScoredHead
+from llm_installer.training.memory import checkpoint_layers
 from llm_installer.training.model import DTYPES, model_inputs
+from llm_installer.training.neftune import add_noise
+from llm_installer.training.optimizers import make_optimizer, set_rate
 
 Part = TypeVar("Part")
-PARTED = "Plain PEFT computes the layers: the base is parted over several processes."
+PARTED = "plain PEFT, because the base is parted over several processes"
 
 
 class Trainer:
@@ -37,13 +40,16 @@ class Trainer:
         self.plan, self.pad, self.model, self.inputs, self.sharded = plan, pad, model, inputs, sharded
         self.trained = [p for p in model.parameters() if p.requires_grad]
         processes.same_everywhere(self.trained)
-        self.bare_optimizer = torch.optim.AdamW(self.trained, lr=plan.learning_rate, weight_decay=plan.weight_decay)
+        self.bare_optimizer = make_optimizer(model, plan)
         self.optimizer = self.accelerator.prepare(self.bare_optimizer)
+        checkpoint_layers(model, plan.checkpointed_layers)
         # The fast paths take weights from modules whose own forward is not called, where nobody would fetch the parts.
         notes = (PARTED,) if sharded else speed_up(model).notes
         self.head = ScoredHead(model)
         self.notes = (*notes, self.head.note)
         """Which fast paths are on, and why others are not."""
+        if plan.method.neftune_noise_alpha:
+            add_noise(model, plan.method.neftune_noise_alpha)
 
     @property
     def is_writer(self) -> bool:
@@ -70,8 +76,7 @@ class Trainer:
         # Under float16 the scaler tries scales until gradients fit, and skips steps by itself.
         taken = math.isfinite(mean) and (math.isfinite(size) or self.accelerator.scaler is not None)
         if taken:
-            for group in self.optimizer.param_groups:
-                group["lr"] = rate
+            set_rate(self.optimizer, rate)
             self.optimizer.step()
         self.optimizer.zero_grad()
         return mean, size, taken
@@ -122,6 +127,10 @@ class Trainer:
     def forget(self) -> None:
         """Let the optimizer begin anew."""
         self.bare_optimizer.state.clear()
+
+    def any_process(self, here: bool) -> bool:
+        """Whether something is so in any process."""
+        return bool(processes.greatest(int(here))[0])
 
     def _most(self, rows: int) -> int:
         """Rows of a part that leave something for every process."""

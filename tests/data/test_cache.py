@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from llm_installer.core.errors import DataError
 from llm_installer.data.load import Loaded, load_examples
@@ -92,7 +93,7 @@ def test_an_image_that_appears_later_is_seen(tmp_path):
     write(tmp_path / "my.jsonl", alpaca(1), {"image": "a.png", "caption": "a cat"})
     loaded = load(tmp_path)
     assert loaded.reasons == {f"there is no image {tmp_path / 'a.png'}": 1}
-    (tmp_path / "a.png").write_bytes(b"png")
+    Image.new("RGB", (2, 2)).save(tmp_path / "a.png")
     again = load(tmp_path)
     assert again.dropped_count == 0
     assert again.train[1].images == (str(tmp_path / "a.png"),)

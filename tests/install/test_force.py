@@ -53,7 +53,7 @@ def test_force_replaces_the_model_and_keeps_what_was_learned(home: Path, make_mo
     assert any("adapters" in line for line in said)
     assert list_models()[0].complete
     assert "exec" in (found.root / "train.sh").read_text()
-    assert not [n for n in os.listdir(found.root) if n.startswith(".")]
+    assert [n for n in os.listdir(found.root) if n.startswith(".")] == [".training.lock"]
     assert os.listdir(home / "models") == ["small"]
 
 

@@ -118,4 +118,4 @@ def test_a_base_is_parted_only_where_no_device_holds_it(
 ) -> None:
     info = read_model_info(tiny_llama)
     free = int(info.parameters * 4 * share)
-    assert must_part(info, dtype="float32", device=device, free_bytes=free, processes=processes) is parted
+    assert must_part(info, dtype="float32", quantised="", device=device, free_bytes=free, processes=processes) is parted

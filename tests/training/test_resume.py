@@ -15,6 +15,7 @@ from llm_installer.core.manifest import MANIFEST, damage
 from llm_installer.core.paths import Run
 from llm_installer.core.state import Adjustment, RunState
 from llm_installer.planning.adapting import CONTROLLERS
+from llm_installer.planning.plan import Plan
 from llm_installer.training.checkpoint import (
     KEPT,
     CheckpointWriter,
@@ -61,7 +62,7 @@ class SaveNow(CheckpointWriter):
         return True
 
 
-def halve_then_join(state: RunState) -> Adjustment | None:
+def halve_then_join(state: RunState, plan: Plan) -> Adjustment | None:
     """Halves the rate at step 6, joins two steps at 9 and goes back to the best weights at 12."""
     rows = {6: (0.5, 1, False), 9: (0.5, 2, False), 12: (0.25, 2, True)}
     if state.step not in rows:
@@ -78,6 +79,7 @@ CASES = {
     "circular": {"cycles": True, "batch_multiplier": 1.0, "schedule": "constant", "lora_dropout": 0.1},
     "circular, times two": {"cycles": True, "batch_multiplier": 2.0, "schedule": "constant"},
     "controller": {"controller": "a test", "lora_dropout": 0.1},
+    "adaptive, a rate far too high": {"controller": "adaptive", "learning_rate": 1.0, "early_evaluation_every": 2},
     "no end": {"total_steps": 0, "schedule": "inverse_sqrt", "lora_dropout": 0.1},
 }
 ROWS = 21
@@ -122,6 +124,7 @@ def test_the_curve_after_going_on_is_that_of_the_unbroken_run(
     assert all(torch.equal(weights[k], weights_after[k]) for k in weights)
     assert all(torch.equal(best[k], best_after[k]) for k in best)
     assert state.step == LAST
+    assert bool(state.adjustments) == (plan.controller != "none")
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ class JsonlReporter:
     def __init__(self, header: RunHeader) -> None:
         self._path = header.run.metrics
         self._lines: list[str] = []
+        self._changed_until = header.start_step
 
     def on_start(self, header: RunHeader) -> None:
         """A new run refuses an old file; a resumed one keeps what still holds."""
@@ -45,20 +46,30 @@ class JsonlReporter:
 
     def on_evaluation(self, evaluation: Evaluation, state: RunState, best: bool) -> None:
         """Write the steps so far and this measurement."""
+        self._changes(state)
         self._add({"kind": "evaluation", **asdict(evaluation), "best": best})
         self._flush()
 
     def on_end(self, state: RunState, result: Result | None) -> None:
         """Write the steps since the last evaluation."""
+        self._changes(state)
         self._flush()
 
     def on_moment(self, moment: Moment, state: RunState) -> None:
         """A checkpoint is about to be written: so is everything before it."""
         if moment == "save":
+            self._changes(state)
             self._flush()
 
     def on_note(self, text: str) -> None:
         """Notes are in train.log."""
+
+    def _changes(self, state: RunState) -> None:
+        """What a controller changed since it was last looked at."""
+        for change in state.adjustments:
+            if change.step > self._changed_until:
+                self._add({"kind": "adjustment", **asdict(change)})
+                self._changed_until = change.step
 
     def _add(self, record: dict[str, Value]) -> None:
         strict = {key: None if _is_nan_or_infinite(value) else value for key, value in record.items()}

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from llm_installer.core.state import Adjustment
 from llm_installer.training.reporters.jsonl import JsonlReporter
 
 
@@ -103,6 +104,31 @@ def test_a_resumed_run_keeps_what_still_holds(make_story):
     assert [r["step"] for r in strict(story.header.run.metrics) if r["kind"] == "step"] == list(range(1, 17))
     assert [r["step"] for r in strict(story.header.run.metrics) if r["kind"] == "evaluation"] == [0, 10]
     assert [path.name for path in story.header.run.root.iterdir()] == ["metrics.jsonl"]
+
+
+def test_what_a_controller_changed_is_told_once_also_over_a_restart(make_story):
+    def change(step: int) -> Adjustment:
+        return Adjustment(step, 0.5, 1, True, "the loss rose")
+
+    story = make_story()
+    first = JsonlReporter(story.header)
+    first.on_start(story.header)
+    story.state.adjustments += [change(5)]
+    first.on_step(story.step(6))
+    first.on_moment("save", story.state)
+    first.on_end(story.state, None)
+    story.state.adjustments += [change(10), change(15)]
+    resumed = make_story(start_step=6)
+    second = JsonlReporter(resumed.header)
+    second.on_start(resumed.header)
+    second.on_moment("save", story.state)
+    second.on_end(story.state, None)
+    told = [record for record in strict(story.header.run.metrics) if record["kind"] == "adjustment"]
+    assert [record["step"] for record in told] == [5, 10, 15]
+    assert told[0] == {
+        "kind": "adjustment", "step": 5, "rate_scale": 0.5, "batch_scale": 1, "restore_best": True,
+        "why": "the loss rose",
+    }  # fmt: skip
 
 
 WRITE_FOREVER = """

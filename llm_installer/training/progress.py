@@ -1,0 +1,58 @@
+"""Where a run is, as other programs read it: status.json of its folder, whole at any moment."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from dataclasses import dataclass
+
+from llm_installer.core.files import finite
+from llm_installer.core.paths import Run
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One look at a run; None where a number is not known yet."""
+
+    run: str
+    step: int
+    total_steps: int
+    """0 where the run has no end of its own."""
+    epoch: float
+    epochs: float | None
+    loss: float | None
+    """Of the last step."""
+    measured_at: int
+    """Step of the last evaluation."""
+    train_loss: float | None
+    validation_loss: float | None
+    base_loss: float | None
+    best_loss: float | None
+    best_step: int
+    tokens_per_second: float | None
+    elapsed: float
+    """Seconds in this sitting."""
+    remaining: float | None
+    """Seconds to the last step."""
+    checkpoint: str
+    """Name of the newest checkpoint; empty before the first."""
+    training: bool
+    """False once the last step is done: what comes then is publishing and comparing."""
+    updated: float
+    """When this was written, in seconds since 1970."""
+
+    def write(self, run: Run) -> None:
+        """Replace the run's status.json. It is not synced to the disk: it is about this moment."""
+        fresh = run.progress.with_name(f".{run.progress.name}.new")
+        fresh.write_text(json.dumps(finite(dataclasses.asdict(self))) + "\n", encoding="utf-8")
+        os.replace(fresh, run.progress)
+
+    @classmethod
+    def read(cls, run: Run) -> Progress | None:
+        """What is in the run's folder; None where nothing is that can be read."""
+        try:
+            values = json.loads(run.progress.read_text(encoding="utf-8"))
+            return cls(**{f.name: values[f.name] for f in dataclasses.fields(cls)})
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
