@@ -9,7 +9,6 @@ import signal
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,8 +25,8 @@ from llm_installer.data.processor import load_encoder
 from llm_installer.going_on import check_weights_fit, differences, find_unfinished, refuse
 from llm_installer.job import Job, begin, recorded
 from llm_installer.looking_back import look_back
+from llm_installer.model_of_job import load_model
 from llm_installer.planning.lora import refuse_contradictions
-from llm_installer.planning.memory import must_part
 from llm_installer.planning.options import Options
 from llm_installer.planning.plan import Plan, make_plan
 from llm_installer.planning.registry import find_handler
@@ -35,8 +34,6 @@ from llm_installer.training.lock import only_training
 from llm_installer.watching import asking, read_watching
 
 if TYPE_CHECKING:
-    from peft import PeftModel
-
     from llm_installer.training.checkpoint import Checkpoint
     from llm_installer.training.loop import TrainingData
     from llm_installer.training.reporters import Everyone, Reporter
@@ -152,7 +149,7 @@ def train_and_publish(job: Job, console: Console, tell_run: Callable[[Run], None
     if plan.device == "cpu":
         keep_freed_memory()
     with console.waiting("Loading the model"):
-        model, parted, whole = _load(job)
+        model, parted, whole = load_model(job)
     if whole:
         console.line(whole)
     check_room(job.folder.root, model)
@@ -191,37 +188,6 @@ def train_and_publish(job: Job, console: Console, tell_run: Callable[[Run], None
     else:
         look_back(job, trainer, data, state, result, switched, console)
     return result
-
-
-def _load(job: Job) -> tuple[PeftModel, bool, str]:
-    """The model with its LoRA, on its device or parted over all processes (then True), and what was not quantised."""
-    from llm_installer.training.model import add_lora, load_base
-    from llm_installer.training.processes import count, device_of, of_main
-    from llm_installer.training.quantise import whole_line
-
-    plan, device, packed = job.plan, job.plan.device, job.plan.method.quantised
-    free = probe_hardware().free_bytes
-    part = partial(must_part, job.info, dtype=plan.precision, quantised=packed, device=device, free_bytes=free)
-    if of_main(partial(part, processes=count())):
-        return _load_parted(job), True, ""
-    base = load_base(job.info.path, plan.precision, device_of(device), packed)
-    whole = whole_line(base) if packed else ""
-    return add_lora(base, plan), False, whole
-
-
-def _load_parted(job: Job) -> PeftModel:
-    """The model with its base parted over all processes. Raises UsageError for what cannot be had with that."""
-    from llm_installer.training.model import add_lora, load_base
-    from llm_installer.training.sharding import shard_base
-
-    plan = job.plan
-    if plan.method.quantised:
-        raise UsageError("A quantised base that no GPU holds cannot be parted over several; choose a smaller model")
-    if job.prompts:
-        raise UsageError("--eval-prompts needs a model that one GPU holds; leave it out")
-    model = add_lora(load_base(job.info.path, plan.precision, "cpu", ""), plan)
-    shard_base(model, plan.device)
-    return model
 
 
 def _train_along(trainer: Trainer, data: TrainingData, run: Run, since: Checkpoint | None) -> None:
