@@ -81,6 +81,8 @@ class _Loop:
     ) -> None:
         self.trainer, self.plan, self.data = trainer, trainer.plan, data
         self.save, self.report, self.requests = save, report, requests
+        self.lengths = row_lengths(data.rows)
+        self.longest = int(self.lengths.max())
         self.state = RunState()
         self.first = self.best = adapter_weights(trainer.model)
         self.norm = math.nan
@@ -102,7 +104,7 @@ class _Loop:
         if state.stop_reason:
             return
         done = state.done
-        for rows in planned_steps(plan, row_lengths(data.rows), state, data.mix, self.report):
+        for rows in planned_steps(plan, self.lengths, state, data.mix, self.report):
             self._step(rows)
             last = bool(plan.total_steps) and state.done >= plan.total_steps
             # A run that is broken off is saved as it is: measuring it here would change how it goes on.
@@ -151,10 +153,9 @@ class _Loop:
         state, began = self.state, time.monotonic()
         self.report.on_moment("step begin", state)
         rate = self.plan.rate(state)
-        lengths = row_lengths(self.data.rows)
         loss, self.norm, taken, tokens = backing_off(
-            self.trainer, lambda: self._train_on(rows, lengths, rate),
-            size=int(lengths[rows].sum()), longest=int(lengths.max()), say=self.report.on_note,
+            self.trainer, lambda: self._train_on(rows, rate),
+            size=int(self.lengths[rows].sum()), longest=self.longest, say=self.report.on_note,
         )  # fmt: skip
         if not taken:
             state.skipped += 1
@@ -165,10 +166,8 @@ class _Loop:
         state.seconds, self._clock = state.seconds + now - self._clock, now
         self.report.on_step(StepReport(state.step, state.epoch, loss, rate, self.norm, tokens, now - began))
 
-    def _train_on(
-        self, rows: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64], rate: float
-    ) -> tuple[float, float, bool, int]:
-        batches = self.trainer.micro_batches(self.data.rows, lengths, rows)
+    def _train_on(self, rows: npt.NDArray[np.int64], rate: float) -> tuple[float, float, bool, int]:
+        batches = self.trainer.micro_batches(self.data.rows, self.lengths, rows)
         return *self.trainer.step(batches, rate), sum(b.tokens for b in batches)
 
     def _evaluate(self, rows: Sequence[Row]) -> float:
