@@ -171,11 +171,16 @@ def train(**given: Any) -> None:
         return control(options)
     if not options.sources and not options.resuming:
         raise UsageError("Say what to learn from, for example: ./train.sh --data my.json")
+    from llm_installer.training.launch import Worker, launch, wanted
+
+    if wanted(options) and not options.show and not options.dry_run:
+        raise SystemExit(launch(options, sys.argv[1:]))
     for name, value in environment(usable_cores()).items():
         os.environ.setdefault(name, value)
-    from llm_installer.train_lora import run
+    with Worker():
+        from llm_installer.train_lora import run
 
-    run(options)
+        run(options)
 
 
 def _show_past_runs(options: Options, port: int) -> NoReturn:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,9 +25,10 @@ from llm_installer.data.processor import load_encoder
 from llm_installer.going_on import check_weights_fit, differences, find_unfinished, refuse
 from llm_installer.job import Job, begin, recorded
 from llm_installer.looking_back import look_back
+from llm_installer.model_of_job import load_model
 from llm_installer.planning.lora import refuse_contradictions
 from llm_installer.planning.options import Options
-from llm_installer.planning.plan import make_plan
+from llm_installer.planning.plan import Plan, make_plan
 from llm_installer.planning.registry import find_handler
 from llm_installer.training.lock import only_training
 from llm_installer.watching import asking, read_watching
@@ -44,6 +45,8 @@ def run(
     options: Options, console: Console | None = None, base: Path | None = None, callbacks: Sequence[object] = ()
 ) -> Result | None:
     """Train as asked and return how it ended; None for --show and --dry-run. Raises InstallerError when it cannot."""
+    from llm_installer.training.processes import main_first, of_main, together
+
     console, base = console or Console(), base or Path.cwd()
     if options.controlling:
         raise UsageError("--status, --save-now and --stop-now are about another training; give them to train.sh")
@@ -51,9 +54,21 @@ def run(
     if options.show or options.dry_run or not options.model_path:
         find(options, console, base)
         return None
-    with only_training(ModelDir.find(options.model_path)) as tell_run:
-        job = find(options, console, base)
-        return train_and_publish(replace(job, callbacks=callbacks), console, tell_run) if job else None
+    with together(), _alone(ModelDir.find(options.model_path)) as tell_run:
+        with main_first():
+            job = find(options, console, base)
+        if job is None:
+            return None
+        # Free memory differs from process to process: one of them plans for all.
+        plan = Plan.from_json(of_main(job.plan.to_json))
+        return train_and_publish(replace(job, plan=plan, callbacks=callbacks), console, tell_run)
+
+
+def _alone(folder: ModelDir) -> AbstractContextManager[Callable[[Run], None]]:
+    """The right to train in a model directory, which the main of several processes holds for all."""
+    from llm_installer.training.processes import is_main
+
+    return only_training(folder) if is_main() else nullcontext(lambda run: None)
 
 
 def decide(options: Options, console: Console, base: Path) -> Job | None:
@@ -114,14 +129,16 @@ def resume(options: Options, console: Console, base: Path) -> Job | None:
     return replace(job, plan=unfinished.plan, unfinished=unfinished, since=since)
 
 
-def train_and_publish(job: Job, console: Console, tell_run: Callable[[Run], None]) -> Result:
-    """Load, train, write the adapter, switch `lora` to it, compare. A run that fails or is stopped switches nothing."""
+def train_and_publish(job: Job, console: Console, tell_run: Callable[[Run], None]) -> Result | None:
+    """Load, train, write the adapter, switch `lora` to it, compare. A run that fails or is stopped switches nothing.
+
+    Of several processes the main one does all that comes after training; the others return None.
+    """
     from llm_installer.training.checkpoint import CheckpointWriter, check_room, load_weights
     from llm_installer.training.loop import train
-    from llm_installer.training.model import add_lora, load_base
     from llm_installer.training.optimizers import check_ready
+    from llm_installer.training.processes import is_main, of_main
     from llm_installer.training.publish import Published, publish
-    from llm_installer.training.quantise import whole_line
     from llm_installer.training.rehearsal import rehearse
     from llm_installer.training.reuse import keep_freed_memory
     from llm_installer.training.signals import stop_requests
@@ -132,13 +149,11 @@ def train_and_publish(job: Job, console: Console, tell_run: Callable[[Run], None
     if plan.device == "cpu":
         keep_freed_memory()
     with console.waiting("Loading the model"):
-        base = load_base(job.info.path, plan.precision, plan.device, plan.method.quantised)
-        whole = whole_line(base) if plan.method.quantised else ""
-        model = add_lora(base, plan)
+        model, parted, whole = load_model(job)
     if whole:
         console.line(whole)
     check_room(job.folder.root, model)
-    trainer, data = Trainer(model, plan, job.encoder.eos, job.encoder.inputs), _training_data(job)
+    trainer, data = Trainer(model, plan, job.encoder.eos, job.encoder.inputs, parted), _training_data(job)
     if since and not job.unfinished:
         load_weights(model, since.weights)
         since = None
@@ -146,7 +161,10 @@ def train_and_publish(job: Job, console: Console, tell_run: Callable[[Run], None
         plan = rehearse(trainer, data.rows, [*data.train_slice, *data.validation], console.line)
     console.line(f"Fast path: {'; '.join(trainer.notes)}.")
     job = replace(job, plan=plan)
-    run = job.unfinished.run if job.unfinished else begin(job)
+    run = job.unfinished.run if job.unfinished else Run(Path(of_main(lambda: str(begin(job).root))))
+    if not is_main():
+        _train_along(trainer, data, run, since)
+        return None
     tell_run(run)
     adapter = Path(options.output).expanduser().absolute() if options.output else run.adapter
     with recorded(run) as ended, stop_requests() as requests:
@@ -164,8 +182,23 @@ def train_and_publish(job: Job, console: Console, tell_run: Callable[[Run], None
     switched = result.improved and not options.output
     if switched:
         job.folder.switch_to(run)
-    look_back(job, trainer, data, state, result, switched, console)
+    if parted:
+        # Answers need all processes, and the others have ended.
+        console.closing(job.folder, result, switched=switched, found=["No comparison: no single GPU holds the model."])
+    else:
+        look_back(job, trainer, data, state, result, switched, console)
     return result
+
+
+def _train_along(trainer: Trainer, data: TrainingData, run: Run, since: Checkpoint | None) -> None:
+    """The part of a process that is not the main one: it computes, and writes and says nothing."""
+    from llm_installer.training.checkpoint import CheckpointWriter
+    from llm_installer.training.loop import train
+    from llm_installer.training.reporters import Everyone
+    from llm_installer.training.signals import stop_requests
+
+    with stop_requests() as requests:
+        train(trainer, data, CheckpointWriter(run), Everyone({}), requests, since)
 
 
 def _broken_off(number: int, state: RunState, found: str) -> Interrupted:

@@ -218,3 +218,12 @@ def _distinct_inputs(chosen: Iterable[Linear], share: float) -> float:
             key = group if group in _SHARED.values() else f"{group} {n.inputs}"
             widths[key] = max(widths.get(key, 0.0), n.inputs * min(1.0, n.count * share))
     return sum(widths.values())
+
+
+def must_part(info: ModelInfo, *, dtype: str, quantised: str, device: str, free_bytes: int, processes: int) -> bool:
+    """Whether the base has to be parted over several processes, because no device holds the whole.
+
+    Processes on CPUs share one memory: parting would gain nothing there.
+    """
+    whole = weight_bytes(info, BYTES[dtype], quantised)
+    return processes > 1 and device == "cuda" and whole > free_bytes * HEADROOM[device]

@@ -22,7 +22,7 @@ from llm_installer.planning.settings import (
     suggest,
 )
 
-UNDECISIVE = ("Output", "Watching", "Control", "Going on")
+UNDECISIVE = ("Output", "Watching", "Control", "Going on", "Several GPUs")
 """Groups of settings that change nothing in what is learned."""
 
 
@@ -136,6 +136,18 @@ class Options:
     )
     min_evaluations: int | None = setting("Evaluations before overfitting can stop the run.", "Stopping", minimum=1)
     force_epochs: bool = setting("Train exactly the given epochs; never stop early.", "Stopping", default=False)
+
+    gpus: str | None = setting(
+        "GPUs of this machine to train on; the rows per step stay as they are.", "Several GPUs",
+        aliases=("nproc_per_node",), metavar="N|all",
+    )  # fmt: skip
+    nnodes: int | None = setting(
+        "Machines that train together; give the same command on each.", "Several GPUs", minimum=1
+    )
+    node_rank: int | None = setting("Which of the machines this is, from 0.", "Several GPUs", minimum=0)
+    rdzv_endpoint: str | None = setting(
+        "Where the machines meet: a name of the first one, and a free port.", "Several GPUs", metavar="HOST:PORT"
+    )
 
     resume: bool = setting("Go on with the newest unfinished run.", "Going on", default=False)
     resume_from: str | None = setting(

@@ -26,6 +26,7 @@ from llm_installer.training.checkpoint import (
     load_weights,
     set_random_state,
 )
+from llm_installer.training.processes import greatest, seed_apart
 from llm_installer.training.rehearsal import backing_off
 from llm_installer.training.reporters import Everyone
 from llm_installer.training.signals import Requests
@@ -66,6 +67,7 @@ def train(
         if since:
             loop.go_on(since)
         else:
+            seed_apart(trainer.plan.seed, 0)
             loop.measure()
         loop.run()
     return loop.state, loop.best
@@ -92,6 +94,7 @@ class _Loop:
         self.trainer.set_optimizer_state(since.optimizer)
         set_random_state(since.random)
         self.state, self.best = since.state, since.best
+        seed_apart(self.plan.seed, self.state.step)
 
     def run(self) -> None:
         """Step after step to the end; nothing where a rule had ended the run before it was gone on with."""
@@ -177,11 +180,9 @@ class _Loop:
 
     def _asked(self) -> tuple[bool, bool]:
         """Whether a signal breaks the run off, and whether it should end well; all processes say the same."""
+        self.requests.number, why = greatest(self.requests.number, int(bool(self.requests.why)))
         signalled, endless = bool(self.requests.number), not self.plan.total_steps
-        return (
-            self.trainer.any_process(signalled and not endless),
-            self.trainer.any_process(bool(self.requests.why) or (signalled and endless)),
-        )
+        return signalled and not endless, bool(why) or (signalled and endless)
 
     def _too_many_skipped(self) -> str | None:
         state = self.state

@@ -22,6 +22,7 @@ target_modules precision seed
 method use_4bit use_8bit optimizer use_rslora use_dora init_lora_weights loraplus_ratio
 rank_pattern alpha_pattern neftune_noise_alpha weight_decay max_grad_norm warmup_steps
 patience overfitting_threshold min_evaluations force_epochs
+gpus nnodes node_rank rdzv_endpoint
 resume resume_from resume_anyway
 model_path output dry_run skip_test test_prompt
 tensorboard tensorboard_port tensorboard_only report_to wandb_project mlflow_tracking_uri mlflow_experiment_name
