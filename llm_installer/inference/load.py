@@ -79,7 +79,8 @@ def _on_which_base(trained: str, loaded: str) -> str:
     if trained == loaded:
         return ""
     on = {"": "whole"} | {name: words.partition(" ")[0] for name, words in QUANTISED.items()}
-    return f", trained on the {on[trained]} base, used on the {on[loaded]} one"
+    same = f" (--use-{on[trained].replace('-', '')} for the same)" if trained else ""
+    return f", trained on the {on[trained]} base, used on the {on[loaded]} one{same}"
 
 
 @torch.inference_mode()

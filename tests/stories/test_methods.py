@@ -58,7 +58,7 @@ def test_a_quantised_run_says_so_everywhere(
     assert f"{name}, medium" in (lora.resolve().parent / "train.log").read_text() + said
     folder = ModelDir.find(str(installed))
     whole, same = load_assistant(folder, lora), load_assistant(folder, lora, quantised)
-    assert f"trained on the {words} base, used on the whole one" in whole.adapter
+    assert f"trained on the {words} base, used on the whole one (--use-{words.replace('-', '')} for" in whole.adapter
     assert "base, used on" not in same.adapter
     ids = torch.arange(3, 23)[None]
     with torch.inference_mode():
