@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from llm_installer.core.errors import TrainingError
+from llm_installer.core.errors import TrainingError, UsageError
 from llm_installer.core.paths import ModelDir
 from llm_installer.core.state import Result
 from llm_installer.planning.options import Options
@@ -38,9 +38,12 @@ def lora_sft(
     Raises InstallerError where the command line would print one sentence; UsageError for unknown keywords.
     """
     from llm_installer.train_lora import run
+    from llm_installer.training.launch import wanted
     from llm_installer.training.reporters.callbacks import as_callbacks
 
     asked = Options.from_kwargs(model_path=str(model_path), data=data_path and str(data_path), **options)
+    if wanted(asked):
+        raise UsageError("Several GPUs need processes of their own; use the command line: llm-installer train --gpus 2")
     result = run(asked, callbacks=as_callbacks(callbacks))
     if result is None:
         raise TrainingError("Nothing was trained: show and dry_run only look; leave them out")

@@ -171,11 +171,16 @@ def train(**given: Any) -> None:
         return control(options)
     if not options.sources and not options.resuming:
         raise UsageError("Say what to learn from, for example: ./train.sh --data my.json")
+    from llm_installer.training.launch import Worker, launch, wanted
+
+    if wanted(options) and not options.show and not options.dry_run:
+        raise SystemExit(launch(options, sys.argv[1:]))
     for name, value in environment(usable_cores()).items():
         os.environ.setdefault(name, value)
-    from llm_installer.train_lora import run
+    with Worker():
+        from llm_installer.train_lora import run
 
-    run(options)
+        run(options)
 
 
 def _show_past_runs(options: Options, port: int) -> NoReturn:
@@ -204,6 +209,14 @@ def _show_past_runs(options: Options, port: int) -> NoReturn:
 @click.option(
     "--top-p", default=1.0, show_default=True, type=click.FloatRange(0, 1, min_open=True), help="Nucleus size."
 )
+@click.option(
+    "--use-4bit",
+    "quantised",
+    flag_value="nf4",
+    default="",
+    help="Hold the base in 4 bits, as --method qlora trains on.",
+)
+@click.option("--use-8bit", "quantised", flag_value="int8", help="Hold the base in 8 bits.")
 @click.option("--raw/--chat", default=None, help="Continue plain text, or use the chat template; default as trained.")
 def start(
     model_path: str,

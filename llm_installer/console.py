@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich import box
@@ -44,6 +45,13 @@ class Console:
     def line(self, text: str = "") -> None:
         """A plain line, never cut or coloured by its content."""
         self.rich.print(Text(text), soft_wrap=True)
+
+    def sentence(self, text: str) -> None:
+        """Indented, and in a terminal broken between words."""
+        if self.rich.is_terminal:
+            self.rich.print(Padding(Text(text), (0, 0, 0, 2)))
+        else:
+            self.line(f"  {text}")
 
     def parts(self, parts: Iterable[RenderableType]) -> None:
         """Ready-made pieces, one below the other."""
@@ -190,17 +198,21 @@ class Console:
         table.add_row("tuned", Text(_short(tuned) or "(nothing)", style=LEARNED))
         self.rich.print(Padding(table, (0, 0, 1, 1)))
 
-    def closing(self, folder: ModelDir, result: Result, switched: bool, found: Sequence[str] = ()) -> None:
+    def closing(
+        self, folder: ModelDir, result: Result, switched: bool, found: Sequence[str] = (), report: Path | None = None
+    ) -> None:
         """How it ended, what it brought, what else was `found`, what to type next."""
         self.heading("Done")
-        self.line(f"  Stopped because {result.stop_reason}.")
+        self.sentence(f"Stopped because {result.stop_reason}.")
         if result.base_loss is not None and result.best_loss is not None:
             change = result.best_loss / result.base_loss - 1 if result.base_loss else 0.0
             perplexity = f"perplexity {_exp(result.base_loss)} -> {_exp(result.best_loss)}"
             self.line(f"  Loss {result.base_loss:.4f} -> {result.best_loss:.4f} ({change:+.0%}), {perplexity}.")
             self.line(f"  The best of {result.steps} steps was step {result.best_step}.")
         for text in found:
-            self.line(f"  {text}")
+            self.sentence(text)
+        if report:
+            self.line(f"  Report: {report}")
         self.line(f"  Adapter: {result.adapter}")
         if not result.improved:
             self.line("  No measurement beat the base model, so ./lora is as it was.")
@@ -275,4 +287,5 @@ def _short(text: str, limit: int = 300) -> str:
 
 
 def _exp(loss: float) -> str:
-    return f"{math.exp(min(loss, 50)):.3g}"
+    perplexity = math.exp(min(loss, 50))
+    return f"{perplexity:.3g}" if perplexity < 1000 else f"{perplexity:,.0f}"

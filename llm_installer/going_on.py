@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from llm_installer.core.errors import TrainingError, UsageError
 from llm_installer.core.paths import ModelDir, Run
 from llm_installer.core.run_record import FINISHED, RunRecord
+from llm_installer.planning.lora import MOVES_BASE
 from llm_installer.planning.options import Options, decides
 from llm_installer.planning.plan import Plan
 from llm_installer.planning.settings import flag
@@ -82,6 +83,23 @@ def differences(unfinished: Unfinished, rows: str, files: dict[str, str], model:
     elif rows != then.rows:
         found.append("the same data give other rows: tokenizer, chat template or this program changed")
     return found
+
+
+def check_weights_fit(then: Plan, now: Plan, same_base: bool) -> None:
+    """Raise UsageError when a new run could not begin with the old one's weights: they would mean something else."""
+    layers = (then.target_modules, then.lora_r, then.method.rank_pattern, then.method.dora)
+    scales = (then.method.scale(then.lora_r, then.lora_alpha), then.method.alpha_pattern)
+    fits = layers == (now.target_modules, now.lora_r, now.method.rank_pattern, now.method.dora)
+    fits = fits and scales == (now.method.scale(now.lora_r, now.lora_alpha), now.method.alpha_pattern)
+    starts = {then.method.init, now.method.init}
+    if starts & set(MOVES_BASE):
+        fits = fits and same_base and len(starts) == 1
+    if not fits:
+        raise UsageError(
+            f"The weights of that run ({then.method.name}, rank {then.lora_r}) mean nothing to the new one "
+            f"({now.method.name}, rank {now.lora_r}{'' if same_base else ', another base'}); leave layers, rank, alpha "
+            "and method as they were, or begin a new run without --resume"
+        )
 
 
 def refuse(unfinished: Unfinished, found: list[str]) -> UsageError:

@@ -55,7 +55,7 @@ def look_back(
     run.report.write_text(render(report), encoding="utf-8")
     console.comparison([*answers[:SHOWN], *answers[ASKED:]], answers, held_out)
     console.samples(report.samples)
-    console.closing(job.folder, result, switched=switched, found=[*in_short(report), f"Report: {run.report}"])
+    console.closing(job.folder, result, switched=switched, found=in_short(report), report=run.report)
 
 
 def _ask(job: Job, trainer: Trainer) -> list[Comparison]:

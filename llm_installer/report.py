@@ -66,7 +66,7 @@ def forgetting(change: float) -> str:
     if not math.isfinite(change):
         return "forgets: the loss is no finite number"
     name = next(name for limit, name in FORGETTING if change <= limit)
-    return f"{name}: {change + 0.0:+.2f}"
+    return f"{name}: {round(change, 2) + 0.0:+.2f}"
 
 
 def render(report: Report) -> str:
@@ -90,7 +90,7 @@ def render(report: Report) -> str:
 def in_short(report: Report) -> list[str]:
     """The same for the console: what was forgotten, which rows to look at, where the rest is."""
     measured = report.measured
-    lines = [f"General text: {forgetting(measured.general.change)} (loss on {measured.general.rows} sentences)."]
+    lines = [f"General text ({measured.general.rows} sentences): {forgetting(measured.general.change)}."]
     worst = ", ".join(f"{row.origin} ({row.loss.tuned:.1f})" for row in report.rows[:ON_CONSOLE])
     lines.append(f"Highest loss, likely wrong or hard: {worst}.")
     if heart := by_heart(report.rows):
@@ -132,7 +132,7 @@ def _changes(report: Report) -> list[str]:
 
 
 def _losses(pair: Pair) -> tuple[str, str, str, str]:
-    change = f"{pair.change + 0.0:+.3f}"
+    change = f"{round(pair.change, 3) + 0.0:+.3f}"
     return f"{pair.base:.4f}", f"{pair.tuned:.4f}", change, f"{_exp(pair.base)} -> {_exp(pair.tuned)}"
 
 
@@ -163,9 +163,7 @@ def _rows(report: Report) -> list[str]:
     lowest = list(reversed(report.rows))[:BEST]
     worst = report.rows[: min(WORST, max(1, len(report.rows) - len(lowest)))]
     head = ("row", "loss", "of the base model", "side")
-    note = (
-        f"{len(known)} of {len(report.rows)} rows have a loss of at most {KNOWN_BY_HEART:g}: they are known by heart."
-    )
+    note = f"{len(known)} of them have a loss of at most {KNOWN_BY_HEART:g}: these are known by heart."
     return [
         "## Rows with the highest loss: likely wrong or hard",
         "",

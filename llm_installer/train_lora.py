@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,12 +22,14 @@ from llm_installer.core.state import Result, RunState
 from llm_installer.data.batches import sample
 from llm_installer.data.prepare import prepare, read
 from llm_installer.data.processor import load_encoder
-from llm_installer.going_on import differences, find_unfinished, refuse
+from llm_installer.going_on import check_weights_fit, differences, find_unfinished, refuse
 from llm_installer.job import Job, begin, recorded
 from llm_installer.looking_back import look_back
+from llm_installer.model_of_job import load_model
+from llm_installer.planning.lora import refuse_contradictions
 from llm_installer.planning.memory_table import memory_table
 from llm_installer.planning.options import Options
-from llm_installer.planning.plan import make_plan
+from llm_installer.planning.plan import Plan, make_plan
 from llm_installer.planning.registry import find_handler
 from llm_installer.training.lock import only_training
 from llm_installer.watching import asking, read_watching
@@ -44,6 +46,8 @@ def run(
     options: Options, console: Console | None = None, base: Path | None = None, callbacks: Sequence[object] = ()
 ) -> Result | None:
     """Train as asked and return how it ended; None for --show and --dry-run. Raises InstallerError when it cannot."""
+    from llm_installer.training.processes import main_first, of_main, together
+
     console, base = console or Console(), base or Path.cwd()
     if options.controlling:
         raise UsageError("--status, --save-now and --stop-now are about another training; give them to train.sh")
@@ -51,15 +55,28 @@ def run(
     if options.show or options.dry_run or not options.model_path:
         find(options, console, base)
         return None
-    with only_training(ModelDir.find(options.model_path)) as tell_run:
-        job = find(options, console, base)
-        return train_and_publish(replace(job, callbacks=callbacks), console, tell_run) if job else None
+    with together(), _alone(ModelDir.find(options.model_path)) as tell_run:
+        with main_first():
+            job = find(options, console, base)
+        if job is None:
+            return None
+        # Free memory differs from process to process: one of them plans for all.
+        plan = Plan.from_json(of_main(job.plan.to_json))
+        return train_and_publish(replace(job, plan=plan, callbacks=callbacks), console, tell_run)
+
+
+def _alone(folder: ModelDir) -> AbstractContextManager[Callable[[Run], None]]:
+    """The right to train in a model directory, which the main of several processes holds for all."""
+    from llm_installer.training.processes import is_main
+
+    return only_training(folder) if is_main() else nullcontext(lambda run: None)
 
 
 def decide(options: Options, console: Console, base: Path) -> Job | None:
     """Model, data, plan: all that can fail cheaply, in that order. None after --show."""
     if not options.model_path:
         raise UsageError("Say which model to train, for example: --model-path ~/LLM/models/tiny")
+    refuse_contradictions(options)
     folder = ModelDir.find(options.model_path)
     info = read_model_info(folder.weights, folder.root.name)
     handler = find_handler(info)
@@ -101,6 +118,7 @@ def resume(options: Options, console: Console, base: Path) -> Job | None:
     if found and not options.resume_anyway:
         raise refuse(unfinished, found)
     if (found or finished) and since:
+        check_weights_fit(unfinished.plan, job.plan, fingerprint(job.info.path) == unfinished.record.model)
         console.line(f"A new run begins with the weights of step {since.state.step} of {unfinished.run.id}, and keeps")
         console.line("nothing else: optimizer, schedule, place in the data, best and history begin anew.")
         console.plan(job.plan)
@@ -114,11 +132,15 @@ def resume(options: Options, console: Console, base: Path) -> Job | None:
     return replace(job, plan=unfinished.plan, unfinished=unfinished, since=since)
 
 
-def train_and_publish(job: Job, console: Console, tell_run: Callable[[Run], None]) -> Result:
-    """Load, train, write the adapter, switch `lora` to it, compare. A run that fails or is stopped switches nothing."""
+def train_and_publish(job: Job, console: Console, tell_run: Callable[[Run], None]) -> Result | None:
+    """Load, train, write the adapter, switch `lora` to it, compare. A run that fails or is stopped switches nothing.
+
+    Of several processes the main one does all that comes after training; the others return None.
+    """
     from llm_installer.training.checkpoint import CheckpointWriter, check_room, load_weights
     from llm_installer.training.loop import train
-    from llm_installer.training.model import add_lora, load_base
+    from llm_installer.training.optimizers import check_ready
+    from llm_installer.training.processes import is_main, of_main
     from llm_installer.training.publish import Published, publish
     from llm_installer.training.rehearsal import rehearse
     from llm_installer.training.reuse import keep_freed_memory
@@ -126,19 +148,26 @@ def train_and_publish(job: Job, console: Console, tell_run: Callable[[Run], None
     from llm_installer.training.trainer import Trainer
 
     plan, options, since = job.plan, job.options, job.since
+    check_ready(plan.method)
     if plan.device == "cpu":
         keep_freed_memory()
     with console.waiting("Loading the model"):
-        model = add_lora(load_base(job.info.path, plan.precision, plan.device), plan)
+        model, parted, whole = load_model(job)
+    if whole:
+        console.line(whole)
     check_room(job.folder.root, model)
-    trainer, data = Trainer(model, plan, job.encoder.eos, job.encoder.inputs), _training_data(job)
+    trainer, data = Trainer(model, plan, job.encoder.eos, job.encoder.inputs, parted), _training_data(job)
     if since and not job.unfinished:
         load_weights(model, since.weights)
         since = None
-    with console.waiting("Rehearsing on the longest rows"):
+    with console.waiting("Rehearsing the longest rows"):
         plan = rehearse(trainer, data.rows, [*data.train_slice, *data.validation], console.line)
+    console.line(f"Fast path: {'; '.join(trainer.notes)}.")
     job = replace(job, plan=plan)
-    run = job.unfinished.run if job.unfinished else begin(job)
+    run = job.unfinished.run if job.unfinished else Run(Path(of_main(lambda: str(begin(job).root))))
+    if not is_main():
+        _train_along(trainer, data, run, since)
+        return None
     tell_run(run)
     adapter = Path(options.output).expanduser().absolute() if options.output else run.adapter
     with recorded(run) as ended, stop_requests() as requests:
@@ -156,8 +185,23 @@ def train_and_publish(job: Job, console: Console, tell_run: Callable[[Run], None
     switched = result.improved and not options.output
     if switched:
         job.folder.switch_to(run)
-    look_back(job, trainer, data, state, result, switched, console)
+    if parted:
+        # Answers need all processes, and the others have ended.
+        console.closing(job.folder, result, switched=switched, found=["No comparison: no single GPU holds the model."])
+    else:
+        look_back(job, trainer, data, state, result, switched, console)
     return result
+
+
+def _train_along(trainer: Trainer, data: TrainingData, run: Run, since: Checkpoint | None) -> None:
+    """The part of a process that is not the main one: it computes, and writes and says nothing."""
+    from llm_installer.training.checkpoint import CheckpointWriter
+    from llm_installer.training.loop import train
+    from llm_installer.training.reporters import Everyone
+    from llm_installer.training.signals import stop_requests
+
+    with stop_requests() as requests:
+        train(trainer, data, CheckpointWriter(run), Everyone({}), requests, since)
 
 
 def _broken_off(number: int, state: RunState, found: str) -> Interrupted:
@@ -192,7 +236,7 @@ def _reporting(
     plan, facts = job.plan, job.prepared.facts
     header = RunHeader(
         model=job.info.name,
-        method="lora",
+        method=plan.method.name,
         mode=plan.mode,
         run=run,
         model_dir=job.folder,

@@ -18,8 +18,10 @@ from llm_installer.data.encode import Encoder
 from llm_installer.data.processor import load_encoder
 from llm_installer.inference.adapter_files import read_adapter_info
 from llm_installer.planning.choices import choose_precision
+from llm_installer.planning.lora import QUANTISED, Method
 from llm_installer.planning.registry import find_handler
 from llm_installer.training.model import load_base
+from llm_installer.training.optimizers import check_ready
 
 
 @dataclass(frozen=True)
@@ -34,18 +36,23 @@ class Assistant:
     """Which adapter is active, in words for the user; empty for none."""
 
 
-def load_assistant(folder: ModelDir, lora: Path | None) -> Assistant:
-    """Load the base and put `lora` on it. Raises AdapterError when the adapter is torn, foreign or without effect."""
+def load_assistant(folder: ModelDir, lora: Path | None, quantised: str = "") -> Assistant:
+    """Load the base, `quantised` or whole, and put `lora` on it.
+
+    Raises AdapterError when the adapter is torn, foreign or without effect.
+    """
     info = read_model_info(folder.weights, folder.root.name)
     details = read_adapter_info(lora, folder) if lora else {}
     encoder = load_encoder(info, adapter=lora if lora and (lora / "tokenizer_config.json").is_file() else None)
     hardware = probe_hardware()
     precision, _ = choose_precision(info, find_handler(info), hardware)
-    model: Any = load_base(folder.weights, precision, hardware.device)
+    check_ready(Method(quantised=quantised))
+    model: Any = load_base(folder.weights, precision, hardware.device, quantised)
     active = ""
     if lora:
         model = _put_on(model, lora, folder)
         active = _proven(model, encoder, lora, details)
+        active += _on_which_base(str(details.get("quantised") or ""), quantised)
     model.eval()
     own = "text" if encoder.default_template else "chat"
     return Assistant(model, encoder, str(details.get("style", own)), active)
@@ -65,6 +72,15 @@ def _put_on(model: Any, lora: Path, folder: ModelDir) -> PeftModel:
         ) from None
     assert isinstance(adapted, PeftModel)
     return adapted
+
+
+def _on_which_base(trained: str, loaded: str) -> str:
+    """What to say where the base is not held as it was in training."""
+    if trained == loaded:
+        return ""
+    on = {"": "whole"} | {name: words.partition(" ")[0] for name, words in QUANTISED.items()}
+    same = f" (--use-{on[trained].replace('-', '')} for the same)" if trained else ""
+    return f", trained on the {on[trained]} base, used on the {on[loaded]} one{same}"
 
 
 @torch.inference_mode()

@@ -17,6 +17,7 @@ from llm_installer.core.paths import ModelDir
 def run(
     folder: ModelDir, *, lora: str | None, no_lora: bool, prompt: str | None, raw: bool | None,
     system: str, max_new_tokens: int, temperature: float, top_p: float, images: tuple[str, ...] = (),
+    quantised: str = "",
 ) -> None:  # fmt: skip
     """Answer `prompt`, about `images`, once, or chat until the input ends. What is active is said on stderr, answers go
     to stdout."""
@@ -27,7 +28,7 @@ def run(
         from llm_installer.inference.generate import Sampling
         from llm_installer.inference.load import load_assistant
 
-        assistant = load_assistant(folder, adapter)
+        assistant = load_assistant(folder, adapter, quantised)
     if raw is not None:
         assistant = replace(assistant, style="text" if raw else "chat")
     console.line(

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING
 
-from llm_installer.planning.plan import Plan
+from llm_installer.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from llm_installer.planning.plan import Plan
 
 
 def smaller(plan: Plan, *, tokens: int, longest: int, layers: int) -> tuple[Plan, str] | None:
@@ -25,6 +29,16 @@ def smaller(plan: Plan, *, tokens: int, longest: int, layers: int) -> tuple[Plan
         changed = dataclasses.replace(plan, checkpointed_layers=count)
         return _because(changed, "checkpointed_layers", reason), f"{reason[0].upper()}{reason[1:]}."
     return None
+
+
+def asked_layers(given: str | None, layers: int) -> int | None:
+    """How many of `layers` --gradient-checkpointing on|off|N asks for, None where it is not given."""
+    if given is None:
+        return None
+    named = {"on": layers, "off": 0}
+    if given not in named and not given.isdigit():
+        raise UsageError(f"--gradient-checkpointing {given}: say on, off or a number of layers")
+    return named[given] if given in named else min(int(given), layers)
 
 
 def _because(plan: Plan, name: str, reason: str) -> Plan:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +12,9 @@ from llm_installer.core.examples import Task
 from llm_installer.core.handler import Handler
 from llm_installer.core.hardware import GIB, Hardware
 from llm_installer.core.model_info import ModelInfo
-from llm_installer.planning.fitting import Fit, Planned, fit_memory
-from llm_installer.planning.memory import MemoryPlan, plan_memory
+from llm_installer.planning.backing_off import asked_layers
+from llm_installer.planning.fitting import Fit, fit_memory
+from llm_installer.planning.memory import MemoryPlan
 from llm_installer.planning.options import Options
 
 
@@ -97,47 +98,22 @@ def by_size(table: Sequence[tuple[float, float]], parameters: int) -> Any:
 
 
 def micro_batch(
-    options: Options, info: ModelInfo, hardware: Hardware, precision: str, rank: int,
-    targets: tuple[str, ...], effective: int, data: tuple[int, float], choose: Chooser,
-    quantised: str = "", optimizer_bytes: float = 8.0,
+    options: Options, info: ModelInfo, hardware: Hardware, planned: Callable[[str], MemoryPlan], quantised: str,
+    effective: int, longest: int, step_tokens: int, choose: Chooser,
 ) -> tuple[Fit, int]:  # fmt: skip
-    """How memory is used, and the most rows at once. `data` is (tokens of the longest row, mean tokens of a row)."""
-    longest, mean = data
+    """How memory is used, and the rows computed at once: what memory holds, no more than keeps the device busy.
+
+    `planned` is the memory by quantisation, `step_tokens` are those of a usual step, padding included.
+    """
     enough = 2048 if hardware.device == "cpu" else by_size(ENOUGH_TOKENS, info.parameters)
-    planned = memory_of(info, hardware, precision, rank, targets, optimizer_bytes, options.lora_dropout or 0.0)
+    asked = options.gradient_checkpointing
     fit = fit_memory(
-        planned, enough=enough, longest=longest, step_tokens=math.ceil(effective * mean), quantise=(quantised,),
-        layers=given_layers(options.gradient_checkpointing, info.layers),
+        planned(quantised), enough=enough, longest=longest, step_tokens=step_tokens, smaller=planned("nf4"),
+        layers=asked_layers(asked, info.layers),
     )  # fmt: skip
-    free = f"about {fit.peak / GIB:.1f} GB in use at most, {hardware.free_bytes / GIB:.0f} GB are free"
-    choose.why["micro_batch_tokens"] = f"{fit.why}; {free}"
-    asked = "you asked for it" if options.gradient_checkpointing else "the fewest that memory allows"
-    choose.why["checkpointed_layers"] = asked
+    choose.why["micro_batch_tokens"] = f"{fit.why}; about {fit.peak / GIB:.1f} of {hardware.free_bytes / GIB:.0f} GB"
+    reason = "you asked for it" if asked else "memory is short" if fit.checkpointed else "no need"
+    choose.why["checkpointed_layers"] = reason
     parts = options.gradient_accumulation_steps
     rows = options.batch_size or (math.ceil(effective / parts) if parts else effective)
     return fit, min(rows, effective)
-
-
-def memory_of(
-    info: ModelInfo, hardware: Hardware, precision: str, rank: int, targets: tuple[str, ...],
-    optimizer_bytes: float, dropout: float,
-) -> Planned:  # fmt: skip
-    """The memory plan for each quantisation. Dropout takes the fast layers away."""
-
-    def planned(quantised: str) -> MemoryPlan:
-        return plan_memory(
-            info, dtype=precision, rank=rank, targets=targets, free_bytes=hardware.free_bytes, device=hardware.device,
-            quantised=quantised, optimizer_bytes=optimizer_bytes, path="eager" if dropout else "fused",
-        )  # fmt: skip
-
-    return planned
-
-
-def given_layers(given: str | None, layers: int) -> int | None:
-    """How many layers --gradient-checkpointing on|off|N asks for, None where nothing; UsageError for other words."""
-    named = {None: None, "on": layers, "off": 0}
-    if given in named:
-        return named[given]
-    if given is None or not given.isdigit():
-        raise UsageError(f"--gradient-checkpointing {given} is neither on, off nor a number of layers, such as 4")
-    return min(int(given), layers)

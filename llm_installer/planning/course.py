@@ -70,7 +70,6 @@ def choose_course(options: Options, mode: Mode, data: DataFacts, choose: Chooser
     steps = steps_of_cycles(data.rows, epochs, batch_of)
     every, measured = evaluation(mode, data, steps, first_steps, batch_of, choose)
     choose.why["total_steps"] = _steps_why(data, epochs, effective, mode)
-    choose.why["warmup_steps"] = "a tenth of the run, at most 100"
     if mode.cycles:
         choose.why["effective_batch_size"] += "; " + _growth(multiplier)
     bounds, rules = limits(options, mode, data, choose)
@@ -80,7 +79,7 @@ def choose_course(options: Options, mode: Mode, data: DataFacts, choose: Chooser
         batch_multiplier=multiplier if mode.cycles else 0.0,
         schedule=_schedule(options, mode, steps, choose),
         total_steps=steps,
-        warmup_steps=min((steps or first_steps) // 10, 100),
+        warmup_steps=_warmup(options, steps, first_steps, choose),
         evaluation_every=every,
         early_evaluation_every=max(1, every // mode.early_evaluations) if mode.early_evaluations > 1 else 0,
         evaluation_rows=measured,
@@ -110,6 +109,17 @@ def _schedule(options: Options, mode: Mode, steps: int, choose: Chooser) -> str:
             f"choose {' or '.join(ENDLESS_SCHEDULES)}"
         )
     return schedule
+
+
+def _warmup(options: Options, steps: int, first_steps: int, choose: Chooser) -> int:
+    """A tenth of the run, unless the user says otherwise; but a run that only warms up never has its rate."""
+    given = options.warmup_steps
+    if given and steps and given >= steps:
+        raise UsageError(
+            f"--warmup-steps {given} leaves nothing of a run of {steps} steps; give less (a tenth is usual)"
+        )
+    usual = min((steps or first_steps) // 10, 100)
+    return int(choose.pick("warmup_steps", given, usual, "a tenth of the run, at most 100"))
 
 
 def _steps_why(data: DataFacts, epochs: float, effective: int, mode: Mode) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from llm_installer.core.handler import ALL_LINEAR
 from llm_installer.core.model_info import Linear, ModelInfo
+from llm_installer.planning.optimizers import OPTIMIZERS
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 """Of one number of the base model."""
@@ -131,15 +132,15 @@ def plan_memory(
     targets: tuple[str, ...] = ALL_LINEAR,
     free_bytes: int,
     quantised: str = "",
-    optimizer_bytes: float = 8.0,
+    optimizer: str = "adamw_torch",
     path: str = "eager",
     device: str = "cpu",
     scored: float = 1.0,
 ) -> MemoryPlan:
     """Predict the bytes of a LoRA run.
 
-    `optimizer_bytes` is its state per trained number (AdamW: 8), `dtype` that of the base (of its embeddings and head
-    where the linear layers are `quantised`: int8 or nf4), `scored` the share of positions that teach.
+    `dtype` is that of the base (of its embeddings and head where the linear layers are `quantised`: int8 or nf4),
+    `scored` the share of positions that teach.
     """
     size, way = BYTES[dtype], PATHS[path]
     row = info.vocab_size * size if way.chunk_bytes else 0
@@ -149,7 +150,7 @@ def plan_memory(
     return MemoryPlan(
         process=PROCESS.get(device, 0),
         weights=weight_bytes(info, size, quantised),
-        adapters=adapter_bytes(info, rank, targets, optimizer_bytes, 0 if way.copies else size),
+        adapters=adapter_bytes(info, rank, targets, optimizer, 0 if way.copies else size),
         workspace=unpacked + SCRATCH.get((device, size), 0),
         layers=info.layers,
         per_layer=activation_bytes(info, size, rank, targets, path),
@@ -176,9 +177,9 @@ def adapter_parameters(info: ModelInfo, rank: int, targets: tuple[str, ...]) -> 
     return sum(rank * (n.inputs + n.outputs) * n.count for n in adapted(info, targets))
 
 
-def adapter_bytes(info: ModelInfo, rank: int, targets: tuple[str, ...], optimizer_bytes: float, copy: int) -> int:
+def adapter_bytes(info: ModelInfo, rank: int, targets: tuple[str, ...], optimizer: str, copy: int) -> int:
     """Float32 adapters and gradients, optimizer state, the best weights, copies of `copy` bytes to compute by."""
-    return int(adapter_parameters(info, rank, targets) * (8 + optimizer_bytes + KEPT_COPY + copy))
+    return int(adapter_parameters(info, rank, targets) * (8 + OPTIMIZERS[optimizer].state_bytes + KEPT_COPY + copy))
 
 
 def activation_bytes(info: ModelInfo, size: int, rank: int, targets: tuple[str, ...], path: str = "eager") -> int:
@@ -230,3 +231,12 @@ def _distinct_inputs(chosen: Iterable[Linear], share: float) -> float:
             key = group if group in _SHARED.values() else f"{group} {n.inputs}"
             widths[key] = max(widths.get(key, 0.0), n.inputs * min(1.0, n.count * share))
     return sum(widths.values())
+
+
+def must_part(info: ModelInfo, *, dtype: str, quantised: str, device: str, free_bytes: int, processes: int) -> bool:
+    """Whether the base has to be parted over several processes, because no device holds the whole.
+
+    Processes on CPUs share one memory: parting would gain nothing there.
+    """
+    whole = weight_bytes(info, BYTES[dtype], quantised)
+    return processes > 1 and device == "cuda" and whole > free_bytes * HEADROOM[device]

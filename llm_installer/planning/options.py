@@ -8,6 +8,8 @@ from typing import Any
 
 from llm_installer.core.errors import UsageError
 from llm_installer.planning.modes import MODES, ORDERS, SYNONYMS
+from llm_installer.planning.optimizers import OPTIMIZERS
+from llm_installer.planning.optimizers import SYNONYMS as OPTIMIZER_NAMES
 from llm_installer.planning.pairs import parse_pairs
 from llm_installer.planning.schedule import SCHEDULES
 from llm_installer.planning.settings import (
@@ -20,7 +22,7 @@ from llm_installer.planning.settings import (
     suggest,
 )
 
-UNDECISIVE = ("Output", "Watching", "Control", "Going on")
+UNDECISIVE = ("Output", "Watching", "Control", "Going on", "Several GPUs")
 """Groups of settings that change nothing in what is learned."""
 
 
@@ -86,6 +88,10 @@ class Options:
     )
     effective_batch_size: int | None = setting("Rows per optimizer step.", "Training", minimum=1)
     gradient_accumulation_steps: int | None = setting("Batches per optimizer step.", "Training", minimum=1)
+    gradient_checkpointing: str | None = setting(
+        "Compute layers twice instead of keeping them: on, off, or how many; chosen from memory.", "Training",
+        metavar="WHICH",
+    )  # fmt: skip
     lora_r: int | None = setting("LoRA rank; chosen from the number of parameters.", "Training", minimum=1)
     lora_alpha: float | None = setting("LoRA alpha; twice the rank.", "Training", minimum=0)
     lora_dropout: float | None = setting("Dropout before the LoRA.", "Training", minimum=0, maximum=0.99)
@@ -95,10 +101,34 @@ class Options:
     precision: str | None = setting(
         "Precision of the frozen base model.", "Training", choices=("bfloat16", "float16", "float32")
     )
-    gradient_checkpointing: str | None = setting(
-        "Compute the forward pass of layers twice, to save memory: on, off or how many.", "Training", metavar="N"
-    )
     seed: int = setting("Seed of everything random.", "Training", default=42, minimum=0)
+
+    method: str | None = setting("qlora holds the base in 4 bits.", "Method", choices=("lora", "qlora"))
+    use_4bit: bool = setting(
+        "The same as --method qlora (bitsandbytes NF4).", "Method", default=False, aliases=("load_in_4bit",)
+    )
+    use_8bit: bool = setting(
+        "Hold the base in 8 bits (bitsandbytes).", "Method", default=False, aliases=("load_in_8bit",)
+    )
+    optimizer: str | None = setting(
+        "What moves the adapters.", "Method", choices=tuple(OPTIMIZERS), synonyms=tuple(OPTIMIZER_NAMES.items()),
+        aliases=("optim",),
+    )  # fmt: skip
+    use_rslora: bool = setting("Scale by alpha / sqrt(rank), for high ranks.", "Method", default=False)
+    use_dora: bool = setting("Learn the size of each output apart from its direction.", "Method", default=False)
+    init_lora_weights: str = setting(
+        "How the adapters begin.", "Method", default="true", choices=("true", "gaussian", "pissa", "olora"),
+        synonyms=(("True", "true"),),
+    )  # fmt: skip
+    loraplus_ratio: float | None = setting("LoRA+: B learns this many times faster than A.", "Method", minimum=1)
+    rank_pattern: str | None = setting("Other ranks for some layers: q_proj=8,v_proj=16.", "Method", metavar="MAP")
+    alpha_pattern: str | None = setting("Other alphas for some layers: q_proj=16.", "Method", metavar="MAP")
+    neftune_noise_alpha: float | None = setting(
+        "NEFTune: noise of this size on the embeddings in training.", "Method", minimum=0
+    )
+    weight_decay: float | None = setting("Pull of the adapters towards zero.", "Method", minimum=0)
+    max_grad_norm: float | None = setting("Longest gradient; longer ones are cut.", "Method", minimum=0.001)
+    warmup_steps: int | None = setting("Steps in which the rate rises.", "Method", minimum=0)
 
     patience: int | None = setting("Evaluations without improvement before stopping.", "Stopping", minimum=1)
     overfitting_threshold: float | None = setting(
@@ -106,6 +136,18 @@ class Options:
     )
     min_evaluations: int | None = setting("Evaluations before overfitting can stop the run.", "Stopping", minimum=1)
     force_epochs: bool = setting("Train exactly the given epochs; never stop early.", "Stopping", default=False)
+
+    gpus: str | None = setting(
+        "GPUs of this machine to train on; the rows per step stay as they are.", "Several GPUs",
+        aliases=("nproc_per_node",), metavar="N|all",
+    )  # fmt: skip
+    nnodes: int | None = setting(
+        "Machines that train together; give the same command on each.", "Several GPUs", minimum=1
+    )
+    node_rank: int | None = setting("Which of the machines this is, from 0.", "Several GPUs", minimum=0)
+    rdzv_endpoint: str | None = setting(
+        "Where the machines meet: a name of the first one, and a free port.", "Several GPUs", metavar="HOST:PORT"
+    )
 
     resume: bool = setting("Go on with the newest unfinished run.", "Going on", default=False)
     resume_from: str | None = setting(

@@ -24,6 +24,8 @@ from llm_installer.planning.choices import (
     micro_batch,
 )
 from llm_installer.planning.course import EARLY, choose_course, choose_mode
+from llm_installer.planning.lora import PLAIN, Method, choose_method, method_rows, usual_alpha
+from llm_installer.planning.memory_table import memory_of
 from llm_installer.planning.modes import MODES, ORDERS
 from llm_installer.planning.options import Options
 from llm_installer.planning.saving import KEEPS, KEPT
@@ -73,14 +75,15 @@ class Plan:
     batch_multiplier: float = 0.0
     controller: str = "none"
     """A name of planning.adapting.CONTROLLERS."""
+    early_evaluation_every: int = 0
+    """Steps between evaluations at the beginning, where that differs."""
     checkpointed_layers: int = 0
     """Layers whose forward pass is computed twice instead of kept for the backward pass."""
     predicted_peak_bytes: int = 0
     """What the memory formula says the run will hold at most."""
-    early_evaluation_every: int = 0
-    """Steps between evaluations at the beginning, where that differs."""
     weight_decay: float = 0.01
     max_grad_norm: float = 1.0
+    method: Method = PLAIN
     why: dict[str, str] = field(default_factory=dict)
 
     def batch_of(self, epoch: int) -> int:
@@ -114,7 +117,8 @@ class Plan:
         sets = {name: tuple(values[name]) for name in ("target_modules", "stop_rules")}
         epochs = math.inf if values["epochs"] is None else values["epochs"]
         limits: dict[str, Any] = {k: math.inf if v is None else v for k, v in values["limits"].items()}
-        return cls(**{**values, **sets, "mix": mix, "epochs": epochs, "limits": Limits(**limits)})
+        method = Method.from_json(values.get("method", {}))
+        return cls(**{**values, **sets, "mix": mix, "epochs": epochs, "limits": Limits(**limits), "method": method})
 
     def to_json(self) -> dict[str, Any]:
         """The plan as plain values, for plan.json; what is infinite becomes null."""
@@ -133,7 +137,10 @@ def make_plan(
     size = f"{info.size} parameters"
     rank = choose.pick("lora_r", options.lora_r, by_size(RANKS, info.parameters), size)
     scale = mode.learning_rate_scale
-    rate, reason = by_size(LEARNING_RATES, info.parameters) * scale, size if scale == 1 else f"{size}, times {scale:g}"
+    method = choose_method(options, hardware, choose)
+    rate, reason = method.rate(
+        by_size(LEARNING_RATES, info.parameters) * scale, size if scale == 1 else f"{size}, times {scale:g}"
+    )
     precision, precision_why = choose_precision(info, handler, hardware)
     targets = tuple(options.target_modules.split(",")) if options.target_modules else None
     precision = choose.pick("precision", options.precision, precision, precision_why)
@@ -142,8 +149,12 @@ def make_plan(
     )
     course = choose_course(options, mode, data, choose)
     most_rows = data.rows if mode.cycles else course.effective_batch_size
-    sizes = (length[0], min(data.mean_length, length[0]))
-    fit, rows = micro_batch(options, info, hardware, precision, rank, targets, most_rows, sizes, choose)
+    dropout = choose.pick("lora_dropout", options.lora_dropout, 0.0, "off: early stopping does its work")
+    planned = memory_of(info, hardware, precision, rank, targets, method, dropout)
+    step_tokens = int(course.effective_batch_size * min(length[0], 2 * data.mean_length))
+    fit, rows = micro_batch(
+        options, info, hardware, planned, method.quantised, most_rows, length[0], step_tokens, choose
+    )  # fmt: skip
     choose.why["max_seq_length"] = length[1]
     return Plan(
         mode=mode.name,
@@ -151,8 +162,8 @@ def make_plan(
         device=hardware.device,
         precision=precision,
         lora_r=rank,
-        lora_alpha=choose.pick("lora_alpha", options.lora_alpha, 2.0 * rank, "twice the rank"),
-        lora_dropout=choose.pick("lora_dropout", options.lora_dropout, 0.0, "off: early stopping does its work"),
+        lora_alpha=choose.pick("lora_alpha", options.lora_alpha, *usual_alpha(options, rank)),
+        lora_dropout=dropout,
         target_modules=targets,
         fan_in_fan_out=handler.fan_in_fan_out,
         learning_rate=choose.pick("learning_rate", options.learning_rate, rate, reason),
@@ -166,6 +177,9 @@ def make_plan(
         mix=data.mix,
         rows=data.rows,
         cycles=mode.cycles,
+        weight_decay=choose.pick("weight_decay", options.weight_decay, 0.01, "the usual"),
+        max_grad_norm=choose.pick("max_grad_norm", options.max_grad_norm, 1.0, "the usual"),
+        method=method,
         controller="none" if options.force_epochs else mode.controller,
         why=choose.why,
         **{f.name: getattr(course, f.name) for f in dataclasses.fields(course)},
@@ -184,13 +198,19 @@ def plan_rows(plan: Plan) -> list[tuple[str, str, str]]:
         ("LoRA alpha", f"{plan.lora_alpha:g}", "", "lora_alpha"),
         ("LoRA dropout", f"{plan.lora_dropout:g}", "", "lora_dropout"),
         ("layers", ", ".join(plan.target_modules), "", "target_modules"),
+        *(
+            (name, value, why, "")
+            for name, value, why in method_rows(plan.method, plan.lora_r, plan.lora_alpha, plan.why)
+        ),
         ("learning rate", f"{plan.learning_rate:g}", "", "learning_rate"),
         ("warm-up", f"{plan.warmup_steps} steps", "", "warmup_steps"),
         ("schedule", plan.schedule.replace("_", " "), "", "schedule"),
         ("cycles" if plan.cycles else "epochs", "no end" if endless else f"{plan.epochs:g}", "", "epochs"),
+        ("weight decay", f"{plan.weight_decay:g}", "", "weight_decay"),
+        ("gradient limit", f"norm {plan.max_grad_norm:g}", "", "max_grad_norm"),
         ("rows per step", plan.effective_batch_size, "", "effective_batch_size"),
         ("tokens at once", plan.micro_batch_tokens, "", "micro_batch_tokens"),
-        ("computed twice", f"{plan.checkpointed_layers} layers", "", "checkpointed_layers"),
+        *([("layers twice", plan.checkpointed_layers, "", "checkpointed_layers")] if plan.checkpointed_layers else []),
         ("longest row", f"{plan.max_seq_length} tokens", "", "max_seq_length"),
         ("steps", "no end" if endless else plan.total_steps, "", "total_steps"),
         ("evaluation", f"every {plan.evaluation_every} steps{at_first}", "", "evaluation_every"),

@@ -85,7 +85,7 @@ class _Choice(click.Choice[str]):
         self.synonyms = dict(synonyms)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        return str(super().convert(self.synonyms.get(value, value), param, ctx))
+        return str(super().convert(self.synonyms.get(str(value), value), param, ctx))
 
 
 def _click_type(declared: Setting, kind: type) -> dict[str, Any]:
@@ -109,6 +109,8 @@ def checked(cls: type, option: Field[Any], value: Any) -> Any:
     _, declared, kind, _ = next(d for d in _described(cls) if d[0] == option.name)
     if value is None or (kind is bool and isinstance(value, bool)):
         return value
+    if isinstance(value, dict):
+        value = ",".join(f"{name}={own}" for name, own in value.items())
     parameter = click.Option([flag(option.name)], **_click_type(declared, kind))
     try:
         return parameter.type.convert(value, parameter, None)

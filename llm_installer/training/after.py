@@ -19,9 +19,9 @@ from llm_installer.training.trainer import Trainer, row_lengths
 
 MOST_ROWS = 100
 """Of each side: a long run is not made longer by looking at all of its rows."""
-SECONDS, SHARE = 1.0, 0.01
-"""What looking at more rows than those that every evaluation measured may take: at least these seconds of training,
-and in a long run this share of it."""
+SHARE = 0.4
+"""Tokens to look at besides those that every evaluation measured, as a share of those that the run trained on: looking
+costs less than a third of training, so that even a short run is not made much longer."""
 Sums = npt.NDArray[np.float64]
 
 
@@ -68,6 +68,13 @@ def general_sentences() -> list[str]:
     return Path(__file__).with_name("general.txt").read_text(encoding="utf-8").splitlines()
 
 
+def general_rows(encoder: Encoder) -> list[Row]:
+    """The sentences as rows without their end token: to end is no language, and would hide what was forgotten."""
+    texts = [Example((Message("assistant", text),), Origin("general.txt"), "text") for text in general_sentences()]
+    rows = [row for text in texts for row in encoder.encode(text)]
+    return [Row(row.ids[:-1], row.learned[:-1], row.source, row.text) for row in rows]
+
+
 @dataclass(frozen=True)
 class Side:
     """Rows of one side: those that every evaluation measured, and some more to look at one by one."""
@@ -77,37 +84,27 @@ class Side:
 
 
 def choose_side(rows: Sequence[Row], fixed: Sequence[Row], seed: int, state: RunState) -> Side:
-    """`fixed`, and as many more of `rows` as the pace of the run allows; together at most MOST_ROWS."""
+    """`fixed`, and as many more of `rows` as SHARE allows; together at most MOST_ROWS."""
     fixed = sample(fixed, MOST_ROWS, seed)
     known, tokens = {row.source for row in fixed}, 0
-    most = state.tokens * max(SECONDS / max(state.seconds, 1e-9), SHARE)
     more: list[Row] = []
     for row in sample(rows, MOST_ROWS, seed):
+        if row.source in known:
+            continue
         tokens += len(row.ids)
-        if len(fixed) + len(more) >= MOST_ROWS or tokens > most:
+        if len(fixed) + len(more) >= MOST_ROWS or tokens > SHARE * state.tokens:
             break
-        if row.source not in known:
-            more.append(row)
+        more.append(row)
     return Side(fixed, more)
 
 
 def measure(trainer: Trainer, encoder: Encoder, training: Side, held_out: Side) -> Measured:
     """Losses of the model as it is now and without its adapter."""
-    rows = [_unended(row) for text in general_sentences() for row in encoder.encode(_example(text))]
     learned, learned_rows = _side(trainer, training, held_out=False)
     kept, kept_rows = _side(trainer, held_out, held_out=True) if held_out.fixed else (None, [])
-    general, _ = _side(trainer, Side(rows), held_out=False)
+    general, _ = _side(trainer, Side(general_rows(encoder)), held_out=False)
     worst = sorted([*learned_rows, *kept_rows], key=_badness, reverse=True)
     return Measured(learned, kept, general, tuple(worst))
-
-
-def _example(text: str) -> Example:
-    return Example((Message("assistant", text),), Origin("general.txt"), "text")
-
-
-def _unended(row: Row) -> Row:
-    """Without its end token: learning to end is no language, and would hide what was forgotten."""
-    return Row(row.ids[:-1], row.learned[:-1], row.source, row.text)
 
 
 def _badness(row: RowLoss) -> float:

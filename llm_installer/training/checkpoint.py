@@ -33,7 +33,9 @@ Weights = dict[str, Tensor]
 
 def adapter_weights(model: PeftModel) -> Weights:
     """A copy of the adapter, on the CPU, under the names PEFT saves it by."""
-    return {k: v.detach().to("cpu", copy=True).contiguous() for k, v in get_peft_model_state_dict(model).items()}
+    # A LoRA on the output layer needs no copy of the layer itself beside it, for that does not change.
+    found = get_peft_model_state_dict(model, save_embedding_layers=False)
+    return {k: v.detach().to("cpu", copy=True).contiguous() for k, v in found.items()}
 
 
 def load_weights(model: PeftModel, weights: Weights) -> None:

@@ -26,6 +26,7 @@ from llm_installer.training.checkpoint import (
     load_weights,
     set_random_state,
 )
+from llm_installer.training.processes import greatest, seed_apart
 from llm_installer.training.rehearsal import backing_off
 from llm_installer.training.reporters import Everyone
 from llm_installer.training.signals import Requests
@@ -66,6 +67,7 @@ def train(
         if since:
             loop.go_on(since)
         else:
+            seed_apart(trainer.plan.seed, 0)
             loop.measure()
         loop.run()
     return loop.state, loop.best
@@ -79,6 +81,8 @@ class _Loop:
     ) -> None:
         self.trainer, self.plan, self.data = trainer, trainer.plan, data
         self.save, self.report, self.requests = save, report, requests
+        self.lengths = row_lengths(data.rows)
+        self.longest = int(self.lengths.max())
         self.state = RunState()
         self.first = self.best = adapter_weights(trainer.model)
         self.norm = math.nan
@@ -92,6 +96,7 @@ class _Loop:
         self.trainer.set_optimizer_state(since.optimizer)
         set_random_state(since.random)
         self.state, self.best = since.state, since.best
+        seed_apart(self.plan.seed, self.state.step)
 
     def run(self) -> None:
         """Step after step to the end; nothing where a rule had ended the run before it was gone on with."""
@@ -99,7 +104,7 @@ class _Loop:
         if state.stop_reason:
             return
         done = state.done
-        for rows in planned_steps(plan, row_lengths(data.rows), state, data.mix, self.report):
+        for rows in planned_steps(plan, self.lengths, state, data.mix, self.report):
             self._step(rows)
             last = bool(plan.total_steps) and state.done >= plan.total_steps
             # A run that is broken off is saved as it is: measuring it here would change how it goes on.
@@ -148,11 +153,9 @@ class _Loop:
         state, began = self.state, time.monotonic()
         self.report.on_moment("step begin", state)
         rate = self.plan.rate(state)
-        lengths = row_lengths(self.data.rows)
-        size = int(lengths[rows].max()) * min(len(rows), self.trainer.plan.micro_batch_rows)
         loss, self.norm, taken, tokens = backing_off(
-            self.trainer, lambda: self._train_on(rows, lengths, rate),
-            size=size, longest=int(lengths.max()), say=self._say,
+            self.trainer, lambda: self._train_on(rows, rate),
+            size=self._at_once(rows), longest=self.longest, say=self._say,
         )  # fmt: skip
         if not taken:
             state.skipped += 1
@@ -163,11 +166,13 @@ class _Loop:
         state.seconds, self._clock = state.seconds + now - self._clock, now
         self.report.on_step(StepReport(state.step, state.epoch, loss, rate, self.norm, tokens, now - began))
 
-    def _train_on(
-        self, rows: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64], rate: float
-    ) -> tuple[float, float, bool, int]:
-        batches = self.trainer.micro_batches(self.data.rows, lengths, rows)
+    def _train_on(self, rows: npt.NDArray[np.int64], rate: float) -> tuple[float, float, bool, int]:
+        batches = self.trainer.micro_batches(self.data.rows, self.lengths, rows)
         return *self.trainer.step(batches, rate), sum(b.tokens for b in batches)
+
+    def _at_once(self, rows: npt.NDArray[np.int64]) -> int:
+        """Tokens of the largest part of a step, were memory no limit."""
+        return int(self.lengths[rows].max()) * min(len(rows), self.plan.micro_batch_rows)
 
     def _say(self, line: str) -> None:
         self.report.on_note(line)
@@ -181,11 +186,9 @@ class _Loop:
 
     def _asked(self) -> tuple[bool, bool]:
         """Whether a signal breaks the run off, and whether it should end well; all processes say the same."""
+        self.requests.number, why = greatest(self.requests.number, int(bool(self.requests.why)))
         signalled, endless = bool(self.requests.number), not self.plan.total_steps
-        return (
-            self.trainer.any_process(signalled and not endless),
-            self.trainer.any_process(bool(self.requests.why) or (signalled and endless)),
-        )
+        return signalled and not endless, bool(why) or (signalled and endless)
 
     def _too_many_skipped(self) -> str | None:
         state = self.state

@@ -18,8 +18,10 @@ from llm_installer.core.model_info import ModelInfo, fingerprint
 from llm_installer.core.paths import Run
 from llm_installer.core.state import Result, RunState
 from llm_installer.data.encode import Encoder
+from llm_installer.planning.lora import MOVES_BASE
 from llm_installer.planning.plan import Plan
-from llm_installer.training.checkpoint import Weights, load_weights, save_adapter
+from llm_installer.training.checkpoint import Weights, adapter_weights, load_weights, save_adapter
+from llm_installer.training.initial import put_back
 from llm_installer.training.memory import peak_bytes
 
 LIBRARIES = ("torch", "transformers", "peft", "accelerate")
@@ -39,6 +41,9 @@ class Published:
 def publish(model: PeftModel, weights: Weights, state: RunState, about: Published, run: Run, folder: Path) -> Result:
     """Put the best weights into the model and write them to `folder` as a complete adapter."""
     load_weights(model, weights)
+    if about.plan.method.init in MOVES_BASE:
+        put_back(model)
+        weights = adapter_weights(model)
     improved = state.base_loss is None or (state.best_loss is not None and state.best_loss < state.base_loss)
 
     def extra(fresh: Path) -> None:
@@ -67,6 +72,8 @@ def adapter_info(about: Published, state: RunState) -> dict[str, Any]:
             "parameters": about.info.parameters,
             "fingerprint": fingerprint(about.info.path),
         },
+        "method": about.plan.method.name,
+        "quantised": about.plan.method.quantised or None,
         "created_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "data": about.data,
         "style": "chat" if about.kind == "chat" else "text",

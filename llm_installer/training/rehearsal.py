@@ -33,7 +33,6 @@ def rehearse(trainer: Trainer, rows: Sequence[Row], evaluated: Sequence[Row], sa
     Raises TrainingError when nothing that the plan could give up is enough. `rows` are those of the training set,
     `evaluated` those on which the loss is measured. All processes rehearse, and all back off together.
     """
-    checkpoint_layers(trainer.model, trainer.plan.checkpointed_layers)
     lengths, chosen = row_lengths(rows), _longest(row_lengths(rows), trainer.plan.effective_batch_size)
     longest = max(int(lengths.max()), int(row_lengths(evaluated).max()) if len(evaluated) else 0)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,30 +17,44 @@ from llm_installer.data.batches import Batch, Inputs, collate, micro_batches
 from llm_installer.data.encode import Row
 from llm_installer.data.encoded import EncodedSet
 from llm_installer.planning.plan import Plan
+from llm_installer.training import processes
 from llm_installer.training.fast.speed import speed_up
 from llm_installer.training.kernels import ScoredHead
+from llm_installer.training.memory import checkpoint_layers
 from llm_installer.training.model import DTYPES, model_inputs
+from llm_installer.training.neftune import add_noise
+from llm_installer.training.optimizers import make_optimizer, set_rate
+
+Part = TypeVar("Part")
+PARTED = "plain PEFT, because the base is parted over several processes"
 
 
 class Trainer:
     """Model and optimizer on their devices. It knows steps and rows, not epochs."""
 
-    def __init__(self, model: PeftModel, plan: Plan, pad: int, inputs: Inputs | None = None) -> None:
+    def __init__(
+        self, model: PeftModel, plan: Plan, pad: int, inputs: Inputs | None = None, sharded: bool = False
+    ) -> None:
         fp16 = plan.precision == "float16"
         self.accelerator = Accelerator(cpu=plan.device == "cpu", mixed_precision="fp16" if fp16 else "no")
-        self.plan, self.pad, self.model, self.inputs = plan, pad, model, inputs
+        self.plan, self.pad, self.model, self.inputs, self.sharded = plan, pad, model, inputs, sharded
         self.trained = [p for p in model.parameters() if p.requires_grad]
-        self.bare_optimizer = torch.optim.AdamW(self.trained, lr=plan.learning_rate, weight_decay=plan.weight_decay)
+        processes.same_everywhere(self.trained)
+        self.bare_optimizer = make_optimizer(model, plan)
         self.optimizer = self.accelerator.prepare(self.bare_optimizer)
-        speed = speed_up(model)
+        checkpoint_layers(model, plan.checkpointed_layers)
+        # The fast paths take weights from modules whose own forward is not called, where nobody would fetch the parts.
+        notes = (PARTED,) if sharded else speed_up(model).notes
         self.head = ScoredHead(model)
-        self.notes = (*speed.notes, self.head.note)
+        self.notes = (*notes, self.head.note)
         """Which fast paths are on, and why others are not."""
+        if plan.method.neftune_noise_alpha:
+            add_noise(model, plan.method.neftune_noise_alpha)
 
     @property
     def is_writer(self) -> bool:
         """Whether this process is the one that writes files."""
-        return bool(self.accelerator.is_main_process)
+        return processes.is_main()
 
     def step(self, batches: Sequence[Batch], rate: float) -> tuple[float, float, bool]:
         """One optimizer step over micro-batches: (mean loss per learned token, gradient norm before clipping, taken).
@@ -51,8 +65,8 @@ class Trainer:
         self.model.train()
         learned = sum(len(b.targets) for b in batches)
         total = torch.zeros((), device=self.accelerator.device)
-        for batch in self._mine(batches):
-            loss = self.loss_sum(batch)
+        for batch, weight in self._mine(batches, [b.ids.size for b in batches]):
+            loss = self.loss_sum(batch) * weight
             self.accelerator.backward(loss / learned)
             total += loss.detach()
         self._add_up_gradients()
@@ -62,8 +76,7 @@ class Trainer:
         # Under float16 the scaler tries scales until gradients fit, and skips steps by itself.
         taken = math.isfinite(mean) and (math.isfinite(size) or self.accelerator.scaler is not None)
         if taken:
-            for group in self.optimizer.param_groups:
-                group["lr"] = rate
+            set_rate(self.optimizer, rate)
             self.optimizer.step()
         self.optimizer.zero_grad()
         return mean, size, taken
@@ -73,10 +86,10 @@ class Trainer:
         """Mean loss per learned token in eval mode: no dropout, no gradient; rows in a fixed order."""
         self.model.eval()
         lengths = row_lengths(rows)
-        parts = micro_batches(lengths, np.arange(len(rows)), self.plan.micro_batch_tokens, len(rows))
+        parts = micro_batches(lengths, np.arange(len(rows)), self.plan.micro_batch_tokens, self._most(len(rows)))
         total = torch.zeros((), dtype=torch.float64, device=self.accelerator.device)
-        for part in self._mine(parts):
-            total += self.loss_sum(self.batch(rows, part)).double()
+        for part, weight in self._mine(parts, [int(lengths[part].max()) * len(part) for part in parts]):
+            total += self.loss_sum(self.batch(rows, part)).double() * weight
         total = self.accelerator.reduce(total, reduction="sum")
         return float(total) / sum(int(r.learned[1:].sum()) for r in rows)
 
@@ -87,8 +100,9 @@ class Trainer:
     def micro_batches(
         self, rows: Sequence[Row], lengths: npt.NDArray[np.int64], step: npt.NDArray[np.int64]
     ) -> list[Batch]:
-        """The rows of one step in parts that fit into memory."""
-        parts = micro_batches(lengths, step, self.plan.micro_batch_tokens, self.plan.micro_batch_rows)
+        """The rows of one step in parts that fit into memory, and are enough for all processes."""
+        most = min(self.plan.micro_batch_rows, self._most(len(step)))
+        parts = micro_batches(lengths, step, self.plan.micro_batch_tokens, most)
         return [self.batch(rows, part) for part in parts]
 
     def loss_sum(self, batch: Batch, reduction: str = "sum") -> Tensor:
@@ -116,18 +130,29 @@ class Trainer:
 
     def any_process(self, here: bool) -> bool:
         """Whether something is so in any process."""
-        if self.accelerator.num_processes == 1:
-            return here
-        flag = torch.tensor(float(here), device=self.accelerator.device)
-        return bool(self.accelerator.reduce(flag, reduction="sum") > 0)
+        return bool(processes.greatest(int(here))[0])
 
-    def _mine(self, parts: Sequence[Any]) -> Sequence[Any]:
-        """The share of this process."""
-        return parts[self.accelerator.process_index :: self.accelerator.num_processes]
+    def _most(self, rows: int) -> int:
+        """Rows of a part that leave something for every process."""
+        return max(1, math.ceil(rows / processes.count()))
+
+    def _mine(self, parts: Sequence[Part], sizes: Sequence[int]) -> list[tuple[Part, float]]:
+        """The share of this process, each with weight 1.
+
+        Of a parted base all must call the layers equally often: who has fewer parts repeats the smallest for nothing.
+        """
+        if processes.count() == 1:
+            return [(part, 1.0) for part in parts]
+        dealt = processes.shares(sizes, processes.count())
+        mine = [(parts[i], 1.0) for i in dealt[processes.index()]]
+        if self.sharded:
+            smallest = parts[min(range(len(sizes)), key=sizes.__getitem__)]
+            mine += [(smallest, 0.0)] * (max(map(len, dealt)) - len(mine))
+        return mine
 
     def _add_up_gradients(self) -> None:
         """Sum the gradients of all processes: adapters are small, so one exchange a step does."""
-        if self.accelerator.num_processes == 1:
+        if processes.count() == 1:
             return
         grads = [p.grad if p.grad is not None else torch.zeros_like(p) for p in self.trained]
         flat = self.accelerator.reduce(torch.cat([g.flatten() for g in grads]), reduction="sum")

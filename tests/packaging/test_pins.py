@@ -62,7 +62,7 @@ def test_every_requirement_is_pinned_once_for_each_python():
         assert marker not in marks.setdefault(name, set()), f"{name} is pinned twice"
         marks[name].add(marker)
     assert all(found == {""} or "" not in found for found in marks.values())
-    for name in [*declared()[""], *declared()["dev"], "pip", "setuptools"]:
+    for name in [*declared()[""], *declared()["dev"], *declared()["wandb"], *declared()["mlflow"], "pip", "setuptools"]:
         assert marks.get(name) in ({""}, {"<", ">="}), f"{name} has no pin for some Python"
 
 

@@ -12,7 +12,7 @@ import pytest
 from llm_installer.core.errors import UsageError
 from llm_installer.core.hardware import GIB, Hardware
 from llm_installer.core.model_info import Linear, ModelInfo, read_model_info
-from llm_installer.planning.choices import given_layers
+from llm_installer.planning.backing_off import asked_layers
 from llm_installer.planning.fitting import fit_memory, memory_rows
 from llm_installer.planning.flops import checkpointing_flops, flops_per_token, known_limit, share_of_limit
 from llm_installer.planning.memory import MemoryPlan, adapter_parameters, linears, plan_memory, weight_bytes
@@ -112,36 +112,32 @@ def test_the_fast_path_keeps_less_and_so_do_checkpointed_layers() -> None:
 
 
 @pytest.mark.parametrize(
-    ("free", "quantise", "expected"),
+    ("free", "quantised", "tokens", "again"),
     [
-        (139, ("",), (8192, "no", "")),
-        (24, ("",), (2048, "some", "")),
-        (17.6, ("",), (300, "all", "")),
-        (12, ("", "nf4"), (2048, "some", "nf4")),
-        (24, ("nf4",), (2048, "no", "nf4")),
+        (139, "", 4096, "no"), (24, "", 2048, "some"), (17.6, "", 300, "most"), (12, "nf4", 2048, "some"),
+        (24, "nf4", 2048, "no"),
     ],
-)
-def test_time_is_given_up_before_precision(free, quantise, expected) -> None:
-    tokens, again, packed = expected
-    fit = fit_memory(
-        lambda q: planned(free=free, quantised=q, path="fused"), enough=8192 if free > 100 else 4096, longest=300,
-        step_tokens=10_000, quantise=quantise,
-    )  # fmt: skip
-    assert fit.fits and fit.quantised == packed and fit.tokens >= tokens, fit
-    assert {"no": fit.checkpointed == 0, "some": 0 < fit.checkpointed < 32, "all": fit.checkpointed > 16}[again], fit
+)  # fmt: skip
+def test_tokens_are_given_up_first_and_then_time(free, quantised, tokens, again) -> None:
+    memory = planned(free=free, quantised=quantised, path="fused")
+    fit = fit_memory(memory, enough=4096, longest=300, step_tokens=10_000, smaller=memory)
+    assert fit.fits and fit.tokens >= tokens, fit
+    assert {"no": fit.checkpointed == 0, "some": 0 < fit.checkpointed < 32, "most": fit.checkpointed > 16}[again], fit
     assert fit.peak <= free * GIB * 0.92
+    assert not fit.checkpointed or memory.fitting_tokens(fit.checkpointed - 1) < fit.tokens, "the fewest that do"
 
 
-def test_what_fits_nowhere_says_so_and_the_users_layers_are_kept() -> None:
-    fit = fit_memory(
-        lambda q: planned(free=8, quantised=q), enough=4096, longest=500, step_tokens=3000, quantise=("",), layers=None
-    )
+def test_what_fits_nowhere_says_so_and_names_what_would() -> None:
+    asked = {"enough": 4096, "longest": 500, "step_tokens": 3000}
+    fit = fit_memory(planned(free=8), **asked, smaller=planned(free=8, quantised="nf4"))
     assert (fit.fits, fit.tokens, fit.checkpointed) == (False, 500, 32)
-    assert "--method qlora" in fit.why
-    kept = fit_memory(
-        lambda q: planned(quantised=q), enough=4096, longest=500, step_tokens=3000, quantise=("",), layers=7
-    )
-    assert (kept.fits, kept.checkpointed) == (True, 7)
+    assert "--method qlora would" in fit.why
+    assert "qlora" not in fit_memory(planned(free=4), **asked, smaller=planned(free=4, quantised="nf4")).why
+
+
+def test_the_layers_that_the_user_asks_for_are_kept() -> None:
+    fit = fit_memory(planned(), enough=4096, longest=500, step_tokens=3000, smaller=planned(), layers=7)
+    assert (fit.fits, fit.checkpointed, fit.tokens) == (True, 7, 4096)
 
 
 def test_the_table_has_a_verdict_for_every_way() -> None:
@@ -155,15 +151,15 @@ def test_the_table_has_a_verdict_for_every_way() -> None:
     assert memory_rows(lambda q: planned(free=4, quantised=q), "bfloat16", 4096)[0][2] == "does not fit"
 
 
-@pytest.mark.parametrize(
-    ("given", "expected"), [(None, None), ("on", 32), ("off", 0), ("4", 4), ("99", 32), ("maybe", None), ("-3", None)]
-)
+@pytest.mark.parametrize(("given", "expected"), [(None, None), ("on", 32), ("off", 0), ("4", 4), ("99", 32)])
 def test_gradient_checkpointing_is_on_off_or_a_number(given, expected) -> None:
-    if given in ("maybe", "-3"):
-        with pytest.raises(UsageError, match="neither on, off nor a number"):
-            given_layers(given, 32)
-    else:
-        assert given_layers(given, 32) == expected
+    assert asked_layers(given, 32) == expected
+
+
+@pytest.mark.parametrize("given", ["maybe", "-3", "1.5"])
+def test_gradient_checkpointing_is_nothing_else(given) -> None:
+    with pytest.raises(UsageError, match="say on, off or a number of layers"):
+        asked_layers(given, 32)
 
 
 def test_a_cpu_without_room_is_no_error() -> None:

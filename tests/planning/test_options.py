@@ -16,8 +16,13 @@ SURFACE = """
 data dataset_format columns validation_data validation_split max_examples mix task_prefix chunk_words order
 max_seq_length train_on_prompt strict show
 mode circular max_circular_epochs circular_batch_multiplier epochs learning_rate lr_scheduler
-batch_size effective_batch_size gradient_accumulation_steps lora_r lora_alpha lora_dropout
-target_modules precision gradient_checkpointing seed patience overfitting_threshold min_evaluations force_epochs
+batch_size effective_batch_size gradient_accumulation_steps gradient_checkpointing
+lora_r lora_alpha lora_dropout
+target_modules precision seed
+method use_4bit use_8bit optimizer use_rslora use_dora init_lora_weights loraplus_ratio
+rank_pattern alpha_pattern neftune_noise_alpha weight_decay max_grad_norm warmup_steps
+patience overfitting_threshold min_evaluations force_epochs
+gpus nnodes node_rank rdzv_endpoint
 resume resume_from resume_anyway
 model_path output dry_run skip_test test_prompt
 tensorboard tensorboard_port tensorboard_only report_to wandb_project mlflow_tracking_uri mlflow_experiment_name
@@ -72,6 +77,7 @@ def test_command_line_spellings(arguments: list[str], expected: dict[str, object
         ({"mode": "ultra"}, "mode='ultra'"),
         ({"lora_r": 0}, "lora_r=0"),
         ({"epochs": "many"}, "epochs='many'"),
+        ({"optimizer": "adam"}, "'adamw_torch', .*'lion'"),
         ({"validation_split": 1.5}, "validation_split=1.5"),
     ],
 )
@@ -83,6 +89,11 @@ def test_python_refuses_what_the_command_line_refuses(given: dict[str, object], 
 def test_python_takes_the_names_that_other_trainers_use() -> None:
     made = Options.from_kwargs(data_path="d", num_epochs=2, max_seq_len=64, micro_batch_size=3, ckpt_output_dir="o")
     assert made == Options(data="d", epochs=2, max_seq_length=64, batch_size=3, output="o")
+    made = Options.from_kwargs(
+        load_in_4bit=True, use_rslora=True, init_lora_weights=True, rank_pattern={"q": 8, "v": 4}
+    )
+    assert made == Options(use_4bit=True, use_rslora=True, rank_pattern="q=8,v=4")
+    assert Options.from_kwargs(load_in_8bit=True, optim="adamw_8bit").optimizer == "adamw_bnb_8bit"
 
 
 def test_every_option_is_in_the_docs_table_with_its_help() -> None:

@@ -45,6 +45,9 @@ class Silent:
     def on_moment(self, moment, state) -> None:
         pass
 
+    def on_note(self, text) -> None:
+        pass
+
 
 @pytest.fixture
 def trainer(tiny_llama: Path, plan_for: Callable) -> Trainer:

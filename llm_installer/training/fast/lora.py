@@ -100,7 +100,6 @@ class _Group:
         self.layers = layers
         self.names = [next(iter(layer.lora_A)) for layer in layers]
         self.bases = [layer.get_base_layer() for layer in layers]
-        self.ranks = [layer.lora_A[n].weight.shape[0] for layer, n in zip(layers, self.names, strict=True)]
         self._key: tuple[Any, ...] = ()
         self._copies: _Copies | None = None
         self._input: Tensor | None = None
@@ -149,7 +148,7 @@ class _Group:
         scales = tuple(float(layer.scaling[n]) for layer, n in pairs)
         copies = self._cast(downs, ups, scales, x.dtype)
         weights = tuple(b.weight if type(b) is Conv1D else b.weight.t() for b in self.bases)
-        call = _Call(copies, weights, tuple(b.bias for b in self.bases), scales, list(self.ranks))
+        call = _Call(copies, weights, tuple(b.bias for b in self.bases), scales, [down.shape[0] for down in downs])
         results: tuple[Tensor, ...] = _FusedLora.apply(x, call, *downs, *ups)  # type: ignore[no-untyped-call]
         return results
 

@@ -74,7 +74,8 @@ def reporters(
     log = {name: reporter for name, reporter in made.items() if name == "log"}
     everyone: dict[str, Reporter] = {**log, **(trackers or {}), **made}
     if tensorboard_port is not None and "tensorboard" in names:
-        everyone["TensorBoard server"] = TensorBoardServer(header.model_dir.runs, tensorboard_port)
+        runs = header.model_dir.runs
+        everyone["TensorBoard server"] = TensorBoardServer(runs, tensorboard_port, lambda text: report.on_note(text))
     report = Everyone({**everyone, **(more or {})}, ask)
     try:
         report.on_start(header)

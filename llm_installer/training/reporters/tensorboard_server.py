@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, NoReturn
 
@@ -18,6 +19,8 @@ from llm_installer.training.reporters.protocol import RunHeader
 HOST = "127.0.0.1"
 PORTS_TRIED = 100
 STOP_SECONDS = 5.0
+TAKEN = "already in use"
+"""What TensorBoard says of a port that was free when it began to start, seconds before it wanted it."""
 
 
 def free_port(first: int) -> int:
@@ -35,9 +38,10 @@ def free_port(first: int) -> int:
 class TensorBoardServer:
     """A reporter that serves `logdir` from the start of the run to its end."""
 
-    def __init__(self, logdir: Path, port: int) -> None:
+    def __init__(self, logdir: Path, port: int, say: Callable[[str], None] = lambda text: None) -> None:
         self._logdir = logdir
         self._port = port
+        self._say = say
         self._process: subprocess.Popen[bytes] | None = None
         self._errors: IO[bytes] | None = None
 
@@ -81,11 +85,16 @@ class TensorBoardServer:
         )
 
     def check(self) -> None:
-        """Raise OSError with its last words when it has ended by itself."""
+        """Raise OSError with its last words when it has ended by itself; but where somebody else was a moment faster at
+        its port, it starts again at the next."""
         if self._process and self._errors and (code := self._process.poll()) is not None:
             self._errors.seek(0)
             words = self._errors.read().decode(errors="replace").strip().splitlines() or ["it said nothing"]
             self.stop()
+            if TAKEN in words[-1]:
+                self._port += 1
+                self.start()
+                return self._say(f"TensorBoard: {self.url}, because the other port was taken meanwhile")
             raise ChildProcessError(f"it ended with code {code} ({words[-1].strip()})")
 
     def answers(self) -> bool:
@@ -119,7 +128,7 @@ def serve_tensorboard(logdir: Path, port: int) -> int:
     """Serve `logdir` in the foreground until Ctrl-C; the exit code."""
     if not any(logdir.glob("**/events.out.tfevents.*")):
         print(f"There are no runs in {logdir} yet; they appear on the page as soon as a training has begun.")
-    server = TensorBoardServer(logdir, port)
+    server = TensorBoardServer(logdir, port, lambda text: print(text, flush=True))
     try:
         server.start()
         while not server.answers():

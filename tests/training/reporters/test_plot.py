@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 from matplotlib.lines import Line2D
@@ -184,3 +186,15 @@ def test_a_full_disk_leaves_the_old_picture_and_no_rest(make_story, tmp_path: Pa
     with pytest.raises(OSError):
         reporter.on_end(story.state, None)
     assert list(story.header.run.root.iterdir()) == [story.header.run.history_png]
+
+
+def test_a_long_reason_stays_in_the_picture(make_story):
+    story = make_story()
+    story.play(PlotReporter(story.header))
+    reason = "the model began to memorise: its loss on held-out rows rises and is 113% above that on training rows"
+    result = dataclasses.replace(story.result(), stop_reason=f"{reason}; the weights of step 20, the best, are kept")
+    figure = history_figure(story.header, story.state, result, StepCurve())
+    FigureCanvasAgg(figure).draw()
+    for text in figure.texts:
+        assert text.get_window_extent().x1 < figure.bbox.x1, text.get_text()
+    assert figure.texts[-1].get_text().replace("\n", " ").endswith(f"ended: {reason}")

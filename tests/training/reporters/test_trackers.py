@@ -74,10 +74,11 @@ def sent_to_wandb(root: Path) -> Iterator[object]:
 
 
 def test_wandb_gets_every_curve_and_keeps_its_files_with_the_run(make_story: Callable) -> None:
-    pytest.importorskip("wandb")
+    wandb = pytest.importorskip("wandb")
     story = make_story()
     said = play(story, Options(report_to="wandb", wandb_project="my project"))
     assert "Warning" not in said
+    wandb.teardown()  # its own process writes the file, and ends with this
     records = list(sent_to_wandb(story.header.run.root))
     begun = next(r.run for r in records if r.HasField("run"))
     assert (begun.project, begun.display_name, begun.run_id) == ("my project", story.header.run.id, story.header.run.id)

@@ -1,0 +1,121 @@
+"""`--gpus 2` as a user types it, with two processes on the CPU: one voice, one run, signals, errors, exit codes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from llm_installer.api import lora_sft
+from llm_installer.core.errors import UsageError
+from llm_installer.core.model_info import read_model_info
+from llm_installer.planning.memory import must_part
+from llm_installer.planning.options import Options
+from llm_installer.training.launch import meeting, per_machine
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def two(model: Path, data: Path, *words: str) -> subprocess.Popen[str]:
+    """The command, started on two processes."""
+    command = ["train", "--model-path", str(model), "--data", str(data), "--gpus", "2", "--skip-test"]
+    return subprocess.Popen(
+        [sys.executable, "-u", "-m", "llm_installer", *command, "--no-tensorboard", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "LLM_CPU_PROCESSES": "2", "PYTHONPATH": str(ROOT)},
+    )
+
+
+def test_two_processes_speak_and_write_as_one(installed: Path, write_rows: Callable[..., Path]) -> None:
+    with two(installed, write_rows(24), "--epochs", "1") as running:
+        said, wrong = running.communicate(timeout=120)
+    assert (running.returncode, wrong) == (0, "")
+    assert said.count("Evaluation #0") == said.count("Done\n") == 1
+    (run,) = (installed / "runs").iterdir()
+    assert (run / "adapter" / "adapter_model.safetensors").is_file()
+    measured = (run / "metrics.jsonl").read_text().splitlines()
+    assert len(measured) == len(set(measured)), "one process writes each line"
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143)])
+def test_a_signal_to_the_command_stops_all_processes_well(
+    installed: Path, write_rows: Callable[..., Path], number: signal.Signals, code: int
+) -> None:
+    with two(installed, write_rows(40), "--epochs", "9999", "--force-epochs") as running:
+        assert running.stdout
+        next(line for line in running.stdout if line.startswith("Evaluation #0"))
+        running.send_signal(number)
+        _, wrong = running.communicate(timeout=60)
+    assert running.returncode == code, wrong
+    assert wrong.startswith(f"Error: Stopped by {number.name} at step ") and wrong.count("\n") == 1
+    (run,) = (installed / "runs").iterdir()
+    assert (run / "checkpoints" / "last" / "optimizer.pt").is_file()
+
+
+def test_an_error_is_said_once(installed: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty.json").write_text("[]")
+    with two(installed, tmp_path / "empty.json") as running:
+        said, wrong = running.communicate(timeout=120)
+    assert running.returncode == 1
+    assert wrong.startswith("Error: ") and wrong.count("\n") == 1, said + wrong
+
+
+@pytest.mark.parametrize(
+    ("asked", "found", "processes"), [("2", 4, 2), ("all", 4, 4), (None, 3, 3), ("1", 1, 1)], ids=str
+)
+def test_how_many_processes(asked: str | None, found: int, processes: int) -> None:
+    assert per_machine(Options(gpus=asked), found) == processes
+
+
+@pytest.mark.parametrize(
+    ("asked", "found", "why"),
+    [("2", 0, "has no GPU"), ("5", 4, "at most 4"), ("0", 4, "1 or more"), ("many", 4, "no number"), ("-1", 4, "no n")],
+)
+def test_gpus_that_are_not_there_are_refused(asked: str, found: int, why: str) -> None:
+    with pytest.raises(UsageError, match=why):
+        per_machine(Options(gpus=asked), found)
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"nnodes": 2}, "--rdzv-endpoint"),
+        ({"nnodes": 2, "rdzv_endpoint": "host"}, "HOST:PORT"),
+        ({"nnodes": 2, "rdzv_endpoint": "host:1", "node_rank": 2}, "0 to 1"),
+        ({"rdzv_endpoint": "host:1"}, "--nnodes"),
+    ],
+)
+def test_machines_that_cannot_meet_are_refused(options: dict[str, object], why: str) -> None:
+    with pytest.raises(UsageError, match=why):
+        meeting(Options(**options), 2)
+
+
+def test_machines_meet_where_they_are_told() -> None:
+    words = " ".join(meeting(Options(nnodes=2, node_rank=1, rdzv_endpoint="first:29400"), 8))
+    assert "--node-rank 1 --master-addr first --master-port 29400" in words
+    words = " ".join(meeting(Options(nnodes=2, rdzv_endpoint="first:29400"), 8))
+    assert "--nnodes 2 --nproc-per-node 8" in words and "--rdzv-backend c10d --rdzv-endpoint first:29400" in words
+
+
+def test_python_is_sent_to_the_command_line(installed: Path, write_rows: Callable[..., Path]) -> None:
+    with pytest.raises(UsageError, match="command line"):
+        lora_sft(installed, write_rows(24), nproc_per_node=2)
+
+
+@pytest.mark.parametrize(
+    ("device", "share", "processes", "parted"),
+    [("cuda", 2.0, 2, False), ("cuda", 0.9, 2, True), ("cuda", 0.9, 1, False), ("cpu", 0.5, 2, False)],
+)
+def test_a_base_is_parted_only_where_no_device_holds_it(
+    tiny_llama: Path, device: str, share: float, processes: int, parted: bool
+) -> None:
+    info = read_model_info(tiny_llama)
+    free = int(info.parameters * 4 * share)
+    assert must_part(info, dtype="float32", quantised="", device=device, free_bytes=free, processes=processes) is parted
