@@ -43,9 +43,11 @@ class Path:
 
 PATHS = {
     "eager": Path(copies=True, wide_norms=True, gate=3, chunk_bytes=0, slack={"cpu": 1.7, "cuda": 1.05}),
+    "partly": Path(copies=True, wide_norms=False, gate=2, chunk_bytes=34 << 20, slack={"cpu": 1.6, "cuda": 1.05}),
     "fused": Path(copies=False, wide_norms=False, gate=2, chunk_bytes=34 << 20, slack={"cpu": 1.45, "cuda": 1.05}),
 }
-"""PEFT's own layers with the model's own loss, and the fast paths of training/fast."""
+"""PEFT's own layers with the model's own loss; PEFT's adapters between the fast norms, gates and loss of training/fast;
+and its fast adapters, too."""
 CHUNK_ROWS = 1024
 """Most positions in a chunk of logits."""
 TIGHT = 1.05

@@ -19,13 +19,13 @@ def memory_of(
     info: ModelInfo, hardware: Hardware, precision: str, rank: int, targets: tuple[str, ...], method: Method,
     dropout: float,
 ) -> Callable[[str], MemoryPlan]:  # fmt: skip
-    """The memory plan for each quantisation: "" for none, int8 or nf4. The fast layers are for plain LoRA alone."""
+    """The memory plan for each quantisation: "" for none, int8 or nf4. Fast adapters are for plain LoRA alone."""
 
     def planned(quantised: str) -> MemoryPlan:
         return plan_memory(
             info, dtype=precision, rank=rank, targets=targets, free_bytes=hardware.free_bytes, device=hardware.device,
             quantised=quantised, optimizer=method.optimizer,
-            path="eager" if dropout or method.dora or quantised else "fused",
+            path="partly" if dropout or method.dora or quantised else "fused",
         )  # fmt: skip
 
     return planned
