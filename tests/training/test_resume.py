@@ -118,6 +118,7 @@ def test_the_curve_after_going_on_is_that_of_the_unbroken_run(
     assert min(rest.losses) == stop_after + 1
     together = broken.losses | rest.losses
     differences = [abs(whole.losses[step] - together[step]) for step in whole.losses]
+    print(f"{case}, stopped after step {stop_after}: max difference {max(differences)}")
     assert max(differences) == 0.0
     assert {s: whole.rates[s] for s in rest.rates} == rest.rates
     assert {s: m for s, m in rest.measured.items()} == {s: m for s, m in whole.measured.items() if s in rest.measured}
