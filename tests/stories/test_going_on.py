@@ -38,6 +38,7 @@ def train(log: str, given: dict[str, object], largest_file: int) -> None:
 
     import torch
 
+    from llm_installer.core import files
     from llm_installer.core.errors import InstallerError
     from llm_installer.planning.options import Options
     from llm_installer.train_lora import run
@@ -48,7 +49,9 @@ def train(log: str, given: dict[str, object], largest_file: int) -> None:
     torch.set_num_threads(1)
     if largest_file:
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
-    checkpoint.SAVE_COST = 1.0  # after every measurement, so that kills hit saves too
+    sync = files._sync
+    files._sync = lambda path: (time.sleep(0.003), sync(path))[1]  # a slow disk, so that kills hit saves too
+    checkpoint.SAVE_COST = 1.0  # after every measurement
     sys.stdout = sys.stderr = open(log, "a", encoding="utf-8", buffering=1)  # noqa: SIM115
     try:
         run(Options.from_kwargs(**given))
