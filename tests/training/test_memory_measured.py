@@ -39,7 +39,7 @@ def test_a_prediction_is_near_what_is_measured(case: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak is read from /proc")
+@pytest.mark.skipif("MEMORY_CASES" not in os.environ, reason="minutes of a quiet machine: MEMORY_CASES=1 asks for it")
 @pytest.mark.parametrize("path", ["fused", "eager"])
 @pytest.mark.parametrize("case", CASES)
 def test_all_predictions_are_near_what_is_measured(case: str, path: str) -> None:
