@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from llm_installer.core.examples import Example
-from llm_installer.data.bulk import encode_batches
+from llm_installer.data.bulk import Bulk
 from llm_installer.data.encode import Encoder
 from llm_installer.data.encoded import EncodedWriter
 from llm_installer.data.store import ExampleView
@@ -45,26 +45,24 @@ def encode_to_folder(
     total = len(examples)
     count = processes or (min(cores(), _MOST) if total >= _PAYS else 1)
     if count == 1:
-        _encode(examples, 0, encoder, folder, lambda done: progress(done, total))
+        _encode(examples, 0, Bulk(encoder, True), folder, lambda done: progress(done, total))
         return
     shards = [Shard(s, min(s + _SHARD, total), folder / f"shard-{s}") for s in range(0, total, _SHARD)]
-    with closing(share_out(partial(_encode_shard, examples, encoder), shards, count)) as ends:
+    with closing(share_out(partial(_encode_shard, examples, Bulk(encoder, True)), shards, count)) as ends:
         for end in ends:
             progress(end, total)
     _join(shards, folder)
 
 
-def _encode_shard(examples: ExampleView, encoder: Encoder, shard: Shard) -> int:
+def _encode_shard(examples: ExampleView, bulk: Bulk, shard: Shard) -> int:
     """In another process: the rows of a shard into its folder. How far the shard reaches."""
     shard.folder.mkdir()
     chosen = ExampleView(examples.store, examples.indices[shard.start : shard.end])
-    _encode(chosen, shard.start, encoder, shard.folder, lambda done: None)
+    _encode(chosen, shard.start, bulk, shard.folder, lambda done: None)
     return shard.end
 
 
-def _encode(
-    examples: Sequence[Example], first: int, encoder: Encoder, folder: Path, report: Callable[[int], None]
-) -> None:
+def _encode(examples: Sequence[Example], first: int, bulk: Bulk, folder: Path, report: Callable[[int], None]) -> None:
     """Encode in this process; the first example has this number."""
     writer = EncodedWriter(folder)
     done = 0
@@ -75,7 +73,7 @@ def _encode(
             yield first + done, example
 
     with (folder / REFUSED).open("w", encoding="utf-8") as refused:
-        for rows, left_out in encode_batches(numbered(), encoder):
+        for rows, left_out in bulk.batches(numbered()):
             writer.append(rows)
             refused.writelines(json.dumps([r.index, r.reason]) + "\n" for r in left_out)
             report(done + 1)

@@ -19,13 +19,25 @@ class Listed:
     """From which to which character each token reaches."""
 
 
-Tokens: TypeAlias = "Encoding | Listed"
-"""The ids of a text, and from which to which character each of them reaches."""
 Span: TypeAlias = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """Tokens of which somebody found out already which are learned."""
+
+    ids: list[int]
+    learned: list[Span]
+
+
+Tokens: TypeAlias = "Encoding | Listed | Known"
+"""The ids of a text, and from which to which character each of them reaches."""
 
 
 def token_spans(tokens: Tokens, spans: Sequence[Span]) -> list[Span] | None:
     """From which to which token the learned spans reach; None when a token straddles the edge of one."""
+    if isinstance(tokens, Known):
+        return tokens.learned
     if isinstance(tokens, Listed):
         return _listed(tokens.offsets, spans)
     learned = [_span(tokens, *span) for span in spans]

@@ -14,7 +14,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 from transformers import PreTrainedTokenizerFast
 
 from llm_installer.core.examples import Example, Message, Origin
-from llm_installer.data import shapes
+from llm_installer.data import bulk, shapes
 from llm_installer.data.bulk import encode_all
 from llm_installer.data.chat import CannotRender, Turns
 from llm_installer.data.encode import Encoder, Row, load_tokenizer
@@ -107,10 +107,13 @@ def random_examples(count: int, seed: int) -> list[Example]:
     return [example(i) for i in range(count)]
 
 
-@pytest.mark.parametrize("train_on_prompt", [False, True])
+@pytest.mark.parametrize(("train_on_prompt", "many"), [(False, 0), (True, 0), (False, 2000)])
 @pytest.mark.parametrize("name", ALL)
-def test_the_same_rows_as_one_by_one(name: str, train_on_prompt: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_same_rows_as_one_by_one(
+    name: str, train_on_prompt: bool, many: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(shapes, "_WORTH_IT", 3)
+    monkeypatch.setattr(bulk, "_MANY", many)
     encoder = ENCODERS[name] if not train_on_prompt else Encoder(tokenizer_for(TEMPLATES.get(name)), True)
     check(random_examples(150, seed=len(name)), encoder)
 
