@@ -88,7 +88,7 @@ def _plain(parts: Mapping[str, Any]) -> bool:
 def _cuts_only(step: Mapping[str, Any]) -> bool:
     if step["type"] == "ByteLevel":
         return not step["add_prefix_space"]
-    return step["type"] == "Digits" or (step["type"] == "Split" and step["behavior"] != "Removed")
+    return bool(step["type"] == "Digits" or (step["type"] == "Split" and step["behavior"] != "Removed"))
 
 
 def _steps(part: Mapping[str, Any] | None, names: str) -> Sequence[Mapping[str, Any]]:
@@ -102,5 +102,6 @@ def _steps(part: Mapping[str, Any] | None, names: str) -> Sequence[Mapping[str, 
 def _right(lengths: Lengths, backend: Any) -> bool:
     """Whether the tokenizer says the same of a text with all kinds of signs in it."""
     tokens = backend.encode(_PROBE, add_special_tokens=False)
-    ends = np.cumsum(lengths[tokens.ids]).tolist()
-    return bool(tokens.offsets == list(zip([0, *ends[:-1]], ends, strict=True)))
+    ends: list[int] = np.cumsum(lengths[tokens.ids]).tolist()
+    places: list[tuple[int, int]] = tokens.offsets
+    return places == list(zip([0, *ends[:-1]], ends, strict=True))
