@@ -87,7 +87,7 @@ def _plain(parts: Mapping[str, Any]) -> bool:
 
 def _cuts_only(step: Mapping[str, Any]) -> bool:
     if step["type"] == "ByteLevel":
-        return not step["add_prefix_space"]
+        return not bool(step["add_prefix_space"])
     return bool(step["type"] == "Digits" or (step["type"] == "Split" and step["behavior"] != "Removed"))
 
 
