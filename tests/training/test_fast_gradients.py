@@ -237,7 +237,7 @@ def test_rank_stabilised_scale_and_bfloat16_base_stay_as_close_as_plain_peft() -
 
 
 @pytest.mark.parametrize("size", [1.0, 0.05], ids=["large B", "small B"])
-def test_on_a_bfloat16_base_errors_stay_within_a_quarter_of_those_of_plain_peft(size: float) -> None:
+def test_on_a_bfloat16_base_errors_stay_near_those_of_plain_peft(size: float) -> None:
     """Errors against float32, of each tensor the mean over seeds: one seed alone is chance."""
     theirs: dict[str, float] = {}
     ours: dict[str, float] = {}
@@ -256,8 +256,8 @@ def test_on_a_bfloat16_base_errors_stay_within_a_quarter_of_those_of_plain_peft(
         for name, true in exact.items():
             theirs[name] = theirs.get(name, 0) + float((plain[name] - true).norm() / true.norm())
             ours[name] = ours.get(name, 0) + float((found[name] - true).norm() / true.norm())
-    assert max(ours.values()) < 1.25 * max(theirs.values())
-    assert sum(ours.values()) < 1.25 * sum(theirs.values())
+    assert max(ours.values()) < 1.15 * max(theirs.values())
+    assert sum(ours.values()) < 1.15 * sum(theirs.values())
 
 
 def flat(found: dict[str, Tensor]) -> Tensor:

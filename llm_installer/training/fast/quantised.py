@@ -1,4 +1,4 @@
-"""The frozen weight below a LoRA layer as a product reads it: as it is stored, or made whole from 4 bits for one product.
+"""The frozen weight below a LoRA layer for a product: as it is stored, or made whole from 4 bits.
 
 A dequantised weight is never kept: the forward pass makes it, the backward pass makes it again.
 """
