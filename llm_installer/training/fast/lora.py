@@ -3,7 +3,8 @@
 PEFT adds each adapter in several passes over large outputs and keeps the operands of each; here the product is added in
 place, the scale is folded into the small matrix, and float32 adapters are joined once for each change, not once for
 each use. Above a 16-bit base the forward pass adds in float32, as PEFT does, but widens the input piece by piece; the
-backward pass multiplies in 16 bits, which changes less than the rounding of the base does. PEFT's modules stay as they are: only the `forward` of instances is replaced, so saving and merging are PEFT's own.
+backward pass multiplies in 16 bits. PEFT's modules stay as they are: only the `forward` of instances is replaced, so
+saving and merging are PEFT's own.
 """
 
 from __future__ import annotations
