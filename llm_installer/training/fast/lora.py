@@ -1,13 +1,15 @@
 """LoRA layers that share an input, computed as one autograd function that saves only the input and its low-rank image.
 
 PEFT adds each adapter in several passes over large outputs and keeps the operands of each; here the product is added in
-place, the scale is folded into the small matrix, and float32 adapters are cast once for each change, not once for each
-use. PEFT's modules stay as they are: only the `forward` of instances is replaced, so saving and merging are PEFT's own.
+place, the scale is folded into the small matrix, and float32 adapters are joined once for each change, not once for
+each use. Above a 16-bit base the forward pass adds in float32, as PEFT does, but widens the input piece by piece; the
+backward pass multiplies in 16 bits. PEFT's modules stay as they are: only the `forward` of instances is replaced, so
+saving and merging are PEFT's own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,8 +19,12 @@ from peft.tuners.lora.layer import LoraLayer
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from llm_installer.training.fast.quantised import computes_in, four_bits, whole_weight
+
 SHARING = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 """Names of neighbours that read the same input."""
+_PIECE = 2**22
+"""Numbers that are widened to float32 at a time: 16 MiB."""
 
 
 def fuse_lora(model: nn.Module) -> tuple[list[Callable[[], None]], list[str]]:
@@ -61,16 +67,26 @@ def refusal(layer: LoraLayer) -> str:
     module: Any = layer
     names = list(module.lora_A)
     checks = (
-        (type(module) is not LoraLinear, f"{type(module).__name__} layers are not covered"),
+        (not _covered(module), f"{type(module).__name__} layers are not covered"),
         (len(names) != 1, "there is more than one adapter"),
         (any(getattr(d, "p", 0.0) for d in module.lora_dropout.values()), "dropout is on"),
         (any(module.use_dora.values()) or bool(getattr(module, "lora_variant", {})), "the adapter is no plain LoRA"),
         (any(b.bias is not None for b in module.lora_B.values()), "the adapter has a bias"),
-        (type(module.get_base_layer()) not in (nn.Linear, Conv1D), "the base layer is not a plain linear layer"),
+        (not _plain(module.get_base_layer()), "the base layer is not a plain linear layer"),
         (any(p.requires_grad for p in module.get_base_layer().parameters()), "the base layer is trained too"),
         (module.merged, "the adapter is merged"),
     )
     return next((why for found, why in checks if found), "")
+
+
+def _covered(layer: Any) -> bool:
+    """PEFT's layer for whole weights or for 4 bits; the latter by name, for PEFT has it only beside bitsandbytes."""
+    kind = type(layer)
+    return kind is LoraLinear or (kind.__module__, kind.__name__) == ("peft.tuners.lora.bnb", "Linear4bit")
+
+
+def _plain(base: nn.Module) -> bool:
+    return type(base) in (nn.Linear, Conv1D) or four_bits(base)
 
 
 def _groups(names: Sequence[str]) -> list[list[str]]:
@@ -85,7 +101,7 @@ def _groups(names: Sequence[str]) -> list[list[str]]:
 
 @dataclass(frozen=True)
 class _Copies:
-    """The adapters of a group in the compute type: what a pass multiplies by."""
+    """The adapters of a group in float32 (or wider, as the input is): what a pass multiplies by."""
 
     down: Tensor
     """All A, one under the other: [ranks, inputs]."""
@@ -124,11 +140,11 @@ class _Group:
         self._input, self._outputs = None, {}
 
     def _usable(self, x: Tensor) -> bool:
-        """Whether each member would now compute base plus its one adapter, all in the type of `x`."""
+        """Whether each member would now compute base plus its one adapter, its base in the type of `x`."""
         for layer, name, base in zip(self.layers, self.names, self.bases, strict=True):
             if layer.disable_adapters or layer.merged or layer.active_adapters != [name]:
                 return False
-            if base.weight.dtype != x.dtype:
+            if not computes_in(base, x.dtype):
                 return False
         return not torch.is_autocast_enabled(x.device.type)
 
@@ -146,9 +162,8 @@ class _Group:
         downs = [layer.lora_A[n].weight for layer, n in pairs]
         ups = [layer.lora_B[n].weight for layer, n in pairs]
         scales = tuple(float(layer.scaling[n]) for layer, n in pairs)
-        copies = self._cast(downs, ups, scales, x.dtype)
-        weights = tuple(b.weight if type(b) is Conv1D else b.weight.t() for b in self.bases)
-        call = _Call(copies, weights, tuple(b.bias for b in self.bases), scales, [down.shape[0] for down in downs])
+        copies = self._cast(downs, ups, scales, torch.promote_types(x.dtype, torch.float32))
+        call = _Call(copies, tuple(self.bases), scales, [down.shape[0] for down in downs])
         results: tuple[Tensor, ...] = _FusedLora.apply(x, call, *downs, *ups)  # type: ignore[no-untyped-call]
         return results
 
@@ -165,11 +180,10 @@ class _Group:
 
 @dataclass(frozen=True)
 class _Call:
-    """What one pass over a group needs beside its input; `weights` are [inputs, outputs]."""
+    """What one pass over a group needs beside its input."""
 
     copies: _Copies
-    weights: tuple[Tensor, ...]
-    biases: tuple[Tensor | None, ...]
+    bases: tuple[Any, ...]
     scales: tuple[float, ...]
     ranks: list[int]
 
@@ -178,15 +192,15 @@ class _FusedLora(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, call: _Call, *adapters: Tensor) -> tuple[Tensor, ...]:
         flat = x.reshape(-1, x.shape[-1])
-        small = flat @ call.copies.down.t()
+        small = _product(flat, call.copies.down.t())
         results = []
-        for low, weight, bias, up in zip(
-            torch.split(small, call.ranks, 1), call.weights, call.biases, call.copies.up, strict=True
-        ):
-            result = torch.mm(flat, weight) if bias is None else torch.addmm(bias, flat, weight)
-            result.addmm_(low, up.t())
+        for low, base, up in zip(torch.split(small, call.ranks, 1), call.bases, call.copies.up, strict=True):
+            weight = whole_weight(base, x.dtype)
+            result = torch.mm(flat, weight) if base.bias is None else torch.addmm(base.bias.to(x.dtype), flat, weight)
+            del weight
+            _add_product(result, low, up.t())
             results.append(result.view(*x.shape[:-1], -1))
-        ctx.save_for_backward(flat, small)
+        ctx.save_for_backward(flat, small.to(x.dtype))
         ctx.call, ctx.shape = call, x.shape
         return tuple(results)
 
@@ -198,17 +212,46 @@ class _FusedLora(torch.autograd.Function):
         ups: list[Tensor] = []
         dx: Tensor | None = None
         start = 0
-        for gradient, weight, up, scale, rank in zip(
-            outer, call.weights, call.copies.up, call.scales, call.ranks, strict=True
+        for gradient, base, up, scale, rank in zip(
+            outer, call.bases, call.copies.up, call.scales, call.ranks, strict=True
         ):
             g = gradient.reshape(-1, gradient.shape[-1])
             span = slice(start, start + rank)
-            low[:, span] = g @ up
+            low[:, span] = g @ up.to(g.dtype)
             ups.append(torch.mm(g.t(), small[:, span]).float().mul_(scale))
             if ctx.needs_input_grad[0]:
-                dx = torch.mm(g, weight.t()) if dx is None else dx.addmm_(g, weight.t())
+                weight = whole_weight(base, g.dtype).t()
+                dx = torch.mm(g, weight) if dx is None else dx.addmm_(g, weight)
+                del weight
             start += rank
         downs = torch.split(torch.mm(low.t(), flat).float(), call.ranks)
         if dx is not None:
-            dx = dx.addmm_(low, call.copies.down).view(ctx.shape)
+            dx = dx.addmm_(low, call.copies.down.to(low.dtype)).view(ctx.shape)
         return (dx, None, *downs, *ups)
+
+
+def _widened(flat: Tensor, dtype: torch.dtype) -> Iterator[tuple[slice, Tensor]]:
+    """The rows of a matrix in this type: at once where they have it, else in pieces, so that no whole copy exists."""
+    step = max(1, len(flat) if flat.dtype == dtype else _PIECE // flat.shape[1])
+    for start in range(0, len(flat), step):
+        rows = slice(start, start + step)
+        yield rows, flat[rows].to(dtype)
+
+
+def _product(flat: Tensor, matrix: Tensor) -> Tensor:
+    """`flat` times a narrow matrix, in the type of the matrix."""
+    result = matrix.new_empty(len(flat), matrix.shape[1])
+    for rows, wide in _widened(flat, matrix.dtype):
+        torch.mm(wide, matrix, out=result[rows])
+    return result
+
+
+def _add_product(target: Tensor, low: Tensor, matrix: Tensor) -> None:
+    """Add a product of low rank in place; in a narrower target it is rounded once, after the sum."""
+    if target.dtype == low.dtype:
+        target.addmm_(low, matrix)
+        return
+    step = max(1, _PIECE // target.shape[1])
+    for start in range(0, len(target), step):
+        rows = slice(start, start + step)
+        target[rows].add_(low[rows] @ matrix)
