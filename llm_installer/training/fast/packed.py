@@ -24,18 +24,8 @@ from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 NAME = "packed_documents"
 FLEX = "flex_attention"
 _STATEFUL = (
-    "mamba",
-    "rwkv",
-    "jamba",
-    "zamba",
-    "bamba",
-    "xlstm",
-    "recurrent",
-    "lfm2",
-    "hybrid",
-    "nemotron_h",
-    "falcon_h1",
-)
+    "mamba", "rwkv", "jamba", "zamba", "bamba", "xlstm", "recurrent", "lfm2", "hybrid", "nemotron_h", "falcon_h1",
+)  # fmt: skip
 _BIASED = ("bloom", "mpt")
 _PACKED: ContextVar[bool] = ContextVar("packed", default=False)
 
