@@ -21,7 +21,7 @@ _FIRST, _SECOND = 6, 9
 """Tokens of the two documents of the trial."""
 
 
-def try_packing(head: ScoredHead, plan: Plan) -> tuple[str, str]:
+def try_packing(head: ScoredHead, plan: Plan, sharded: bool = False) -> tuple[str, str]:
     """(attention implementation, a sentence); the first is empty, and the model as it was, where it cannot pack."""
     base = head.model.get_base_model()
     text = base.config.get_text_config()
@@ -37,7 +37,6 @@ def try_packing(head: ScoredHead, plan: Plan) -> tuple[str, str]:
     return "", "not packed: this model does not compute packed documents as it does single ones"
 
 
-@torch.no_grad()
 def _agrees(head: ScoredHead, kind: str, exact: bool) -> bool:
     """Whether packed documents have the losses of single ones, and one is the same whatever stands before it."""
     device = head.model.get_output_embeddings().weight.device
@@ -49,16 +48,28 @@ def _agrees(head: ScoredHead, kind: str, exact: bool) -> bool:
     training = head.model.training
     head.model.eval()
     try:
-        with head.attached():
+        with head.attached(), torch.no_grad():
             alone = torch.cat([_losses(head, [first], kind), _losses(head, [second], kind)])
             together = _losses(head, [first, second], kind)
             beside = _losses(head, [other, second], kind)
+        with head.attached():
+            single = _gradient(head, [first], kind) + _gradient(head, [second], kind)
+            apart = (_gradient(head, [first, second], kind) - single).norm()
     except (TypeError, ValueError, RuntimeError):  # a family, or a build of torch, that knows no such argument
         return False
     finally:
         head.model.train(training)
     close = torch.allclose(together, alone, rtol=1e-4 if exact else 2e-2, atol=1e-5 if exact else 2e-2)
+    close = close and bool(apart <= (1e-3 if exact else 0.1) * single.norm())
     return close and torch.allclose(together[_FIRST - 1 :], beside[_FIRST - 1 :], rtol=1e-6)
+
+
+def _gradient(head: ScoredHead, documents: list[Tensor], kind: str) -> Tensor:
+    """The gradient of all that is trained, in one row of numbers; nothing is added to what the weights hold."""
+    trained = [p for p in head.model.parameters() if p.requires_grad]
+    loss = _losses(head, documents, kind).sum()
+    found = torch.autograd.grad(loss, trained, allow_unused=True)
+    return torch.cat([torch.zeros(1, device=loss.device), *(g.flatten().float() for g in found if g is not None)])
 
 
 def _losses(head: ScoredHead, documents: list[Tensor], kind: str) -> Tensor:

@@ -49,9 +49,9 @@ class Trainer:
         # The fast paths take weights from modules whose own forward is not called, where nobody would fetch the parts.
         notes = (PARTED,) if sharded else speed_up(model).notes
         self.head = ScoredHead(model)
-        self.packing, packed = try_packing(self.head, plan) if plan.packing else ("", "")
+        self.packing, packed = try_packing(self.head, plan, sharded)
         """The attention for packed rows; empty where rows are padded."""
-        self.notes = (*notes, self.head.note, *([packed] if packed else []))
+        self.notes = (*notes, self.head.note, *filter(None, [packed]))
         """Which fast paths are on, and why others are not."""
         if plan.method.neftune_noise_alpha:
             add_noise(model, plan.method.neftune_noise_alpha)
