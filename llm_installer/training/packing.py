@@ -22,7 +22,14 @@ _FIRST, _SECOND = 6, 9
 
 
 def try_packing(head: ScoredHead, plan: Plan, sharded: bool = False) -> tuple[str, str]:
-    """(attention implementation, a sentence); the first is empty, and the model as it was, where it cannot pack."""
+    """(attention implementation, a sentence); the first is empty, and the model as it was, where it cannot pack.
+
+    The sentence is empty where nobody wanted packing. `sharded` says that the base is parted over processes.
+    """
+    if not plan.packing:
+        return "", ""
+    if sharded:
+        return "", "not packed: the base is parted over several processes"
     base = head.model.get_base_model()
     text = base.config.get_text_config()
     if why := refusal(base.config, bool(plan.method.neftune_noise_alpha)):
