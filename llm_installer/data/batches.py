@@ -33,6 +33,8 @@ class Batch:
     """Real tokens, padding not counted."""
     extra: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
     """What else the model is given, by name: pixels and the like, where it sees images."""
+    documents: tuple[int, ...] = ()
+    """Lengths of the rows that lie one after the other in a packed one; empty where rows are padded."""
 
 
 def epoch_steps(

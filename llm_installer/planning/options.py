@@ -92,6 +92,9 @@ class Options:
         "Compute layers twice instead of keeping them: on, off, or how many; chosen from memory.", "Training",
         metavar="WHICH",
     )  # fmt: skip
+    packing: str | None = setting(
+        "Rows one after the other without padding, none of which sees another.", "Training", choices=("on", "off")
+    )
     lora_r: int | None = setting("LoRA rank; chosen from the number of parameters.", "Training", minimum=1)
     lora_alpha: float | None = setting("LoRA alpha; twice the rank.", "Training", minimum=0)
     lora_dropout: float | None = setting("Dropout before the LoRA.", "Training", minimum=0, maximum=0.99)

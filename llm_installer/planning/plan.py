@@ -28,6 +28,7 @@ from llm_installer.planning.lora import PLAIN, Method, choose_method, method_row
 from llm_installer.planning.memory_table import memory_of
 from llm_installer.planning.modes import MODES, ORDERS
 from llm_installer.planning.options import Options
+from llm_installer.planning.packing import choose_packing
 from llm_installer.planning.saving import KEEPS, KEPT
 from llm_installer.planning.schedule import rate_scale
 from llm_installer.planning.stopping import Limits
@@ -81,6 +82,8 @@ class Plan:
     """Layers whose forward pass is computed twice instead of kept for the backward pass."""
     predicted_peak_bytes: int = 0
     """What the memory formula says the run will hold at most."""
+    packing: bool = False
+    """Rows lie one after the other without padding, where the model can take that."""
     weight_decay: float = 0.01
     max_grad_norm: float = 1.0
     method: Method = PLAIN
@@ -156,6 +159,8 @@ def make_plan(
         options, info, hardware, planned, method.quantised, most_rows, length[0], step_tokens, choose
     )  # fmt: skip
     choose.why["max_seq_length"] = length[1]
+    asked = {"on": True, "off": False}.get(options.packing or "")
+    packs = choose_packing(hardware, info, precision, bool(method.neftune_noise_alpha))
     return Plan(
         mode=mode.name,
         task=data.task,
@@ -169,6 +174,7 @@ def make_plan(
         learning_rate=choose.pick("learning_rate", options.learning_rate, rate, reason),
         micro_batch_tokens=fit.tokens,
         micro_batch_rows=rows,
+        packing=choose.pick("packing", asked, *packs),
         checkpointed_layers=fit.checkpointed,
         predicted_peak_bytes=fit.peak,
         max_seq_length=length[0],
@@ -210,6 +216,7 @@ def plan_rows(plan: Plan) -> list[tuple[str, str, str]]:
         ("gradient limit", f"norm {plan.max_grad_norm:g}", "", "max_grad_norm"),
         ("rows per step", plan.effective_batch_size, "", "effective_batch_size"),
         ("tokens at once", plan.micro_batch_tokens, "", "micro_batch_tokens"),
+        ("packing", "on" if plan.packing else "off", "", "packing"),
         *([("layers twice", plan.checkpointed_layers, "", "checkpointed_layers")] if plan.checkpointed_layers else []),
         ("longest row", f"{plan.max_seq_length} tokens", "", "max_seq_length"),
         ("steps", "no end" if endless else plan.total_steps, "", "total_steps"),

@@ -49,7 +49,7 @@ class ScoredHead:
         ids: Tensor,
         positions: Tensor,
         targets: Tensor,
-        extra: Mapping[str, Tensor] | None = None,
+        extra: Mapping[str, Any] | None = None,
         reduction: str = "sum",
     ) -> Tensor:
         """Summed negative log likelihood of `targets` [n] at flat `positions` [n] of `ids` [rows, length]: a float32

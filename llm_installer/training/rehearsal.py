@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 
 from llm_installer.core.errors import TrainingError
-from llm_installer.data.batches import Batch, micro_batches
+from llm_installer.data.batches import Batch
 from llm_installer.data.encode import Row
 from llm_installer.planning.backing_off import smaller
 from llm_installer.planning.plan import Plan
@@ -108,7 +108,7 @@ def _evaluate_part(trainer: Trainer, rows: Sequence[Row]) -> None:
     """The first part of an evaluation in which the longest rows come together."""
     lengths = row_lengths(rows)
     trainer.model.eval()
-    part = micro_batches(lengths, _longest(lengths, len(rows)), trainer.plan.micro_batch_tokens, len(rows))[0]
+    part = trainer.parts(lengths, _longest(lengths, len(rows)), len(rows))[0]
     trainer.loss_sum(trainer.batch(rows, part))
 
 

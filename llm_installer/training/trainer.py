@@ -16,14 +16,17 @@ from torch import Tensor
 from llm_installer.data.batches import Batch, Inputs, collate, micro_batches
 from llm_installer.data.encode import Row
 from llm_installer.data.encoded import EncodedSet
+from llm_installer.data.packing import collate_packed, pack
 from llm_installer.planning.plan import Plan
 from llm_installer.training import processes
+from llm_installer.training.fast.packed import NAME, Documents, packed_forward
 from llm_installer.training.fast.speed import speed_up
 from llm_installer.training.kernels import ScoredHead
 from llm_installer.training.memory import checkpoint_layers
 from llm_installer.training.model import DTYPES, model_inputs
 from llm_installer.training.neftune import add_noise
 from llm_installer.training.optimizers import make_optimizer, set_rate
+from llm_installer.training.packing import try_packing
 
 Part = TypeVar("Part")
 PARTED = "plain PEFT, because the base is parted over several processes"
@@ -46,7 +49,9 @@ class Trainer:
         # The fast paths take weights from modules whose own forward is not called, where nobody would fetch the parts.
         notes = (PARTED,) if sharded else speed_up(model).notes
         self.head = ScoredHead(model)
-        self.notes = (*notes, self.head.note)
+        self.packing, packed = try_packing(self.head, plan, sharded)
+        """The attention for packed rows; empty where rows are padded."""
+        self.notes = (*notes, self.head.note, *filter(None, [packed]))
         """Which fast paths are on, and why others are not."""
         if plan.method.neftune_noise_alpha:
             add_noise(model, plan.method.neftune_noise_alpha)
@@ -86,7 +91,7 @@ class Trainer:
         """Mean loss per learned token in eval mode: no dropout, no gradient; rows in a fixed order."""
         self.model.eval()
         lengths = row_lengths(rows)
-        parts = micro_batches(lengths, np.arange(len(rows)), self.plan.micro_batch_tokens, self._most(len(rows)))
+        parts = self.parts(lengths, np.arange(len(rows)), self._most(len(rows)))
         total = torch.zeros((), dtype=torch.float64, device=self.accelerator.device)
         for part, weight in self._mine(parts, [int(lengths[part].max()) * len(part) for part in parts]):
             total += self.loss_sum(self.batch(rows, part)).double() * weight
@@ -95,6 +100,8 @@ class Trainer:
 
     def batch(self, rows: Sequence[Row], chosen: npt.NDArray[np.int64]) -> Batch:
         """The chosen rows as one micro-batch."""
+        if self.packing:
+            return collate_packed([rows[i] for i in chosen])
         return collate([rows[i] for i in chosen], self.pad, self.inputs)
 
     def micro_batches(
@@ -102,16 +109,22 @@ class Trainer:
     ) -> list[Batch]:
         """The rows of one step in parts that fit into memory, and are enough for all processes."""
         most = min(self.plan.micro_batch_rows, self._most(len(step)))
-        parts = micro_batches(lengths, step, self.plan.micro_batch_tokens, most)
-        return [self.batch(rows, part) for part in parts]
+        return [self.batch(rows, part) for part in self.parts(lengths, step, most)]
+
+    def parts(
+        self, lengths: npt.NDArray[np.int64], rows: npt.NDArray[np.int64], most: int
+    ) -> list[npt.NDArray[np.int64]]:
+        """Rows that are computed together: packed, or padded to the longest."""
+        return (pack if self.packing else micro_batches)(lengths, rows, self.plan.micro_batch_tokens, most)
 
     def loss_sum(self, batch: Batch, reduction: str = "sum") -> Tensor:
         """Summed loss over the scored positions of a batch, a float32 scalar; with reduction "none" each by itself."""
         device = self.accelerator.device
         ids, positions, targets = (torch.from_numpy(a).to(device) for a in (batch.ids, batch.positions, batch.targets))
         extra = model_inputs(batch.extra, device, DTYPES[self.plan.precision])
-        with self.accelerator.autocast():
-            return self.head.loss_sum(self.model, ids, positions, targets, extra, reduction)
+        documents = Documents.of(batch.documents, device) if self.packing == NAME and batch.documents else None
+        with self.accelerator.autocast(), packed_forward(documents) as packed:
+            return self.head.loss_sum(self.model, ids, positions, targets, {**extra, **packed}, reduction)
 
     def optimizer_state(self) -> dict[str, Any]:
         """All the optimizer remembers, for a checkpoint."""

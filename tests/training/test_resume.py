@@ -75,6 +75,7 @@ CASES = {
     "plain": {},
     "dropout": {"lora_dropout": 0.1},
     "accumulation": {"lora_dropout": 0.1, "micro_batch_tokens": 40, "micro_batch_rows": 2},
+    "packed rows": {"packing": True, "lora_dropout": 0.1, "micro_batch_tokens": 90},
     "short rows first": {"order": "short-first"},
     "circular": {"cycles": True, "batch_multiplier": 1.0, "schedule": "constant", "lora_dropout": 0.1},
     "circular, times two": {"cycles": True, "batch_multiplier": 2.0, "schedule": "constant"},

@@ -1,0 +1,158 @@
+"""Attention over several documents in one row, none of which sees another: which kind a model can take, and how.
+
+The two kinds for CUDA follow the installed torch and transformers by their source; neither was ever run on a GPU.
+So whatever is chosen is tried on two short documents before it is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from importlib.util import find_spec
+from itertools import pairwise
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import AttentionInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+
+NAME = "packed_documents"
+FLEX = "flex_attention"
+_STATEFUL = (
+    "mamba", "rwkv", "jamba", "zamba", "bamba", "xlstm", "recurrent", "lfm2", "hybrid", "nemotron_h", "falcon_h1",
+)  # fmt: skip
+_BIASED = ("bloom", "mpt")
+_PACKED: ContextVar[bool] = ContextVar("packed", default=False)
+
+
+@dataclass(frozen=True)
+class Documents:
+    """Where the documents of a packed row begin and end."""
+
+    lengths: tuple[int, ...]
+    bounds: Tensor
+    """Cumulative lengths from 0, int32, on the device."""
+
+    @classmethod
+    def of(cls, lengths: Sequence[int], device: Any) -> Documents:
+        """Made on the CPU, so that no kernel has to wait for a count."""
+        bounds = torch.tensor([0, *lengths]).cumsum(0).to(torch.int32)
+        return cls(tuple(lengths), bounds.to(device))
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What the choice depends on beside the model."""
+
+    device: str
+    dtype: str
+    capability: tuple[int, int] = (0, 0)
+    varlen: bool = False
+    """torch.nn.attention.varlen is there."""
+    triton: bool = False
+
+    @classmethod
+    def here(cls, device: str, dtype: str) -> Machine:
+        """This machine."""
+        capability = torch.cuda.get_device_capability() if device == "cuda" else (0, 0)
+        varlen = find_spec("torch.nn.attention.varlen") is not None
+        return cls(device, dtype, capability, varlen, find_spec("triton") is not None)
+
+
+def refusal(config: Any, noise: bool = False) -> str:
+    """Why documents cannot be packed for this model; empty where nothing speaks against it."""
+    text = config.get_text_config()
+    kinds = set(getattr(text, "layer_types", None) or ())
+    windowed = getattr(text, "sliding_window", None) and getattr(text, "use_sliding_window", True)
+    stateful = kinds - {"full_attention", "sliding_attention", "chunked_attention"}
+    if hasattr(config, "vision_config"):
+        return "not packed: this model sees images, which belong to whole rows"
+    if stateful or any(word in text.model_type for word in _STATEFUL):
+        return "not packed: this model carries a state from token to token, past the end of a document"
+    if kinds & {"sliding_attention", "chunked_attention"} or (windowed and not kinds):
+        return "not packed: this model's attention looks through a window"
+    if text.model_type in _BIASED or getattr(text, "alibi", False):
+        return "not packed: this model counts distances along the row, not within a document"
+    if getattr(text, "attn_logit_softcapping", None):
+        return "not packed: this model caps its attention scores"
+    if noise:
+        return "not packed: the noise of NEFTune depends on the length of a row"
+    return ""
+
+
+def choose_kind(machine: Machine, head_dim: int) -> tuple[str, str]:
+    """(attention implementation, a sentence): the first of varlen, flex and one document at a time that can be had."""
+    if machine.device == "cuda":
+        if machine.varlen and machine.capability >= (8, 0) and machine.dtype != "float32" and head_dim <= 256:
+            return NAME, "packed rows: torch's attention for documents of various lengths"
+        if machine.triton:
+            return FLEX, "packed rows: flex attention"
+    return NAME, "packed rows: attention a document at a time"
+
+
+@contextmanager
+def packed_forward(documents: Documents | None) -> Iterator[dict[str, Any]]:
+    """What the model's forward is given beside the ids, while no mask is made for packed documents."""
+    token = _PACKED.set(documents is not None)
+    try:
+        yield {"packed": documents} if documents else {}
+    finally:
+        _PACKED.reset(token)
+
+
+def attend(
+    module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None,
+    scaling: float | None = None, dropout: float = 0.0, packed: Documents | None = None, **more: Any,
+) -> tuple[Tensor, None]:  # fmt: skip
+    """Attention as transformers calls it, [1, heads, tokens, size] in; without documents it is the usual one."""
+    if packed is None:
+        done: tuple[Tensor, None] = sdpa_attention_forward(
+            module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **more
+        )
+        return done
+    if query.is_cuda and query.dtype != torch.float32 and not dropout and _varlen_fits(query, value):
+        return _varlen(query, key, value, packed, scaling), None
+    grouped = query.shape[1] != key.shape[1]
+    bounds = [sum(packed.lengths[:i]) for i in range(len(packed.lengths) + 1)]
+    parts = [
+        F.scaled_dot_product_attention(
+            query[:, :, a:b], key[:, :, a:b], value[:, :, a:b],
+            is_causal=True, scale=scaling, dropout_p=dropout, enable_gqa=grouped,
+        )
+        for a, b in pairwise(bounds)
+    ]  # fmt: skip
+    return torch.cat(parts, 2).transpose(1, 2).contiguous(), None
+
+
+def _varlen_fits(query: Tensor, value: Tensor) -> bool:
+    machine = Machine.here("cuda", str(query.dtype))
+    same = query.shape[-1] == value.shape[-1] and query.shape[-1] <= 256
+    return same and machine.varlen and machine.capability >= (8, 0)
+
+
+def _varlen(query: Tensor, key: Tensor, value: Tensor, packed: Documents, scaling: float | None) -> Tensor:
+    """torch's own kernel: [tokens, heads, size] in and out; a window of (-1, 0) is causal."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    q, k, v = (t[0].transpose(0, 1).contiguous() for t in (query, key, value))
+    longest = max(packed.lengths)
+    out = varlen_attn(
+        q, k, v, packed.bounds, packed.bounds, longest, longest,
+        scale=scaling, window_size=(-1, 0), enable_gqa=q.shape[1] != k.shape[1],
+    )  # fmt: skip
+    assert isinstance(out, Tensor), "only the output was asked for"
+    return out.unsqueeze(0)
+
+
+def _mask(*args: Any, **more: Any) -> Tensor | None:
+    """No mask for packed documents; else the usual one, for example when answers are generated."""
+    return None if _PACKED.get() else sdpa_mask(*args, **more)
+
+
+AttentionInterface.register(NAME, attend)
+AttentionMaskInterface.register(NAME, _mask)

@@ -1,0 +1,206 @@
+"""Packed rows have the losses and gradients of padded ones, and none sees another."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import (
+    GemmaConfig,
+    GemmaForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MambaConfig,
+    MistralConfig,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
+
+from llm_installer.core.hardware import GIB, Hardware
+from llm_installer.data.encode import Row
+from llm_installer.planning.packing import choose_packing
+from llm_installer.planning.plan import Plan
+from llm_installer.training.fast.packed import FLEX, NAME, Documents, Machine, attend, choose_kind, refusal
+from llm_installer.training.trainer import Trainer
+
+SHAPE = {
+    "vocab_size": 64, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "max_position_embeddings": 64, "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0,
+}  # fmt: skip
+FAMILIES = {
+    "llama": lambda: LlamaForCausalLM(LlamaConfig(**SHAPE)),
+    "qwen2": lambda: Qwen2ForCausalLM(Qwen2Config(**SHAPE)),
+    "gemma": lambda: GemmaForCausalLM(GemmaConfig(**SHAPE, head_dim=8)),
+    "gpt2": lambda: GPT2LMHeadModel(
+        GPT2Config(vocab_size=64, n_embd=32, n_layer=2, n_head=4, n_positions=64, bos_token_id=0, eos_token_id=0,
+                   attn_pdrop=0.0, resid_pdrop=0.0, embd_pdrop=0.0)
+    ),
+}  # fmt: skip
+LENGTHS = (7, 12, 5, 9, 3)
+
+
+def rows() -> list[Row]:
+    random = np.random.default_rng(3)
+    return [Row(random.integers(1, 64, n), random.random(n) < 0.7, 0) for n in LENGTHS]
+
+
+def trainer_of(family: str, plan: Plan, packing: bool, checkpointed: int = 0) -> Trainer:
+    torch.manual_seed(5)
+    config = LoraConfig(
+        r=4,
+        init_lora_weights=False,
+        target_modules="all-linear",
+        task_type="CAUSAL_LM",
+        fan_in_fan_out=family == "gpt2",
+    )
+    plan = dataclasses.replace(plan, packing=packing, micro_batch_tokens=24, checkpointed_layers=checkpointed)
+    model = get_peft_model(FAMILIES[family]().requires_grad_(False), config)
+    return Trainer(model, plan, pad=0)
+
+
+def step_of(trainer: Trainer, train: bool) -> tuple[float, dict[str, torch.Tensor]]:
+    """Loss and gradients of all rows in parts."""
+    data = rows()
+    lengths = np.array(LENGTHS)
+    trainer.model.train(train)
+    total = 0.0
+    with trainer.head.attached():
+        for batch in trainer.micro_batches(data, lengths, np.arange(len(data))):
+            loss = trainer.loss_sum(batch)
+            loss.backward()
+            total += float(loss.detach())
+    return total, {n: p.grad for n, p in trainer.model.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("train", [True, False])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_packed_equals_padded(family: str, train: bool, plan_for: Callable[..., Plan]) -> None:
+    packed, padded = (trainer_of(family, plan_for(5), on) for on in (True, False))
+    assert packed.packing == NAME, packed.notes
+    assert not padded.packing
+    (loss, found), (expected_loss, expected) = step_of(packed, train), step_of(padded, train)
+    assert loss == pytest.approx(expected_loss, rel=1e-5)
+    assert found.keys() == expected.keys()
+    assert found
+    for name, gradient in expected.items():
+        assert (found[name] - gradient).norm() <= 1e-5 * gradient.norm() + 1e-7, name
+
+
+def test_layers_computed_twice_see_the_same_borders(plan_for: Callable[..., Plan]) -> None:
+    twice, once = (step_of(trainer_of("llama", plan_for(5), True, layers), True) for layers in (2, 0))
+    assert twice[0] == once[0]
+    assert all(torch.allclose(twice[1][n], g, atol=1e-6) for n, g in once[1].items())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_changed_document_changes_no_other(family: str, plan_for: Callable[..., Plan]) -> None:
+    trainer = trainer_of(family, plan_for(5), True)
+    data = [Row(r.ids, np.ones(len(r.ids), dtype=np.bool_), 0) for r in rows()[:3]]
+    changed = [data[0], Row((np.asarray(data[1].ids) + 9) % 64, data[1].learned, 0), data[2]]
+    trainer.model.eval()
+    with torch.no_grad(), trainer.head.attached():
+        before, after = (trainer.loss_sum(trainer.batch(d, np.arange(3)), "none") for d in (data, changed))
+    others = np.r_[0:6, 17:21]
+    assert torch.equal(before[others], after[others])
+    assert not torch.equal(before[6:17], after[6:17])
+
+
+def test_evaluation_is_that_of_padded_rows(plan_for: Callable[..., Plan]) -> None:
+    packed, padded = (trainer_of("llama", plan_for(5), on) for on in (True, False))
+    losses = []
+    for trainer in (packed, padded):
+        with trainer.head.attached():
+            losses.append(trainer.evaluate(rows()))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+
+
+def test_a_model_that_mixes_documents_is_found_out(
+    plan_for: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without position ids the second document would stand at other places than alone."""
+    own = GPT2LMHeadModel.forward
+
+    def forward(self, input_ids=None, position_ids=None, **more):
+        return own(self, input_ids, **more)
+
+    monkeypatch.setattr(GPT2LMHeadModel, "forward", forward)
+    trainer = trainer_of("gpt2", plan_for(5), True)
+    assert not trainer.packing
+    assert trainer.notes[-1].startswith("not packed: this model does not compute")
+    assert trainer.model.get_base_model().config._attn_implementation == "sdpa"
+
+
+@pytest.mark.parametrize(
+    ("config", "noise", "why"),
+    [
+        (MambaConfig(), False, "carries a state"),
+        (MistralConfig(sliding_window=128), False, "through a window"),
+        (MistralConfig(sliding_window=None), False, ""),
+        (LlamaConfig(), True, "NEFTune"),
+        (LlamaConfig(), False, ""),
+    ],
+)
+def test_what_cannot_be_packed_is_refused_in_a_sentence(config, noise: bool, why: str) -> None:
+    said = refusal(config, noise)
+    assert why in said
+    assert bool(said) == bool(why)
+
+
+@pytest.mark.parametrize(
+    ("machine", "size", "kind", "says"),
+    [
+        (Machine("cuda", "bfloat16", (9, 0), True, True), 128, NAME, "various lengths"),
+        (Machine("cuda", "bfloat16", (9, 0), True, True), 512, FLEX, "flex"),
+        (Machine("cuda", "float32", (9, 0), True, True), 64, FLEX, "flex"),
+        (Machine("cuda", "float16", (7, 5), True, True), 64, FLEX, "flex"),
+        (Machine("cuda", "float16", (7, 5), True, False), 64, NAME, "a document at a time"),
+        (Machine("cpu", "float32"), 64, NAME, "a document at a time"),
+    ],
+)
+def test_the_kind_of_attention(machine: Machine, size: int, kind: str, says: str) -> None:
+    found, note = choose_kind(machine, size)
+    assert (found, says in note) == (kind, True)
+
+
+@pytest.mark.parametrize(
+    ("device", "bf16", "precision", "noise", "vision", "on"),
+    [
+        ("cuda", True, "bfloat16", False, False, True),
+        ("cuda", True, "float32", False, False, False),
+        ("cuda", False, "float16", False, False, False),
+        ("cuda", True, "bfloat16", True, False, False),
+        ("cuda", True, "bfloat16", False, True, False),
+        ("cpu", True, "bfloat16", False, False, False),
+    ],
+)
+def test_the_default(device: str, bf16: bool, precision: str, noise: bool, vision: bool, on: bool) -> None:
+    hardware = Hardware(device, "a device", 1, 8 * GIB, 8 * GIB, bf16, 2)
+    assert choose_packing(hardware, SimpleNamespace(vision=vision), precision, noise)[0] is on
+
+
+def test_fewer_key_heads_are_shared_as_in_one_document() -> None:
+    torch.manual_seed(0)
+    q, k, v = torch.randn(1, 4, 9, 8), torch.randn(1, 2, 9, 8), torch.randn(1, 2, 9, 8)
+    whole, _ = attend(None, q, k, v, None, 0.3, packed=Documents.of((4, 5), "cpu"))
+    last, _ = attend(None, q[:, :, 4:], k[:, :, 4:], v[:, :, 4:], None, 0.3, packed=Documents.of((5,), "cpu"))
+    assert torch.allclose(whole[:, 4:], last, atol=1e-6)
+    assert whole.shape == (1, 9, 4, 8)
+
+
+def test_padded_prompts_are_masked_as_before(plan_for: Callable[..., Plan]) -> None:
+    """Answers are generated by the same model: its own masks must still count."""
+    packed, padded = (trainer_of("llama", plan_for(5), on).model.eval() for on in (True, False))
+    ids = torch.tensor([[0, 0, 5, 6, 7], [9, 8, 7, 6, 5]])
+    seen = torch.tensor([[0, 0, 1, 1, 1], [1, 1, 1, 1, 1]])
+    given = {"input_ids": ids, "attention_mask": seen, "max_new_tokens": 6, "do_sample": False, "pad_token_id": 0}
+    with torch.no_grad():
+        expected = padded(input_ids=ids, attention_mask=seen).logits
+        assert torch.equal(packed(input_ids=ids, attention_mask=seen).logits, expected)
+    assert torch.equal(packed.generate(**given), padded.generate(**given))
