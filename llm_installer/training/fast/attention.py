@@ -9,6 +9,7 @@ In float32 PyTorch's own is as fast or faster, so it stays. Figures: docs/perfor
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -129,8 +130,9 @@ def _weights(scaled: Tensor, keys: Tensor, start: int, end: int) -> tuple[torch.
     return block.shape, torch.softmax(scores, -1)
 
 
+@lru_cache(maxsize=8)
 def _above(count: int, dtype: torch.dtype) -> Tensor:
-    """Minus infinity for the keys after each query of a block."""
+    """Minus infinity for the keys after each query of a block; the last block of a row may be of any size."""
     return torch.full((count, count), float("-inf"), dtype=dtype).triu_(1)
 
 
