@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 SHORT_SPIN = "2000"
 """Turns a thread looks for work before it sleeps: some thirty microseconds, longer than most gaps between operations."""
 QUIET = 0.5
