@@ -33,6 +33,8 @@ SHAPES: dict[str, dict[str, Any]] = {
 """Llama configurations of the sizes of SmolLM-135M, Qwen2.5-0.5B, Llama-3.2-1B and Llama-3-8B."""
 
 PEERS = ("transformers defaults", "transformers best", "trl defaults", "trl best")
+MORE = ("trl packed", "trl kept", "transformers kept")
+"""On request: TRL's packing; and the best settings with this trainer's way to keep freed memory."""
 PROMPT = (
     "Below is an instruction that describes a task. Write a response that completes it.\n\n### Instruction:\n{}\n\n"
 )
@@ -47,7 +49,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=192)
     parser.add_argument("--batch", type=int, default=8, help="rows of an optimizer step")
     parser.add_argument("--repeat", type=int, default=3)
-    parser.add_argument("--tools", default=",".join(("ours", *PEERS)))
+    parser.add_argument("--tools", default=",".join(("ours", *PEERS)), help=f"also: {', '.join(MORE)}")
     parser.add_argument("--json", default="compare.json")
     parser.add_argument("--limit", type=float, help="matrix FLOP/s of this machine; measured when not given")
     given = parser.parse_args()
@@ -111,10 +113,10 @@ def matrix_rate(device: str) -> float:
 
 def run_one(tool: str, job: Path) -> dict[str, Any]:
     """One tool in its own process: what its last line says."""
-    from llm_installer.core.hardware import usable_cores
+    from llm_installer.core.hardware import busy_cores, usable_cores
     from llm_installer.planning.environment import environment
 
-    extra = environment(usable_cores()) if tool == "ours" or tool.endswith("best") else {}
+    extra = {} if tool.endswith("defaults") else environment(usable_cores(), busy_cores())
     worker = Path(__file__).with_name("compare_worker.py")
     done = subprocess.run(
         [sys.executable, str(worker), tool, str(job)], env={**os.environ, **extra}, capture_output=True, text=True
@@ -151,10 +153,23 @@ def table(results: dict[str, list[dict[str, Any]]], limit: float, job: dict[str,
 
 
 def curves_agree(results: dict[str, list[dict[str, Any]]]) -> str:
-    """Whether the final losses of all tools lie within one percent."""
-    losses = {tool: runs[0]["final_loss"] for tool, runs in results.items()}
-    spread = max(losses.values()) / min(losses.values()) - 1
-    return f"final losses {'agree' if spread < 0.01 else 'DIFFER'}: {spread:.2%} apart"
+    """Whether the final losses of all tools lie within one percent, and their curves too.
+
+    Tools order rows in their own ways, so curves are compared by the means of four stretches.
+    """
+    apart = 0.0
+    for stretch in range(4):
+        means = [quarter(runs[0]["losses"], stretch) for runs in results.values()]
+        apart = max(apart, max(means) / min(means) - 1)
+    finals = [runs[0]["final_loss"] for runs in results.values()]
+    spread = max(finals) / min(finals) - 1
+    return f"final losses {'agree' if spread < 0.01 else 'DIFFER'}: {spread:.2%} apart; curves at most {apart:.2%}"
+
+
+def quarter(losses: list[float], index: int) -> float:
+    """Mean loss of one quarter of a run."""
+    size = max(1, len(losses) // 4)
+    return statistics.mean(losses[index * size :][:size] or losses[-1:])
 
 
 if __name__ == "__main__":

@@ -99,7 +99,7 @@ def transformers_trainer(job: dict[str, Any], best: bool) -> tuple[Callable[[], 
     return peer_run(trainer), sum(len(r["input_ids"]) for r in records)
 
 
-def trl_trainer(job: dict[str, Any], best: bool) -> tuple[Callable[[], Losses], int]:
+def trl_trainer(job: dict[str, Any], best: bool, packed: bool = False) -> tuple[Callable[[], Losses], int]:
     """SFTTrainer; at its best bfloat16, no checkpointing, and on a GPU packing."""
     from datasets import Dataset
     from transformers import PreTrainedTokenizerFast
@@ -112,7 +112,11 @@ def trl_trainer(job: dict[str, Any], best: bool) -> tuple[Callable[[], Losses], 
     if best:
         grouped = {"packing": True, "max_length": 2048, "per_device_train_batch_size": 1}
         cpu = {"train_sampling_strategy": "group_by_length"}
-        extra = {"gradient_checkpointing": False, "bf16": True, **(grouped if job["device"] == "cuda" else cpu)}
+        extra = {
+            "gradient_checkpointing": False,
+            "bf16": True,
+            **(grouped if packed or job["device"] == "cuda" else cpu),
+        }
     model = adapted(build(job, torch.bfloat16 if best else torch.float32))
     arguments = SFTConfig(**{**common(job, tempfile.mkdtemp()), **extra})
     trainer = SFTTrainer(model, args=arguments, train_dataset=data, processing_class=tokenizer)
@@ -172,9 +176,12 @@ def main() -> None:
     """Build, train once over the rows, print what it took."""
     name, _, kind = sys.argv[1].partition(" ")
     job = json.loads(Path(sys.argv[2]).read_text())
-    if job["device"] == "cpu" and (name == "ours" or kind == "best"):  # peers at their best get it too
+    if job["device"] == "cpu" and (name == "ours" or kind == "kept"):
         keep_freed_memory()
-    run, tokens = TOOLS[name](job, kind == "best")
+    if kind == "packed":
+        run, tokens = trl_trainer(job, best=True, packed=True)
+    else:
+        run, tokens = TOOLS[name](job, kind in ("best", "kept"))
     base, began = memory(job["device"]), time.perf_counter()
     losses = run()
     if job["device"] == "cuda":

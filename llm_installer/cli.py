@@ -18,7 +18,7 @@ import click
 from llm_installer import __version__
 from llm_installer.cli_adapters import adapters
 from llm_installer.core.errors import InstallerError, UsageError
-from llm_installer.core.hardware import usable_cores
+from llm_installer.core.hardware import busy_cores, usable_cores
 from llm_installer.planning.environment import environment
 from llm_installer.planning.options import Options, click_options, some_options
 
@@ -175,7 +175,7 @@ def train(**given: Any) -> None:
 
     if wanted(options) and not options.show and not options.dry_run:
         raise SystemExit(launch(options, sys.argv[1:]))
-    for name, value in environment(usable_cores()).items():
+    for name, value in environment(usable_cores(), busy_cores()).items():
         os.environ.setdefault(name, value)
     with Worker():
         from llm_installer.train_lora import run

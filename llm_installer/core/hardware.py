@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import dataclass
 from typing import Literal
 
@@ -53,6 +54,27 @@ def probe_hardware() -> Hardware:
 def usable_cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def busy_cores(seconds: float = 0.1) -> float:
+    """How many of the usable cores other programs keep busy, watched for that long; 0 where it cannot be seen."""
+    before = _busy_ticks()
+    if not before:
+        return 0.0
+    time.sleep(seconds)
+    spent = {core: ticks - before[core] for core, ticks in _busy_ticks().items() if core in before}
+    return sum(spent.values()) / os.sysconf("SC_CLK_TCK") / seconds
+
+
+def _busy_ticks() -> dict[str, int]:
+    """Ticks each usable core has worked since the machine started: all of /proc/stat's columns but the two idle ones
+    and those of guests, which are counted among the first (proc(5))."""
+    if not os.path.exists("/proc/stat"):
+        return {}
+    mine = {f"cpu{n}" for n in os.sched_getaffinity(0)}
+    with open("/proc/stat", encoding="ascii") as lines:
+        rows = [line.split() for line in lines]
+    return {row[0]: sum(map(int, row[1:4])) + sum(map(int, row[6:9])) for row in rows if row and row[0] in mine}
 
 
 def memory_bytes() -> tuple[int, int]:

@@ -14,7 +14,7 @@ from torch.nn.functional import gelu, silu
 
 from llm_installer.training.fast.lora import replace_forward
 
-ROWS = 256
+ROWS = 512
 """Rows of a norm worked on at once on a CPU, so that the float32 values stay in the cache."""
 
 
@@ -115,10 +115,10 @@ class _Norm(torch.autograd.Function):
         factor = weight.float().add(1.0) if ctx.gemma else weight.float()
         result = torch.empty_like(flat)
         for rows in _spans(flat):
-            scaled = g[rows].float() * factor
-            unit = flat[rows].float() * spread[rows]
-            shared = (scaled * unit).mean(-1, keepdim=True)
-            result[rows] = scaled.sub_(unit.mul_(shared)).mul_(spread[rows])
+            scaled, wide, root = g[rows].float() * factor, flat[rows].float(), spread[rows]
+            # root * (scaled - x * root^2 * mean(scaled * x)), in few passes
+            shared = (scaled * wide).mean(-1, keepdim=True).mul_(root).mul_(root)
+            result[rows] = scaled.addcmul_(wide, shared, value=-1).mul_(root)
         return result.view(x.shape), None, None, None
 
 

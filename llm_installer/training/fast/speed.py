@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from peft import PeftModel
 
+from llm_installer.training.fast.attention import choose_attention
 from llm_installer.training.fast.lora import fuse_lora
 from llm_installer.training.fast.pointwise import fuse_pointwise
 
@@ -28,5 +29,7 @@ class Speedup:
 def speed_up(model: PeftModel) -> Speedup:
     """Replace the forwards of modules by equal, faster ones. Weights, names and configuration stay as they are."""
     undo, notes = fuse_lora(model)
-    more, said = fuse_pointwise(model)
-    return Speedup((*notes, *said), (*undo, *more))
+    for part in (fuse_pointwise, choose_attention):
+        more, said = part(model)
+        undo, notes = [*undo, *more], [*notes, *said]
+    return Speedup(tuple(notes), tuple(undo))

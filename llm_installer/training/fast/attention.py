@@ -1,0 +1,140 @@
+"""Causal attention on a CPU in bfloat16 by matrix products, a block of queries at a time.
+
+PyTorch's flash attention for CPUs spends most of its time outside matrix products when rows have a few hundred tokens.
+Here each block of queries meets only the keys up to its end, the query heads that share a key head are rows of one
+product, and nothing but queries, keys and values is kept for the backward pass: the weights are computed again there.
+In float32 PyTorch's own is as fast or faster, so it stays. Figures: docs/performance.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+
+NAME = "block_causal"
+BLOCK, WIDE_BLOCK, LONG = 128, 256, 1024
+"""Queries worked on at once: large enough for fast products, small enough that little is computed above the diagonal.
+Rows of more than LONG tokens take the wider block."""
+
+
+def choose_attention(model: Any) -> tuple[list[Callable[[], None]], list[str]]:
+    """Set the model's attention where this one is faster: how to undo it, and a sentence that says what was done."""
+    base: Any = model.get_base_model()
+    config = base.config.get_text_config()
+    dtype = base.get_input_embeddings().weight.dtype
+    reason = refusal(base.device.type, dtype, config._attn_implementation, base._can_set_attn_implementation())
+    if reason:
+        return [], [f"PyTorch's own attention: {reason}"] if base.device.type == "cpu" else []
+    before = base.config._attn_implementation
+    base.set_attn_implementation(NAME)
+    return [lambda: base.set_attn_implementation(before)], ["attention by blocks of queries"]
+
+
+def refusal(device: str, dtype: torch.dtype, chosen: str, free: bool) -> str:
+    """Why a model keeps the attention it has; empty when attention by blocks is faster and can be set."""
+    checks = (
+        (device != "cpu", "blocks of queries are for CPUs"),
+        (dtype != torch.bfloat16, "it is as fast in float32"),
+        (chosen != "sdpa" or not free, "this family chooses its attention itself"),
+    )
+    return next((why for found, why in checks if found), "")
+
+
+def block_causal_attention(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any
+) -> tuple[Tensor, None]:
+    """Attention as transformers' AttentionInterface asks for it: query [rows, heads, length, width], key and value
+    [rows, key heads, length, width]; the result is [rows, length, heads, width]. What is not plain causal attention
+    over whole rows (masks, windows, caches, dropout) goes to PyTorch's own."""
+    causal = kwargs.get("is_causal")
+    causal = getattr(module, "is_causal", True) if causal is None else causal
+    plain = (
+        attention_mask is None
+        and causal
+        and query.shape[2] == key.shape[2] > 1
+        and query.shape[-1] == value.shape[-1]
+        and query.dtype == torch.bfloat16
+        and not kwargs.get("dropout")
+        and kwargs.get("position_bias") is None
+        and kwargs.get("cache") is None
+        and kwargs.get("softcap") is None
+    )
+    if not plain:
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
+    scale = kwargs.get("scaling") or query.shape[-1] ** -0.5
+    result: Tensor = _BlockCausal.apply(query, key, value, scale)  # type: ignore[no-untyped-call]
+    return result, None
+
+
+class _BlockCausal(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+        rows, heads, length, width = query.shape
+        groups = key.shape[1]
+        scaled = query.mul(scale).reshape(rows, groups, heads // groups, length, width)
+        keys, values = (t.reshape(rows * groups, length, width) for t in (key, value))
+        result = query.new_empty(rows, length, heads, width)
+        by_group = _by_group(result, groups)
+        for start, end in _blocks(length):
+            part, weights = _weights(scaled, keys, start, end)
+            by_group[:, :, :, start:end] = torch.bmm(weights, values[:, :end]).view(part)
+        ctx.save_for_backward(scaled, keys, values)
+        ctx.scale = scale
+        return result
+
+    @staticmethod
+    def backward(ctx: Any, outer: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        scaled, keys, values = ctx.saved_tensors
+        rows, groups, _, length, width = scaled.shape
+        by_group = _by_group(outer, groups)
+        for_queries = torch.empty_like(scaled)
+        for_keys, for_values = torch.zeros_like(keys), torch.zeros_like(values)
+        for start, end in _blocks(length):
+            part, weights = _weights(scaled, keys, start, end)
+            g = by_group[:, :, :, start:end].reshape(len(keys), -1, width)
+            for_values[:, :end].baddbmm_(weights.transpose(1, 2), g)
+            slope = torch.bmm(g, values[:, :end].transpose(1, 2))
+            slope = torch.ops.aten._softmax_backward_data(slope, weights, -1, weights.dtype)
+            torch.mul(torch.bmm(slope, keys[:, :end]).view(part), ctx.scale, out=for_queries[:, :, :, start:end])
+            queries = scaled[:, :, :, start:end].reshape(len(keys), -1, width)
+            for_keys[:, :end].baddbmm_(slope.transpose(1, 2), queries)
+        shape = (rows, groups, length, width)
+        return for_queries.flatten(1, 2), for_keys.view(shape), for_values.view(shape), None
+
+
+def _by_group(flat: Tensor, groups: int) -> Tensor:
+    """[rows, length, heads, width] seen as [rows, groups, heads of a group, length, width]."""
+    rows, length, heads, width = flat.shape
+    return flat.view(rows, length, groups, heads // groups, width).permute(0, 2, 3, 1, 4)
+
+
+def _blocks(length: int) -> Iterator[tuple[int, int]]:
+    """The first query of each block, and the one after its last."""
+    size = WIDE_BLOCK if length > LONG else BLOCK
+    return ((start, min(length, start + size)) for start in range(0, length, size))
+
+
+def _weights(scaled: Tensor, keys: Tensor, start: int, end: int) -> tuple[torch.Size, Tensor]:
+    """The shape of a block of queries, and its attention weights [rows x groups, queries, end]."""
+    block = scaled[:, :, :, start:end]
+    count = end - start
+    scores = torch.bmm(block.reshape(len(keys), -1, keys.shape[-1]), keys[:, :end].transpose(1, 2))
+    scores.view(len(keys), -1, count, end)[..., start:].add_(_above(count, scores.dtype))
+    return block.shape, torch.softmax(scores, -1)
+
+
+@lru_cache(maxsize=8)
+def _above(count: int, dtype: torch.dtype) -> Tensor:
+    """Minus infinity for the keys after each query of a block; the last block of a row may be of any size."""
+    return torch.full((count, count), float("-inf"), dtype=dtype).triu_(1)
+
+
+AttentionInterface.register(NAME, block_causal_attention)
+AttentionMaskInterface.register(NAME, sdpa_mask)
