@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 SHORT_SPIN = "2000"
-"""Turns a thread looks for work before it sleeps: some thirty microseconds, longer than most gaps between operations."""
+"""Turns a thread looks for work before it sleeps: some thirty microseconds, more than most gaps between operations."""
 QUIET = 0.5
 """Cores used by other programs below which a machine counts as idle."""
 
