@@ -34,6 +34,10 @@ class Mode:
     early_evaluations: int = 1
     """How much more often is measured at the beginning."""
 
+    def ended(self) -> str:
+        """Why a run that met no other end is over."""
+        return f"all {'cycles' if self.cycles else 'epochs'} are done"
+
 
 _ROWS = (
     Mode("slow", 0.5, 5, 32, 0.10, "cosine", WATCHFUL, "half the rate, more passes, calm steps"),

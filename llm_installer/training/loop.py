@@ -16,6 +16,7 @@ from llm_installer.data.batches import epoch_steps
 from llm_installer.data.encode import Row
 from llm_installer.data.mixing import Mix
 from llm_installer.planning.adapting import CONTROLLERS
+from llm_installer.planning.modes import MODES
 from llm_installer.planning.plan import Plan
 from llm_installer.planning.stopping import stop_reason
 from llm_installer.training.checkpoint import (
@@ -128,7 +129,7 @@ class _Loop:
         state.stop_reason = (
             state.stop_reason
             or self.requests.why
-            or ("you stopped it" if self.requests.number else "all epochs are done")
+            or ("you stopped it" if self.requests.number else MODES[plan.mode].ended())
         )
 
     def measure(self) -> None:

@@ -80,7 +80,7 @@ def test_a_mode_with_an_end_learns_and_publishes(stories: Path, lines: Path, mod
     assert result.improved and result.best_loss < result.base_loss
     assert (stories / "lora").resolve() == result.run / "adapter"
     assert result.steps == len(ran.steps) <= plan["total_steps"]
-    assert len(ran.steps) == plan["total_steps"] or result.stop_reason != "all epochs are done"
+    assert len(ran.steps) == plan["total_steps"] or result.stop_reason != row.ended()
     measured = [e["step"] for e in ran.evaluations]
     assert measured[0] == 0 and measured[-1] == result.steps and len(measured) >= 5
     assert min(e["validation_loss"] for e in ran.evaluations[1:]) == pytest.approx(result.best_loss)
@@ -118,7 +118,7 @@ def test_circular_doubles_its_batch_from_cycle_to_cycle(stories: Path, lines: Pa
     )  # fmt: skip
     assert ran.plan["rows"] == 32 and ran.plan["total_steps"] == 32 + 16 + 8 + 4
     assert ran.steps_of_passes == [32, 16, 8, 4]
-    assert ran.result.stop_reason == "all epochs are done"
+    assert ran.result.stop_reason == "all cycles are done"
 
 
 @pytest.mark.parametrize(("multiplier", "expected"), [(0.5, [16, 11, 11]), (1.0, [16, 8, 4]), (3.0, [16, 6, 2])])
@@ -155,7 +155,8 @@ def test_force_epochs_takes_exactly_these(stories: Path, lines: Path, mode: str)
     ran = go(stories, lines, mode=mode, force_epochs=True, epochs=4, learning_rate=0.0, effective_batch_size=6)
     assert len(ran.steps) == ran.plan["total_steps"] == sum(ran.steps_of_passes)
     assert ran.steps[-1]["epoch"] == 4 and len(ran.steps_of_passes) == 4
-    assert ran.result.stop_reason == "all epochs are done" and not ran.changes
+    passes = "cycles" if mode == "circular" else "epochs"
+    assert ran.result.stop_reason == f"all {passes} are done" and not ran.changes
 
 
 def test_adaptive_says_what_it_changes_and_why(stories: Path, lines: Path) -> None:
