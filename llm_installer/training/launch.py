@@ -6,6 +6,7 @@ and how they ended. torchrun itself would end the others on a signal before they
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import signal
@@ -25,10 +26,14 @@ from llm_installer.core.hardware import usable_cores
 from llm_installer.planning.options import Options
 
 NOTES = "LLM_LAUNCH_NOTES"
+PARENT = "LLM_LAUNCH_PARENT"
+"""The process that started this one, and without which it should not go on."""
 CPU_PROCESSES = "LLM_CPU_PROCESSES"
 """How many processes a machine without GPUs may run instead, to try this out."""
 GRACE = 5.0
 """Seconds that are left to the processes after a second signal."""
+_PDEATHSIG = 1
+"""PR_SET_PDEATHSIG of prctl(2)."""
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
@@ -81,11 +86,18 @@ def meeting(options: Options, processes: int) -> list[str]:
 def launch(options: Options, arguments: Sequence[str]) -> int:
     """Run this program with these arguments in every process; its exit code. Raises InstallerError as they do."""
     processes = per_machine(options, devices())
-    command = [sys.executable, "-m", "torch.distributed.run", *meeting(options, processes), "-m", "llm_installer"]
+    command = [
+        sys.executable,
+        "-m",
+        "llm_installer.training.launch",
+        *meeting(options, processes),
+        "-m",
+        "llm_installer",
+    ]
     with tempfile.TemporaryDirectory(prefix="llm-installer-") as folder:
         notes = Path(folder)
         threads = str(max(1, usable_cores() // processes))
-        environment = {"OMP_NUM_THREADS": threads, **os.environ, NOTES: folder}
+        environment = {"OMP_NUM_THREADS": threads, **os.environ, NOTES: folder, PARENT: str(os.getpid())}
         with (notes / "torchrun.log").open("wb") as log:
             torchrun = subprocess.Popen(
                 [*command, *arguments], env=environment, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
@@ -93,6 +105,24 @@ def launch(options: Options, arguments: Sequence[str]) -> int:
         with _passing_on(torchrun, notes, processes) as asked:
             code = _wait(torchrun, notes, asked)
         return _verdict(notes, code, asked, debug="--debug" in arguments)
+
+
+def end_with_parent() -> None:
+    """End well, as on SIGTERM, when the process that started this one is gone, however it went. Only Linux can."""
+    if sys.platform != "linux" or PARENT not in os.environ:
+        return
+    ctypes.CDLL(None).prctl(_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != int(os.environ[PARENT]):  # It went before it could be watched.
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _torchrun() -> None:
+    """What `launch` starts: torchrun, which goes when the command goes, and whose processes go when it goes."""
+    end_with_parent()
+    os.environ[PARENT] = str(os.getpid())
+    from torch.distributed.run import main
+
+    main()
 
 
 @contextmanager
@@ -158,6 +188,7 @@ class Worker:
         if self.notes is None:
             return
         self.rank = os.environ["RANK"]
+        end_with_parent()
         log = os.open(self.notes / f"process-{self.rank}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(log, 2)
         os.close(log)
@@ -174,3 +205,7 @@ class Worker:
         fresh = self.notes / f"{self.rank}.new"
         fresh.write_text(json.dumps(end), encoding="utf-8")
         fresh.rename(self.notes / f"{self.rank}.end")
+
+
+if __name__ == "__main__":
+    _torchrun()

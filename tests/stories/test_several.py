@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -55,6 +57,38 @@ def test_a_signal_to_the_command_stops_all_processes_well(
         _, wrong = running.communicate(timeout=60)
     assert running.returncode == code, wrong
     assert wrong.startswith(f"Error: Stopped by {number.name} at step ") and wrong.count("\n") == 1
+    (run,) = (installed / "runs").iterdir()
+    assert (run / "checkpoints" / "last" / "optimizer.pt").is_file()
+
+
+def children(process: int) -> list[int]:
+    """Ids of the processes that a process started."""
+    found = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+    return [int(child) for child in found]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent is gone")
+@pytest.mark.slow
+@pytest.mark.parametrize("killed", ["the command", "torchrun"])
+def test_nothing_goes_on_when_a_parent_is_killed(installed: Path, write_rows: Callable[..., Path], killed: str) -> None:
+    with two(installed, write_rows(40), "--epochs", "9999", "--force-epochs") as running:
+        assert running.stdout
+        next(line for line in running.stdout if line.startswith("Evaluation #0"))
+        (torchrun,) = children(running.pid)
+        workers = children(torchrun)
+        assert len(workers) == 2
+        # Readable once the process is gone, even where nobody collects it.
+        ends = [os.pidfd_open(process) for process in (torchrun, *workers)]
+        os.kill(running.pid if killed == "the command" else torchrun, signal.SIGKILL)
+        try:
+            for end in ends:
+                assert select.select([end], [], [], 30)[0], "still there"
+        finally:
+            for end in ends:
+                with suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(end, signal.SIGKILL)
+                os.close(end)
+        running.communicate(timeout=60)
     (run,) = (installed / "runs").iterdir()
     assert (run / "checkpoints" / "last" / "optimizer.pt").is_file()
 
