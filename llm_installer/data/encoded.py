@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias, overload
@@ -13,6 +13,7 @@ import numpy.typing as npt
 import xxhash
 
 from llm_installer.data.encode import Ids, Mask, Row
+from llm_installer.data.images import image_content
 
 Numbers: TypeAlias = npt.NDArray[np.int64]
 
@@ -84,7 +85,15 @@ class EncodedSet(Sequence[Row]):
         )  # fmt: skip
         for column in columns:
             found.update(np.ascontiguousarray(column).data)
+        for image in self._images():
+            found.update(xxhash.xxh3_128_digest(image_content(image)))
         return found.hexdigest()
+
+    def _images(self) -> Iterator[str]:
+        """Where the images of all rows are, row by row."""
+        if self.images_of:
+            for i in np.flatnonzero(self.pictures):
+                yield from self.images_of(int(self.source[i]))[: int(self.pictures[i])]
 
     @classmethod
     def of(cls, rows: Iterable[Row]) -> EncodedSet:

@@ -21,6 +21,7 @@ from llm_installer.data.batches import collate
 from llm_installer.data.bulk import encode_all
 from llm_installer.data.chat import CannotRender
 from llm_installer.data.encode import Encoder
+from llm_installer.data.images import image_content
 from llm_installer.data.load import load_examples
 from llm_installer.data.prepare import prepare, read
 from llm_installer.data.processor import load_encoder
@@ -324,6 +325,36 @@ def test_many_rows_are_kept_on_disk_until_an_image_changes(make_seer, pictures, 
     Image.new("RGB", (64, 32), "red").save(pictures[0])
     changed, _ = encode_cache.encode(view, seer.encoder, lambda done, total: None)
     assert changed.lengths[0] != first.lengths[0] and changed.lengths[1] == first.lengths[1]
+
+
+def test_rows_are_others_when_a_picture_is_exchanged(make_seer, pictures, tmp_path):
+    """Of the same size, so that the tokens stay; a picture that only moved is the same."""
+    encoder = make_seer("llava").encoder
+
+    def rows():
+        examples = [talk("<image>", "A picture.", images=(picture,)) for picture in pictures]
+        return encode_all(examples, encoder)[0]
+
+    before = rows()
+    known = before.fingerprint()
+    moved = shutil.move(pictures[0], tmp_path / "moved.png")
+    kept, pictures[0] = pictures[0], moved
+    assert rows().fingerprint() == known
+    Image.new("RGB", (32, 32), "pink").save(kept)
+    pictures[0] = kept
+    after = rows()
+    assert np.array_equal(after.ids, before.ids)
+    assert after.fingerprint() != known
+
+
+@pytest.mark.parametrize("place", [0, 1 << 20, -1])
+def test_large_pictures_are_told_apart_by_samples(tmp_path, place):
+    content = bytearray(3 << 20)
+    (tmp_path / "one").write_bytes(content)
+    content[place] = 1
+    (tmp_path / "other").write_bytes(content)
+    one, other = (image_content(str(tmp_path / name)) for name in ("one", "other"))
+    assert one != other and len(other) < 1 << 19
 
 
 def test_other_processes_encode_the_same(make_seer, pictures, tmp_path):
