@@ -211,6 +211,8 @@ class Console:
             self.line(f"  The best of {result.steps} steps was step {result.best_step}.")
         for text in found:
             self.sentence(text)
+        if result.speed:
+            self.sentence(result.speed.said())
         if report:
             self.line(f"  Report: {report}")
         self.line(f"  Adapter: {result.adapter}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -52,6 +52,8 @@ class Job:
     """The user's own, answered at each evaluation."""
     callbacks: Sequence[object] = ()
     """The user's own objects, told what happens."""
+    phases: dict[str, float] = field(default_factory=dict)
+    """Seconds spent before the first step, by phase."""
 
     @property
     def kind(self) -> Kind:

@@ -18,6 +18,7 @@ from llm_installer.core.hardware import probe_hardware
 from llm_installer.core.model_info import fingerprint, read_model_info
 from llm_installer.core.paths import ModelDir, Run
 from llm_installer.core.run_record import FINISHED, STOPPED
+from llm_installer.core.speed import timed
 from llm_installer.core.state import Result, RunState
 from llm_installer.data.batches import sample
 from llm_installer.data.prepare import prepare, read
@@ -85,12 +86,13 @@ def decide(options: Options, console: Console, base: Path) -> Job | None:
     if options.show:
         console.rows(given.train, encoder, options.show)
         return None
-    with console.progress("Encoding") as progress:
+    phases: dict[str, float] = {}
+    with timed(phases, "encode"), console.progress("Encoding") as progress:
         prepared = prepare(given, encoder, options, info, handler, progress)
     hardware = probe_hardware()
     plan = make_plan(options, info, handler, hardware, prepared.facts, prepared.length)
     console.opening(info, handler, hardware, given, prepared)
-    job = Job(options, base, folder, info, handler, encoder, given, prepared, plan)
+    job = Job(options, base, folder, info, handler, encoder, given, prepared, plan, phases=phases)
     job = replace(job, prompts=read_watching(options, base, encoder, job.kind, info))
     if not options.resuming:
         console.plan(plan)
@@ -138,6 +140,7 @@ def train_and_publish(job: Job, console: Console, tell_run: Callable[[Run], None
     Of several processes the main one does all that comes after training; the others return None.
     """
     from llm_installer.training.checkpoint import CheckpointWriter, check_room, load_weights
+    from llm_installer.training.limit import speed_of
     from llm_installer.training.loop import train
     from llm_installer.training.optimizers import check_ready
     from llm_installer.training.processes import is_main, of_main
@@ -151,7 +154,7 @@ def train_and_publish(job: Job, console: Console, tell_run: Callable[[Run], None
     check_ready(plan.method)
     if plan.device == "cpu":
         keep_freed_memory()
-    with console.waiting("Loading the model"):
+    with timed(job.phases, "load"), console.waiting("Loading the model"):
         model, parted, whole = load_model(job)
     if whole:
         console.line(whole)
@@ -160,7 +163,7 @@ def train_and_publish(job: Job, console: Console, tell_run: Callable[[Run], None
     if since and not job.unfinished:
         load_weights(model, since.weights)
         since = None
-    with console.waiting("Rehearsing the longest rows"):
+    with timed(job.phases, "rehearse"), console.waiting("Rehearsing the longest rows"):
         plan = rehearse(trainer, data.rows, [*data.train_slice, *data.validation], console.line)
     console.line(f"Fast path: {'; '.join(trainer.notes)}.")
     job = replace(job, plan=plan)
@@ -172,8 +175,9 @@ def train_and_publish(job: Job, console: Console, tell_run: Callable[[Run], None
     adapter = Path(options.output).expanduser().absolute() if options.output else run.adapter
     with recorded(run) as ended, stop_requests() as requests:
         with _reporting(job, run, console, requests, since, trainer) as report:
-            state, best = train(trainer, data, CheckpointWriter(run), report, requests, since)
-            about = Published(job.info, plan, str(options.sources), job.kind, job.encoder)
+            state, best = train(trainer, data, CheckpointWriter(run), report, requests, since, job.phases)
+            speed = speed_of(job.info, plan, probe_hardware().name, data.rows, state)
+            about = Published(job.info, plan, str(options.sources), job.kind, job.encoder, speed)
             if requests.number and state.best_loss is None:
                 raise _broken_off(requests.number, state, "nothing was measured yet")
             _check_learned(state, run)

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from llm_installer.core.speed import Speed
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -81,6 +83,8 @@ class RunState:
     adjustments: list[Adjustment] = field(default_factory=list)
     history: list[Evaluation] = field(default_factory=list)
     stop_reason: str = ""
+    phases: dict[str, float] = field(default_factory=dict)
+    """Seconds of each phase (core/speed.py), over all sittings."""
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> RunState:
@@ -122,6 +126,7 @@ class Result:
     stop_reason: str
     improved: bool
     """False when no measurement beat the base model; `lora` is then left as it was."""
+    speed: Speed | None = None
 
 
 def _numbers(evaluation: dict[str, Any]) -> dict[str, float]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from llm_installer.core.speed import timed
 from llm_installer.core.state import Adjustment, Evaluation, RunState, StepReport
 from llm_installer.data.batches import epoch_steps
 from llm_installer.data.encode import Row
@@ -58,16 +59,20 @@ def train(
     report: Everyone,
     requests: Requests,
     since: Checkpoint | None = None,
+    phases: Mapping[str, float] | None = None,
 ) -> tuple[RunState, Weights]:
     """Train until the plan ends, a stop rule fires or somebody asks: the state, and the best adapter's weights.
 
     `since` is the checkpoint to go on from: what follows is then, on one CPU, bit for bit what would have followed.
+    `phases` are the seconds that were spent before.
     """
     loop = _Loop(trainer, data, save, report, requests)
     with trainer.head.attached():
         if since:
             loop.go_on(since)
-        else:
+        for name, seconds in (phases or {}).items():
+            loop.state.phases[name] = loop.state.phases.get(name, 0.0) + seconds
+        if not since:
             seed_apart(trainer.plan.seed, 0)
             loop.measure()
         loop.run()
@@ -106,7 +111,8 @@ class _Loop:
             return
         done = state.done
         for rows in planned_steps(plan, self.lengths, state, data.mix, self.report):
-            self._step(rows)
+            with timed(state.phases, "train"):
+                self._step(rows)
             last = bool(plan.total_steps) and state.done >= plan.total_steps
             # A run that is broken off is saved as it is: measuring it here would change how it goes on.
             broken_off, asked = self._asked()
@@ -135,11 +141,14 @@ class _Loop:
     def measure(self) -> None:
         """Measure both fixed sets, record and report it, and keep the weights if they are the best so far."""
         trainer, data, state, now = self.trainer, self.data, self.state, time.monotonic()
+        with timed(state.phases, "evaluate"):
+            train_loss = self._evaluate(data.train_slice)
+            validation_loss = self._evaluate(data.validation) if data.validation else None
         evaluation = Evaluation(
             step=state.step,
             epoch=state.epoch,
-            train_loss=self._evaluate(data.train_slice),
-            validation_loss=self._evaluate(data.validation) if data.validation else None,
+            train_loss=train_loss,
+            validation_loss=validation_loss,
             learning_rate=self.plan.rate(state),
             grad_norm=self.norm,
             tokens_per_second=self._tokens / max(now - self._seen, 1e-9) if state.step else 0.0,
@@ -216,8 +225,9 @@ class _Loop:
 
     def _save(self) -> None:
         self.report.on_moment("save", self.state)
-        if self.trainer.is_writer:
-            self.save.write(self.trainer.model, self.trainer.optimizer_state(), self.state, self.best)
+        with timed(self.state.phases, "save"):
+            if self.trainer.is_writer:
+                self.save.write(self.trainer.model, self.trainer.optimizer_state(), self.state, self.best)
         self.requests.saved()
         self.report.on_moment("saved", self.state)
 

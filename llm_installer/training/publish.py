@@ -16,6 +16,7 @@ from llm_installer.core.examples import Kind
 from llm_installer.core.files import write_json
 from llm_installer.core.model_info import ModelInfo, fingerprint
 from llm_installer.core.paths import Run
+from llm_installer.core.speed import Speed
 from llm_installer.core.state import Result, RunState
 from llm_installer.data.encode import Encoder
 from llm_installer.planning.lora import MOVES_BASE
@@ -36,6 +37,7 @@ class Published:
     data: str
     kind: Kind
     encoder: Encoder
+    speed: Speed | None = None
 
 
 def publish(model: PeftModel, weights: Weights, state: RunState, about: Published, run: Run, folder: Path) -> Result:
@@ -60,6 +62,7 @@ def publish(model: PeftModel, weights: Weights, state: RunState, about: Publishe
         best_loss=state.best_loss,
         stop_reason=state.stop_reason,
         improved=improved,
+        speed=about.speed,
     )
 
 
@@ -85,6 +88,7 @@ def adapter_info(about: Published, state: RunState) -> dict[str, Any]:
         "tokens": state.tokens,
         "stop_reason": state.stop_reason,
         "memory": {"predicted": about.plan.predicted_peak_bytes, "measured": peak_bytes(about.plan.device)},
+        "speed": about.speed.to_json() if about.speed else None,
         "plan": about.plan.to_json(),
         "versions": {"llm_installer": __version__} | {name: _version(name) for name in LIBRARIES},
     }

@@ -54,7 +54,9 @@ class TensorBoardReporter:
         self._flush()
 
     def on_end(self, state: RunState, result: Result | None) -> None:
-        """Write what is left."""
+        """How fast it was, and what is left."""
+        if result and result.speed:
+            self._records += _scalars_record(self._now(), state.step, result.speed.scalars())
         self._flush()
 
     def on_moment(self, moment: Moment, state: RunState) -> None:
