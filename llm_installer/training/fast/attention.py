@@ -3,6 +3,7 @@
 PyTorch's flash attention for CPUs spends most of its time outside matrix products when rows have a few hundred tokens.
 Here each block of queries meets only the keys up to its end, the query heads that share a key head are rows of one
 product, and nothing but queries, keys and values is kept for the backward pass: the weights are computed again there.
+Scores and their slopes stay in float32, as in PyTorch's own: in 16 bits a large score would lose its last digits.
 In float32 PyTorch's own is as fast or faster, so it stays. Figures: docs/performance.md.
 """
 
@@ -84,7 +85,7 @@ class _BlockCausal(torch.autograd.Function):
         by_group = _by_group(result, groups)
         for start, end in _blocks(length):
             part, weights = _weights(scaled, keys, start, end)
-            by_group[:, :, :, start:end] = torch.bmm(weights, values[:, :end]).view(part)
+            by_group[:, :, :, start:end] = torch.bmm(weights.to(query.dtype), values[:, :end]).view(part)
         ctx.save_for_backward(scaled, keys, values)
         ctx.scale = scale
         return result
@@ -99,9 +100,10 @@ class _BlockCausal(torch.autograd.Function):
         for start, end in _blocks(length):
             part, weights = _weights(scaled, keys, start, end)
             g = by_group[:, :, :, start:end].reshape(len(keys), -1, width)
+            slope = _wide_product(g, values[:, :end])
+            slope = torch.ops.aten._softmax_backward_data(slope, weights, -1, slope.dtype).to(g.dtype)
+            weights = weights.to(g.dtype)
             for_values[:, :end].baddbmm_(weights.transpose(1, 2), g)
-            slope = torch.bmm(g, values[:, :end].transpose(1, 2))
-            slope = torch.ops.aten._softmax_backward_data(slope, weights, -1, weights.dtype)
             torch.mul(torch.bmm(slope, keys[:, :end]).view(part), ctx.scale, out=for_queries[:, :, :, start:end])
             queries = scaled[:, :, :, start:end].reshape(len(keys), -1, width)
             for_keys[:, :end].baddbmm_(slope.transpose(1, 2), queries)
@@ -122,12 +124,26 @@ def _blocks(length: int) -> Iterator[tuple[int, int]]:
 
 
 def _weights(scaled: Tensor, keys: Tensor, start: int, end: int) -> tuple[torch.Size, Tensor]:
-    """The shape of a block of queries, and its attention weights [rows x groups, queries, end]."""
+    """The shape of a block of queries, and its attention weights in float32 [rows x groups, queries, end]."""
     block = scaled[:, :, :, start:end]
     count = end - start
-    scores = torch.bmm(block.reshape(len(keys), -1, keys.shape[-1]), keys[:, :end].transpose(1, 2))
+    scores = _wide_product(block.reshape(len(keys), -1, keys.shape[-1]), keys[:, :end])
     scores.view(len(keys), -1, count, end)[..., start:].add_(_above(count, scores.dtype))
     return block.shape, torch.softmax(scores, -1)
+
+
+def _wide_product(left: Tensor, right: Tensor) -> Tensor:
+    """left [n, a, w] times right [n, b, w] transposed, of 16-bit numbers, unrounded: float32 [n, a, b].
+
+    Asked for products of float32 by way of bfloat16, oneDNN loses nothing here: the numbers come from bfloat16.
+    """
+    precision: Any = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
+    before = precision.fp32_precision
+    precision.fp32_precision = "bf16"
+    try:
+        return torch.bmm(left.float(), right.float().transpose(1, 2))
+    finally:
+        precision.fp32_precision = before
 
 
 @lru_cache(maxsize=8)

@@ -1,15 +1,13 @@
 """LoRA layers that share an input, computed as one autograd function that saves only the input and its low-rank image.
 
 PEFT adds each adapter in several passes over large outputs and keeps the operands of each; here the product is added in
-place, the scale is folded into the small matrix, and float32 adapters are joined once for each change, not once for
-each use. Above a 16-bit base the forward pass adds in float32, as PEFT does, but widens the input piece by piece; the
-backward pass multiplies in 16 bits. PEFT's modules stay as they are: only the `forward` of instances is replaced, so
-saving and merging are PEFT's own.
+place, the scale is folded into the small matrix, and float32 adapters are cast once for each change, not once for each
+use. PEFT's modules stay as they are: only the `forward` of instances is replaced, so saving and merging are PEFT's own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,8 +21,6 @@ from llm_installer.training.fast.quantised import computes_in, four_bits, whole_
 
 SHARING = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 """Names of neighbours that read the same input."""
-_PIECE = 2**22
-"""Numbers that are widened to float32 at a time: 16 MiB."""
 
 
 def fuse_lora(model: nn.Module) -> tuple[list[Callable[[], None]], list[str]]:
@@ -101,7 +97,7 @@ def _groups(names: Sequence[str]) -> list[list[str]]:
 
 @dataclass(frozen=True)
 class _Copies:
-    """The adapters of a group in float32 (or wider, as the input is): what a pass multiplies by."""
+    """The adapters of a group in the compute type: what a pass multiplies by."""
 
     down: Tensor
     """All A, one under the other: [ranks, inputs]."""
@@ -162,7 +158,7 @@ class _Group:
         downs = [layer.lora_A[n].weight for layer, n in pairs]
         ups = [layer.lora_B[n].weight for layer, n in pairs]
         scales = tuple(float(layer.scaling[n]) for layer, n in pairs)
-        copies = self._cast(downs, ups, scales, torch.promote_types(x.dtype, torch.float32))
+        copies = self._cast(downs, ups, scales, x.dtype)
         call = _Call(copies, tuple(self.bases), scales, [down.shape[0] for down in downs])
         results: tuple[Tensor, ...] = _FusedLora.apply(x, call, *downs, *ups)  # type: ignore[no-untyped-call]
         return results
@@ -192,15 +188,15 @@ class _FusedLora(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, call: _Call, *adapters: Tensor) -> tuple[Tensor, ...]:
         flat = x.reshape(-1, x.shape[-1])
-        small = _product(flat, call.copies.down.t())
+        small = flat @ call.copies.down.t()
         results = []
         for low, base, up in zip(torch.split(small, call.ranks, 1), call.bases, call.copies.up, strict=True):
             weight = whole_weight(base, x.dtype)
             result = torch.mm(flat, weight) if base.bias is None else torch.addmm(base.bias.to(x.dtype), flat, weight)
             del weight
-            _add_product(result, low, up.t())
+            result.addmm_(low, up.t())
             results.append(result.view(*x.shape[:-1], -1))
-        ctx.save_for_backward(flat, small.to(x.dtype))
+        ctx.save_for_backward(flat, small)
         ctx.call, ctx.shape = call, x.shape
         return tuple(results)
 
@@ -217,7 +213,7 @@ class _FusedLora(torch.autograd.Function):
         ):
             g = gradient.reshape(-1, gradient.shape[-1])
             span = slice(start, start + rank)
-            low[:, span] = g @ up.to(g.dtype)
+            low[:, span] = g @ up
             ups.append(torch.mm(g.t(), small[:, span]).float().mul_(scale))
             if ctx.needs_input_grad[0]:
                 weight = whole_weight(base, g.dtype).t()
@@ -226,32 +222,5 @@ class _FusedLora(torch.autograd.Function):
             start += rank
         downs = torch.split(torch.mm(low.t(), flat).float(), call.ranks)
         if dx is not None:
-            dx = dx.addmm_(low, call.copies.down.to(low.dtype)).view(ctx.shape)
+            dx = dx.addmm_(low, call.copies.down).view(ctx.shape)
         return (dx, None, *downs, *ups)
-
-
-def _widened(flat: Tensor, dtype: torch.dtype) -> Iterator[tuple[slice, Tensor]]:
-    """The rows of a matrix in this type: at once where they have it, else in pieces, so that no whole copy exists."""
-    step = max(1, len(flat) if flat.dtype == dtype else _PIECE // flat.shape[1])
-    for start in range(0, len(flat), step):
-        rows = slice(start, start + step)
-        yield rows, flat[rows].to(dtype)
-
-
-def _product(flat: Tensor, matrix: Tensor) -> Tensor:
-    """`flat` times a narrow matrix, in the type of the matrix."""
-    result = matrix.new_empty(len(flat), matrix.shape[1])
-    for rows, wide in _widened(flat, matrix.dtype):
-        torch.mm(wide, matrix, out=result[rows])
-    return result
-
-
-def _add_product(target: Tensor, low: Tensor, matrix: Tensor) -> None:
-    """Add a product of low rank in place; in a narrower target it is rounded once, after the sum."""
-    if target.dtype == low.dtype:
-        target.addmm_(low, matrix)
-        return
-    step = max(1, _PIECE // target.shape[1])
-    for start in range(0, len(target), step):
-        rows = slice(start, start + step)
-        target[rows].add_(low[rows] @ matrix)
