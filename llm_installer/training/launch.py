@@ -111,7 +111,14 @@ def end_with_parent() -> None:
     """End well, as on SIGTERM, when the process that started this one is gone, however it went. Only Linux can."""
     if sys.platform != "linux" or PARENT not in os.environ:
         return
-    ctypes.CDLL(None).prctl(_PDEATHSIG, signal.SIGTERM)
+
+    def gone(number: int, _frame: FrameType | None) -> None:
+        # Linux tells of each thread of the parent that ends, and a second SIGTERM would mean: at once.
+        signal.signal(number, signal.SIG_IGN)
+        signal.raise_signal(signal.SIGTERM)
+
+    signal.signal(signal.SIGRTMIN, gone)
+    ctypes.CDLL(None).prctl(_PDEATHSIG, signal.SIGRTMIN)
     if os.getppid() != int(os.environ[PARENT]):  # It went before it could be watched.
         os.kill(os.getpid(), signal.SIGTERM)
 
@@ -203,8 +210,9 @@ class Worker:
         why = str(error) if ours else f"Process {self.rank} failed: {kind.__name__ if kind else ''}: {error}"
         end = {"code": code, "why": why, "ours": ours, "when": time.time()}
         fresh = self.notes / f"{self.rank}.new"
-        fresh.write_text(json.dumps(end), encoding="utf-8")
-        fresh.rename(self.notes / f"{self.rank}.end")
+        with suppress(FileNotFoundError):  # The command is gone, and its folder with it: nobody reads this.
+            fresh.write_text(json.dumps(end), encoding="utf-8")
+            fresh.rename(self.notes / f"{self.rank}.end")
 
 
 if __name__ == "__main__":
