@@ -52,8 +52,8 @@ def _sign(found: re.Match[str]) -> str:
 def prompt_key(example: Example) -> int:
     """A hash that all variants of one prompt share. Without a prompt it is the answer's, or all would be one group."""
     turns = example.messages if example.kind == "text" else example.messages[:-1]
-    asked = "".join([turn.content for turn in turns if turn.role != "system"])
-    if not example.images and (not asked or asked.isspace()):
+    asks = any([turn.role != "system" and turn.content and not turn.content.isspace() for turn in turns])
+    if not example.images and not asks:
         turns = example.messages
     text = "\n".join([turn.content for turn in turns])
     folded = normalise(text) or text.encode()

@@ -206,6 +206,8 @@ def _joined(first: Aside, second: Aside) -> Aside:
 
 def _ended(kept: list[Turn], silent: bool) -> list[Turn]:
     """The turns up to the last that is learned."""
+    if kept and not silent and kept[-1][0] == "assistant" and kept[-1][3].learn:  # most end so
+        return kept
     answers = [each for each in kept if each[0] == "assistant"]
     while kept and (kept[-1][0] != "assistant" or not kept[-1][3].learn or (silent and _is_silent(kept[-1]))):
         kept.pop()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 
 import orjson
@@ -64,16 +64,24 @@ def line_rows(source: Source, blocks: Iterable[Block]) -> Iterator[Row]:
     """The records of lines that each are one."""
     name, loads = source.name, orjson.loads
     for block in blocks:
-        lines = [(number, line) for number, line in enumerate(block.data.split(b"\n"), block.line) if line.strip()]
+        lines = block.data.split(b"\n")
+        numbers: Sequence[int] = range(block.line, block.line + len(lines))
+        if not lines[-1]:
+            lines.pop()
+        if not all(lines):
+            numbers = [number for number, line in zip(numbers, lines, strict=False) if line]
+            lines = [line for line in lines if line]
         try:
-            values = [loads(line) for _, line in lines]
+            values = [loads(line) for line in lines]
         except orjson.JSONDecodeError:
             values = None
         if values is not None and is_faithful(values, block.data):
-            for (number, _), value in zip(lines, values, strict=True):
+            for number, value in zip(numbers, values, strict=False):
                 yield Row(value, Origin(name, number))
         else:
-            for number, line in lines:
+            for number, line in zip(numbers, lines, strict=False):
+                if not line.strip():
+                    continue
                 for _, value in _exact(_text(source, block, line), name, number):
                     yield Row(value, Origin(name, number))
 
