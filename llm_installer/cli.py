@@ -19,6 +19,7 @@ from llm_installer import __version__
 from llm_installer.cli_adapters import adapters
 from llm_installer.core.errors import InstallerError, UsageError
 from llm_installer.core.hardware import busy_cores, usable_cores
+from llm_installer.core.startup import begin
 from llm_installer.planning.environment import environment
 from llm_installer.planning.options import Options, click_options, some_options
 
@@ -243,6 +244,7 @@ def start(
 
 def main() -> None:
     """Run a command. An error of ours is one sentence on stderr and its exit code; --debug shows where it came from."""
+    begin()
     for key, value in QUIET.items():
         os.environ.setdefault(key, value)
     arguments = sys.argv[1:]

@@ -19,6 +19,7 @@ from llm_installer.core.model_info import fingerprint, read_model_info
 from llm_installer.core.paths import ModelDir, Run
 from llm_installer.core.run_record import FINISHED, STOPPED
 from llm_installer.core.speed import timed
+from llm_installer.core.startup import import_bitsandbytes
 from llm_installer.core.state import Result, RunState
 from llm_installer.data.batches import sample
 from llm_installer.data.prepare import prepare, read
@@ -63,6 +64,7 @@ def run(
             return None
         # Free memory differs from process to process: one of them plans for all.
         plan = Plan.from_json(of_main(job.plan.to_json))
+        import_bitsandbytes()
         return train_and_publish(replace(job, plan=plan, callbacks=callbacks), console, tell_run)
 
 

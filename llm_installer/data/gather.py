@@ -12,12 +12,12 @@ from typing import TextIO
 
 from llm_installer.core.errors import DataError
 from llm_installer.core.examples import Dropped, Example, Origin
+from llm_installer.core.garbage import rare_collections
 from llm_installer.data.conversion import Count, FileReport, Request, Waiting, examples, put_together
 from llm_installer.data.gather_work import Converted, convert_apart
 from llm_installer.data.reading.readers import read_rows
 from llm_installer.data.reading.rows import Source
 from llm_installer.data.store import ExampleWriter
-from llm_installer.data.workers import rare_collections
 
 TRAIN, VALIDATION, DROPPED, ACCOUNT = "train.arrow", "validation.arrow", "dropped.jsonl", "account.json"
 _KINDS_OF_REASONS = 1000

@@ -18,7 +18,7 @@ from llm_installer.core.errors import DataError
 from llm_installer.core.examples import Example
 from llm_installer.data.keys import prompt_key, row_bytes
 from llm_installer.data.splitting import Indices, Keys
-from llm_installer.data.store_columns import arrow_schema, example_at, flat_columns, to_arrow
+from llm_installer.data.store_columns import arrow_schema, example_at, flat_columns, numbers, to_arrow
 
 _BATCH_ROWS = 1024
 _BATCH_BYTES = 1 << 24
@@ -169,7 +169,7 @@ class ExampleStore(Sequence[Example]):
         codes = [np.empty(0, np.int64)]
         for batch, (*_, files) in zip(self._batches, self._columns, strict=True):
             known = np.array([names.setdefault(file, len(names)) for file in files], np.int64)
-            codes.append(known[batch.column("file").to_numpy()])
+            codes.append(known[numbers(batch.column("file"))])
         return tuple(names), np.concatenate(codes)
 
     def select(self, indices: Indices) -> ExampleView:
@@ -179,7 +179,7 @@ class ExampleStore(Sequence[Example]):
     def _keys(self, column: str) -> Keys:
         if not self._batches:
             return np.empty(0, dtype=np.uint64)
-        return np.concatenate([batch.column(column).to_numpy() for batch in self._batches])
+        return np.concatenate([numbers(batch.column(column)) for batch in self._batches])
 
     def __reduce__(self) -> tuple[type[ExampleStore], tuple[Path]]:
         # Another process maps the file itself; rows are never sent.

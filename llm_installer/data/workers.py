@@ -21,6 +21,7 @@ from queue import SimpleQueue
 from typing import IO, Any, TypeAlias, TypeVar, cast
 
 from llm_installer.core.errors import DataError
+from llm_installer.core.garbage import RARELY
 
 Task = TypeVar("Task")
 Answer = TypeVar("Answer")
@@ -30,8 +31,6 @@ _PROGRAM = (
     "import sys, json; sys.path[:] = json.loads(sys.argv[1]); from llm_installer.data.workers import serve; serve()"
 )
 _PIPE_BYTES = 1 << 20
-RARELY = 200_000
-"""Rows make no cycles, and looking for some every 700 objects takes a fifth of the time."""
 
 
 def cores() -> int:
@@ -101,17 +100,6 @@ def serve() -> None:
                 _send(answers, error)
     except (EOFError, BrokenPipeError):
         os._exit(1)
-
-
-@contextmanager
-def rare_collections() -> Iterator[None]:
-    """Garbage is looked for less often."""
-    usual = gc.get_threshold()
-    gc.set_threshold(RARELY, *usual[1:])
-    try:
-        yield
-    finally:
-        gc.set_threshold(*usual)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from pathlib import Path
 from llm_installer.console import Console
 from llm_installer.core.errors import AdapterError
 from llm_installer.core.paths import ModelDir
+from llm_installer.core.startup import import_bitsandbytes, ready
 
 
 def run(
@@ -24,11 +25,13 @@ def run(
     console = Console(stderr=True)
     adapter = chosen_lora(folder, lora, no_lora)
     with console.waiting("Loading the model"):
+        import_bitsandbytes()
         from llm_installer.inference.chat import Conversation, chat
         from llm_installer.inference.generate import Sampling
         from llm_installer.inference.load import load_assistant
 
         assistant = load_assistant(folder, adapter, quantised)
+    ready()
     if raw is not None:
         assistant = replace(assistant, style="text" if raw else "chat")
     console.line(

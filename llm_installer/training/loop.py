@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from llm_installer.core.speed import timed
+from llm_installer.core.startup import ready
 from llm_installer.core.state import Adjustment, Evaluation, RunState, StepReport
 from llm_installer.data.batches import epoch_steps
 from llm_installer.data.encode import Row
@@ -67,6 +68,7 @@ def train(
     `phases` are the seconds that were spent before.
     """
     loop = _Loop(trainer, data, save, report, requests)
+    ready()
     with trainer.head.attached():
         if since:
             loop.go_on(since)
