@@ -43,7 +43,9 @@ PROMPT = (
 def main() -> None:
     """Run all, print the table, write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", required=True, help="a JSON file of Alpaca rows")
+    parser.add_argument(
+        "--data", required=True, help="rows as Alpaca's or with question and answer, JSON or JSON lines"
+    )
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--shape", choices=SHAPES, default="135m")
     parser.add_argument("--rows", type=int, default=192)
@@ -75,10 +77,7 @@ def make_job(given: argparse.Namespace) -> dict[str, Any]:
     """What every process is told: rows as token ids, the shape, and the measured limit."""
     from tokenizers import ByteLevelBPETokenizer
 
-    loaded = json.loads(Path(given.data).read_text(encoding="utf-8"))
-    texts = [
-        (PROMPT.format(r["instruction"] + "\n" + (r.get("input") or "")), r["output"]) for r in loaded if r["output"]
-    ]
+    texts = questions(Path(given.data).read_text(encoding="utf-8"))
     tokenizer = ByteLevelBPETokenizer()
     tokenizer.train_from_iterator([p + o for p, o in texts], vocab_size=12000, show_progress=False)
     rows = []
@@ -93,6 +92,18 @@ def make_job(given: argparse.Namespace) -> dict[str, Any]:
         "batch": given.batch,
         "limit": matrix_rate(given.device),
     }
+
+
+def questions(text: str) -> list[tuple[str, str]]:
+    """(prompt, answer) of Alpaca rows, or of rows with question and answer; a JSON list or a line for each."""
+    loaded = json.loads(text) if text.lstrip().startswith("[") else [json.loads(line) for line in text.splitlines()]
+    pairs = [
+        (f"{r['instruction']}\n{r.get('input') or ''}", r["output"])
+        if "instruction" in r
+        else (r["question"], r["answer"])
+        for r in loaded
+    ]
+    return [(PROMPT.format(asked), said) for asked, said in pairs if said]
 
 
 def matrix_rate(device: str) -> float:

@@ -102,6 +102,21 @@ def update(model: str) -> None:
 
 
 @cli.command()
+@click.argument("model")
+@click.option("--revision", help="Branch, tag or commit of a hub model.")
+def check(model: str, revision: str | None) -> None:
+    """Say whether MODEL runs and trains here, before any of its weights is downloaded."""
+    from llm_installer.console import Console
+    from llm_installer.install.outlook import outlook
+
+    console, found = Console(), outlook(model, revision)
+    console.checks(found.checks)
+    console.memory(found.memory)
+    if any(each.ok is False for each in found.checks):
+        raise SystemExit(1)
+
+
+@cli.command()
 def doctor() -> None:
     """Check this machine and what is installed on it."""
     from llm_installer.console import Console

@@ -128,7 +128,7 @@ def _memory() -> Check:
 
 
 def _disk() -> Check:
-    free = shutil.disk_usage(_existing(llm_home())).free
+    free = shutil.disk_usage(existing(llm_home())).free
     detail, fix = f"{human(free)} free for {llm_home()}", "make room, or set LLM_HOME to a folder on a larger disk"
     if free < GIB:
         return Check("disk", False, detail, fix)
@@ -138,7 +138,7 @@ def _disk() -> Check:
 def _home() -> Check:
     home = llm_home()
     try:
-        with tempfile.TemporaryFile(dir=_existing(home)):
+        with tempfile.TemporaryFile(dir=existing(home)):
             return Check("LLM_HOME", True, f"{home} can be written to")
     except OSError as error:
         return Check(
@@ -146,7 +146,7 @@ def _home() -> Check:
         )
 
 
-def _existing(path: Path) -> Path:
+def existing(path: Path) -> Path:
     """The nearest thing on the way up from `path` that exists."""
     return next(p for p in (path, *path.parents) if p.exists())
 

@@ -22,9 +22,9 @@ _AT_ONCE = 4
 
 def fill_from_hub(source: Source, staging: ModelDir, say: Callable[[str], None]) -> tuple[dict[str, str], str]:
     """Make `staging.weights` from a hub. Returns the sha256 of each weight file, and the commit."""
-    _no_telemetry()
+    no_telemetry()
     with explained(source):
-        commit, files = _list(source)
+        commit, files = list_files(source)
         parts = _prepare(staging.root, source.id, commit, say)
         small = Meter(say, 0)
 
@@ -43,7 +43,7 @@ def fill_from_hub(source: Source, staging: ModelDir, say: Callable[[str], None])
     return {name: hashes[name] for name in chosen.weights}, commit
 
 
-def _no_telemetry() -> None:
+def no_telemetry() -> None:
     """Before the client is imported by its variable; after that by its constant."""
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     from huggingface_hub import constants
@@ -51,7 +51,7 @@ def _no_telemetry() -> None:
     constants.HF_HUB_DISABLE_TELEMETRY = True
 
 
-def _list(source: Source) -> tuple[str, dict[str, RemoteFile]]:
+def list_files(source: Source) -> tuple[str, dict[str, RemoteFile]]:
     """The commit that the revision means now, and its files."""
     from huggingface_hub import HfApi, constants
 

@@ -104,6 +104,7 @@ def test_the_curve_after_going_on_is_that_of_the_unbroken_run(
 
     def go(folder: str, last: int, since=None) -> tuple[Watcher, RunState, dict, dict]:
         trainer = Trainer(add_lora(load_base(tiny_llama, "float32", "cpu"), plan), plan, pad=0)
+        assert bool(trainer.packing) == plan.packing
         requests = Requests()
         watcher = Watcher(requests, last)
         run = Run(tmp_path / folder)

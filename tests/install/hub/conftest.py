@@ -122,15 +122,16 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
                 self._body(repo.hurt.get(file, repo.files[file]), seen, cut=file.endswith(".safetensors"))
 
         def _body(self, body: bytes, seen: Seen, cut: bool) -> None:
-            start = int(seen.range.removeprefix("bytes=").removesuffix("-") or 0) if hub.ranges else 0
-            self.send_response(206 if start else 200)
-            if start:
-                self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
-            self.send_header("Content-Length", str(len(body) - start))
+            first, _, last = seen.range.removeprefix("bytes=").partition("-") if hub.ranges else ("", "", "")
+            start, end = int(first or 0), min(len(body), int(last or len(body)) + 1)
+            self.send_response(206 if start or last else 200)
+            if start or last:
+                self.send_header("Content-Range", f"bytes {start}-{end - 1}/{len(body)}")
+            self.send_header("Content-Length", str(end - start))
             self.end_headers()
             once, hub.break_once = (hub.break_once, None) if cut else (None, hub.break_once)
             stop = (once or hub.break_after or hub.hang_after) if cut else None
-            piece = body[start:stop]
+            piece = body[start : end if stop is None else min(end, stop)]
             self.wfile.write(piece)
             seen.sent = len(piece)
             self.close_connection = cut
@@ -200,10 +201,8 @@ class Outcome:
 
 
 @pytest.fixture
-def quick_install(
-    home: Path, tmp_path: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[..., Outcome]]:
-    """Install in this process, which is ten times as fast: the settings that the client read are changed in place."""
+def asking_hub(home: Path, tmp_path: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """The client of this process asks the hub here: the settings that it has read are changed in place."""
     template = hub.url + "/{repo_id}/resolve/{revision}/{filename}"
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "ENDPOINT", hub.url)
@@ -211,6 +210,13 @@ def quick_install(
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hf" / "hub"))
     monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "hf" / "token"))
     monkeypatch.delenv("HF_TOKEN", raising=False)
+    yield hub
+    close_session()
+
+
+@pytest.fixture
+def quick_install(asking_hub: Hub) -> Callable[..., Outcome]:
+    """Install in this process, which is ten times as fast."""
 
     def run(model: str, **options: Any) -> Outcome:
         said: list[str] = []
@@ -220,5 +226,4 @@ def quick_install(
             return Outcome(error.exit_code, "\n".join(said), f"{type(error).__name__} {error}")
         return Outcome(0, "\n".join(said), "")
 
-    yield run
-    close_session()
+    return run
