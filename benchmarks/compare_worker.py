@@ -45,6 +45,7 @@ def ours(job: dict[str, Any], _best: bool) -> tuple[Callable[[], Losses], int]:
     from llm_installer.core.hardware import GIB, Hardware
     from llm_installer.data.batches import epoch_steps
     from llm_installer.data.encode import Row
+    from llm_installer.planning.choices import ENOUGH_ON_CPU, ENOUGH_TOKENS
     from llm_installer.planning.plan import Plan
     from llm_installer.planning.stopping import Limits
     from llm_installer.training.trainer import Trainer, row_lengths
@@ -53,12 +54,13 @@ def ours(job: dict[str, Any], _best: bool) -> tuple[Callable[[], Losses], int]:
         Row(np.array(r["ids"], dtype=np.int32), np.arange(len(r["ids"])) >= r["prompt"], i)
         for i, r in enumerate(job["rows"])
     ]
+    tokens_at_once = ENOUGH_ON_CPU if job["device"] == "cpu" else ENOUGH_TOKENS[1][1]
     hardware = Hardware(job["device"], "", 1, GIB, GIB, True, 1)
     plan = Plan(
         mode="medium", task="instruct", device=hardware.device, precision="bfloat16", lora_r=RANK,
         lora_alpha=2.0 * RANK, lora_dropout=0.0, target_modules=tuple(TARGETS), fan_in_fan_out=False,
-        learning_rate=RATE, warmup_steps=0, epochs=1.0, effective_batch_size=job["batch"], micro_batch_tokens=2048,
-        micro_batch_rows=job["batch"], max_seq_length=2048, total_steps=-(-len(rows) // job["batch"]),
+        learning_rate=RATE, warmup_steps=0, epochs=1.0, effective_batch_size=job["batch"],
+        micro_batch_tokens=tokens_at_once, micro_batch_rows=job["batch"], max_seq_length=2048, total_steps=-(-len(rows) // job["batch"]),
         schedule="linear",
         evaluation_every=10**6, evaluation_rows=1, limits=Limits(1, 1.0, 1), stop_rules=(), seed=0,
     )  # fmt: skip

@@ -41,6 +41,8 @@ LEARNING_RATES = ((5e7, 5e-3), (1e9, 5e-4), (3e9, 2e-4), (7e9, 1e-4), (13e9, 5e-
 
 ENOUGH_TOKENS = ((7e8, 16384), (7e9, 8192), (math.inf, 4096))
 """Tokens at once that keep a GPU busy, by parameters."""
+ENOUGH_ON_CPU = 1024
+"""2048 were no faster and took a quarter more memory above the weights, 512 a fifth slower (docs/performance.md)."""
 
 
 class Chooser:
@@ -105,7 +107,7 @@ def micro_batch(
 
     `planned` is the memory by quantisation, `step_tokens` are those of a usual step, padding included.
     """
-    enough = 2048 if hardware.device == "cpu" else by_size(ENOUGH_TOKENS, info.parameters)
+    enough = ENOUGH_ON_CPU if hardware.device == "cpu" else by_size(ENOUGH_TOKENS, info.parameters)
     asked = options.gradient_checkpointing
     fit = fit_memory(
         planned(quantised), enough=enough, longest=longest, step_tokens=step_tokens, smaller=planned("nf4"),
