@@ -60,8 +60,8 @@ def ours(job: dict[str, Any], _best: bool) -> tuple[Callable[[], Losses], int]:
         mode="medium", task="instruct", device=hardware.device, precision="bfloat16", lora_r=RANK,
         lora_alpha=2.0 * RANK, lora_dropout=0.0, target_modules=tuple(TARGETS), fan_in_fan_out=False,
         learning_rate=RATE, warmup_steps=0, epochs=1.0, effective_batch_size=job["batch"],
-        micro_batch_tokens=tokens_at_once, micro_batch_rows=job["batch"], max_seq_length=2048, total_steps=-(-len(rows) // job["batch"]),
-        schedule="linear",
+        micro_batch_tokens=tokens_at_once, micro_batch_rows=job["batch"], max_seq_length=2048,
+        total_steps=-(-len(rows) // job["batch"]), schedule="linear",
         evaluation_every=10**6, evaluation_rows=1, limits=Limits(1, 1.0, 1), stop_rules=(), seed=0,
     )  # fmt: skip
     trainer = Trainer(adapted(build(job, torch.bfloat16)), plan, 0)
