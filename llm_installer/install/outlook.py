@@ -9,6 +9,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from llm_installer.core.errors import ModelError
 from llm_installer.core.handler import Handler
 from llm_installer.core.hardware import GIB, Hardware, probe_hardware
 from llm_installer.core.model_info import ModelInfo, read_model_info
@@ -46,8 +47,8 @@ def outlook(model: str, revision: str | None = None) -> Outlook:
         return _judge(read_model_info(weights, weights.parent.name), 0, probe_hardware())
     source = resolve(model, revision=revision)
     if source.kind != "hub":
-        check_trainable(json.loads((source.folder / "config.json").read_text(encoding="utf-8")), source.id)
         info = read_model_info(source.folder, source.id)
+        check_trainable(json.loads((source.folder / "config.json").read_text(encoding="utf-8")), source.id)
         return _judge(info, info.weight_bytes, probe_hardware())
     with tempfile.TemporaryDirectory() as folder:
         size = outline(source, Path(folder))
@@ -66,8 +67,6 @@ def outline(source: Source, folder: Path) -> int:
     Returns the bytes that an install would fetch. Sparse files of the right sizes let everything be read from this
     folder as from the real one.
     """
-    from huggingface_hub import HfApi, constants
-
     from llm_installer.install.choose import choose
     from llm_installer.install.hub import list_files, no_telemetry
     from llm_installer.install.hub_errors import explained
@@ -88,17 +87,25 @@ def outline(source: Source, folder: Path) -> int:
         for name in {"tokenizer_config.json", "chat_template.jinja"}.intersection(chosen.others):
             read(name)
         for name in chosen.weights:
-            header: dict[str, object] = {}
-            if name.endswith(".safetensors"):
-                found = HfApi(library_name="llm-installer").parse_safetensors_file_metadata(
-                    source.id, name, revision=commit, timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT
-                )
-                header = {
-                    tensor: {"dtype": t.dtype, "shape": t.shape, "data_offsets": t.data_offsets}
-                    for tensor, t in found.tensors.items()
-                }
+            header = _remote_header(source.id, name, commit) if name.endswith(".safetensors") else {}
             _write_hole(folder / name, header, files[name].size or 0)
     return sum(files[name].size or 0 for name in (*chosen.weights, *chosen.others))
+
+
+def _remote_header(model: str, name: str, commit: str) -> dict[str, object]:
+    """The header of a safetensors file on the hub: its first kilobytes are fetched."""
+    from huggingface_hub import HfApi, constants
+    from huggingface_hub.errors import SafetensorsParsingError
+
+    api, seconds = HfApi(library_name="llm-installer"), constants.HF_HUB_DOWNLOAD_TIMEOUT
+    try:
+        found = api.parse_safetensors_file_metadata(model, name, revision=commit, timeout=seconds)
+    except SafetensorsParsingError as error:
+        raise ModelError(f"{name} of {model} is damaged on the hub (its header cannot be read)") from error
+    return {
+        tensor: {"dtype": t.dtype, "shape": t.shape, "data_offsets": t.data_offsets}
+        for tensor, t in found.tensors.items()
+    }
 
 
 def _write_hole(file: Path, header: dict[str, object], size: int) -> None:

@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from llm_installer.cli import cli
-from llm_installer.core.errors import ModelError
+from llm_installer.core.errors import InstallerError, ModelError
 from llm_installer.core.hardware import GIB, Hardware, probe_hardware
 from llm_installer.core.model_info import read_model_info
 from llm_installer.install import install
@@ -85,6 +85,14 @@ def test_what_cannot_be_trained_is_refused(served: Any) -> None:
     with pytest.raises(ModelError, match="BertForMaskedLM"):
         outlook("org/name")
     assert not served.got("model.safetensors")
+
+
+def test_a_folder_without_a_model_and_a_torn_header_are_one_sentence(served: Any, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="config.json is missing"):
+        outlook(str(tmp_path))
+    served.repos["org/name"].files["model.safetensors"] = b"no header at all" * 9
+    with pytest.raises(InstallerError, match="org/name"):
+        outlook("org/name")
 
 
 def test_the_command_says_so_and_exits_by_it(served: Any, make_model: Callable[..., Path]) -> None:
