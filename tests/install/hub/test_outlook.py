@@ -88,7 +88,7 @@ def test_what_cannot_be_trained_is_refused(served: Any) -> None:
 
 
 def test_a_folder_without_a_model_and_a_torn_header_are_one_sentence(served: Any, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="config.json is missing"):
+    with pytest.raises(ModelError, match=r"config\.json is missing"):
         outlook(str(tmp_path))
     served.repos["org/name"].files["model.safetensors"] = b"no header at all" * 9
     with pytest.raises(InstallerError, match="org/name"):
