@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from peft import PeftModel
 
 from llm_installer.training.fast.attention import choose_attention
+from llm_installer.training.fast.liger import fuse_liger
 from llm_installer.training.fast.lora import fuse_lora
 from llm_installer.training.fast.pointwise import fuse_pointwise
 
@@ -29,7 +30,7 @@ class Speedup:
 def speed_up(model: PeftModel) -> Speedup:
     """Replace the forwards of modules by equal, faster ones. Weights, names and configuration stay as they are."""
     undo, notes = fuse_lora(model)
-    for part in (fuse_pointwise, choose_attention):
+    for part in (fuse_pointwise, fuse_liger, choose_attention):
         more, said = part(model)
         undo, notes = [*undo, *more], [*notes, *said]
     return Speedup(tuple(notes), tuple(undo))
