@@ -18,7 +18,7 @@ CHUNK_BYTES = {"cuda": 256 * 2**20}
 CPU_CHUNK_BYTES = 32 * 2**20
 """Anywhere else: large enough for fast matrix products, small enough to stay in a CPU's last cache."""
 WORK_BYTES = {"cpu": 2 * 2**20, "cuda": 64 * 2**20}
-"""Float32 logits worked on at once: on a CPU what the caches next to its cores hold, on CUDA enough to hide launches."""
+"""Float32 logits worked on at once: on a CPU what the caches near its cores hold, on CUDA enough to hide launches."""
 MOST_ROWS = 1024
 
 
