@@ -1,11 +1,13 @@
-"""Liger's real kernels on CPU tensors, in Triton's interpreter, against plain PEFT: prints what it found as JSON.
+"""Liger's real kernels against plain PEFT: prints what it found as JSON.
 
-Run with TRITON_INTERPRET=1. Float32 and float16 only: the interpreter's numbers are numpy's, which has no bfloat16.
+With TRITON_INTERPRET=1 on CPU tensors, in Triton's interpreter; else on CUDA. The interpreter's numbers are numpy's,
+which has no bfloat16.
 """
 
 from __future__ import annotations
 
 import json
+import os
 from types import SimpleNamespace
 from typing import Any
 
@@ -36,13 +38,17 @@ from transformers import (
 from triton.runtime import interpreter
 
 from llm_installer.training.fast.liger import load_kernels, put_on, scores_alike
+from llm_installer.training.fast.packed import NAME, Documents, packed_forward
 from llm_installer.training.fast.speed import speed_up
 from llm_installer.training.kernels import ScoredHead
+from llm_installer.training.memory import checkpoint_layers
 
 SHAPE = {
     "vocab_size": 300, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
     "num_key_value_heads": 2, "max_position_embeddings": 64, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
 }  # fmt: skip
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+DEVICE = "cpu" if INTERPRETED else "cuda"
 FAMILIES = {
     "llama": lambda: LlamaForCausalLM(LlamaConfig(**SHAPE)),
     "qwen2": lambda: Qwen2ForCausalLM(Qwen2Config(**SHAPE, tie_word_embeddings=True)),
@@ -76,38 +82,50 @@ def adapted(family: str, dtype: torch.dtype) -> Any:
     for name, weight in model.named_parameters():
         if name.endswith(("norm.weight", "bias")):
             nn.init.normal_(weight, mean=0.5, std=0.2)
-    model.to(dtype).requires_grad_(False)
+    model.to(DEVICE, dtype).requires_grad_(False)
     config = LoraConfig(r=4, init_lora_weights=False, task_type="CAUSAL_LM", target_modules="all-linear")
     return get_peft_model(model, config).train()
 
 
-def gradients(model: Any, head: ScoredHead) -> tuple[float, Tensor]:
-    """Loss, and all gradients in one row, of three rows with scattered targets."""
+def gradients(model: Any, head: ScoredHead, packed: bool = False) -> tuple[float, Tensor]:
+    """Loss, and all gradients in one row, of three rows with scattered targets, or of one row of three documents."""
     ids = torch.randint(3, 300, (3, 20), generator=torch.Generator().manual_seed(1))
     places = torch.tensor([3, 4, 5, 18, 20, 25, 38, 47, 58])
-    with head.attached():
-        loss = head.loss_sum(model, ids, places, ids.reshape(-1)[places + 1])
+    targets = ids.reshape(-1)[places + 1]
+    documents, extra = None, {}
+    if packed:
+        ids, documents = ids.view(1, 60), Documents.of((13, 20, 27), DEVICE)
+        restarting = torch.cat([torch.arange(n) for n in documents.lengths])
+        extra = {"position_ids": restarting.unsqueeze(0).to(DEVICE)}
+    ids, places, targets = ids.to(DEVICE), places.to(DEVICE), targets.to(DEVICE)
+    with head.attached(), packed_forward(documents) as more:
+        loss = head.loss_sum(model, ids, places, targets, {**extra, **more})
         (loss / 7).backward()
     found = torch.cat([p.grad.flatten().float() for p in model.parameters() if p.grad is not None])
     model.zero_grad()
     return float(loss.detach()), found
 
 
-def compared(family: str, dtype: torch.dtype) -> dict[str, Any]:
+def compared(family: str, dtype: torch.dtype = torch.float32, packed: bool = False, layers: int = 0) -> dict[str, Any]:
+    """Notes, and how far loss and gradients are from those of plain PEFT; with packed rows, or checkpointed layers."""
     kernels = load_kernels()
     plain, model, narrow = (adapted(family, kind) for kind in (torch.float32, dtype, dtype))
+    for each in (plain, model, narrow):
+        if packed:
+            each.get_base_model().set_attn_implementation(NAME)
     bare = ScoredHead(plain)
     bare.fused = False
-    loss, exact = gradients(plain, bare)
+    loss, exact = gradients(plain, bare, packed)
     bare = ScoredHead(narrow)
     bare.fused = False
-    theirs = gradients(narrow, bare)[1]
+    theirs = gradients(narrow, bare, packed)[1]
+    checkpoint_layers(model, layers)
     speed_up(model)
     undo, notes = put_on(model, kernels)
     head = ScoredHead(model)
     alike = scores_alike(kernels, model.get_output_embeddings(), head.rule)
     head.score = kernels.score
-    own, found = gradients(model, head)
+    own, found = gradients(model, head, packed)
     for take_back in undo:
         take_back()
     return {
@@ -135,7 +153,10 @@ def no_score(kind: str) -> bool:
 
 
 if __name__ == "__main__":
-    mend_interpreter()
-    found = {family: compared(family, torch.float32) for family in FAMILIES}
-    found |= {f"{family} in 16 bits": compared(family, torch.float16) for family in ("llama", "gemma2")}
+    if INTERPRETED:
+        mend_interpreter()
+    narrow = torch.float16 if INTERPRETED else torch.bfloat16
+    found = {family: compared(family) for family in FAMILIES}
+    found |= {f"{family} in 16 bits": compared(family, narrow) for family in ("llama", "gemma2")}
+    found |= {"packed": compared("llama", packed=True), "checkpointed": compared("gemma2", layers=2)}
     print(json.dumps({**found, "wrong score": no_score("llama")}))
