@@ -37,6 +37,7 @@ from transformers import (
 )
 from triton.runtime import interpreter
 
+from llm_installer.training.fast.cross_entropy import LogitRule
 from llm_installer.training.fast.liger import load_kernels, put_on, scores_alike
 from llm_installer.training.fast.packed import NAME, Documents, packed_forward
 from llm_installer.training.fast.speed import speed_up
@@ -159,4 +160,6 @@ if __name__ == "__main__":
     found = {family: compared(family) for family in FAMILIES}
     found |= {f"{family} in 16 bits": compared(family, narrow) for family in ("llama", "gemma2")}
     found |= {"packed": compared("llama", packed=True), "checkpointed": compared("gemma2", layers=2)}
-    print(json.dumps({**found, "wrong score": no_score("llama")}))
+    head = nn.Linear(8, 70_001).to(DEVICE).requires_grad_(False)  # more than one block of the kernel
+    wide = scores_alike(load_kernels(), head, LogitRule(scale=0.5, softcap=2.0))
+    print(json.dumps({**found, "wide score": wide, "wrong score": no_score("llama")}))

@@ -190,7 +190,9 @@ def _rotary(module: Any, kernels: Kernels) -> list[Forward]:
     own = unwrap(type(module).forward)
     if not isinstance(own, FunctionType) or ROTARY not in own.__code__.co_names or "forward" in vars(module):
         return []
-    theirs = own.__globals__[ROTARY]
+    theirs = own.__globals__.get(ROTARY)
+    if theirs is None:
+        return []
 
     def rotary(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, *more: Any, **other: Any) -> Any:
         return theirs(q, k, cos, sin, *more, **other) if more or other else kernels.rotary(q, k, cos, sin)
