@@ -9,6 +9,7 @@ from peft import PeftModel
 
 from llm_installer.training.fast.attention import choose_attention
 from llm_installer.training.fast.compiled import Compiler
+from llm_installer.training.fast.liger import fuse_liger
 from llm_installer.training.fast.lora import fuse_lora
 from llm_installer.training.fast.pointwise import fuse_pointwise
 
@@ -37,6 +38,6 @@ def speed_up(model: PeftModel, compiling: bool = False) -> Speedup:
     refused = compiler.refusal() if compiler else ""
     if refused:
         notes, compiler = [*notes, f"nothing is compiled: {refused}"], None
-    for more, said in (fuse_pointwise(model, compiler), choose_attention(model)):
+    for more, said in (fuse_pointwise(model, compiler), fuse_liger(model), choose_attention(model)):
         undo, notes = [*undo, *more], [*notes, *said]
     return Speedup(tuple(notes), tuple(undo))
