@@ -137,10 +137,11 @@ def measure(case: Case, path: str, tensors: bool) -> dict[str, float]:
     import torch
 
     from llm_installer.training.memory import forget_peak, peak_bytes, resident_bytes
-    from llm_installer.training.reuse import give_back_freed_memory, keep_freed_memory
+    from llm_installer.training.reuse import give_back_freed_memory, keep_freed_memory, remember_few_products
 
     torch.set_num_threads(1)
     # What is kept of the large logits of the plain path differs from run to run: there the counts alone are tested.
+    remember_few_products()
     give_back_freed_memory() if path == "eager" else keep_freed_memory()
     with tempfile.TemporaryDirectory() as folder:
         warm = dataclasses.replace(WARM, dtype=case.dtype)

@@ -23,6 +23,7 @@ from llm_installer.planning.choices import (
     choose_precision,
     micro_batch,
 )
+from llm_installer.planning.compiling import choose_compiling
 from llm_installer.planning.course import EARLY, choose_course, choose_mode
 from llm_installer.planning.lora import PLAIN, Method, choose_method, method_rows, usual_alpha
 from llm_installer.planning.memory_table import memory_of
@@ -35,6 +36,9 @@ from llm_installer.planning.stopping import Limits
 
 AGAIN = 5
 """Steps of a second warm-up at most."""
+
+SWITCH = {"on": True, "off": False}
+"""What a switch of three positions says; the third is to say nothing."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,8 @@ class Plan:
     """What the memory formula says the run will hold at most."""
     packing: bool = False
     """Rows lie one after the other without padding, where the model can take that."""
+    compiling: bool = False
+    """The passes over memory between matrix products are compiled, where there is a compiler."""
     weight_decay: float = 0.01
     max_grad_norm: float = 1.0
     method: Method = PLAIN
@@ -159,8 +165,9 @@ def make_plan(
         options, info, hardware, planned, method.quantised, most_rows, length[0], step_tokens, choose
     )  # fmt: skip
     choose.why["max_seq_length"] = length[1]
-    asked = {"on": True, "off": False}.get(options.packing or "")
+    asked, compiles = (SWITCH.get(given or "") for given in (options.packing, options.compile))
     packs = choose_packing(hardware, info, precision, bool(method.neftune_noise_alpha))
+    pays = choose_compiling(hardware, info, rank, targets, data.mean_length, data.rows * course.epochs)
     return Plan(
         mode=mode.name,
         task=data.task,
@@ -175,6 +182,7 @@ def make_plan(
         micro_batch_tokens=fit.tokens,
         micro_batch_rows=rows,
         packing=choose.pick("packing", asked, *packs),
+        compiling=choose.pick("compiling", compiles, *pays),
         checkpointed_layers=fit.checkpointed,
         predicted_peak_bytes=fit.peak,
         max_seq_length=length[0],
@@ -217,6 +225,7 @@ def plan_rows(plan: Plan) -> list[tuple[str, str, str]]:
         ("rows per step", plan.effective_batch_size, "", "effective_batch_size"),
         ("tokens at once", plan.micro_batch_tokens, "", "micro_batch_tokens"),
         ("packing", "on" if plan.packing else "off", "", "packing"),
+        *([("compiling", "on", "", "compiling")] if plan.compiling else []),
         *([("layers twice", plan.checkpointed_layers, "", "checkpointed_layers")] if plan.checkpointed_layers else []),
         ("longest row", f"{plan.max_seq_length} tokens", "", "max_seq_length"),
         ("steps", "no end" if endless else plan.total_steps, "", "total_steps"),

@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from llm_installer.training.fast.lora import forget_half_done
-from llm_installer.training.reuse import give_back_freed_memory
+from llm_installer.training.reuse import give_back_freed_memory, give_back_now
 
 _REFUSALS = ("not enough memory", "can't allocate memory", "cannot allocate memory", "out of memory")
 """How torch's allocators say it where they have no error type of their own."""
@@ -37,6 +37,32 @@ def resident_bytes() -> int:
     """Memory this process holds at this moment; 0 where the system does not say."""
     status = Path("/proc/self/status")
     return _status(status, "VmRSS") if status.exists() else 0
+
+
+class FreedMemory:
+    """Keeps what a micro-batch frees for the next one, but no more than one needs.
+
+    Each leaves small blocks behind between the large ones (such as what oneDNN remembers of a new shape), so the next
+    finds no place of its size and takes new memory: unwatched, a process holds several times what it uses.
+    """
+
+    SPARE = 1.15
+    """Held at most, as a multiple of what one micro-batch has needed."""
+    LITTLE = 64 << 20
+    """Bytes that are not worth the page faults."""
+
+    def __init__(self) -> None:
+        give_back_now()
+        self._floor, self._needed, self._fresh = resident_bytes(), 0, True
+
+    def part_done(self) -> None:
+        """Nothing of a micro-batch is needed any longer: give back what is held beyond the usual."""
+        held = resident_bytes()
+        if self._fresh:
+            self._needed, self._fresh = max(self._needed, held - self._floor), False
+        if held - self._floor > max(self.LITTLE, self.SPARE * self._needed):
+            give_back_now()
+            self._floor, self._fresh = resident_bytes(), True
 
 
 def forget_peak(device: str) -> bool:

@@ -23,7 +23,7 @@ from llm_installer.training.fast.packed import FLEX, NAME, Documents, packed_for
 from llm_installer.training.fast.speed import speed_up
 from llm_installer.training.fast.waiting import borders_known, upload
 from llm_installer.training.kernels import ScoredHead
-from llm_installer.training.memory import checkpoint_layers
+from llm_installer.training.memory import FreedMemory, checkpoint_layers
 from llm_installer.training.model import DTYPES, model_inputs
 from llm_installer.training.neftune import add_noise
 from llm_installer.training.optimizers import make_optimizer, set_rate
@@ -48,12 +48,13 @@ class Trainer:
         self.optimizer = self.accelerator.prepare(self.bare_optimizer)
         checkpoint_layers(model, plan.checkpointed_layers)
         # The fast paths take weights from modules whose own forward is not called, where nobody would fetch the parts.
-        notes = (PARTED,) if sharded else speed_up(model).notes
+        notes = (PARTED,) if sharded else speed_up(model, plan.compiling).notes
         self.head = ScoredHead(model)
         self.packing, packed = try_packing(self.head, plan, sharded)
         """The attention for packed rows; empty where rows are padded."""
         self.notes = (*notes, self.head.note, *filter(None, [packed]))
         """Which fast paths are on, and why others are not."""
+        self.freed = FreedMemory() if plan.device == "cpu" else None
         if plan.method.neftune_noise_alpha:
             add_noise(model, plan.method.neftune_noise_alpha)
 
@@ -75,6 +76,8 @@ class Trainer:
             loss = self.loss_sum(batch) * weight
             self.accelerator.backward(loss / learned)
             total += loss.detach()
+            if self.freed:
+                self.freed.part_done()
         self._add_up_gradients()
         norm = self.accelerator.clip_grad_norm_(self.trained, self.plan.max_grad_norm)
         mean = float(self.accelerator.reduce(total, reduction="sum")) / learned
@@ -96,6 +99,8 @@ class Trainer:
         total = torch.zeros((), dtype=torch.float64, device=self.accelerator.device)
         for part, weight in self._mine(parts, [int(lengths[part].max()) * len(part) for part in parts]):
             total += self.loss_sum(self.batch(rows, part)).double() * weight
+            if self.freed:
+                self.freed.part_done()
         total = self.accelerator.reduce(total, reduction="sum")
         return float(total) / sum(int(r.learned[1:].sum()) for r in rows)
 

@@ -172,9 +172,11 @@ class _Norm(torch.autograd.Function):
     def backward(ctx: Any, outer: Tensor) -> tuple[Tensor, None, None]:
         x, weight, spread = ctx.saved_tensors
         width = x.shape[-1]
-        return ctx.way.backward(outer.reshape(-1, width), x.detach().reshape(-1, width), weight, spread).view(
-            x.shape
-        ), None, None
+        return (
+            ctx.way.backward(outer.reshape(-1, width), x.detach().reshape(-1, width), weight, spread).view(x.shape),
+            None,
+            None,
+        )
 
 
 def eager_norm(epsilon: float, gemma: bool) -> Way:
