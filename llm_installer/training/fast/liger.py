@@ -11,21 +11,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
-from types import MethodType
+from inspect import unwrap
+from types import FunctionType, MethodType
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from llm_installer.training.fast.compiled import BROKEN
 from llm_installer.training.fast.cross_entropy import LogitRule, Score, cross_entropy_sum
 from llm_installer.training.fast.lora import forget_half_done, replace_forward
 from llm_installer.training.fast.pointwise import ACTIVATIONS
-from llm_installer.training.fast.rotary import Turn, turning_with
 
 Forward = Callable[..., Any]
-ForwardsOf = Callable[[Any], list[Forward]]
-"""From a module to what its forward may be; nothing where it is of another kind."""
+ROTARY = "apply_rotary_pos_emb"
+"""What families of transformers call to turn queries and keys."""
 FORMS = ((0.0, "llama"), (1.0, "gemma"), (0.0, "gemma"))
 """What norms add to their weight, and when they cast: after the root (llama) or at the end (gemma)."""
 EXACT, LOOSE = 1e-4, 3e-2
@@ -43,7 +42,8 @@ class Kernels:
     """Of input, weight, epsilon, what is added to the weight, and when it casts."""
     gates: Mapping[str, Callable[[Tensor, Tensor], Tensor]]
     """By the form of the activation: of gate and up."""
-    rotary: Turn
+    rotary: Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+    """Of queries, keys, cosines and sines."""
     score: Score
     failures: tuple[type[Exception], ...] = FAILURES
 
@@ -54,11 +54,6 @@ def fuse_liger(model: nn.Module) -> tuple[list[Callable[[], None]], list[str]]:
     if kernels is None:
         return [], [why] if why else []
     return put_on(model, kernels)
-
-
-def fuse_rotary(model: nn.Module, turn: Turn, name: str) -> tuple[list[Callable[[], None]], list[str]]:
-    """Give every attention layer that agrees another rotary embedding: how to undo it, and what was done."""
-    return put_on_kinds(model, {"rotary embeddings": lambda m: turning_with(m, turn)}, BROKEN, name)
 
 
 def loss_kernel(head: nn.Linear, rule: LogitRule) -> Score | None:
@@ -120,24 +115,16 @@ def load_kernels() -> Kernels:
 
 def put_on(model: nn.Module, kernels: Kernels) -> tuple[list[Callable[[], None]], list[str]]:
     """Give every module that agrees its kernel: how to undo it, and what was done."""
-    kinds: dict[str, ForwardsOf] = {kind: lambda m, own=own: own(m, kernels) for kind, own in KINDS.items()}
-    return put_on_kinds(model, kinds, kernels.failures, "liger's kernels")
-
-
-def put_on_kinds(
-    model: nn.Module, kinds: Mapping[str, ForwardsOf], failures: tuple[type[Exception], ...], name: str
-) -> tuple[list[Callable[[], None]], list[str]]:
-    """Give modules another forward, kind by kind, where output and gradient agree with their own."""
     mode = model.training
     model.eval()
     undo, done, notes = [], [], []
     try:
-        calls = _calls(model, kinds)
-        for kind, forwards_of in kinds.items():
+        calls = _calls(model, kernels)
+        for kind, forwards_of in KINDS.items():
             own, taken, why = [], 0, ""
             for module, call in calls.items():
-                forwards = forwards_of(module)
-                chosen, failed = _first_that_agrees(module, forwards, call, failures)
+                forwards = forwards_of(module, kernels)
+                chosen, failed = _first_that_agrees(module, forwards, call, kernels.failures)
                 taken, why = taken + (chosen is not None), why or failed
                 if chosen:
                     undo.append(replace_forward(module, chosen))
@@ -148,10 +135,10 @@ def put_on_kinds(
             done += [f"{taken} {kind}"] if taken else []
             if own:
                 left = f"not for all {kind}" if taken else f"not for {kind}"
-                notes.append(f"{name} {left}: {why or 'they compute something else in this model'}")
+                notes.append(f"liger's kernels {left}: {why or 'they compute something else in this model'}")
     finally:
         model.train(mode)
-    return undo, [*([f"{name} for {', '.join(done)}"] if done else []), *notes]
+    return undo, [*([f"liger's kernels for {', '.join(done)}"] if done else []), *notes]
 
 
 def scores_alike(kernels: Kernels, head: nn.Linear, rule: LogitRule) -> bool:
@@ -198,8 +185,22 @@ def _gates(module: Any, kernels: Kernels) -> list[Forward]:
 
 
 def _rotary(module: Any, kernels: Kernels) -> list[Forward]:
-    """What an attention layer may be."""
-    return turning_with(module, kernels.rotary)
+    """An attention layer's own forward with another rotary embedding: the name is looked up in a copy of its globals,
+    so that no other model sees it."""
+    own = unwrap(type(module).forward)
+    if not isinstance(own, FunctionType) or ROTARY not in own.__code__.co_names or "forward" in vars(module):
+        return []
+    theirs = own.__globals__.get(ROTARY)
+    if theirs is None:
+        return []
+
+    def rotary(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, *more: Any, **other: Any) -> Any:
+        return theirs(q, k, cos, sin, *more, **other) if more or other else kernels.rotary(q, k, cos, sin)
+
+    names = {**own.__globals__, ROTARY: rotary}
+    forward = FunctionType(own.__code__, names, own.__name__, own.__defaults__, own.__closure__)
+    forward.__kwdefaults__ = own.__kwdefaults__
+    return [MethodType(forward, module)]
 
 
 KINDS: dict[str, Callable[[Any, Kernels], list[Forward]]] = {
@@ -229,10 +230,10 @@ class _Call:
         return _Call((), {**self.kwargs, "hidden_states": x})
 
 
-def _calls(model: nn.Module, kinds: Mapping[str, ForwardsOf]) -> dict[nn.Module, _Call]:
+def _calls(model: nn.Module, kernels: Kernels) -> dict[nn.Module, _Call]:
     """How a short text calls each module that may be replaced; what it does not reach is left alone."""
     found: dict[nn.Module, _Call] = {}
-    wanted = [m for m in model.modules() if any(forwards_of(m) for forwards_of in kinds.values())]
+    wanted = [m for m in model.modules() if any(forwards_of(m, kernels) for forwards_of in KINDS.values())]
 
     def note(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         found[module] = _Call(args, kwargs)

@@ -9,13 +9,9 @@ from peft import PeftModel
 
 from llm_installer.training.fast.attention import choose_attention
 from llm_installer.training.fast.compiled import Compiler
-from llm_installer.training.fast.liger import fuse_liger, fuse_rotary
+from llm_installer.training.fast.liger import fuse_liger
 from llm_installer.training.fast.lora import fuse_lora
 from llm_installer.training.fast.pointwise import fuse_pointwise
-from llm_installer.training.fast.rotary import compiled_turn
-
-Part = Callable[[], tuple[list[Callable[[], None]], list[str]]]
-"""One fast path, put on where it fits: how to undo it, and sentences."""
 
 
 @dataclass(frozen=True)
@@ -42,10 +38,6 @@ def speed_up(model: PeftModel, compiling: bool = False) -> Speedup:
     refused = compiler.refusal() if compiler else ""
     if refused:
         notes, compiler = [*notes, f"nothing is compiled: {refused}"], None
-    parts: list[Part] = [lambda: fuse_pointwise(model, compiler), lambda: fuse_liger(model)]
-    if compiler:
-        parts.append(lambda: fuse_rotary(model, compiled_turn(), "a compiled pass"))
-    for part in (*parts, lambda: choose_attention(model)):
-        more, said = part()
+    for more, said in (fuse_pointwise(model, compiler), fuse_liger(model), choose_attention(model)):
         undo, notes = [*undo, *more], [*notes, *said]
     return Speedup(tuple(notes), tuple(undo))
