@@ -25,10 +25,10 @@ from llm_installer.planning.choices import (
 )
 from llm_installer.planning.course import EARLY, choose_course, choose_mode
 from llm_installer.planning.lora import PLAIN, Method, choose_method, method_rows, usual_alpha
-from llm_installer.planning.memory_table import memory_of
 from llm_installer.planning.modes import MODES, ORDERS
 from llm_installer.planning.options import Options
 from llm_installer.planning.packing import choose_packing
+from llm_installer.planning.parting import asked_processes, shared_memory
 from llm_installer.planning.saving import KEEPS, KEPT
 from llm_installer.planning.schedule import rate_scale
 from llm_installer.planning.stopping import Limits
@@ -153,11 +153,16 @@ def make_plan(
     course = choose_course(options, mode, data, choose)
     most_rows = data.rows if mode.cycles else course.effective_batch_size
     dropout = choose.pick("lora_dropout", options.lora_dropout, 0.0, "off: early stopping does its work")
-    planned = memory_of(info, hardware, precision, rank, targets, method, dropout)
+    planned = shared_memory(
+        info, hardware, precision, rank, targets, method, dropout,
+        longest=length[0], processes=asked_processes(options, hardware),
+    )  # fmt: skip
     step_tokens = int(course.effective_batch_size * min(length[0], 2 * data.mean_length))
     fit, rows = micro_batch(
-        options, info, hardware, planned, method.quantised, most_rows, length[0], step_tokens, choose
+        options, info, hardware, lambda q: planned(q)[0], method.quantised, most_rows, length[0], step_tokens, choose
     )  # fmt: skip
+    if planned(method.quantised)[1]:
+        choose.why["micro_batch_tokens"] += "; no single GPU holds the base, so all hold it together"
     choose.why["max_seq_length"] = length[1]
     asked = {"on": True, "off": False}.get(options.packing or "")
     packs = choose_packing(hardware, info, precision, bool(method.neftune_noise_alpha))

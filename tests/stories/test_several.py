@@ -15,8 +15,6 @@ import pytest
 
 from llm_installer.api import lora_sft
 from llm_installer.core.errors import UsageError
-from llm_installer.core.model_info import read_model_info
-from llm_installer.planning.memory import must_part
 from llm_installer.planning.options import Options
 from llm_installer.training.launch import meeting, per_machine
 
@@ -141,15 +139,3 @@ def test_machines_meet_where_they_are_told() -> None:
 def test_python_is_sent_to_the_command_line(installed: Path, write_rows: Callable[..., Path]) -> None:
     with pytest.raises(UsageError, match="command line"):
         lora_sft(installed, write_rows(24), nproc_per_node=2)
-
-
-@pytest.mark.parametrize(
-    ("device", "share", "processes", "parted"),
-    [("cuda", 2.0, 2, False), ("cuda", 0.9, 2, True), ("cuda", 0.9, 1, False), ("cpu", 0.5, 2, False)],
-)
-def test_a_base_is_parted_only_where_no_device_holds_it(
-    tiny_llama: Path, device: str, share: float, processes: int, parted: bool
-) -> None:
-    info = read_model_info(tiny_llama)
-    free = int(info.parameters * 4 * share)
-    assert must_part(info, dtype="float32", quantised="", device=device, free_bytes=free, processes=processes) is parted
