@@ -20,7 +20,8 @@ def asked_processes(options: Options, hardware: Hardware) -> int:
     """How many processes will share the run, were all machines like this one."""
     if not (options.gpus or options.nnodes):
         return 1
-    here = int(options.gpus) if (options.gpus or "all").isdecimal() else hardware.devices
+    asked = options.gpus or "all"
+    here = int(asked) if asked.isdecimal() else hardware.devices
     return max(1, here) * (options.nnodes or 1)
 
 

@@ -77,7 +77,7 @@ def _as_plain_numbers(layer: Any) -> None:
 def _move_the_rest(model: PeftModel, device: str) -> None:
     for module in model.modules():
         if four_bits(module):
-            module.quant_state.to(device)  # type: ignore[union-attr,operator]
+            module.quant_state.to(device)
         for parameter in module.parameters(recurse=False):
             if not isinstance(parameter, DTensor):
                 parameter.data = parameter.data.to(device)

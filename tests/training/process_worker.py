@@ -1,4 +1,4 @@
-"""One of the processes of test_processes.py: trains as pickled tasks say, one after the other, and writes what it saw."""
+"""One of the processes of test_processes.py: trains as pickled tasks say, one by one, and writes what it saw."""
 
 from __future__ import annotations
 
