@@ -12,6 +12,8 @@ from llm_installer.planning.memory import BYTES, LINEAR_BYTES, MemoryPlan, linea
 from llm_installer.planning.memory_table import memory_of
 from llm_installer.planning.options import Options
 
+PACKED = {"nf4": 0.5}
+"""Bytes of a weight that are parted, where its scales stay whole."""
 WHOLE_LAYERS = 2
 """Layers that are whole at one moment: the one that computes, and the next one on its way."""
 
@@ -50,10 +52,11 @@ def shared_memory(
 
 
 def part_bytes(info: ModelInfo, size: int, quantised: str, processes: int) -> int:
-    """Bytes of the base that one process holds at most: its part, the layers that are whole, and all that is no layer.
+    """Bytes of the base that one process holds at most: its part, the layers that are whole, and all that is not parted.
 
     `size` is that of a number which is not quantised.
     """
-    layers = sum(n.parameters for n in linears(info)) * (LINEAR_BYTES[quantised] or size)
+    each = PACKED.get(quantised, LINEAR_BYTES[quantised] or size)
+    layers = sum(n.parameters for n in linears(info)) * each
     rest = weight_bytes(info, size, quantised) - layers
     return int(rest + layers / processes + min(1.0, WHOLE_LAYERS / max(1, info.layers)) * layers)

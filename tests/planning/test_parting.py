@@ -75,7 +75,8 @@ def test_a_part_is_its_share_two_layers_and_what_is_no_layer(processes: int) -> 
     for quantised in ("", "nf4"):
         whole = weight_bytes(LARGE, 2, quantised)
         layers = whole - outside
-        expected = outside + layers / processes + layers * 2 / 80
+        scales = layers * 0.016 / 0.516 if quantised else 0.0
+        expected = outside + scales + (layers - scales) * (1 / processes + 2 / 80)
         assert part_bytes(LARGE, 2, quantised, processes) == pytest.approx(expected, rel=0.02)
 
 
