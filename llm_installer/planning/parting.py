@@ -52,7 +52,7 @@ def shared_memory(
 
 
 def part_bytes(info: ModelInfo, size: int, quantised: str, processes: int) -> int:
-    """Bytes of the base that one process holds at most: its part, the layers that are whole, and all that is not parted.
+    """Bytes of the base that one process holds at most: its part, the whole layers, and all that is not parted.
 
     `size` is that of a number which is not quantised.
     """

@@ -78,23 +78,29 @@ def pending(process: int, number: signal.Signals) -> bool:
     return bool(int(mask, 16) >> (number - 1) & 1)
 
 
+def until_so(so: Callable[[], bool], seconds: float = 30) -> None:
+    """Wait until something is so, and fail where it is not in time."""
+    end = time.monotonic() + seconds
+    while not so():
+        assert time.monotonic() < end, "not in time"
+        select.select([], [], [], 0.01)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_a_second_signal_ends_them_at_once_even_where_one_hangs(
     installed: Path, write_rows: Callable[..., Path]
 ) -> None:
-    with two(installed, write_rows(40), "--epochs", "9999", "--force-epochs") as running:
+    with two(installed, write_rows(40), "--epochs", "300", "--force-epochs") as running:
         assert running.stdout
-        next(line for line in running.stdout if line.startswith("Evaluation #2"))
+        next(line for line in running.stdout if line.startswith("Evaluation #1"))
+        until_so(lambda: any((installed / "runs").glob("*/checkpoints/last")))
         (torchrun,) = children(running.pid)
         workers = children(torchrun)
         ends = [os.pidfd_open(process) for process in (torchrun, *workers)]
         # One does not move any more, so the other waits for it, and none can stop well.
         os.kill(workers[1], signal.SIGSTOP)
         running.send_signal(signal.SIGINT)
-        until = time.monotonic() + 30
-        while not pending(workers[1], signal.SIGINT) and time.monotonic() < until:
-            select.select([], [], [], 0.01)
-        assert pending(workers[1], signal.SIGINT), "the first signal was passed on"
+        until_so(lambda: pending(workers[1], signal.SIGINT))
         running.send_signal(signal.SIGINT)
         _, wrong = running.communicate(timeout=60)
         for end in ends:
