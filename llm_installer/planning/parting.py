@@ -29,7 +29,7 @@ def asked_processes(options: Options, hardware: Hardware) -> int:
 
 def shared_memory(
     info: ModelInfo, hardware: Hardware, precision: str, rank: int, targets: tuple[str, ...], method: Method,
-    dropout: float, *, longest: int, processes: int,
+    dropout: float, longest: int, processes: int,
 ) -> Callable[[str], tuple[MemoryPlan, bool]]:  # fmt: skip
     """For each quantisation, "" for none: the memory plan of one of the processes, and whether its base is parted."""
     whole_of = memory_of(info, hardware, precision, rank, targets, method, dropout)

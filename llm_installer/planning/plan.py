@@ -153,16 +153,12 @@ def make_plan(
     course = choose_course(options, mode, data, choose)
     most_rows = data.rows if mode.cycles else course.effective_batch_size
     dropout = choose.pick("lora_dropout", options.lora_dropout, 0.0, "off: early stopping does its work")
-    planned = shared_memory(
-        info, hardware, precision, rank, targets, method, dropout,
-        longest=length[0], processes=asked_processes(options, hardware),
-    )  # fmt: skip
+    processes = asked_processes(options, hardware)
+    planned = shared_memory(info, hardware, precision, rank, targets, method, dropout, length[0], processes)
     step_tokens = int(course.effective_batch_size * min(length[0], 2 * data.mean_length))
     fit, rows = micro_batch(
-        options, info, hardware, lambda q: planned(q)[0], method.quantised, most_rows, length[0], step_tokens, choose
+        options, info, hardware, planned, method.quantised, most_rows, length[0], step_tokens, choose
     )  # fmt: skip
-    if planned(method.quantised)[1]:
-        choose.why["micro_batch_tokens"] += "; no single GPU holds the base, so all hold it together"
     choose.why["max_seq_length"] = length[1]
     asked = {"on": True, "off": False}.get(options.packing or "")
     packs = choose_packing(hardware, info, precision, bool(method.neftune_noise_alpha))

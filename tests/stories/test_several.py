@@ -48,11 +48,14 @@ def test_two_processes_speak_and_write_as_one(installed: Path, write_rows: Calla
     assert len(measured) == len(set(measured)), "one process writes each line"
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+@pytest.mark.parametrize(
+    ("number", "code", "words"),
+    [(signal.SIGTERM, 143, ()), (signal.SIGHUP, 129, ("--method", "qlora", "--packing", "on"))],
+)
 def test_a_signal_to_the_command_stops_all_processes_well(
-    installed: Path, write_rows: Callable[..., Path], number: signal.Signals, code: int
+    installed: Path, write_rows: Callable[..., Path], number: signal.Signals, code: int, words: tuple[str, ...]
 ) -> None:
-    with two(installed, write_rows(40), "--epochs", "9999", "--force-epochs") as running:
+    with two(installed, write_rows(40), "--epochs", "9999", "--force-epochs", *words) as running:
         assert running.stdout
         next(line for line in running.stdout if line.startswith("Evaluation #0"))
         running.send_signal(number)
