@@ -48,6 +48,8 @@ PATHS = {
 }
 """PEFT's own layers with the model's own loss; PEFT's adapters between the fast norms, gates and loss of training/fast;
 and its fast adapters, too."""
+CHUNK_BYTES = {"cuda": 320 << 20}
+"""The same where a device takes larger chunks: logits, and those of them that are worked on in float32."""
 CHUNK_ROWS = 1024
 """Most positions in a chunk of logits."""
 TIGHT = 1.05
@@ -159,7 +161,7 @@ def plan_memory(
         boundary=size * info.hidden_size,
         transient=size * (2 * info.intermediate_size + 2 * info.hidden_size),
         logits=int(4 * info.hidden_size + scored * per_scored),
-        chunk=min(way.chunk_bytes, CHUNK_ROWS * row),
+        chunk=min(CHUNK_BYTES.get(device, way.chunk_bytes), CHUNK_ROWS * row),
         chunk_per_token=int(scored * row),
         slack=way.slack.get(device, 1.0),
         room=int(free_bytes * HEADROOM[device]),
