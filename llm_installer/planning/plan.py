@@ -35,6 +35,8 @@ from llm_installer.planning.stopping import Limits
 
 AGAIN = 5
 """Steps of a second warm-up at most."""
+PACKING = {"on": True, "off": False}
+"""What --packing asks for."""
 
 
 @dataclass(frozen=True)
@@ -160,7 +162,6 @@ def make_plan(
         options, info, hardware, planned, method.quantised, most_rows, length[0], step_tokens, choose
     )  # fmt: skip
     choose.why["max_seq_length"] = length[1]
-    asked = {"on": True, "off": False}.get(options.packing or "")
     packs = choose_packing(hardware, info, precision, bool(method.neftune_noise_alpha))
     return Plan(
         mode=mode.name,
@@ -175,7 +176,7 @@ def make_plan(
         learning_rate=choose.pick("learning_rate", options.learning_rate, rate, reason),
         micro_batch_tokens=fit.tokens,
         micro_batch_rows=rows,
-        packing=choose.pick("packing", asked, *packs),
+        packing=choose.pick("packing", PACKING.get(options.packing or ""), *packs),
         checkpointed_layers=fit.checkpointed,
         predicted_peak_bytes=fit.peak,
         max_seq_length=length[0],
