@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from llm_installer.core.errors import UsageError
 from llm_installer.core.hardware import probe_hardware
-from llm_installer.planning.memory import must_part
+from llm_installer.planning.parting import shared_memory
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -20,27 +20,27 @@ def load_model(job: Job) -> tuple[PeftModel, bool, str]:
     from llm_installer.training.model import add_lora, load_base
     from llm_installer.training.processes import count, device_of, of_main
     from llm_installer.training.quantise import whole_line
-
-    plan, device, packed = job.plan, job.plan.device, job.plan.method.quantised
-    free = probe_hardware().free_bytes
-    part = partial(must_part, job.info, dtype=plan.precision, quantised=packed, device=device, free_bytes=free)
-    if of_main(partial(part, processes=count())):
-        return _load_parted(job), True, ""
-    base = load_base(job.info.path, plan.precision, device_of(device), packed)
-    whole = whole_line(base) if packed else ""
-    return add_lora(base, plan), False, whole
-
-
-def _load_parted(job: Job) -> PeftModel:
-    """The model with its base parted over all processes. Raises UsageError for what cannot be had with that."""
-    from llm_installer.training.model import add_lora, load_base
     from llm_installer.training.sharding import shard_base
 
-    plan = job.plan
-    if plan.method.quantised:
-        raise UsageError("A quantised base that no GPU holds cannot be parted over several; choose a smaller model")
-    if job.prompts:
+    plan, packed = job.plan, job.plan.method.quantised
+    parted = of_main(partial(_parted, job, count()))
+    if parted and packed == "int8":
+        raise UsageError("A base in 8 bits that no GPU holds cannot be parted over several; use --use-4bit instead")
+    if parted and job.prompts:
         raise UsageError("--eval-prompts needs a model that one GPU holds; leave it out")
-    model = add_lora(load_base(job.info.path, plan.precision, "cpu", ""), plan)
-    shard_base(model, plan.device)
-    return model
+    base = load_base(job.info.path, plan.precision, "cpu" if parted else device_of(plan.device), packed)
+    whole = whole_line(base) if packed else ""
+    model = add_lora(base, plan)
+    if parted:
+        shard_base(model, plan.device)
+    return model, parted, whole
+
+
+def _parted(job: Job, processes: int) -> bool:
+    """Whether the base is parted over so many processes, by the memory that is free now."""
+    plan = job.plan
+    planned = shared_memory(
+        job.info, probe_hardware(), plan.precision, plan.lora_r, plan.target_modules, plan.method, plan.lora_dropout,
+        plan.max_seq_length, processes,
+    )  # fmt: skip
+    return planned(plan.method.quantised)[1]

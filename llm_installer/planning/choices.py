@@ -100,20 +100,24 @@ def by_size(table: Sequence[tuple[float, float]], parameters: int) -> Any:
 
 
 def micro_batch(
-    options: Options, info: ModelInfo, hardware: Hardware, planned: Callable[[str], MemoryPlan], quantised: str,
-    effective: int, longest: int, step_tokens: int, choose: Chooser,
+    options: Options, info: ModelInfo, hardware: Hardware, planned: Callable[[str], tuple[MemoryPlan, bool]],
+    quantised: str, effective: int, longest: int, step_tokens: int, choose: Chooser,
 ) -> tuple[Fit, int]:  # fmt: skip
     """How memory is used, and the rows computed at once: what memory holds, no more than keeps the device busy.
 
-    `planned` is the memory by quantisation, `step_tokens` are those of a usual step, padding included.
+    `planned` is the memory by quantisation and whether several GPUs hold the base together, `step_tokens` are those of
+    a usual step, padding included.
     """
     enough = ENOUGH_ON_CPU if hardware.device == "cpu" else by_size(ENOUGH_TOKENS, info.parameters)
     asked = options.gradient_checkpointing
+    memory, parted = planned(quantised)
     fit = fit_memory(
-        planned(quantised), enough=enough, longest=longest, step_tokens=step_tokens, smaller=planned("nf4"),
+        memory, enough=enough, longest=longest, step_tokens=step_tokens, smaller=planned("nf4")[0],
         layers=asked_layers(asked, info.layers),
     )  # fmt: skip
     choose.why["micro_batch_tokens"] = f"{fit.why}; about {fit.peak / GIB:.1f} of {hardware.free_bytes / GIB:.0f} GB"
+    if parted:
+        choose.why["micro_batch_tokens"] += "; no single GPU holds the base, so all hold it together"
     reason = "you asked for it" if asked else "memory is short" if fit.checkpointed else "no need"
     choose.why["checkpointed_layers"] = reason
     parts = options.gradient_accumulation_steps

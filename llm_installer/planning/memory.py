@@ -237,10 +237,11 @@ def _distinct_inputs(chosen: Iterable[Linear], share: float) -> float:
     return sum(widths.values())
 
 
-def must_part(info: ModelInfo, *, dtype: str, quantised: str, device: str, free_bytes: int, processes: int) -> bool:
-    """Whether the base has to be parted over several processes, because no device holds the whole.
+def must_part(whole: MemoryPlan, parted: MemoryPlan, *, longest: int, device: str) -> bool:
+    """Whether the base has to be parted over several processes: where it is whole, not even one row of `longest` tokens
+    fits beside it, and where it is parted, one does, or the whole would not fit by itself.
 
     Processes on CPUs share one memory: parting would gain nothing there.
     """
-    whole = weight_bytes(info, BYTES[dtype], quantised)
-    return processes > 1 and device == "cuda" and whole > free_bytes * HEADROOM[device]
+    most = whole.fitting_tokens(whole.layers)
+    return device == "cuda" and most < longest and (most == 0 or parted.fitting_tokens(parted.layers) >= longest)

@@ -26,17 +26,16 @@ from llm_installer.planning.choices import (
 from llm_installer.planning.compiling import choose_compiling
 from llm_installer.planning.course import EARLY, choose_course, choose_mode
 from llm_installer.planning.lora import PLAIN, Method, choose_method, method_rows, usual_alpha
-from llm_installer.planning.memory_table import memory_of
 from llm_installer.planning.modes import MODES, ORDERS
 from llm_installer.planning.options import Options
 from llm_installer.planning.packing import choose_packing
+from llm_installer.planning.parting import asked_processes, shared_memory
 from llm_installer.planning.saving import KEEPS, KEPT
 from llm_installer.planning.schedule import rate_scale
 from llm_installer.planning.stopping import Limits
 
 AGAIN = 5
 """Steps of a second warm-up at most."""
-
 SWITCH = {"on": True, "off": False}
 """What a switch of three positions says; the third is to say nothing."""
 
@@ -159,13 +158,13 @@ def make_plan(
     course = choose_course(options, mode, data, choose)
     most_rows = data.rows if mode.cycles else course.effective_batch_size
     dropout = choose.pick("lora_dropout", options.lora_dropout, 0.0, "off: early stopping does its work")
-    planned = memory_of(info, hardware, precision, rank, targets, method, dropout)
+    processes = asked_processes(options, hardware)
+    planned = shared_memory(info, hardware, precision, rank, targets, method, dropout, length[0], processes)
     step_tokens = int(course.effective_batch_size * min(length[0], 2 * data.mean_length))
     fit, rows = micro_batch(
         options, info, hardware, planned, method.quantised, most_rows, length[0], step_tokens, choose
     )  # fmt: skip
     choose.why["max_seq_length"] = length[1]
-    asked, compiles = (SWITCH.get(given or "") for given in (options.packing, options.compile))
     packs = choose_packing(hardware, info, precision, bool(method.neftune_noise_alpha))
     pays = choose_compiling(hardware, info, rank, targets, data.mean_length, data.rows * course.epochs)
     return Plan(
@@ -181,8 +180,8 @@ def make_plan(
         learning_rate=choose.pick("learning_rate", options.learning_rate, rate, reason),
         micro_batch_tokens=fit.tokens,
         micro_batch_rows=rows,
-        packing=choose.pick("packing", asked, *packs),
-        compiling=choose.pick("compiling", compiles, *pays),
+        packing=choose.pick("packing", SWITCH.get(options.packing or ""), *packs),
+        compiling=choose.pick("compiling", SWITCH.get(options.compile or ""), *pays),
         checkpointed_layers=fit.checkpointed,
         predicted_peak_bytes=fit.peak,
         max_seq_length=length[0],

@@ -184,9 +184,8 @@ class _Loop:
 
     def _at_once(self, rows: npt.NDArray[np.int64]) -> int:
         """Tokens of the largest part of a step, were memory no limit."""
-        if self.trainer.packing:
-            return int(self.lengths[rows].sum())
-        return int(self.lengths[rows].max()) * min(len(rows), self.plan.micro_batch_rows)
+        longest = np.sort(self.lengths[rows])[-self.trainer.rows_at_once(len(rows)) :]
+        return int(longest.sum() if self.trainer.packing else longest[-1] * len(longest))
 
     def _say(self, line: str) -> None:
         self.report.on_note(line)

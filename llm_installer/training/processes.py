@@ -13,6 +13,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from llm_installer.training.memory import is_out_of_memory
+
 PATIENCE = timedelta(days=2)
 """How long a process waits for another, which may be encoding much data; a dead one is noticed by the launcher."""
 
@@ -82,6 +84,30 @@ def greatest(*numbers: int) -> tuple[int, ...]:
     found = torch.tensor(numbers)
     dist.all_reduce(found, op=dist.ReduceOp.MAX)
     return tuple(int(n) for n in found)
+
+
+class RanOut(RuntimeError):
+    """Memory ran out in one process or more, and all of them know."""
+
+
+@contextmanager
+def all_or_none(exchanges: bool = False) -> Iterator[None]:
+    """What each process computes by itself; where memory runs out in one, all of them raise RanOut at its end.
+
+    Work that `exchanges` something underway cannot be agreed on: the others would wait inside it. It raises as it is.
+    """
+    if count() == 1 or exchanges:
+        yield
+        return
+    failed = False
+    try:
+        yield
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        failed = True
+    if greatest(int(failed))[0]:
+        raise RanOut("out of memory in one of several processes")
 
 
 def same_everywhere(tensors: Sequence[Tensor]) -> None:

@@ -20,6 +20,7 @@ from llm_installer.data.encode import Row
 from llm_installer.planning.backing_off import smaller
 from llm_installer.planning.plan import Plan
 from llm_installer.training.memory import checkpoint_layers, checkpointable, is_out_of_memory, release
+from llm_installer.training.processes import RanOut, all_or_none
 from llm_installer.training.trainer import Trainer, row_lengths
 
 T = TypeVar("T")
@@ -37,38 +38,35 @@ def rehearse(trainer: Trainer, rows: Sequence[Row], evaluated: Sequence[Row], sa
     longest = max(int(lengths.max()), int(row_lengths(evaluated).max()) if len(evaluated) else 0)
 
     def once() -> None:
-        with _untouched(trainer), trainer.head.attached():
+        with _untouched(trainer), trainer.head.attached(), all_or_none(exchanges=trainer.sharded):
             _train_part(trainer, trainer.micro_batches(rows, lengths, chosen))
             if len(evaluated):
                 _evaluate_part(trainer, evaluated)
 
     size = max(batch.ids.size for batch in trainer.micro_batches(rows, lengths, chosen))
-    backing_off(trainer, once, size=size, longest=longest, say=say, together=True)
+    backing_off(trainer, once, size=size, longest=longest, say=say)
     return trainer.plan
 
 
-def backing_off(
-    trainer: Trainer, work: Callable[[], T], *, size: int, longest: int, say: Say, together: bool = False
-) -> T:
+def backing_off(trainer: Trainer, work: Callable[[], T], *, size: int, longest: int, say: Say) -> T:
     """What `work` returns; where memory runs out in it, the plan gives something up and `work` is done again.
 
     `work` reads the trainer's plan each time and starts from nothing: what a half-done step left in the gradients is
-    thrown away. `size` is its number of tokens, `longest` the longest row. With `together`, all processes go the same
-    way; without, several processes cannot (one alone may have run out), and the error says what to type.
+    thrown away. `size` is its number of tokens, `longest` the longest row. Several processes go the same way where all
+    of them know; where one ran out in the middle of an exchange, they cannot, and the error says what to type.
     """
     while True:
-        failed, result = _attempt(work)
-        alone = trainer.accelerator.num_processes == 1
-        if together and not alone:
-            failed = trainer.any_process(failed)
-        if not failed:
+        error, result = _attempt(work)
+        if error is None:
             return result[0]
+        if trainer.accelerator.num_processes > 1 and error is not RanOut:
+            raise TrainingError(SEVERAL)
         trainer.bare_optimizer.zero_grad()
         release(trainer.model, trainer.plan.device)
         layers = len(checkpointable(trainer.model))
-        found = smaller(trainer.plan, tokens=size, longest=longest, layers=layers) if alone or together else None
+        found = smaller(trainer.plan, tokens=size, longest=longest, layers=layers)
         if found is None:
-            raise TrainingError(_suggestion(longest) if alone or together else SEVERAL)
+            raise TrainingError(_suggestion(longest))
         trainer.plan, line = found
         checkpoint_layers(trainer.model, trainer.plan.checkpointed_layers)
         say(line)
@@ -81,14 +79,14 @@ def _suggestion(longest: int) -> str:
     )
 
 
-def _attempt(work: Callable[[], T]) -> tuple[bool, list[T]]:
-    """(whether memory ran out, the result in a list); the error and all it holds on to are gone on return."""
+def _attempt(work: Callable[[], T]) -> tuple[type[RuntimeError] | None, list[T]]:
+    """(which error said that memory ran out, the result in a list); the error and all it holds are gone on return."""
     try:
-        return False, [work()]
+        return None, [work()]
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
-    return True, []
+        return type(error), []
 
 
 def _longest(lengths: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.int64]:

@@ -1,10 +1,13 @@
 """A base that no single device holds: each process keeps a part of every decoder layer, and all lend it in turn.
 
 Only frozen weights are parted. Adapters stay whole everywhere and are summed as without sharding, so that optimizer,
-checkpoints and the published adapter are the same files either way.
+checkpoints and the published adapter are the same files either way. Of a base in 4 bits the packed weights are parted;
+their scales, a thirtieth of it, stay whole.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from peft import PeftModel
@@ -15,6 +18,7 @@ from torch.distributed.tensor import DTensor
 
 from llm_installer.core.errors import ModelError
 from llm_installer.training import processes
+from llm_installer.training.fast.quantised import four_bits
 
 
 def shard_base(model: PeftModel, kind: str) -> None:
@@ -25,6 +29,9 @@ def shard_base(model: PeftModel, kind: str) -> None:
     layers = decoder_layers(model)
     own = {p for p in model.parameters() if p.requires_grad}
     mesh = init_device_mesh(kind, (processes.count(),))
+    for module in model.modules():
+        if four_bits(module):
+            _as_plain_numbers(module)
     for layer in layers:
         kinds = {p.dtype for p in layer.parameters() if p not in own}
         if len(kinds) > 1:
@@ -53,8 +60,24 @@ def bytes_here(module: nn.Module) -> int:
     return sum(p.numel() * p.element_size() for p in whole)
 
 
+def _as_plain_numbers(layer: Any) -> None:
+    """Let a 4-bit layer hold its packed bytes as a plain parameter, which can be parted.
+
+    What they mean stays with the layer: bitsandbytes finds it there at each forward pass. The bytes pass for numbers of
+    the layer's own type, for not every torch parts parameters that are no fractions.
+    """
+    layer.quant_state = layer.weight.quant_state
+    packed = layer.weight.data.reshape(-1)
+    if packed.nbytes % layer.compute_dtype.itemsize == 0:
+        packed = packed.view(layer.compute_dtype)
+    layer.quant_storage = packed.dtype
+    layer.weight = nn.Parameter(packed.view(-1, 1), requires_grad=False)
+
+
 def _move_the_rest(model: PeftModel, device: str) -> None:
     for module in model.modules():
+        if four_bits(module):
+            module.quant_state.to(device)
         for parameter in module.parameters(recurse=False):
             if not isinstance(parameter, DTensor):
                 parameter.data = parameter.data.to(device)

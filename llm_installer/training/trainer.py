@@ -72,12 +72,12 @@ class Trainer:
         self.model.train()
         learned = sum(len(b.targets) for b in batches)
         total = torch.zeros((), device=self.accelerator.device)
-        for batch, weight in self._mine(batches, [b.ids.size for b in batches]):
-            loss = self.loss_sum(batch) * weight
-            self.accelerator.backward(loss / learned)
-            total += loss.detach()
-            if self.freed:
-                self.freed.part_done()
+        with processes.all_or_none(exchanges=self.sharded):
+            for batch, weight in self._mine(batches, [b.ids.size for b in batches]):
+                loss = self.loss_sum(batch) * weight
+                self.accelerator.backward(loss / learned)
+                total += loss.detach()
+                self._part_done()
         self._add_up_gradients()
         norm = self.accelerator.clip_grad_norm_(self.trained, self.plan.max_grad_norm)
         mean = float(self.accelerator.reduce(total, reduction="sum")) / learned
@@ -97,10 +97,10 @@ class Trainer:
         lengths = row_lengths(rows)
         parts = self.parts(lengths, np.arange(len(rows)), self._most(len(rows)))
         total = torch.zeros((), dtype=torch.float64, device=self.accelerator.device)
-        for part, weight in self._mine(parts, [int(lengths[part].max()) * len(part) for part in parts]):
-            total += self.loss_sum(self.batch(rows, part)).double() * weight
-            if self.freed:
-                self.freed.part_done()
+        with processes.all_or_none(exchanges=self.sharded):
+            for part, weight in self._mine(parts, [int(lengths[part].max()) * len(part) for part in parts]):
+                total += self.loss_sum(self.batch(rows, part)).double() * weight
+                self._part_done()
         total = self.accelerator.reduce(total, reduction="sum")
         return float(total) / sum(int(r.learned[1:].sum()) for r in rows)
 
@@ -114,8 +114,11 @@ class Trainer:
         self, rows: Sequence[Row], lengths: npt.NDArray[np.int64], step: npt.NDArray[np.int64]
     ) -> list[Batch]:
         """The rows of one step in parts that fit into memory, and are enough for all processes."""
-        most = min(self.plan.micro_batch_rows, self._most(len(step)))
-        return [self.batch(rows, part) for part in self.parts(lengths, step, most)]
+        return [self.batch(rows, part) for part in self.parts(lengths, step, self.rows_at_once(len(step)))]
+
+    def rows_at_once(self, rows: int) -> int:
+        """The most rows of a step of so many that are computed together, were memory no limit."""
+        return min(self.plan.micro_batch_rows, self._most(rows))
 
     def parts(
         self, lengths: npt.NDArray[np.int64], rows: npt.NDArray[np.int64], most: int
@@ -149,9 +152,9 @@ class Trainer:
         """Let the optimizer begin anew."""
         self.bare_optimizer.state.clear()
 
-    def any_process(self, here: bool) -> bool:
-        """Whether something is so in any process."""
-        return bool(processes.greatest(int(here))[0])
+    def _part_done(self) -> None:
+        if self.freed:
+            self.freed.part_done()
 
     def _most(self, rows: int) -> int:
         """Rows of a part that leave something for every process."""

@@ -7,6 +7,7 @@ import select
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -15,10 +16,11 @@ import pytest
 
 from llm_installer.api import lora_sft
 from llm_installer.core.errors import UsageError
-from llm_installer.core.model_info import read_model_info
-from llm_installer.planning.memory import must_part
+from llm_installer.core.paths import ModelDir, Run
 from llm_installer.planning.options import Options
+from llm_installer.training.checkpoint import newest_valid
 from llm_installer.training.launch import meeting, per_machine
+from llm_installer.training.lock import only_training
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -46,11 +48,14 @@ def test_two_processes_speak_and_write_as_one(installed: Path, write_rows: Calla
     assert len(measured) == len(set(measured)), "one process writes each line"
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code", "words"),
+    [(signal.SIGTERM, 143, ()), (signal.SIGHUP, 129, ("--method", "qlora", "--packing", "on"))],
+)
 def test_a_signal_to_the_command_stops_all_processes_well(
-    installed: Path, write_rows: Callable[..., Path], number: signal.Signals, code: int
+    installed: Path, write_rows: Callable[..., Path], number: signal.Signals, code: int, words: tuple[str, ...]
 ) -> None:
-    with two(installed, write_rows(40), "--epochs", "9999", "--force-epochs") as running:
+    with two(installed, write_rows(40), "--epochs", "9999", "--force-epochs", *words) as running:
         assert running.stdout
         next(line for line in running.stdout if line.startswith("Evaluation #0"))
         running.send_signal(number)
@@ -59,12 +64,58 @@ def test_a_signal_to_the_command_stops_all_processes_well(
     assert wrong.startswith(f"Error: Stopped by {number.name} at step ") and wrong.count("\n") == 1
     (run,) = (installed / "runs").iterdir()
     assert (run / "checkpoints" / "last" / "optimizer.pt").is_file()
+    saved = newest_valid(Run(run), pytest.fail)
+    assert saved and f" at step {saved.state.step};" in wrong, "what the step of the end was is what was saved"
 
 
 def children(process: int) -> list[int]:
     """Ids of the processes that a process started."""
     found = Path(f"/proc/{process}/task/{process}/children").read_text().split()
     return [int(child) for child in found]
+
+
+def pending(process: int, number: signal.Signals) -> bool:
+    """Whether a signal waits for a process that cannot take it now."""
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    (mask,) = (line.split()[1] for line in lines if line.startswith("ShdPnd:"))
+    return bool(int(mask, 16) >> (number - 1) & 1)
+
+
+def until_so(so: Callable[[], bool], seconds: float = 30) -> None:
+    """Wait until something is so, and fail where it is not in time."""
+    end = time.monotonic() + seconds
+    while not so():
+        assert time.monotonic() < end, "not in time"
+        select.select([], [], [], 0.01)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_second_signal_ends_them_at_once_even_where_one_hangs(
+    installed: Path, write_rows: Callable[..., Path]
+) -> None:
+    with two(installed, write_rows(40), "--epochs", "300", "--force-epochs") as running:
+        assert running.stdout
+        next(line for line in running.stdout if line.startswith("Evaluation #1"))
+        until_so(lambda: any((installed / "runs").glob("*/checkpoints/last")))
+        (torchrun,) = children(running.pid)
+        workers = children(torchrun)
+        ends = [os.pidfd_open(process) for process in (torchrun, *workers)]
+        # One does not move any more, so the other waits for it, and none can stop well.
+        os.kill(workers[1], signal.SIGSTOP)
+        running.send_signal(signal.SIGINT)
+        until_so(lambda: pending(workers[1], signal.SIGINT))
+        running.send_signal(signal.SIGINT)
+        _, wrong = running.communicate(timeout=60)
+        for end in ends:
+            assert select.select([end], [], [], 10)[0], "still there"
+            os.close(end)
+    assert running.returncode == 130, wrong
+    assert wrong in ("Stopped.\n", "Error: Stopped at once, as asked twice.\n")
+    (run,) = (installed / "runs").iterdir()
+    saved = newest_valid(Run(run), pytest.fail)
+    assert saved and saved.state.step, "what was saved before is whole"
+    with only_training(ModelDir.find(str(installed))):
+        pass
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent is gone")
@@ -141,15 +192,3 @@ def test_machines_meet_where_they_are_told() -> None:
 def test_python_is_sent_to_the_command_line(installed: Path, write_rows: Callable[..., Path]) -> None:
     with pytest.raises(UsageError, match="command line"):
         lora_sft(installed, write_rows(24), nproc_per_node=2)
-
-
-@pytest.mark.parametrize(
-    ("device", "share", "processes", "parted"),
-    [("cuda", 2.0, 2, False), ("cuda", 0.9, 2, True), ("cuda", 0.9, 1, False), ("cpu", 0.5, 2, False)],
-)
-def test_a_base_is_parted_only_where_no_device_holds_it(
-    tiny_llama: Path, device: str, share: float, processes: int, parted: bool
-) -> None:
-    info = read_model_info(tiny_llama)
-    free = int(info.parameters * 4 * share)
-    assert must_part(info, dtype="float32", quantised="", device=device, free_bytes=free, processes=processes) is parted
