@@ -153,14 +153,16 @@ def make_plan(
     course = choose_course(options, mode, data, choose)
     most_rows = data.rows if mode.cycles else course.effective_batch_size
     dropout = choose.pick("lora_dropout", options.lora_dropout, 0.0, "off: early stopping does its work")
-    planned = memory_of(info, hardware, precision, rank, targets, method, dropout)
+    asked = {"on": True, "off": False}.get(options.packing or "")
+    packing = choose.pick(
+        "packing", asked, *choose_packing(hardware, info, precision, bool(method.neftune_noise_alpha))
+    )  # fmt: skip
+    planned = memory_of(info, hardware, precision, rank, targets, method, dropout, packing)
     step_tokens = int(course.effective_batch_size * min(length[0], 2 * data.mean_length))
     fit, rows = micro_batch(
         options, info, hardware, planned, method.quantised, most_rows, length[0], step_tokens, choose
     )  # fmt: skip
     choose.why["max_seq_length"] = length[1]
-    asked = {"on": True, "off": False}.get(options.packing or "")
-    packs = choose_packing(hardware, info, precision, bool(method.neftune_noise_alpha))
     return Plan(
         mode=mode.name,
         task=data.task,
@@ -174,7 +176,7 @@ def make_plan(
         learning_rate=choose.pick("learning_rate", options.learning_rate, rate, reason),
         micro_batch_tokens=fit.tokens,
         micro_batch_rows=rows,
-        packing=choose.pick("packing", asked, *packs),
+        packing=packing,
         checkpointed_layers=fit.checkpointed,
         predicted_peak_bytes=fit.peak,
         max_seq_length=length[0],

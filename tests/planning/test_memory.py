@@ -15,7 +15,15 @@ from llm_installer.core.model_info import Linear, ModelInfo, read_model_info
 from llm_installer.planning.backing_off import asked_layers
 from llm_installer.planning.fitting import fit_memory, memory_rows
 from llm_installer.planning.flops import checkpointing_flops, flops_per_token, known_limit, share_of_limit
-from llm_installer.planning.memory import MemoryPlan, adapter_parameters, linears, plan_memory, weight_bytes
+from llm_installer.planning.memory import (
+    EAGER,
+    FUSED,
+    MemoryPlan,
+    adapter_parameters,
+    linears,
+    plan_memory,
+    weight_bytes,
+)
 
 ALL = ("all-linear",)
 
@@ -102,7 +110,7 @@ def test_layers_stored_the_other_way_round_are_turned_and_towers_left_out(tmp_pa
 
 
 def test_the_fast_path_keeps_less_and_so_do_checkpointed_layers() -> None:
-    eager, fused = planned(path="eager"), planned(path="fused")
+    eager, fused = planned(path=EAGER), planned(path=FUSED)
     assert fused.per_layer < 0.6 * eager.per_layer
     assert fused.logits < 0.1 * eager.logits, "logits a chunk at a time"
     peaks = [fused.peak(16384, k) for k in range(33)]
@@ -119,7 +127,7 @@ def test_the_fast_path_keeps_less_and_so_do_checkpointed_layers() -> None:
     ],
 )  # fmt: skip
 def test_tokens_are_given_up_first_and_then_time(free, quantised, tokens, again) -> None:
-    memory = planned(free=free, quantised=quantised, path="fused")
+    memory = planned(free=free, quantised=quantised, path=FUSED)
     fit = fit_memory(memory, enough=4096, longest=300, step_tokens=10_000, smaller=memory)
     assert fit.fits and fit.tokens >= tokens, fit
     assert {"no": fit.checkpointed == 0, "some": 0 < fit.checkpointed < 32, "most": fit.checkpointed > 16}[again], fit
@@ -141,7 +149,7 @@ def test_the_layers_that_the_user_asks_for_are_kept() -> None:
 
 
 def test_the_table_has_a_verdict_for_every_way() -> None:
-    rows = memory_rows(lambda q: planned(free=24, quantised=q, path="fused"), "bfloat16", 4096)
+    rows = memory_rows(lambda q: planned(free=24, quantised=q, path=FUSED), "bfloat16", 4096)
     assert [name for name, _, _ in rows] == [
         "bfloat16, no checkpointing", "bfloat16, every layer checkpointed", "8-bit, no checkpointing",
         "8-bit, every layer checkpointed", "4-bit, no checkpointing", "4-bit, every layer checkpointed",

@@ -130,16 +130,12 @@ def _spans(flat: Tensor) -> list[slice]:
 @torch.no_grad()
 def _agrees(module: Any, forward: Callable[[Tensor], Tensor]) -> bool:
     """Whether both forwards give the same on a few random rows."""
-    weight = module.weight if hasattr(module, "weight") else next(module.down_proj.parameters())
-    width = weight.shape[-1] if hasattr(module, "weight") else _inputs(module)
-    if not weight.dtype.is_floating_point:
-        return False
-    x = torch.randn(1, 3, width, generator=torch.Generator().manual_seed(0)).to(weight.device, weight.dtype)
+    layer = module if hasattr(module, "weight") else getattr(module.gate_proj, "base_layer", module.gate_proj)
+    weight: Tensor = layer.weight
+    # Quantised weights say nothing of the type of what they are multiplied by; their layer may.
+    dtype = weight.dtype if weight.dtype.is_floating_point else getattr(layer, "compute_dtype", torch.float32)
+    width = int(getattr(layer, "in_features", weight.shape[-1]))
+    x = torch.randn(1, 3, width, generator=torch.Generator().manual_seed(0)).to(weight.device, dtype)
     plain, own = module.forward(x).float(), forward(x).float()
-    loose = 1e-5 if weight.dtype == torch.float32 else 2e-2
+    loose = 1e-5 if dtype == torch.float32 else 2e-2
     return bool((plain - own).norm() <= loose * plain.norm())
-
-
-def _inputs(module: Any) -> int:
-    layer = getattr(module.gate_proj, "base_layer", module.gate_proj)
-    return int(getattr(layer, "in_features", 0))
