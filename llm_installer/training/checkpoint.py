@@ -121,7 +121,7 @@ class CheckpointWriter:
 def check_room(folder: Path, model: PeftModel) -> None:
     """Raise TrainingError when the disk below `folder` has no room for all checkpoints that are kept at once."""
     adapter = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
-    # Adapter, first and best and two moments in each checkpoint; one more while it is written, and the published adapter.
+    # Adapter, first, best and two moments in each checkpoint; one more while it is written, and the published adapter.
     needed = adapter * (5 * (KEPT + 2) + 2)
     free = shutil.disk_usage(folder).free
     if free < needed:
