@@ -49,7 +49,7 @@ class Path:
 
 EAGER = Path(copies=True, wide_norms=True, gate=3, chunk_bytes=0, slack={"cpu": 1.7, "cuda": 1.05})
 """PEFT's own layers with the model's own loss."""
-PARTLY = Path(copies=True, wide_norms=False, gate=2, chunk_bytes=34 << 20, slack={"cpu": 1.6, "cuda": 1.05})
+PARTLY = Path(copies=True, wide_norms=False, gate=2, chunk_bytes=34 << 20, slack={"cpu": 1.7, "cuda": 1.05})
 """PEFT's adapters between the fast norms, gates and loss of training/fast."""
 FUSED = Path(copies=False, wide_norms=False, gate=2, chunk_bytes=34 << 20, slack={"cpu": 1.45, "cuda": 1.05})
 """With its fast adapters, too."""

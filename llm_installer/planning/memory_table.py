@@ -15,9 +15,6 @@ from llm_installer.planning.memory import FUSED, PARTLY, MemoryPlan, Path, plan_
 if TYPE_CHECKING:
     from llm_installer.planning.plan import Plan
 
-EIGHT_BIT_SLACK = {"cpu": 1.7, "cuda": 1.05}
-"""Products in 8 bits go by way of tensors of many types, and what a CPU keeps of them differs from run to run."""
-
 
 def memory_of(
     info: ModelInfo, hardware: Hardware, precision: str, rank: int, targets: tuple[str, ...], method: Method,
@@ -40,8 +37,7 @@ def path_of(quantised: str, dora: bool, dropout: float, device: str) -> Path:
     if not (quantised == "int8" or dora or dropout):
         return FUSED
     masks = (4 if device == "cpu" else 1) if dropout else 0
-    slack = EIGHT_BIT_SLACK if quantised == "int8" else PARTLY.slack
-    return replace(PARTLY, masks=masks, outputs=dora, base_inputs=quantised == "int8", slack=slack)
+    return replace(PARTLY, masks=masks, outputs=dora, base_inputs=quantised == "int8")
 
 
 def memory_table(info: ModelInfo, hardware: Hardware, plan: Plan) -> list[tuple[str, str, str]]:

@@ -24,6 +24,7 @@ from llm_installer.planning.memory import (
     plan_memory,
     weight_bytes,
 )
+from llm_installer.planning.memory_table import path_of
 
 ALL = ("all-linear",)
 
@@ -117,6 +118,32 @@ def test_the_fast_path_keeps_less_and_so_do_checkpointed_layers() -> None:
     assert peaks[:29] == sorted(peaks[:29], reverse=True), "the last ones save less than the input they keep"
     assert peaks[32] - fused.fixed < 0.2 * (peaks[0] - fused.fixed)
     assert all(fused.peak(fused.fitting_tokens(k), k) <= fused.room for k in range(33))
+
+
+@pytest.mark.parametrize(
+    ("quantised", "dora", "dropout", "fused"),
+    [("", False, 0.0, True), ("nf4", False, 0.0, True), ("int8", False, 0.0, False), ("nf4", True, 0.0, False),
+     ("", False, 0.1, False)],
+)  # fmt: skip
+def test_the_path_is_what_training_takes(quantised, dora, dropout, fused) -> None:
+    assert (path_of(quantised, dora, dropout, "cpu") is FUSED) is fused
+
+
+def test_each_thing_that_the_slow_paths_keep_is_counted() -> None:
+    def kept(*way, **given) -> int:
+        return planned(LARGE, path=path_of(*way, "cuda"), **given).per_layer
+
+    inputs, outputs = 6 * 4096 + 14336, 2 * 4096 + 2 * 1024 + 2 * 14336 + 4096
+    assert kept("nf4", False, 0.0, quantised="nf4") == kept("", False, 0.0) < kept("int8", False, 0.0) / 2
+    assert kept("", False, 0.1) - kept("", True, 0.0) == inputs - 6 * outputs
+    assert kept("int8", False, 0.0) - kept("", True, 0.0) == 2 * (2 * 4096 + 14336) - 6 * outputs
+
+
+def test_packed_rows_keep_one_output_more_and_no_blocks_of_scores() -> None:
+    plain, packed = (planned(SMALL, device="cpu", path=FUSED, packed=on) for on in (False, True))
+    assert packed.per_layer - plain.per_layer == 2 * 896
+    assert (plain.transient, packed.transient) == (1792 * 14, 2 * 2 * (4864 + 896))
+    assert planned(SMALL, device="cpu", dtype="float32").transient == 2 * packed.transient
 
 
 @pytest.mark.parametrize(
