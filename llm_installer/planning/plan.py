@@ -153,10 +153,7 @@ def make_plan(
     course = choose_course(options, mode, data, choose)
     most_rows = data.rows if mode.cycles else course.effective_batch_size
     dropout = choose.pick("lora_dropout", options.lora_dropout, 0.0, "off: early stopping does its work")
-    asked = {"on": True, "off": False}.get(options.packing or "")
-    packing = choose.pick(
-        "packing", asked, *choose_packing(hardware, info, precision, bool(method.neftune_noise_alpha))
-    )  # fmt: skip
+    packing = _packing(options, info, hardware, precision, method, choose)
     planned = memory_of(info, hardware, precision, rank, targets, method, dropout, packing)
     step_tokens = int(course.effective_batch_size * min(length[0], 2 * data.mean_length))
     fit, rows = micro_batch(
@@ -192,6 +189,14 @@ def make_plan(
         why=choose.why,
         **{f.name: getattr(course, f.name) for f in dataclasses.fields(course)},
     )
+
+
+def _packing(
+    options: Options, info: ModelInfo, hardware: Hardware, precision: str, method: Method, choose: Chooser
+) -> bool:
+    asked = {"on": True, "off": False}.get(options.packing or "")
+    suits = choose_packing(hardware, info, precision, bool(method.neftune_noise_alpha))
+    return bool(choose.pick("packing", asked, *suits))
 
 
 def plan_rows(plan: Plan) -> list[tuple[str, str, str]]:
