@@ -62,7 +62,7 @@ CHUNK_ROWS = 1024
 """Most positions in a chunk of logits."""
 TIGHT = 1.05
 """The same where layers are checkpointed: the C library is then told to give back each block at once."""
-SCRATCH = {("cpu", 4): 12_000_000, ("cpu", 2): 25_000_000}
+SCRATCH = {("cpu", 4): 9_000_000, ("cpu", 2): 33_000_000}
 """What matrix products hold beside the tensors, by device and bytes of an element."""
 
 _SHARED = {
