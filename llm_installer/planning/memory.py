@@ -58,6 +58,8 @@ SCORES = {("cpu", "bfloat16"): 3.5 * 4 * 128}
 gradient is made. Weights, slopes and their change in float32, and a copy in 16 bits."""
 UNEVEN = {"cpu": 0.15}
 """Added to the slack where rows are packed: documents of many lengths leave pieces of many sizes."""
+CHUNK_BYTES = {"cuda": 320 << 20}
+"""Where a device takes larger chunks than the path says: logits, and those of them that are worked on in float32."""
 CHUNK_ROWS = 1024
 """Most positions in a chunk of logits."""
 TIGHT = 1.05
@@ -171,7 +173,7 @@ def plan_memory(
         boundary=size * info.hidden_size,
         transient=int(max(size * (2 * info.intermediate_size + 2 * info.hidden_size), scores)),
         logits=int(4 * info.hidden_size + scored * per_scored),
-        chunk=min(path.chunk_bytes, CHUNK_ROWS * row),
+        chunk=min(CHUNK_BYTES.get(device, path.chunk_bytes), CHUNK_ROWS * row),
         chunk_per_token=int(scored * row),
         slack=path.slack.get(device, 1.0) + (UNEVEN.get(device, 0.0) if packed else 0.0),
         room=int(free_bytes * HEADROOM[device]),

@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from llm_installer.training.fast.cross_entropy import cross_entropy_sum, logit_rule
+from llm_installer.training.fast.cross_entropy import Score, cross_entropy_sum, logit_rule
+from llm_installer.training.fast.liger import loss_kernel
 
 
 class ScoredHead:
@@ -28,6 +29,7 @@ class ScoredHead:
         self._targets: Tensor | None = None
         self._loss: Tensor | None = None
         self.fused = False
+        self.score: Score | None = None
         self.note = self._choose()
 
     @contextmanager
@@ -81,7 +83,7 @@ class ScoredHead:
             if self._targets is None:
                 return own(hidden)
             head = self.model.get_output_embeddings()
-            self._loss = cross_entropy_sum(hidden[0], head, self._targets, self.rule)
+            self._loss = cross_entropy_sum(hidden[0], head, self._targets, self.rule, self.score)
             return self._loss.view(1, 1, 1)
 
         return forward
@@ -93,9 +95,10 @@ class ScoredHead:
             return "plain loss: the output layer is trained or is no plain linear layer"
         if not head.weight.is_floating_point():
             return "plain loss: the output layer is quantised"
+        self.score = loss_kernel(head, self.rule)
         if not self._agrees(head):
             return "plain loss: this model does something to its logits that the fused one does not know"
-        return "fused loss: logits a chunk at a time"
+        return "fused loss: logits a chunk at a time" + (", by liger's kernel" if self.score else "")
 
     @torch.no_grad()
     def _agrees(self, head: nn.Linear) -> bool:

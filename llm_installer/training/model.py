@@ -20,6 +20,7 @@ from llm_installer.core.handler import ALL_LINEAR
 from llm_installer.planning.lora import Method
 from llm_installer.planning.plan import Plan
 from llm_installer.planning.registry import check_targets
+from llm_installer.training.fast.waiting import upload
 from llm_installer.training.initial import STARTS, begin_from_weights
 from llm_installer.training.quantise import quantising, settle_quantised
 
@@ -54,7 +55,7 @@ def _auto(folder: Path) -> Any:
 
 def model_inputs(arrays: Mapping[str, npt.NDArray[Any]], device: Any, dtype: torch.dtype) -> dict[str, Tensor]:
     """Arrays as the model takes them: on its device, fractions in its precision."""
-    tensors = {name: torch.from_numpy(array).to(device) for name, array in arrays.items()}
+    tensors = {name: upload(torch.from_numpy(array), device) for name, array in arrays.items()}
     return {name: t.to(dtype) if t.is_floating_point() else t for name, t in tensors.items()}
 
 

@@ -19,8 +19,9 @@ from llm_installer.data.encoded import EncodedSet
 from llm_installer.data.packing import collate_packed, pack
 from llm_installer.planning.plan import Plan
 from llm_installer.training import processes
-from llm_installer.training.fast.packed import NAME, Documents, packed_forward
+from llm_installer.training.fast.packed import FLEX, NAME, Documents, packed_forward
 from llm_installer.training.fast.speed import speed_up
+from llm_installer.training.fast.waiting import borders_known, upload
 from llm_installer.training.kernels import ScoredHead
 from llm_installer.training.memory import checkpoint_layers
 from llm_installer.training.model import DTYPES, model_inputs
@@ -120,10 +121,12 @@ class Trainer:
     def loss_sum(self, batch: Batch, reduction: str = "sum") -> Tensor:
         """Summed loss over the scored positions of a batch, a float32 scalar; with reduction "none" each by itself."""
         device = self.accelerator.device
-        ids, positions, targets = (torch.from_numpy(a).to(device) for a in (batch.ids, batch.positions, batch.targets))
+        ids, positions, targets = (
+            upload(torch.from_numpy(a), device) for a in (batch.ids, batch.positions, batch.targets)
+        )
         extra = model_inputs(batch.extra, device, DTYPES[self.plan.precision])
         documents = Documents.of(batch.documents, device) if self.packing == NAME and batch.documents else None
-        with self.accelerator.autocast(), packed_forward(documents) as packed:
+        with self.accelerator.autocast(), packed_forward(documents) as packed, borders_known(self.packing != FLEX):
             return self.head.loss_sum(self.model, ids, positions, targets, {**extra, **packed}, reduction)
 
     def optimizer_state(self) -> dict[str, Any]:

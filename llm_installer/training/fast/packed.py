@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.util import find_spec
 from itertools import pairwise
 from typing import Any
@@ -20,6 +21,8 @@ from torch import Tensor
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+
+from llm_installer.training.fast.waiting import upload
 
 NAME = "packed_documents"
 FLEX = "flex_attention"
@@ -42,7 +45,7 @@ class Documents:
     def of(cls, lengths: Sequence[int], device: Any) -> Documents:
         """Made on the CPU, so that no kernel has to wait for a count."""
         bounds = torch.tensor([0, *lengths]).cumsum(0).to(torch.int32)
-        return cls(tuple(lengths), bounds.to(device))
+        return cls(tuple(lengths), upload(bounds, device))
 
 
 @dataclass(frozen=True)
@@ -130,9 +133,15 @@ def attend(
 
 
 def _varlen_fits(query: Tensor, value: Tensor) -> bool:
-    machine = Machine.here("cuda", str(query.dtype))
+    machine = _this_machine(str(query.dtype))
     same = query.shape[-1] == value.shape[-1] and query.shape[-1] <= 256
     return same and machine.varlen and machine.capability >= (8, 0)
+
+
+@lru_cache(maxsize=4)
+def _this_machine(dtype: str) -> Machine:
+    """Asked by every layer of every pass."""
+    return Machine.here("cuda", dtype)
 
 
 def _varlen(query: Tensor, key: Tensor, value: Tensor, packed: Documents, scaling: float | None) -> Tensor:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from peft import PeftModel
 
 from llm_installer.training.fast.attention import choose_attention
+from llm_installer.training.fast.compiled import Compiler
+from llm_installer.training.fast.liger import fuse_liger
 from llm_installer.training.fast.lora import fuse_lora
 from llm_installer.training.fast.pointwise import fuse_pointwise
 
@@ -26,10 +28,16 @@ class Speedup:
             take_back()
 
 
-def speed_up(model: PeftModel) -> Speedup:
-    """Replace the forwards of modules by equal, faster ones. Weights, names and configuration stay as they are."""
+def speed_up(model: PeftModel, compiling: bool = False) -> Speedup:
+    """Replace the forwards of modules by equal, faster ones, some of them compiled where that is wished for and works.
+
+    Weights, names and configuration stay as they are.
+    """
     undo, notes = fuse_lora(model)
-    for part in (fuse_pointwise, choose_attention):
-        more, said = part(model)
+    compiler = Compiler() if compiling else None
+    refused = compiler.refusal() if compiler else ""
+    if refused:
+        notes, compiler = [*notes, f"nothing is compiled: {refused}"], None
+    for more, said in (fuse_pointwise(model, compiler), fuse_liger(model), choose_attention(model)):
         undo, notes = [*undo, *more], [*notes, *said]
     return Speedup(tuple(notes), tuple(undo))

@@ -1,0 +1,52 @@
+"""torch.compile for formulas: several passes over memory become one, where a C++ compiler is at hand."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Hashable
+from typing import Any, TypeVar
+
+import torch
+
+from llm_installer.core.paths import cache_dir
+
+Made = TypeVar("Made")
+BROKEN = (RuntimeError, OSError)
+"""What a compiler that is missing, or that fails, is known by: torch's own errors are RuntimeErrors."""
+
+
+class Compiler:
+    """Compiles each formula once, for tensors of any length. What is made lies in the cache for the next run."""
+
+    def __init__(self) -> None:
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_dir() / "compiled"))
+        import torch._inductor.config as settings
+
+        # Formulas this small are compiled sooner than processes for it have started.
+        settings.compile_threads = 1
+        self._made: dict[Hashable, Any] = {}
+
+    def once(self, key: Hashable, make: Callable[[], Made]) -> Made:
+        """What `make` returned when it was first asked for under this key."""
+        if key not in self._made:
+            self._made[key] = make()
+        made: Made = self._made[key]
+        return made
+
+    def refusal(self) -> str:
+        """Why nothing can be compiled here; empty when a small sum could."""
+        x = torch.ones(2, 3)
+        try:
+            works = bool((compiled(_twice)(x) == 2 * x).all())
+        except BROKEN as error:
+            return (str(error).strip().splitlines() or [type(error).__name__])[0]
+        return "" if works else "what was compiled is wrong"
+
+
+def compiled(formula: Callable[..., Made]) -> Callable[..., Made]:
+    """The formula, compiled at its first call, for sizes that change."""
+    return torch.compile(formula, dynamic=True, fullgraph=True)
+
+
+def _twice(x: torch.Tensor) -> torch.Tensor:
+    return x + x
