@@ -63,7 +63,7 @@ setup(
         "llm_installer.templates",
     ],
     package_data={
-        "llm_installer": ["py.typed", "tiny/**/*", "training/*.txt", "web/**/*"],
+        "llm_installer": ["py.typed", "tiny/**/*", "training/*.txt"],
         "llm_installer.templates": ["*"],
     },
     exclude_package_data={"": ["**/*.pyc"]},

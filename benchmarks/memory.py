@@ -1,4 +1,4 @@
-"""The memory formula against what a process really held: ten shapes and settings on the CPU, each in a fresh process.
+"""The memory formula against what a process really held: shapes and settings on the CPU, each in a fresh process.
 
 Run as: python benchmarks/memory.py [--case NAME] [--path eager] [--json]
 """
@@ -39,11 +39,23 @@ class Case:
     scored: float
     checkpointed: int = 0
     targets: tuple[str, ...] = ALL
+    quantised: str = ""
+    dropout: float = 0.0
+    dora: bool = False
+    packed: bool = False
+    """Rows of uneven lengths, one after the other; together as many tokens as without."""
 
     @property
     def tokens(self) -> int:
         """Of the micro-batch."""
         return self.rows * self.length
+
+    @property
+    def lengths(self) -> list[int]:
+        """Of the rows: around `length`, and `length` on average."""
+        uneven = [self.length * (i - self.rows // 2) // (2 * self.rows) if self.packed else 0 for i in range(self.rows)]
+        found = [self.length + more for more in uneven]
+        return [*found[1:], self.tokens - sum(found[1:])]
 
 
 CASES = {
@@ -56,6 +68,18 @@ CASES = {
     "all checkpointed": Case("float32", 384, 1024, 8, 6, 6, 8000, 16, 8, 256, 0.5, checkpointed=8),
     "half checkpointed": Case("bfloat16", 384, 1024, 8, 6, 6, 8000, 16, 8, 256, 0.5, checkpointed=4),
     "high rank": Case("float32", 384, 1024, 6, 6, 3, 8000, 128, 8, 128, 0.7),
+    "small nf4": Case("float32", 256, 1024, 4, 8, 8, 1000, 8, 8, 128, 1.0, quantised="nf4"),
+    "nf4 bf16": Case("bfloat16", 512, 1536, 6, 8, 2, 8000, 16, 4, 512, 0.5, quantised="nf4"),
+    "nf4 checkpointed": Case("float32", 384, 1024, 8, 6, 6, 8000, 16, 8, 256, 0.5, checkpointed=8, quantised="nf4"),
+    "nf4 100M": Case("bfloat16", 576, 1536, 24, 9, 3, 32000, 16, 2, 256, 0.7, targets=ATTENTION, quantised="nf4"),
+    "int8": Case("float32", 512, 1536, 6, 8, 2, 8000, 16, 4, 256, 0.5, quantised="int8"),
+    "int8 bf16": Case("bfloat16", 512, 1536, 6, 8, 2, 8000, 16, 4, 512, 0.5, quantised="int8"),
+    "dropout": Case("float32", 384, 1024, 6, 6, 6, 8000, 16, 8, 128, 0.7, dropout=0.1),
+    "dropout bf16": Case("bfloat16", 384, 1024, 6, 6, 6, 8000, 16, 8, 128, 0.7, dropout=0.1),
+    "dora": Case("float32", 384, 1024, 6, 6, 6, 8000, 16, 8, 128, 0.7, dora=True),
+    "packed": Case("float32", 384, 1024, 6, 6, 6, 8000, 16, 8, 128, 0.7, packed=True),
+    "packed bf16": Case("bfloat16", 512, 1536, 6, 8, 2, 8000, 16, 8, 256, 0.5, packed=True),
+    "packed checkpointed": Case("float32", 384, 1024, 8, 6, 6, 8000, 16, 16, 128, 0.5, checkpointed=8, packed=True),
     "100M": Case("bfloat16", 576, 1536, 24, 9, 3, 32000, 16, 2, 256, 0.7, targets=ATTENTION),
 }
 WARM = Case("float32", 32, 64, 2, 4, 4, 64, 4, 1, 16, 1.0)
@@ -64,11 +88,14 @@ WARM = Case("float32", 32, 64, 2, 4, 4, 64, 4, 1, 16, 1.0)
 def predict(folder: Path, case: Case, path: str) -> int:
     """Bytes above the libraries, by the formula and the headers of the weights alone."""
     from llm_installer.core.model_info import read_model_info
-    from llm_installer.planning.memory import TIGHT, plan_memory
+    from llm_installer.planning.memory import EAGER, TIGHT, plan_memory
+    from llm_installer.planning.memory_table import path_of
 
+    way = path_of(case.quantised, case.dora, case.dropout, "cpu")
     memory = plan_memory(
         read_model_info(folder), dtype=case.dtype, rank=case.rank, targets=case.targets, free_bytes=0,
-        scored=case.scored, path=path,
+        scored=case.scored, path=EAGER if path == "eager" else way, quantised=case.quantised,
+        packed=case.packed,
     )  # fmt: skip
     if path == "eager":
         memory = dataclasses.replace(memory, slack=TIGHT)
@@ -95,7 +122,7 @@ def trained(folder: Path, case: Case, path: str, steps: int) -> Callable[[], obj
 
     from llm_installer.core.hardware import GIB, Hardware
     from llm_installer.core.model_info import read_model_info
-    from llm_installer.data.batches import Batch
+    from llm_installer.data.encode import Row
     from llm_installer.planning.choices import DataFacts
     from llm_installer.planning.options import Options
     from llm_installer.planning.plan import make_plan
@@ -106,11 +133,15 @@ def trained(folder: Path, case: Case, path: str, steps: int) -> Callable[[], obj
     from llm_installer.training.trainer import Trainer
 
     info = read_model_info(folder)
-    options = Options(data="x", precision=case.dtype, lora_r=case.rank, target_modules=",".join(case.targets))
+    options = Options(
+        data="x", precision=case.dtype, lora_r=case.rank, target_modules=",".join(case.targets),
+        packing="on" if case.packed else "off", lora_dropout=case.dropout, use_dora=case.dora,
+    )  # fmt: skip
     machine = Hardware("cpu", "CPU", 1, 64 * GIB, 64 * GIB, True, 1)
     facts = DataFacts(case.rows, 0, "text", case.length, case.length)
     plan = make_plan(options, info, find_handler(info), machine, facts, (case.length, "the case's"))
-    trainer = Trainer(add_lora(load_base(folder, case.dtype, "cpu"), plan), plan, 0)
+    trainer = Trainer(add_lora(load_base(folder, case.dtype, "cpu", case.quantised), plan), plan, 0)
+    assert bool(trainer.packing) == case.packed
     if path == "eager":
         trainer.head.fused = False
         for module in trainer.model.modules():
@@ -118,9 +149,10 @@ def trained(folder: Path, case: Case, path: str, steps: int) -> Callable[[], obj
     checkpoint_layers(trainer.model, case.checkpointed)
     best = adapter_weights(trainer.model)
     random = np.random.default_rng(0)
-    ids = random.integers(0, case.vocabulary, (case.rows, case.length))
-    positions = np.arange(int(case.tokens * case.scored))
-    batch = Batch(ids, positions, random.integers(0, case.vocabulary, len(positions)), case.tokens)
+    learned = [np.arange(n) >= n * (1 - case.scored) for n in case.lengths]
+    rows = [Row(random.integers(0, case.vocabulary, len(part)), part, 0) for part in learned]
+    batch = trainer.batch(rows, np.arange(case.rows))
+    assert batch.ids.size == case.tokens
 
     def step() -> object:
         assert best, "held beside the weights in training, as here"
@@ -144,7 +176,7 @@ def measure(case: Case, path: str, tensors: bool) -> dict[str, float]:
     remember_few_products()
     give_back_freed_memory() if path == "eager" else keep_freed_memory()
     with tempfile.TemporaryDirectory() as folder:
-        warm = dataclasses.replace(WARM, dtype=case.dtype)
+        warm = dataclasses.replace(WARM, dtype=case.dtype, quantised=case.quantised)
         trained(make_model(Path(folder) / "warm", warm), warm, path, 3)
         subprocess.run([sys.executable, __file__, "--make", repr(case), "--out", f"{folder}/model"], check=True)
         gc.collect()
@@ -188,6 +220,11 @@ def in_fresh_process(name: str, path: str) -> dict[str, float]:
     return found
 
 
+def _plain(case: Case) -> Case:
+    """Without what only some ways to train have: plain PEFT is measured for the others alone."""
+    return dataclasses.replace(case, quantised="", dropout=0.0, dora=False, packed=False)
+
+
 def main() -> None:
     """Print the table, or one case as JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -205,7 +242,8 @@ def main() -> None:
         print(json.dumps(measure(CASES[given.case], given.path, given.tensors)))
         return
     print("| case | predicted MB | measured MB | ratio | tensors of a step MB |\n|---|---|---|---|---|")
-    for name in [given.case] if given.case else CASES:
+    every = [name for name, case in CASES.items() if given.path == "fused" or case == _plain(case)]
+    for name in [given.case] if given.case else every:
         found = in_fresh_process(name, given.path)
         ratio = found["predicted"] / found["measured"]
         print(

@@ -41,6 +41,6 @@ def _parted(job: Job, processes: int) -> bool:
     plan = job.plan
     planned = shared_memory(
         job.info, probe_hardware(), plan.precision, plan.lora_r, plan.target_modules, plan.method, plan.lora_dropout,
-        plan.max_seq_length, processes,
+        plan.packing, plan.max_seq_length, processes,
     )  # fmt: skip
     return planned(plan.method.quantised)[1]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from llm_installer.core.state import Adjustment, Result
+from llm_installer.core.state import Adjustment, Result, RunState
 from llm_installer.planning.plan import Plan, plan_rows
 
 if TYPE_CHECKING:
@@ -82,7 +82,29 @@ def render(report: Report) -> str:
         _samples(report),
         _rows(report),
         ["## Plan", "", *_table(("", "value", "why"), plan_rows(report.plan))],
-        _changes(report),
+        _changes(report.changes),
+    ]
+    return "\n\n".join("\n".join(lines) for lines in parts if lines) + "\n"
+
+
+def render_broken_off(
+    *, model: str, run: str, data: str, plan: Plan, state: RunState, by: str, found: str, command: str, picture: str
+) -> str:
+    """report.md of a run that a signal (`by`) ended: where it stood, and the `command` that goes on with it."""
+    of = f" of {plan.total_steps:,}" if plan.total_steps else ""
+    losses = [
+        (f"{e.step:,}", f"{e.train_loss:.4f}", "" if e.validation_loss is None else f"{e.validation_loss:.4f}")
+        for e in state.history
+    ]
+    parts = [
+        [f"# {_plain(model)}: run {_plain(run)}"],
+        [f"Training on {_plain(data)} was broken off by {by} at step {state.step:,}{of}. Nothing is lost; go on with:"],
+        [f"    {command}"],
+        [found],
+        [f"![Loss over the run]({picture})"] if picture else [],
+        ["## Loss so far", "", *_table(("step", "training rows", "held-out rows"), losses)] if losses else [],
+        ["## Plan", "", *_table(("", "value", "why"), plan_rows(plan))],
+        _changes(state.adjustments),
     ]
     return "\n\n".join("\n".join(lines) for lines in parts if lines) + "\n"
 
@@ -125,10 +147,10 @@ def _card(report: Report) -> list[str]:
     ]
 
 
-def _changes(report: Report) -> list[str]:
-    if not report.changes:
+def _changes(changes: Sequence[Adjustment]) -> list[str]:
+    if not changes:
         return []
-    return ["## What was changed on the way", ""] + [f"- Step {c.step:,}: {c.why}." for c in report.changes]
+    return ["## What was changed on the way", ""] + [f"- Step {c.step:,}: {c.why}." for c in changes]
 
 
 def _losses(pair: Pair) -> tuple[str, str, str, str]:

@@ -5,15 +5,15 @@ Run as: llm-installer train --model-path DIR --data my.json   (or DIR/train.sh -
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from llm_installer.broken_off import break_off
 from llm_installer.console import Console
-from llm_installer.core.errors import Interrupted, TrainingError, UsageError
+from llm_installer.core.errors import TrainingError, UsageError
 from llm_installer.core.hardware import probe_hardware
 from llm_installer.core.model_info import fingerprint, read_model_info
 from llm_installer.core.paths import ModelDir, Run
@@ -182,13 +182,13 @@ def train_and_publish(job: Job, console: Console, tell_run: Callable[[Run], None
             speed = speed_of(job.info, plan, probe_hardware().name, data.rows, state)
             about = Published(job.info, plan, str(options.sources), job.kind, job.encoder, speed)
             if requests.number and state.best_loss is None:
-                raise _broken_off(requests.number, state, "nothing was measured yet")
+                raise break_off(requests.number, job, run, state, "nothing was measured yet")
             _check_learned(state, run)
             result = publish(model, best, state, about, run, adapter)
             report.on_end(state, result)
         ended.append((STOPPED if requests.number or requests.why else FINISHED, result))
         if requests.number and plan.total_steps:
-            raise _broken_off(requests.number, state, f"the best so far is {adapter}")
+            raise break_off(requests.number, job, run, state, f"the best so far is {adapter}")
     switched = result.improved and not options.output
     if switched:
         job.folder.switch_to(run)
@@ -209,13 +209,6 @@ def _train_along(trainer: Trainer, data: TrainingData, run: Run, since: Checkpoi
 
     with stop_requests() as requests:
         train(trainer, data, CheckpointWriter(run), Everyone({}), requests, since)
-
-
-def _broken_off(number: int, state: RunState, found: str) -> Interrupted:
-    name = signal.Signals(number).name
-    return Interrupted(
-        f"Stopped by {name} at step {state.step}; ./lora is as it was, {found}; go on with --resume", number
-    )
 
 
 def _training_data(job: Job) -> TrainingData:

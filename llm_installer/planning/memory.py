@@ -39,22 +39,32 @@ class Path:
     """Logits that exist at once; 0 for those of all scored positions."""
     slack: dict[str, float]
     """Memory held per byte in use, by device: what lies between tensors, too small for the next one."""
+    masks: int = 0
+    """Bytes that dropout keeps of each number it was given, beside its float32 result; 0 where it is off."""
+    outputs: bool = False
+    """Whether each adapted layer keeps its output and that of its adapter (DoRA)."""
+    base_inputs: bool = False
+    """Whether the frozen layers keep their input, too (bitsandbytes' products in 8 bits)."""
 
 
-PATHS = {
-    "eager": Path(copies=True, wide_norms=True, gate=3, chunk_bytes=0, slack={"cpu": 1.7, "cuda": 1.05}),
-    "partly": Path(copies=True, wide_norms=False, gate=2, chunk_bytes=34 << 20, slack={"cpu": 1.6, "cuda": 1.05}),
-    "fused": Path(copies=False, wide_norms=False, gate=2, chunk_bytes=34 << 20, slack={"cpu": 1.45, "cuda": 1.05}),
-}
-"""PEFT's own layers with the model's own loss; PEFT's adapters between the fast norms, gates and loss of training/fast;
-and its fast adapters, too."""
+EAGER = Path(copies=True, wide_norms=True, gate=3, chunk_bytes=0, slack={"cpu": 1.7, "cuda": 1.05})
+"""PEFT's own layers with the model's own loss."""
+PARTLY = Path(copies=True, wide_norms=False, gate=2, chunk_bytes=34 << 20, slack={"cpu": 1.7, "cuda": 1.05})
+"""PEFT's adapters between the fast norms, gates and loss of training/fast."""
+FUSED = Path(copies=False, wide_norms=False, gate=2, chunk_bytes=34 << 20, slack={"cpu": 1.45, "cuda": 1.05})
+"""With its fast adapters, too."""
+SCORES = {("cpu", "bfloat16"): 3.5 * 4 * 128}
+"""By device and type, where attention goes by blocks of 128 queries: bytes for each token and head while one layer's
+gradient is made. Weights, slopes and their change in float32, and a copy in 16 bits."""
+UNEVEN = {"cpu": 0.15}
+"""Added to the slack where rows are packed: documents of many lengths leave pieces of many sizes."""
 CHUNK_BYTES = {"cuda": 320 << 20}
-"""The same where a device takes larger chunks: logits, and those of them that are worked on in float32."""
+"""Where a device takes larger chunks than the path says: logits, and those of them that are worked on in float32."""
 CHUNK_ROWS = 1024
 """Most positions in a chunk of logits."""
 TIGHT = 1.05
 """The same where layers are checkpointed: the C library is then told to give back each block at once."""
-SCRATCH = {("cpu", 4): 12_000_000, ("cpu", 2): 25_000_000}
+SCRATCH = {("cpu", 4): 9_000_000, ("cpu", 2): 33_000_000}
 """What matrix products hold beside the tensors, by device and bytes of an element."""
 
 _SHARED = {
@@ -137,33 +147,35 @@ def plan_memory(
     free_bytes: int,
     quantised: str = "",
     optimizer: str = "adamw_torch",
-    path: str = "eager",
+    path: Path = EAGER,
     device: str = "cpu",
     scored: float = 1.0,
+    packed: bool = False,
 ) -> MemoryPlan:
     """Predict the bytes of a LoRA run.
 
     `dtype` is that of the base (of its embeddings and head where the linear layers are `quantised`: int8 or nf4),
-    `scored` the share of positions that teach.
+    `scored` the share of positions that teach. `packed` rows have documents, one after the other.
     """
-    size, way = BYTES[dtype], PATHS[path]
-    row = info.vocab_size * size if way.chunk_bytes else 0
+    size = BYTES[dtype]
+    row = info.vocab_size * size if path.chunk_bytes else 0
     unpacked = max((n.inputs * n.outputs for n in linears(info)), default=0) * size if quantised else 0
     # Chunked: the chosen positions and their gradient. At once: float32 logits, their gradient, and the softmax's.
-    per_scored = 3 * size * info.hidden_size if way.chunk_bytes else 12 * info.vocab_size
+    per_scored = 3 * size * info.hidden_size if path.chunk_bytes else 12 * info.vocab_size
+    scores = 0.0 if packed else SCORES.get((device, dtype), 0.0) * info.heads
     return MemoryPlan(
         process=PROCESS.get(device, 0),
         weights=weight_bytes(info, size, quantised),
-        adapters=adapter_bytes(info, rank, targets, optimizer, 0 if way.copies else size),
+        adapters=adapter_bytes(info, rank, targets, optimizer, 0 if path.copies else size),
         workspace=unpacked + SCRATCH.get((device, size), 0),
         layers=info.layers,
-        per_layer=activation_bytes(info, size, rank, targets, path),
+        per_layer=activation_bytes(info, size, rank, targets, path, packed),
         boundary=size * info.hidden_size,
-        transient=size * (2 * info.intermediate_size + 2 * info.hidden_size),
+        transient=int(max(size * (2 * info.intermediate_size + 2 * info.hidden_size), scores)),
         logits=int(4 * info.hidden_size + scored * per_scored),
-        chunk=min(CHUNK_BYTES.get(device, way.chunk_bytes), CHUNK_ROWS * row),
+        chunk=min(CHUNK_BYTES.get(device, path.chunk_bytes), CHUNK_ROWS * row),
         chunk_per_token=int(scored * row),
-        slack=way.slack.get(device, 1.0),
+        slack=path.slack.get(device, 1.0) + (UNEVEN.get(device, 0.0) if packed else 0.0),
         room=int(free_bytes * HEADROOM[device]),
     )
 
@@ -186,19 +198,29 @@ def adapter_bytes(info: ModelInfo, rank: int, targets: tuple[str, ...], optimize
     return int(adapter_parameters(info, rank, targets) * (8 + OPTIMIZERS[optimizer].state_bytes + KEPT_COPY + copy))
 
 
-def activation_bytes(info: ModelInfo, size: int, rank: int, targets: tuple[str, ...], path: str = "eager") -> int:
+def activation_bytes(
+    info: ModelInfo, size: int, rank: int, targets: tuple[str, ...], path: Path = EAGER, packed: bool = False
+) -> int:
     """Kept for the backward pass per token and layer, for base elements of `size` bytes."""
-    way = PATHS[path]
     query, key_value = info.heads * info.head_dim, info.kv_heads * info.head_dim
     gated = not info.linears or any(n.name in _GATED for n in info.linears)
     chosen, share = adapted(info, targets), 1 / max(info.layers, 1)
-    norms = 2 * (4 if way.wide_norms else size) * info.hidden_size
-    attention = size * (2 * query + 2 * key_value) + 4 * info.heads
-    activation = size * (way.gate if gated else 2) * info.intermediate_size
-    copied = sum(4 * n.inputs * n.count * share for n in chosen)
-    inputs = copied if way.copies and size < 4 else size * _distinct_inputs(chosen, share)
-    ranks = sum((4 if way.copies else size) * rank * n.count * share for n in chosen)
-    return int(norms + attention + activation + inputs + ranks)
+    norms = 2 * (4 if path.wide_norms else size) * info.hidden_size
+    # Of packed rows each document's output is kept, and their joined copy is what the next layer reads.
+    attention = size * ((3 if packed else 2) * query + 2 * key_value) + 4 * info.heads
+    activation = size * (path.gate if gated else 2) * info.intermediate_size
+    inputs = sum(n.inputs * n.count * share for n in chosen)
+    outputs = (size + 4) * path.outputs * sum(n.outputs * n.count * share for n in chosen)
+    if path.masks:
+        read = (4 + path.masks) * inputs
+    elif path.copies and size < 4:
+        read = 4 * inputs
+    else:
+        read = size * _distinct_inputs(chosen, share)
+    if path.base_inputs and (path.masks or size < 4):
+        read += size * _distinct_inputs(linears(info), share)
+    ranks = sum((4 if path.copies else size) * rank * n.count * share for n in chosen)
+    return int(norms + attention + activation + read + outputs + ranks)
 
 
 def linears(info: ModelInfo) -> tuple[Linear, ...]:

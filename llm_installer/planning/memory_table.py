@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from llm_installer.core.hardware import Hardware
 from llm_installer.core.model_info import ModelInfo
 from llm_installer.planning.fitting import memory_rows
 from llm_installer.planning.lora import Method
-from llm_installer.planning.memory import MemoryPlan, plan_memory
+from llm_installer.planning.memory import FUSED, PARTLY, MemoryPlan, Path, plan_memory
 
 if TYPE_CHECKING:
     from llm_installer.planning.plan import Plan
@@ -17,23 +18,32 @@ if TYPE_CHECKING:
 
 def memory_of(
     info: ModelInfo, hardware: Hardware, precision: str, rank: int, targets: tuple[str, ...], method: Method,
-    dropout: float,
+    dropout: float, packed: bool,
 ) -> Callable[[str], MemoryPlan]:  # fmt: skip
-    """The memory plan for each quantisation: "" for none, int8 or nf4. Fast adapters are for plain LoRA alone."""
+    """The memory plan for each quantisation: "" for none, int8 or nf4."""
 
     def planned(quantised: str) -> MemoryPlan:
         return plan_memory(
             info, dtype=precision, rank=rank, targets=targets, free_bytes=hardware.free_bytes, device=hardware.device,
             quantised=quantised, optimizer=method.optimizer,
-            path="partly" if dropout or method.dora or quantised else "fused",
+            path=path_of(quantised, method.dora, dropout, hardware.device), packed=packed,
         )  # fmt: skip
 
     return planned
 
 
+def path_of(quantised: str, dora: bool, dropout: float, device: str) -> Path:
+    """How the layers are computed: what training/fast covers is plain LoRA above whole or 4-bit layers."""
+    if not (quantised == "int8" or dora or dropout):
+        return FUSED
+    masks = (4 if device == "cpu" else 1) if dropout else 0
+    return replace(PARTLY, masks=masks, outputs=dora, base_inputs=quantised == "int8")
+
+
 def memory_table(info: ModelInfo, hardware: Hardware, plan: Plan) -> list[tuple[str, str, str]]:
     """(setting, predicted peak, verdict) with the plan's tokens at once."""
     planned = memory_of(
-        info, hardware, plan.precision, plan.lora_r, plan.target_modules, plan.method, plan.lora_dropout
+        info, hardware, plan.precision, plan.lora_r, plan.target_modules, plan.method, plan.lora_dropout,
+        plan.packing,
     )  # fmt: skip
     return memory_rows(planned, plan.precision, plan.micro_batch_tokens)

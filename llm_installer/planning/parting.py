@@ -29,10 +29,10 @@ def asked_processes(options: Options, hardware: Hardware) -> int:
 
 def shared_memory(
     info: ModelInfo, hardware: Hardware, precision: str, rank: int, targets: tuple[str, ...], method: Method,
-    dropout: float, longest: int, processes: int,
+    dropout: float, packed: bool, longest: int, processes: int,
 ) -> Callable[[str], tuple[MemoryPlan, bool]]:  # fmt: skip
     """For each quantisation, "" for none: the memory plan of one of the processes, and whether its base is parted."""
-    whole_of = memory_of(info, hardware, precision, rank, targets, method, dropout)
+    whole_of = memory_of(info, hardware, precision, rank, targets, method, dropout, packed)
 
     def planned(quantised: str) -> tuple[MemoryPlan, bool]:
         whole = whole_of(quantised)
@@ -41,7 +41,7 @@ def shared_memory(
         # The layers of a parted base are computed by plain PEFT.
         plain = plan_memory(
             info, dtype=precision, rank=rank, targets=targets, free_bytes=hardware.free_bytes, device=hardware.device,
-            quantised=quantised, optimizer=method.optimizer,
+            quantised=quantised, optimizer=method.optimizer, packed=packed,
         )  # fmt: skip
         held = part_bytes(info, BYTES[precision], quantised, processes)
         parted = dataclasses.replace(plain, weights=held)

@@ -158,14 +158,14 @@ def make_plan(
     course = choose_course(options, mode, data, choose)
     most_rows = data.rows if mode.cycles else course.effective_batch_size
     dropout = choose.pick("lora_dropout", options.lora_dropout, 0.0, "off: early stopping does its work")
+    packing = _packing(options, info, hardware, precision, method, choose)
     processes = asked_processes(options, hardware)
-    planned = shared_memory(info, hardware, precision, rank, targets, method, dropout, length[0], processes)
+    planned = shared_memory(info, hardware, precision, rank, targets, method, dropout, packing, length[0], processes)
     step_tokens = int(course.effective_batch_size * min(length[0], 2 * data.mean_length))
     fit, rows = micro_batch(
         options, info, hardware, planned, method.quantised, most_rows, length[0], step_tokens, choose
     )  # fmt: skip
     choose.why["max_seq_length"] = length[1]
-    packs = choose_packing(hardware, info, precision, bool(method.neftune_noise_alpha))
     pays = choose_compiling(hardware, info, rank, targets, data.mean_length, data.rows * course.epochs)
     return Plan(
         mode=mode.name,
@@ -180,7 +180,7 @@ def make_plan(
         learning_rate=choose.pick("learning_rate", options.learning_rate, rate, reason),
         micro_batch_tokens=fit.tokens,
         micro_batch_rows=rows,
-        packing=choose.pick("packing", SWITCH.get(options.packing or ""), *packs),
+        packing=packing,
         compiling=choose.pick("compiling", SWITCH.get(options.compile or ""), *pays),
         checkpointed_layers=fit.checkpointed,
         predicted_peak_bytes=fit.peak,
@@ -197,6 +197,13 @@ def make_plan(
         why=choose.why,
         **{f.name: getattr(course, f.name) for f in dataclasses.fields(course)},
     )
+
+
+def _packing(
+    options: Options, info: ModelInfo, hardware: Hardware, precision: str, method: Method, choose: Chooser
+) -> bool:
+    suits = choose_packing(hardware, info, precision, bool(method.neftune_noise_alpha))
+    return bool(choose.pick("packing", SWITCH.get(options.packing or ""), *suits))
 
 
 def plan_rows(plan: Plan) -> list[tuple[str, str, str]]:

@@ -13,7 +13,7 @@ import torch
 
 from llm_installer.core.examples import Example, Message, Origin
 from llm_installer.core.state import RunState
-from llm_installer.data.batches import micro_batches, sample
+from llm_installer.data.batches import sample
 from llm_installer.data.encode import Encoder, Row
 from llm_installer.training.trainer import Trainer, row_lengths
 
@@ -131,10 +131,12 @@ def row_losses(trainer: Trainer, rows: Sequence[Row]) -> Sums:
     """The summed loss of each row, in eval mode."""
     trainer.model.eval()
     found = np.zeros(len(rows))
-    parts = micro_batches(row_lengths(rows), np.arange(len(rows)), trainer.plan.micro_batch_tokens, len(rows))
+    parts = trainer.parts(row_lengths(rows), np.arange(len(rows)), len(rows))
     with trainer.head.attached():
         for part in parts:
             batch = trainer.batch(rows, part)
             losses = trainer.loss_sum(batch, reduction="none").double().cpu().numpy()
-            found[part] = np.bincount(batch.positions // batch.ids.shape[1], weights=losses, minlength=len(part))
+            ends = np.cumsum(batch.documents or [batch.ids.shape[1]] * len(part))
+            owners = np.searchsorted(ends, batch.positions, side="right")
+            found[part] = np.bincount(owners, weights=losses, minlength=len(part))
     return found

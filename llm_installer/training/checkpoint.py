@@ -27,6 +27,7 @@ from llm_installer.planning.saving import KEPT, SAVE_COST, SAVE_SECONDS
 
 ADAPTER_FILE = "adapter_model.safetensors"
 BEST_FILE, OPTIMIZER_FILE, RANDOM_FILE, STATE_FILE = "best.safetensors", "optimizer.pt", "random.pt", "state.json"
+FIRST_FILE = "first.safetensors"
 
 Weights = dict[str, Tensor]
 
@@ -65,6 +66,8 @@ class Checkpoint:
     best: Weights
     optimizer: dict[str, Any]
     random: list[Tensor]
+    first: Weights | None
+    """The weights that the run began with; None once others are better, for then nothing goes back to them."""
 
 
 class CheckpointWriter:
@@ -80,7 +83,9 @@ class CheckpointWriter:
         passed = time.monotonic() - self._saved_at
         return passed >= SAVE_SECONDS or (measured and passed * SAVE_COST >= self._cost)
 
-    def write(self, model: PeftModel, optimizer: dict[str, Any], state: RunState, best: Weights) -> None:
+    def write(
+        self, model: PeftModel, optimizer: dict[str, Any], state: RunState, best: Weights, first: Weights | None
+    ) -> None:
         """Write checkpoint-<step>, and the best one too where that is another. Raises TrainingError on a full disk."""
         began = time.monotonic()
 
@@ -88,6 +93,8 @@ class CheckpointWriter:
             (fresh / OPTIMIZER_FILE).write_bytes(_pickled(optimizer))
             (fresh / RANDOM_FILE).write_bytes(_pickled(random_state()))
             (fresh / BEST_FILE).write_bytes(save_tensors(best))
+            if first is not None:
+                (fresh / FIRST_FILE).write_bytes(save_tensors(first))
             write_json(fresh / STATE_FILE, dataclasses.asdict(state))
 
         last, best_folder = self._folder(state.step), self._folder(state.best_step)
@@ -114,8 +121,8 @@ class CheckpointWriter:
 def check_room(folder: Path, model: PeftModel) -> None:
     """Raise TrainingError when the disk below `folder` has no room for all checkpoints that are kept at once."""
     adapter = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
-    # Adapter, best adapter and two moments in each checkpoint; one more while it is written, and the published adapter.
-    needed = adapter * (4 * (KEPT + 2) + 2)
+    # Adapter, first, best and two moments in each checkpoint; one more while it is written, and the published adapter.
+    needed = adapter * (5 * (KEPT + 2) + 2)
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise TrainingError(
@@ -143,6 +150,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     """Read a checkpoint. Raises TrainingError when it is damaged."""
     if wrong := damage(folder):
         raise TrainingError(f"{folder} cannot be gone on from: {wrong}; take another with --resume-from")
+    first = folder / FIRST_FILE
     state = RunState.from_json(json.loads((folder / STATE_FILE).read_text(encoding="utf-8")))
     return Checkpoint(
         folder=folder,
@@ -151,6 +159,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         best=load_file(folder / BEST_FILE),
         optimizer=torch.load(folder / OPTIMIZER_FILE, weights_only=True, map_location="cpu"),
         random=torch.load(folder / RANDOM_FILE, weights_only=True),
+        first=load_file(first) if first.exists() else None,
     )
 
 

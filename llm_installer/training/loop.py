@@ -92,7 +92,9 @@ class _Loop:
         self.lengths = row_lengths(data.rows)
         self.longest = int(self.lengths.max())
         self.state = RunState()
-        self.first = self.best = adapter_weights(trainer.model)
+        self.best = adapter_weights(trainer.model)
+        self.first: Weights | None = self.best
+        """What a controller goes back to; None once a measurement beat the base, for then it goes back to the best."""
         self.norm = math.nan
         self.skipped_rows: deque[str] = deque(maxlen=NAMED_ROWS)
         self._clock = self._seen = time.monotonic()
@@ -104,6 +106,8 @@ class _Loop:
         self.trainer.set_optimizer_state(since.optimizer)
         set_random_state(since.random)
         self.state, self.best = since.state, since.best
+        # A checkpoint of a time when they were not saved has none: then they are those of a fresh adapter.
+        self.first = since.first or (None if self.state.improved else self.first)
         seed_apart(self.plan.seed, self.state.step)
 
     def run(self) -> None:
@@ -158,6 +162,7 @@ class _Loop:
         )
         if best := state.record(evaluation):
             self.best = adapter_weights(trainer.model)
+            self.first = None if state.improved else self.first
         self.report.on_evaluation(evaluation, state, best)
         self._tokens, self._seen = 0, time.monotonic()
 
@@ -219,7 +224,7 @@ class _Loop:
         self.state.rate_scale, self.state.batch_scale = change.rate_scale, change.batch_scale
         self.state.evaluations_without_improvement = self.state.skipped_in_a_row = 0
         if change.restore_best:
-            load_weights(self.trainer.model, self.best if self.state.improved else self.first)
+            load_weights(self.trainer.model, self.best if self.first is None else self.first)
             self.trainer.forget()
         self.report.on_note(f"Step {change.step}: {change.why}")
         return True
@@ -228,7 +233,7 @@ class _Loop:
         self.report.on_moment("save", self.state)
         with timed(self.state.phases, "save"):
             if self.trainer.is_writer:
-                self.save.write(self.trainer.model, self.trainer.optimizer_state(), self.state, self.best)
+                self.save.write(self.trainer.model, self.trainer.optimizer_state(), self.state, self.best, self.first)
         self.requests.saved()
         self.report.on_moment("saved", self.state)
 

@@ -51,6 +51,14 @@ def settle_quantised(model: PreTrainedModel, name: str) -> None:
         )
     for layer in layers:
         setattr(layer, _REPACKS, False)
+    _leave_file(model)
+
+
+def _leave_file(model: PreTrainedModel) -> None:
+    """Copy what stays whole out of the file on a CPU, where it lies in memory as long as one tensor of it is used."""
+    for weight in model.parameters():
+        if weight.is_floating_point() and weight.device.type == "cpu":
+            weight.data = weight.data.clone()
 
 
 def whole_line(model: nn.Module) -> str:

@@ -15,7 +15,16 @@ from llm_installer.core.model_info import Linear, ModelInfo, read_model_info
 from llm_installer.planning.backing_off import asked_layers
 from llm_installer.planning.fitting import fit_memory, memory_rows
 from llm_installer.planning.flops import checkpointing_flops, flops_per_token, known_limit, share_of_limit
-from llm_installer.planning.memory import MemoryPlan, adapter_parameters, linears, plan_memory, weight_bytes
+from llm_installer.planning.memory import (
+    EAGER,
+    FUSED,
+    MemoryPlan,
+    adapter_parameters,
+    linears,
+    plan_memory,
+    weight_bytes,
+)
+from llm_installer.planning.memory_table import path_of
 
 ALL = ("all-linear",)
 
@@ -102,13 +111,39 @@ def test_layers_stored_the_other_way_round_are_turned_and_towers_left_out(tmp_pa
 
 
 def test_the_fast_path_keeps_less_and_so_do_checkpointed_layers() -> None:
-    eager, fused = planned(path="eager"), planned(path="fused")
+    eager, fused = planned(path=EAGER), planned(path=FUSED)
     assert fused.per_layer < 0.6 * eager.per_layer
     assert fused.logits < 0.1 * eager.logits, "logits a chunk at a time"
     peaks = [fused.peak(16384, k) for k in range(33)]
     assert peaks[:29] == sorted(peaks[:29], reverse=True), "the last ones save less than the input they keep"
     assert peaks[32] - fused.fixed < 0.2 * (peaks[0] - fused.fixed)
     assert all(fused.peak(fused.fitting_tokens(k), k) <= fused.room for k in range(33))
+
+
+@pytest.mark.parametrize(
+    ("quantised", "dora", "dropout", "fused"),
+    [("", False, 0.0, True), ("nf4", False, 0.0, True), ("int8", False, 0.0, False), ("nf4", True, 0.0, False),
+     ("", False, 0.1, False)],
+)  # fmt: skip
+def test_the_path_is_what_training_takes(quantised, dora, dropout, fused) -> None:
+    assert (path_of(quantised, dora, dropout, "cpu") is FUSED) is fused
+
+
+def test_each_thing_that_the_slow_paths_keep_is_counted() -> None:
+    def kept(*way, **given) -> int:
+        return planned(LARGE, path=path_of(*way, "cuda"), **given).per_layer
+
+    inputs, outputs = 6 * 4096 + 14336, 2 * 4096 + 2 * 1024 + 2 * 14336 + 4096
+    assert kept("nf4", False, 0.0, quantised="nf4") == kept("", False, 0.0) < kept("int8", False, 0.0) / 2
+    assert kept("", False, 0.1) - kept("", True, 0.0) == inputs - 6 * outputs
+    assert kept("int8", False, 0.0) - kept("", True, 0.0) == 2 * (2 * 4096 + 14336) - 6 * outputs
+
+
+def test_packed_rows_keep_one_output_more_and_no_blocks_of_scores() -> None:
+    plain, packed = (planned(SMALL, device="cpu", path=FUSED, packed=on) for on in (False, True))
+    assert packed.per_layer - plain.per_layer == 2 * 896
+    assert (plain.transient, packed.transient) == (1792 * 14, 2 * 2 * (4864 + 896))
+    assert planned(SMALL, device="cpu", dtype="float32").transient == 2 * packed.transient
 
 
 @pytest.mark.parametrize(
@@ -119,7 +154,7 @@ def test_the_fast_path_keeps_less_and_so_do_checkpointed_layers() -> None:
     ],
 )  # fmt: skip
 def test_tokens_are_given_up_first_and_then_time(free, quantised, tokens, again) -> None:
-    memory = planned(free=free, quantised=quantised, path="fused")
+    memory = planned(free=free, quantised=quantised, path=FUSED)
     fit = fit_memory(memory, enough=4096, longest=300, step_tokens=10_000, smaller=memory)
     assert fit.fits and fit.tokens >= tokens, fit
     assert {"no": fit.checkpointed == 0, "some": 0 < fit.checkpointed < 32, "most": fit.checkpointed > 16}[again], fit
@@ -141,7 +176,7 @@ def test_the_layers_that_the_user_asks_for_are_kept() -> None:
 
 
 def test_the_table_has_a_verdict_for_every_way() -> None:
-    rows = memory_rows(lambda q: planned(free=24, quantised=q, path="fused"), "bfloat16", 4096)
+    rows = memory_rows(lambda q: planned(free=24, quantised=q, path=FUSED), "bfloat16", 4096)
     assert [name for name, _, _ in rows] == [
         "bfloat16, no checkpointing", "bfloat16, every layer checkpointed", "8-bit, no checkpointing",
         "8-bit, every layer checkpointed", "4-bit, no checkpointing", "4-bit, every layer checkpointed",

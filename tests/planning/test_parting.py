@@ -31,7 +31,7 @@ def gpu(free: float, device: str = "cuda", devices: int = 1) -> Hardware:
 
 def shared(hardware: Hardware, quantised: str, processes: int, longest: int = 1024) -> tuple[MemoryPlan, bool]:
     method = Method(quantised=quantised)
-    planned = shared_memory(LARGE, hardware, "bfloat16", 16, ("all-linear",), method, 0.0, longest, processes)
+    planned = shared_memory(LARGE, hardware, "bfloat16", 16, ("all-linear",), method, 0.0, False, longest, processes)
     return planned(quantised)
 
 

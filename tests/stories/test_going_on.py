@@ -210,6 +210,29 @@ def wait_for_checkpoint(run: Path) -> None:
         time.sleep(0.005)
 
 
+def test_a_run_that_was_broken_off_says_so_in_its_report(runner: Runner, broken_off: Path) -> None:
+    step = json.loads((broken_off / "run.json").read_text())["result"]["steps"]
+    last = (broken_off / "checkpoints" / "last").resolve()
+    report = (broken_off / "report.md").read_text(encoding="utf-8")
+    assert f"was broken off by SIGTERM at step {step} of " in report and last.name == f"checkpoint-{step}"
+    assert f"    {runner.folder}/train.sh --resume\n" in report
+    assert f"the best so far is {broken_off / 'adapter'}." in report
+    assert "## Loss so far" in report and "| 0 | " in report and "## Plan" in report
+    assert runner.finish(resume=True) == 0, runner.said()
+    assert "broken off" not in (broken_off / "report.md").read_text(encoding="utf-8"), "it ended well"
+
+
+def test_a_report_that_cannot_be_written_hides_nothing(runner: Runner) -> None:
+    process = runner.start()
+    run = wait_for_steps(runner, process, set())
+    assert run is not None
+    (run / "report.md").mkdir()
+    wait_for_checkpoint(run)
+    os.kill(process.pid, signal.SIGTERM)
+    process.join(DEADLINE)
+    assert process.exitcode == 143 and "go on with --resume" in runner.said()
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [

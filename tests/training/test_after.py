@@ -71,6 +71,16 @@ def test_each_row_gets_its_own_loss_in_any_company(trainer: Trainer, make_rows: 
     assert row_losses(trainer, rows).tolist() == pytest.approx(alone, rel=1e-4)
 
 
+def test_packed_rows_get_their_own_losses_too(tiny_llama: Path, plan_for: Callable, make_rows: Callable) -> None:
+    rows, found = make_rows(9), []
+    for packing in (False, True):
+        plan = plan_for(9, micro_batch_tokens=200, packing=packing)
+        trainer = Trainer(add_lora(load_base(tiny_llama, "float32", "cpu"), plan), plan, pad=0)
+        assert bool(trainer.packing) is packing
+        found.append(row_losses(trainer, rows).tolist())
+    assert found[1] == pytest.approx(found[0], rel=1e-4)
+
+
 def test_rows_are_the_worst_first_and_pieces_of_one_example_are_one(
     trainer: Trainer, encoder: Encoder, make_rows: Callable
 ) -> None:

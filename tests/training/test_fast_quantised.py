@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from llm_installer.planning.lora import Method
 from llm_installer.planning.plan import Plan
 from llm_installer.training.fast.lora import fuse_lora
+from llm_installer.training.fast.pointwise import fuse_pointwise
 from llm_installer.training.model import add_lora, load_base
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning:transformers")
@@ -105,3 +106,21 @@ def test_no_whole_weight_is_kept_for_the_backward_pass(model_of: Callable[..., P
 def test_8_bits_keep_pefts_path_and_say_so(model_of: Callable[..., PeftModel]) -> None:
     notes = fuse_lora(model_of("int8", "float32"))[1]
     assert notes[0].startswith("fused LoRA on 0 of") and "Linear8bitLt layers are not covered" in notes[1]
+
+
+@pytest.mark.parametrize(("quantised", "precision"), [("nf4", "float32"), ("nf4", "bfloat16"), ("int8", "float32")])
+def test_gates_are_lean_on_quantised_layers_too(model_of: Callable[..., PeftModel], quantised: str, precision: str):
+    model = model_of(quantised, precision)
+    assert fuse_pointwise(model)[1] == [f"lean gates in {model.config.num_hidden_layers} layers and 11 lean norms"]
+
+
+def test_nothing_of_the_file_stays_in_use(model_of: Callable[..., PeftModel]) -> None:
+    """A weight that is a view of the mapped file would keep all of it in memory, though most of it is quantised."""
+    model = model_of("nf4", "float32")
+    maps = Path("/proc/self/maps")
+    if not maps.exists():
+        pytest.skip("the mappings of a process are read from /proc")
+    lines = [line.split() for line in maps.read_text(encoding="utf-8").splitlines() if "stories260K" in line]
+    mapped = [[int(end, 16) for end in line[0].split("-")] for line in lines]
+    weights = {name: weight.data_ptr() for name, weight in model.named_parameters()}
+    assert [n for n, at in weights.items() if any(start <= at < end for start, end in mapped)] == []

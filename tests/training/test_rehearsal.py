@@ -126,6 +126,38 @@ def test_too_little_memory_halves_the_tokens_and_no_loss_changes(make_trainer: C
     assert tight.evaluations == pytest.approx(free.evaluations, abs=1e-6)
 
 
+def test_packed_rows_back_off_in_the_same_order(make_trainer: Callable, make_rows: Callable) -> None:
+    """First fewer documents in a row, down to the longest one alone, then layers twice; the losses stay."""
+    rows = make_rows(24)
+    lengths = row_lengths(rows)
+    longest, whole = int(lengths.max()), sum(sorted(lengths.tolist())[-8:])
+    free, weights = run(make_trainer(packing=True), rows)
+    trainer = make_trainer(packing=True)
+    assert trainer.packing, trainer.notes
+    limited(trainer, longest - 1, unless_checkpointed=2)
+    tight, same = run(trainer, rows, rehearsed=True)
+    assert (trainer.plan.micro_batch_tokens, trainer.plan.checkpointed_layers) == (longest, 2)
+    halved = [note for note in tight.notes if "in more parts per step" in note]
+    assert halved[0].startswith(f"Out of memory at {whole} tokens at once: {max(longest, whole // 2)} from here on")
+    assert [note.partition(":")[2] for note in tight.notes[len(halved) :]] == [
+        " 1 of 2 layers are computed twice from here on (checkpointing).",
+        " 2 of 2 layers are computed twice from here on (checkpointing).",
+    ]
+    assert tight.losses == pytest.approx(free.losses, abs=1e-6)
+    assert tight.evaluations == pytest.approx(free.evaluations, abs=1e-6)
+    assert all(torch.allclose(weights[name], same[name], atol=1e-5) for name in weights)
+
+
+def test_packed_rows_that_run_out_later_lose_nothing(make_trainer: Callable, make_rows: Callable) -> None:
+    rows = make_rows(24)
+    free, _ = run(make_trainer(packing=True), rows)
+    trainer = make_trainer(packing=True)
+    limited(trainer, 2 * int(row_lengths(rows).max()), after=8)
+    tight, _ = run(trainer, rows)
+    assert tight.notes and all("in more parts per step" in note for note in tight.notes)
+    assert tight.losses == pytest.approx(free.losses, abs=1e-6)
+
+
 @pytest.mark.parametrize("after", [3, 8, 13])
 def test_memory_that_runs_out_later_loses_nothing(make_trainer: Callable, make_rows: Callable, after: int) -> None:
     rows = make_rows(24)

@@ -20,6 +20,7 @@ from llm_installer.training.checkpoint import (
     KEPT,
     CheckpointWriter,
     adapter_weights,
+    load_weights,
     newest_valid,
     resumable_folders,
 )
@@ -128,6 +129,54 @@ def test_the_curve_after_going_on_is_that_of_the_unbroken_run(
     assert all(torch.equal(best[k], best_after[k]) for k in best)
     assert state.step == LAST
     assert bool(state.adjustments) == (plan.controller != "none")
+
+
+class Unlearning(Watcher):
+    """Turns the rate's sign, so that nothing that is measured is better than the first."""
+
+    def on_evaluation(self, evaluation, state, best) -> None:
+        super().on_evaluation(evaluation, state, best)
+        state.rate_scale = -1.0 if state.step == 0 else state.rate_scale
+
+
+def back_to_the_first(state: RunState, plan: Plan) -> Adjustment | None:
+    """Goes back at step 6, where nothing was better yet."""
+    return Adjustment(6, -0.1, 1, True, "a test") if state.step == 6 else None
+
+
+def test_a_run_that_began_with_other_weights_goes_back_to_those(
+    tiny_llama: Path, make_rows: Callable, plan_for: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after --resume-anyway: a fresh adapter of the same seed is not what the run began with."""
+    monkeypatch.setitem(CONTROLLERS, "a test", back_to_the_first)
+    rows = make_rows(12)
+    plan = plan_for(12, epochs=4, batch=4, evaluation_every=3, controller="a test", learning_rate=0.01)
+    began = {}
+
+    def go(folder: str, last: int, since=None) -> tuple[Watcher, RunState]:
+        trainer = Trainer(add_lora(load_base(tiny_llama, "float32", "cpu"), plan), plan, pad=0)
+        if not since:
+            began.update({k: v + 0.01 for k, v in adapter_weights(trainer.model).items()})
+            load_weights(trainer.model, began)
+        watcher, run = Unlearning(Requests(), last), Run(tmp_path / folder)
+        run.checkpoints.mkdir(parents=True, exist_ok=True)
+        state, _ = train(trainer, TrainingData(rows, rows[:6], []), SaveNow(run), watcher, watcher.requests, since)
+        return watcher, state
+
+    whole, state = go("whole", 9)
+    assert not state.improved, "else it would go back to the best"
+    go("broken", 4)
+    since = newest_valid(Run(tmp_path / "broken"), print)
+    assert since is not None and since.first is not None
+    assert all(torch.equal(since.first[k], began[k]) for k in began)
+    rest, state = go("broken", 9, since)
+    assert [a.step for a in state.adjustments] == [6]
+    assert rest.losses == {step: loss for step, loss in whole.losses.items() if step > 4}
+
+
+def test_the_first_weights_are_kept_only_while_something_may_go_back_to_them(trained_run: Run) -> None:
+    since = newest_valid(trained_run, print)
+    assert since is not None and since.state.improved and since.first is None
 
 
 @pytest.fixture

@@ -239,13 +239,13 @@ def _spans(flat: Tensor) -> list[slice]:
 
 def _agrees(module: Any, forward: Forward) -> bool:
     """Whether both forwards give the same on a few random rows, and the same gradient."""
-    weight = module.weight if hasattr(module, "weight") else next(module.down_proj.parameters())
-    width = weight.shape[-1] if hasattr(module, "weight") else _inputs(module)
-    if not weight.dtype.is_floating_point:
-        return False
-    random = torch.Generator().manual_seed(0)
-    x, outer = (torch.randn(1, 3, width, generator=random).to(weight.device, weight.dtype) for _ in range(2))
-    loose = 1e-5 if weight.dtype == torch.float32 else 2e-2
+    layer = module if hasattr(module, "weight") else getattr(module.gate_proj, "base_layer", module.gate_proj)
+    weight: Tensor = layer.weight
+    # Quantised weights say nothing of the type of what they are multiplied by; their layer may.
+    dtype = weight.dtype if weight.dtype.is_floating_point else getattr(layer, "compute_dtype", torch.float32)
+    width, random = int(getattr(layer, "in_features", weight.shape[-1])), torch.Generator().manual_seed(0)
+    x, outer = (torch.randn(1, 3, width, generator=random).to(weight.device, dtype) for _ in range(2))
+    loose = 1e-5 if dtype == torch.float32 else 2e-2
     with torch.enable_grad():
         pairs = zip(_with_gradient(module.forward, x, outer), _with_gradient(forward, x, outer), strict=True)
         return all((plain - own).norm() <= loose * plain.norm() for plain, own in pairs)
@@ -257,8 +257,3 @@ def _with_gradient(forward: Forward, x: Tensor, outer: Tensor) -> tuple[Tensor, 
     result = forward(leaf)
     (gradient,) = torch.autograd.grad(result, leaf, outer)
     return result.detach().float(), gradient.float()
-
-
-def _inputs(module: Any) -> int:
-    layer = getattr(module.gate_proj, "base_layer", module.gate_proj)
-    return int(getattr(layer, "in_features", 0))
