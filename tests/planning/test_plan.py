@@ -162,3 +162,25 @@ def test_rate_rises_then_falls_to_almost_nothing(warmup: int, total: int) -> Non
     assert scales == sorted(scales[:warmup]) + sorted(scales[warmup:], reverse=True)
     if total > 20:
         assert scales[-1] < 0.01
+
+
+SMALL = dataclasses.replace(INFO, parameters=135_000_000, vocab_size=49152, hidden_size=576, intermediate_size=1536,
+                            layers=30, heads=9, kv_heads=3, head_dim=64)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("rows", "hardware", "given", "on", "reason"),
+    [
+        (200, CPU, {}, False, "too short"),
+        (9000, CPU, {}, True, "long enough"),
+        (9000, dataclasses.replace(CPU, cores=512), {}, False, "too short"),
+        (9000, H200, {}, False, "CPUs"),
+        (200, CPU, {"compile": "on"}, True, "you asked"),
+        (9000, CPU, {"compile": "off"}, False, "you asked"),
+    ],
+)
+def test_long_runs_on_a_cpu_are_compiled(rows: int, hardware: Hardware, given: dict, on: bool, reason: str) -> None:
+    made = plan(info=SMALL, hardware=hardware, facts=dataclasses.replace(FACTS, rows=rows), **given)
+    assert made.compiling == on
+    assert reason in made.why["compiling"]
+    assert ("compiling" in [name for name, *_ in plan_rows(made)]) == on

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
 import pytest
+import torch
+
+from llm_installer.training.reuse import remember_few_products
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="page faults are counted as Linux counts them")
@@ -21,3 +25,59 @@ def test_freed_memory_is_not_faulted_in_again() -> None:
         for keep in ("no", "yes")
     ]
     assert faults[1] * 5 < faults[0]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="memory is counted as Linux counts it")
+def test_no_more_freed_memory_is_kept_than_a_micro_batch_needs() -> None:
+    code = """
+from llm_installer.training.memory import FreedMemory, resident_bytes
+from llm_installer.training.reuse import keep_freed_memory
+assert keep_freed_memory()
+def work(megabytes):
+    blocks = [bytearray(b"1") * (1 << 20) for _ in range(megabytes)]
+    del blocks
+freed, before = FreedMemory(), resident_bytes()
+for megabytes in (200, 180, 220, 600, 200):
+    work(megabytes)
+    freed.part_done()
+    print((resident_bytes() - before) >> 20)
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
+    held = [int(line) for line in run.stdout.split()]
+    assert all(190 < megabytes < 300 for megabytes in held[:3]), held
+    assert held[3] < 50, "far more than usual: given back"
+    assert 190 < held[4] < 300, held
+
+
+def test_onednn_is_told_before_the_first_product_unless_the_user_did(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
+    for given, expected in ((None, "64"), ("7", "7")):
+        with monkeypatch.context() as patch:
+            patch.delenv(name, raising=False)
+            if given:
+                patch.setenv(name, given)
+            remember_few_products()
+            assert os.environ[name] == expected
+
+
+@pytest.mark.skipif(not torch.cpu._is_avx512_bf16_supported(), reason="oneDNN multiplies here only with such a CPU")
+def test_shapes_that_never_come_again_hold_little_memory() -> None:
+    code = """
+import sys
+if sys.argv[1] == "yes":
+    from llm_installer.training.reuse import remember_few_products
+    remember_few_products()
+import torch
+from llm_installer.training.memory import resident_bytes
+weight = torch.ones(512, 512, dtype=torch.bfloat16)
+torch.ones(600, 512, dtype=torch.bfloat16) @ weight
+before = resident_bytes()
+for rows in range(300, 600):
+    torch.ones(rows, 512, dtype=torch.bfloat16) @ weight
+print(resident_bytes() - before)
+"""
+    held = [
+        int(subprocess.run([sys.executable, "-c", code, few], capture_output=True, check=True).stdout)
+        for few in ("no", "yes")
+    ]
+    assert held[1] * 2 < held[0], held
