@@ -19,6 +19,7 @@ from llm_installer.data.batches import Batch
 from llm_installer.data.encode import Row
 from llm_installer.planning.backing_off import smaller
 from llm_installer.planning.plan import Plan
+from llm_installer.training.lanes import COUNT
 from llm_installer.training.memory import checkpoint_layers, checkpointable, is_out_of_memory, release
 from llm_installer.training.processes import RanOut, all_or_none
 from llm_installer.training.trainer import Trainer, row_lengths
@@ -96,8 +97,12 @@ def _longest(lengths: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.int64
 def _train_part(trainer: Trainer, batches: Sequence[Batch]) -> None:
     """A whole step of the largest part: its optimizer state is made beside the gradients, then forgotten."""
     trainer.model.train()
-    loss = trainer.loss_sum(max(batches, key=lambda batch: batch.ids.size))
-    loss.backward()  # type: ignore[no-untyped-call]
+    largest = sorted(batches, key=lambda batch: batch.ids.size)
+    if trainer.lanes:
+        trainer.add_gradients(largest[-COUNT:], 1)
+    else:
+        loss = trainer.loss_sum(largest[-1])
+        loss.backward()  # type: ignore[no-untyped-call]
     trainer.bare_optimizer.step()
 
 

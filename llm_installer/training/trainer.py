@@ -18,7 +18,7 @@ from llm_installer.data.encode import Row
 from llm_installer.data.encoded import EncodedSet
 from llm_installer.data.packing import collate_packed, pack
 from llm_installer.planning.plan import Plan
-from llm_installer.training import processes
+from llm_installer.training import lanes, processes
 from llm_installer.training.fast.packed import FLEX, NAME, Documents, packed_forward
 from llm_installer.training.fast.speed import speed_up
 from llm_installer.training.fast.waiting import borders_known, upload
@@ -47,12 +47,15 @@ class Trainer:
         self.bare_optimizer = make_optimizer(model, plan)
         self.optimizer = self.accelerator.prepare(self.bare_optimizer)
         checkpoint_layers(model, plan.checkpointed_layers)
+        alone = lanes.refusal(plan, inputs is not None, sharded)
+        twins = [] if alone else [lanes.twin(model) for _ in range(lanes.COUNT - 1)]
         # The fast paths take weights from modules whose own forward is not called, where nobody would fetch the parts.
-        notes = (PARTED,) if sharded else speed_up(model, plan.compiling).notes
+        notes = (PARTED,) if sharded else speed_up(model, plan.compiling, lanes.threads(twins)).notes
         self.head = ScoredHead(model)
+        self.lanes, beside = lanes.make_lanes(model, self.head, twins, plan.compiling) if twins else (None, alone)
         self.packing, packed = try_packing(self.head, plan, sharded)
         """The attention for packed rows; empty where rows are padded."""
-        self.notes = (*notes, self.head.note, *filter(None, [packed]))
+        self.notes = (*notes, self.head.note, *filter(None, [packed, beside if twins else ""]))
         """Which fast paths are on, and why others are not."""
         self.freed = FreedMemory() if plan.device == "cpu" else None
         if plan.method.neftune_noise_alpha:
@@ -71,13 +74,8 @@ class Trainer:
         """
         self.model.train()
         learned = sum(len(b.targets) for b in batches)
-        total = torch.zeros((), device=self.accelerator.device)
         with processes.all_or_none(exchanges=self.sharded):
-            for batch, weight in self._mine(batches, [b.ids.size for b in batches]):
-                loss = self.loss_sum(batch) * weight
-                self.accelerator.backward(loss / learned)
-                total += loss.detach()
-                self._part_done()
+            total = self.add_gradients(batches, learned)
         self._add_up_gradients()
         norm = self.accelerator.clip_grad_norm_(self.trained, self.plan.max_grad_norm)
         mean = float(self.accelerator.reduce(total, reduction="sum")) / learned
@@ -89,6 +87,20 @@ class Trainer:
             self.optimizer.step()
         self.optimizer.zero_grad()
         return mean, size, taken
+
+    def add_gradients(self, batches: Sequence[Batch], learned: int) -> Tensor:
+        """The summed loss of this process's micro-batches; its gradient, divided by `learned`, is added."""
+        if self._beside:
+            total = self._beside.step(batches, learned)
+            self._part_done()
+            return total
+        total = torch.zeros((), device=self.accelerator.device)
+        for batch, weight in self._mine(batches, [b.ids.size for b in batches]):
+            loss = self.loss_sum(batch) * weight
+            self.accelerator.backward(loss / learned)
+            total += loss.detach()
+            self._part_done()
+        return total
 
     @torch.no_grad()
     def evaluate(self, rows: Sequence[Row]) -> float:
@@ -114,7 +126,12 @@ class Trainer:
         self, rows: Sequence[Row], lengths: npt.NDArray[np.int64], step: npt.NDArray[np.int64]
     ) -> list[Batch]:
         """The rows of one step in parts that fit into memory, and are enough for all processes."""
-        return [self.batch(rows, part) for part in self.parts(lengths, step, self.rows_at_once(len(step)))]
+        most = self.rows_at_once(len(step))
+        if self._beside:
+            parts = lanes.side_by_side(lengths, step, self.plan.micro_batch_tokens, most)
+        else:
+            parts = self.parts(lengths, step, most)
+        return [self.batch(rows, part) for part in parts]
 
     def rows_at_once(self, rows: int) -> int:
         """The most rows of a step of so many that are computed together, were memory no limit."""
@@ -151,6 +168,11 @@ class Trainer:
     def forget(self) -> None:
         """Let the optimizer begin anew."""
         self.bare_optimizer.state.clear()
+
+    @property
+    def _beside(self) -> lanes.Lanes | None:
+        """The lanes, as long as memory is not short."""
+        return None if self.plan.checkpointed_layers else self.lanes
 
     def _part_done(self) -> None:
         if self.freed:

@@ -19,6 +19,8 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
+from llm_installer.training.fast.precision import by_way_of_bfloat16
+
 NAME = "block_causal"
 BLOCK, WIDE_BLOCK, LONG = 128, 256, 1024
 """Queries worked on at once: large enough for fast products, small enough that little is computed above the diagonal.
@@ -137,13 +139,8 @@ def _wide_product(left: Tensor, right: Tensor) -> Tensor:
 
     Asked for products of float32 by way of bfloat16, oneDNN loses nothing here: the numbers come from bfloat16.
     """
-    precision: Any = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
-    before = precision.fp32_precision
-    precision.fp32_precision = "bf16"
-    try:
+    with by_way_of_bfloat16():
         return torch.bmm(left.float(), right.float().transpose(1, 2))
-    finally:
-        precision.fp32_precision = before
 
 
 @lru_cache(maxsize=8)

@@ -16,14 +16,17 @@ BROKEN = (RuntimeError, OSError)
 
 
 class Compiler:
-    """Compiles each formula once, for tensors of any length. What is made lies in the cache for the next run."""
+    """Compiles each formula once, for tensors of any length and so many threads (0: all that torch has). What is made
+    lies in the cache for the next run."""
 
-    def __init__(self) -> None:
+    def __init__(self, threads: int = 0) -> None:
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_dir() / "compiled"))
         import torch._inductor.config as settings
 
         # Formulas this small are compiled sooner than processes for it have started.
         settings.compile_threads = 1
+        if threads:
+            settings.cpp.threads = threads
         self._made: dict[Hashable, Any] = {}
 
     def once(self, key: Hashable, make: Callable[[], Made]) -> Made:

@@ -28,13 +28,14 @@ class Speedup:
             take_back()
 
 
-def speed_up(model: PeftModel, compiling: bool = False) -> Speedup:
-    """Replace the forwards of modules by equal, faster ones, some of them compiled where that is wished for and works.
+def speed_up(model: PeftModel, compiling: bool = False, threads: int = 0) -> Speedup:
+    """Replace the forwards of modules by equal, faster ones, some of them compiled, for so many threads, where that is
+    wished for and works.
 
     Weights, names and configuration stay as they are.
     """
     undo, notes = fuse_lora(model)
-    compiler = Compiler() if compiling else None
+    compiler = Compiler(threads) if compiling else None
     refused = compiler.refusal() if compiler else ""
     if refused:
         notes, compiler = [*notes, f"nothing is compiled: {refused}"], None

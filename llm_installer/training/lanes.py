@@ -1,0 +1,161 @@
+"""Several micro-batches at once on a CPU: a thread for each, with a model of its own that shares all weights.
+
+One micro-batch on all cores leaves them idle wherever the program decides what comes next, and wherever one waits for
+the other. Two on half of the cores each do not wait for each other until the step ends.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from peft import PeftModel
+from torch import Tensor, nn
+
+from llm_installer.core.hardware import usable_cores
+from llm_installer.data.batches import Batch, micro_batches
+from llm_installer.planning.plan import Plan
+from llm_installer.training.fast.lora import forget_half_done, replace_forward
+from llm_installer.training.fast.precision import OtherProducts, exactly
+from llm_installer.training.fast.speed import speed_up
+from llm_installer.training.kernels import ScoredHead
+from llm_installer.training.processes import count, shares
+
+COUNT = 2
+"""Micro-batches at once; more were not measured."""
+
+
+def refusal(plan: Plan, pictures: bool, sharded: bool) -> str:
+    """Why the micro-batches of a step are computed one after the other; empty where they may go side by side."""
+    method = plan.method
+    checks = (
+        (plan.device != "cpu" or plan.precision != "bfloat16", "only for bfloat16 on CPUs"),
+        (usable_cores() < COUNT or torch.get_num_threads() < COUNT, "there is one core"),
+        (count() > 1 or sharded, "there are several processes"),
+        (bool(plan.lora_dropout or method.neftune_noise_alpha), "what is random would depend on which is first"),
+        (bool(plan.checkpointed_layers), "memory is short"),
+        (bool(method.quantised or method.dora), "the base is quantised, or the adapter is no plain LoRA"),
+        (plan.packing, "rows are packed"),
+        (pictures, "there are pictures"),
+    )
+    return next((why for found, why in checks if found), "")
+
+
+class Lanes:
+    """Threads with a model each; the first model is the one that is trained, measured and saved."""
+
+    def __init__(self, model: PeftModel, head: ScoredHead, twins: Sequence[PeftModel]) -> None:
+        self.models = [model, *twins]
+        self.heads = [head, *(ScoredHead(twin) for twin in twins)]
+        self._trained = [[p for p in m.parameters() if p.requires_grad] for m in self.models]
+        self._attached = ExitStack()
+        for other in self.heads[1:]:
+            self._attached.enter_context(other.attached())
+        cores, each = torch.get_num_threads(), (threads(twins),)
+        self._pools = [ThreadPoolExecutor(1, "lane", torch.set_num_threads, each) for _ in self.models]
+        for pool in self._pools:
+            pool.submit(torch.get_num_threads).result()
+        torch.set_num_threads(cores)
+
+    def step(self, batches: Sequence[Batch], learned: int) -> Tensor:
+        """The summed loss of all; its gradient, divided by `learned`, is added to that of the first model.
+
+        Who computes what depends on the sizes alone, and gradients are added in the order of the lanes.
+        """
+        dealt = shares([b.ids.size for b in batches], len(self.models))
+        works = [
+            pool.submit(self._compute, lane, [batches[i] for i in mine], learned)
+            for lane, (pool, mine) in enumerate(zip(self._pools, dealt, strict=True))
+        ]
+        errors = [work.exception() for work in works]
+        for error in errors:
+            if error:
+                self.forget()
+                raise error
+        for parameters in zip(*self._trained, strict=True):
+            first = parameters[0]
+            for other in parameters[1:]:
+                if other.grad is not None:
+                    first.grad = other.grad if first.grad is None else first.grad.add_(other.grad)
+                    other.grad = None
+        return torch.stack([work.result() for work in works]).sum()
+
+    def forget(self) -> None:
+        """Let go of what a step that failed has left in the twins."""
+        for model, trained in zip(self.models[1:], self._trained[1:], strict=True):
+            forget_half_done(model)
+            for parameter in trained:
+                parameter.grad = None
+
+    def _compute(self, lane: int, batches: Sequence[Batch], learned: int) -> Tensor:
+        total = torch.zeros(())
+        for batch in batches:
+            ids, positions, targets = (torch.from_numpy(a) for a in (batch.ids, batch.positions, batch.targets))
+            loss = self.heads[lane].loss_sum(self.models[lane], ids, positions, targets)
+            torch.autograd.backward(loss / learned)
+            total += loss.detach()
+        return total
+
+
+def threads(twins: Sequence[object]) -> int:
+    """Threads of each lane, where there are so many beside the first; 0 where it has all of them."""
+    return max(1, torch.get_num_threads() // (1 + len(twins))) if twins else 0
+
+
+def twin(model: PeftModel) -> PeftModel:
+    """A model with modules of its own and the same weights. Those that are trained are tensors of their own, for their
+    gradient, on the same memory."""
+    memo: dict[int, object] = {id(buffer): buffer for buffer in model.buffers()}
+    for p in model.parameters():
+        memo[id(p)] = nn.Parameter(p.detach()) if p.requires_grad else p
+    return copy.deepcopy(model, memo).train()
+
+
+def guard_rotary(models: Sequence[nn.Module]) -> None:
+    """Positions need all their digits, whatever another thread computes."""
+    for model in models:
+        for module in model.modules():
+            if type(module).__name__.endswith("RotaryEmbedding"):
+                replace_forward(module, exactly(module.forward))
+
+
+def multiplies_exactly_elsewhere(model: PeftModel, head: ScoredHead) -> bool:
+    """Whether a step multiplies float32 matrices outside of what is guarded; another thread could blur them."""
+    base: Any = model.get_base_model()
+    words = base.get_input_embeddings().weight
+    ids = torch.arange(8).remainder(len(words)).unsqueeze(0)
+    watched = OtherProducts()
+    with watched, head.attached(), torch.enable_grad():
+        torch.autograd.backward(head.loss_sum(model, ids, torch.arange(7), ids[0, 1:]))
+    model.zero_grad()
+    return watched.found
+
+
+def side_by_side(
+    lengths: npt.NDArray[np.int64], rows: npt.NDArray[np.int64], tokens: int, most_rows: int
+) -> list[npt.NDArray[np.int64]]:
+    """Micro-batches of `tokens` between them for COUNT lanes, which get about the same."""
+    ordered = rows[np.argsort(-lengths[rows], kind="stable")]
+    # There and back again: 0 1 1 0 0 1 1 0
+    turns = np.concatenate([np.arange(COUNT), np.arange(COUNT)[::-1]])
+    lane = np.resize(turns, len(ordered))
+    parts = (ordered[lane == i] for i in range(COUNT))
+    return [part for mine in parts for part in micro_batches(lengths, mine, tokens // COUNT, most_rows)]
+
+
+def make_lanes(
+    model: PeftModel, head: ScoredHead, twins: Sequence[PeftModel], compiling: bool
+) -> tuple[Lanes | None, str]:
+    """Lanes, or None and why not. The twins were made before the model was made faster."""
+    for other in twins:
+        speed_up(other, compiling, threads(twins))
+    guard_rotary([model, *twins])
+    if multiplies_exactly_elsewhere(model, head):
+        return None, "one micro-batch at a time: the model multiplies in float32, too"
+    return Lanes(model, head, twins), f"{COUNT} micro-batches at once, on {torch.get_num_threads()} cores"
