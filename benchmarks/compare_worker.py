@@ -169,11 +169,9 @@ TOOLS: dict[str, Callable[[dict[str, Any], bool], tuple[Callable[[], Losses], in
 
 def keep_freed_memory() -> None:
     """What the product does before it trains on a CPU."""
-    from llm_installer.training.reuse import keep_freed_memory as keep
-    from llm_installer.training.reuse import remember_few_products
+    from llm_installer.training.reuse import prepare
 
-    keep()
-    remember_few_products()
+    prepare()
 
 
 def memory(device: str) -> int:

@@ -148,15 +148,14 @@ def train_and_publish(job: Job, console: Console, tell_run: Callable[[Run], None
     from llm_installer.training.processes import is_main, of_main
     from llm_installer.training.publish import Published, publish
     from llm_installer.training.rehearsal import rehearse
-    from llm_installer.training.reuse import keep_freed_memory, remember_few_products
+    from llm_installer.training.reuse import prepare
     from llm_installer.training.signals import stop_requests
     from llm_installer.training.trainer import Trainer
 
     plan, options, since = job.plan, job.options, job.since
     check_ready(plan.method)
     if plan.device == "cpu":
-        keep_freed_memory()
-        remember_few_products()
+        prepare()
     with timed(job.phases, "load"), console.waiting("Loading the model"):
         model, parted, whole = load_model(job)
     if whole:

@@ -142,13 +142,9 @@ def make_plan(
     Raises UsageError when the options contradict each other.
     """
     mode, choose = choose_mode(options), Chooser()
-    size = f"{info.size} parameters"
-    rank = choose.pick("lora_r", options.lora_r, by_size(RANKS, info.parameters), size)
-    scale = mode.learning_rate_scale
+    rank = choose.pick("lora_r", options.lora_r, by_size(RANKS, info.parameters), f"{info.size} parameters")
     method = choose_method(options, hardware, choose)
-    rate, reason = method.rate(
-        by_size(LEARNING_RATES, info.parameters) * scale, size if scale == 1 else f"{size}, times {scale:g}"
-    )
+    rate, reason = _rate(method, info, mode.learning_rate_scale)
     precision, precision_why = choose_precision(info, handler, hardware)
     targets = tuple(options.target_modules.split(",")) if options.target_modules else None
     precision = choose.pick("precision", options.precision, precision, precision_why)
@@ -197,6 +193,12 @@ def make_plan(
         why=choose.why,
         **{f.name: getattr(course, f.name) for f in dataclasses.fields(course)},
     )
+
+
+def _rate(method: Method, info: ModelInfo, scale: float) -> tuple[float, str]:
+    size = f"{info.size} parameters"
+    why = size if scale == 1 else f"{size}, times {scale:g}"
+    return method.rate(by_size(LEARNING_RATES, info.parameters) * scale, why)
 
 
 def _packing(

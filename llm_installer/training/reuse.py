@@ -12,6 +12,12 @@ _MANY = 65536
 """glibc's own limit of mapped blocks."""
 
 
+def prepare() -> None:
+    """What a process that trains on a CPU sets before its first matrix product."""
+    keep_freed_memory()
+    remember_few_products()
+
+
 def keep_freed_memory() -> bool:
     """Tell the C library's allocator to keep what is freed, instead of giving it back and faulting it in again, page
     by page, at each step. True where that is possible (glibc)."""
