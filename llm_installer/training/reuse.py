@@ -7,6 +7,10 @@ import os
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4
 """Names of mallopt(3)."""
+SHAPES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
+"""What oneDNN and PyTorch's calls of it read."""
+REMEMBERED = "128"
+"""More than two micro-batches side by side need."""
 _LARGEST = 2**31 - 1
 _MANY = 65536
 """glibc's own limit of mapped blocks."""
@@ -25,12 +29,13 @@ def keep_freed_memory() -> bool:
 
 
 def remember_few_products() -> None:
-    """Have oneDNN keep the code it makes for matrix products of the last shapes only; before the first product.
+    """Have PyTorch and oneDNN keep what they made for matrix products of the last shapes only; before the first product.
 
-    Each micro-batch has a length of its own, so with it some fifty new shapes that never come again. For a model of
-    135 million parameters the usual thousand of them held 0.4 GB.
+    Each micro-batch has a length of its own, so with it some fifty new shapes that rarely come again. Each holds half a
+    megabyte, and the usual thousand of them, kept twice, grow to as much as the rest of a small model's run.
     """
-    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
+    for name in SHAPES:
+        os.environ.setdefault(name, REMEMBERED)
 
 
 def give_back_freed_memory() -> bool:

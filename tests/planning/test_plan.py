@@ -171,7 +171,7 @@ SMALL = dataclasses.replace(INFO, parameters=135_000_000, vocab_size=49152, hidd
 @pytest.mark.parametrize(
     ("rows", "hardware", "given", "on", "reason"),
     [
-        (200, CPU, {}, False, "too short"),
+        (100, CPU, {}, False, "too short"),
         (9000, CPU, {}, True, "long enough"),
         (9000, dataclasses.replace(CPU, cores=512), {}, False, "too short"),
         (9000, H200, {}, False, "CPUs"),

@@ -9,7 +9,7 @@ import sys
 import pytest
 import torch
 
-from llm_installer.training.reuse import remember_few_products
+from llm_installer.training.reuse import REMEMBERED, SHAPES, remember_few_products
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="page faults are counted as Linux counts them")
@@ -50,14 +50,13 @@ for megabytes in (200, 180, 220, 600, 200):
 
 
 def test_onednn_is_told_before_the_first_product_unless_the_user_did(monkeypatch: pytest.MonkeyPatch) -> None:
-    name = "ONEDNN_PRIMITIVE_CACHE_CAPACITY"
-    for given, expected in ((None, "64"), ("7", "7")):
-        with monkeypatch.context() as patch:
-            patch.delenv(name, raising=False)
-            if given:
-                patch.setenv(name, given)
-            remember_few_products()
-            assert os.environ[name] == expected
+    for given, expected in (("", REMEMBERED), ("7", "7")):
+        for name in SHAPES:
+            monkeypatch.setenv(name, given)
+            if not given:
+                del os.environ[name]
+        remember_few_products()
+        assert {os.environ[name] for name in SHAPES} == {expected}
 
 
 @pytest.mark.skipif(not torch.cpu._is_avx512_bf16_supported(), reason="oneDNN multiplies here only with such a CPU")
@@ -65,15 +64,15 @@ def test_shapes_that_never_come_again_hold_little_memory() -> None:
     code = """
 import sys
 if sys.argv[1] == "yes":
-    from llm_installer.training.reuse import remember_few_products
+    from llm_installer.training.reuse import REMEMBERED, SHAPES, remember_few_products
     remember_few_products()
 import torch
 from llm_installer.training.memory import resident_bytes
-weight = torch.ones(512, 512, dtype=torch.bfloat16)
-torch.ones(600, 512, dtype=torch.bfloat16) @ weight
+weight = torch.ones(128, 128, dtype=torch.bfloat16)
+torch.ones(900, 128, dtype=torch.bfloat16) @ weight
 before = resident_bytes()
-for rows in range(300, 600):
-    torch.ones(rows, 512, dtype=torch.bfloat16) @ weight
+for rows in range(300, 900):
+    torch.ones(rows, 128, dtype=torch.bfloat16) @ weight
 print(resident_bytes() - before)
 """
     held = [
