@@ -29,7 +29,7 @@ def keep_freed_memory() -> bool:
 
 
 def remember_few_products() -> None:
-    """Have PyTorch and oneDNN keep what they made for matrix products of the last shapes only; before the first product.
+    """Have PyTorch and oneDNN keep what they made for products of the last shapes only; before the first product.
 
     Each micro-batch has a length of its own, so with it some fifty new shapes that rarely come again. Each holds half a
     megabyte, and the usual thousand of them, kept twice, grow to as much as the rest of a small model's run.
