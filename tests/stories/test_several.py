@@ -90,6 +90,7 @@ def until_so(so: Callable[[], bool], seconds: float = 30) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.slow
 def test_a_second_signal_ends_them_at_once_even_where_one_hangs(
     installed: Path, write_rows: Callable[..., Path]
 ) -> None:

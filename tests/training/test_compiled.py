@@ -47,7 +47,7 @@ def gradients(model: nn.Module) -> dict[str, Tensor]:
 
 
 @compiles
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ["llama", pytest.param("gemma2", marks=pytest.mark.slow)])
 def test_gradients_are_those_of_plain_peft(family: str) -> None:
     torch.manual_seed(0)
     base = FAMILIES[family]().requires_grad_(False)
@@ -68,6 +68,7 @@ def test_gradients_are_those_of_plain_peft(family: str) -> None:
 
 
 @compiles
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", GATES)
 def test_a_compiled_gate_in_16_bits_is_as_near_to_the_truth_as_the_other(kind: str) -> None:
     random = torch.Generator().manual_seed(0)
@@ -83,6 +84,7 @@ def test_a_compiled_gate_in_16_bits_is_as_near_to_the_truth_as_the_other(kind: s
 
 
 @compiles
+@pytest.mark.slow
 @pytest.mark.parametrize("gemma", [False, True])
 def test_a_compiled_norm_in_16_bits_is_as_near_to_the_truth_as_the_other(gemma: bool) -> None:
     random = torch.Generator().manual_seed(0)
