@@ -31,20 +31,26 @@ COUNT = 2
 """Micro-batches at once; more were not measured."""
 
 
-def refusal(plan: Plan, pictures: bool, sharded: bool) -> str:
+def refusal(model: nn.Module, plan: Plan, pictures: bool, sharded: bool) -> str:
     """Why the micro-batches of a step are computed one after the other; empty where they may go side by side."""
     method = plan.method
     checks = (
         (plan.device != "cpu" or plan.precision != "bfloat16", "only for bfloat16 on CPUs"),
         (usable_cores() < COUNT or torch.get_num_threads() < COUNT, "there is one core"),
         (count() > 1 or sharded, "there are several processes"),
-        (bool(plan.lora_dropout or method.neftune_noise_alpha), "what is random would depend on which is first"),
+        (bool(method.neftune_noise_alpha) or drops(model), "what is random would depend on which is first"),
         (bool(plan.checkpointed_layers), "memory is short"),
         (bool(method.quantised or method.dora), "the base is quantised, or the adapter is no plain LoRA"),
         (plan.packing, "rows are packed"),
         (pictures, "there are pictures"),
     )
     return next((why for found, why in checks if found), "")
+
+
+def drops(model: nn.Module) -> bool:
+    """Whether dropout is on anywhere: in the adapters, or in the base, as in GPT-2."""
+    rates = (getattr(m, "p" if isinstance(m, nn.Dropout) else "attention_dropout", 0.0) for m in model.modules())
+    return any(isinstance(rate, float) and rate > 0 for rate in rates)
 
 
 class Lanes:

@@ -47,7 +47,7 @@ class Trainer:
         self.bare_optimizer = make_optimizer(model, plan)
         self.optimizer = self.accelerator.prepare(self.bare_optimizer)
         checkpoint_layers(model, plan.checkpointed_layers)
-        alone = lanes.refusal(plan, inputs is not None, sharded)
+        alone = lanes.refusal(model, plan, inputs is not None, sharded)
         twins = [] if alone else [lanes.twin(model) for _ in range(lanes.COUNT - 1)]
         # The fast paths take weights from modules whose own forward is not called, where nobody would fetch the parts.
         notes = (PARTED,) if sharded else speed_up(model, plan.compiling, lanes.threads(twins)).notes

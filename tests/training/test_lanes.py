@@ -12,7 +12,7 @@ import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from llm_installer.data.batches import Batch, collate
 from llm_installer.data.encode import Row
@@ -162,7 +162,6 @@ BFLOAT16 = {"precision": "bfloat16", "packing": False, "checkpointed_layers": 0,
         ({}, False, False, ""),
         ({"precision": "float32"}, False, False, "only for bfloat16"),
         ({"device": "cuda"}, False, False, "only for bfloat16 on CPUs"),
-        ({"lora_dropout": 0.1}, False, False, "random"),
         ({"method": Method(neftune_noise_alpha=5.0)}, False, False, "random"),
         ({"checkpointed_layers": 1}, False, False, "memory is short"),
         ({"method": Method(quantised="nf4")}, False, False, "quantised"),
@@ -178,8 +177,22 @@ def test_what_goes_one_after_the_other(
     monkeypatch.setattr(lanes, "usable_cores", lambda: 2)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     plan = dataclasses.replace(plan_for(16), **{**BFLOAT16, **changed})
-    found = lanes.refusal(plan, pictures, sharded)
+    found = lanes.refusal(tiny(), plan, pictures, sharded)
     assert (why in found) if why else not found
+
+
+def test_dropout_anywhere_is_seen() -> None:
+    plain = LlamaForCausalLM(LlamaConfig(**SMALL))
+    assert not lanes.drops(plain)
+    assert lanes.drops(LlamaForCausalLM(LlamaConfig(**SMALL, attention_dropout=0.1)))
+    assert lanes.drops(GPT2LMHeadModel(GPT2Config(vocab_size=50, n_embd=16, n_layer=1, n_head=2, n_positions=8)))
+    assert lanes.drops(get_peft_model(plain, LoraConfig(r=2, lora_dropout=0.1, target_modules=["q_proj"])))
+
+
+SMALL: dict[str, Any] = {
+    "vocab_size": 50, "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
+    "pad_token_id": 0,
+}  # fmt: skip
 
 
 class Router(nn.Module):
