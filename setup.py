@@ -39,7 +39,16 @@ EXTRAS = {
     "gpu": ["liger-kernel>=0.8.5"],  # the first that leaves out the gradient of a frozen norm
     "wandb": ["wandb>=0.19"],
     "mlflow": ["mlflow-skinny>=3.0"],
-    "dev": ["hypothesis>=6.100", "mypy>=1.18", "pytest>=8.4", "pytest-xdist>=3.6", "ruff>=0.14", "types-PyYAML>=6.0"],
+    "dev": [
+        "hypothesis>=6.100",
+        "mypy>=1.18",
+        "psutil>=6",
+        "pytest>=8.4",
+        "pytest-timeout>=2.4",
+        "pytest-xdist>=3.6",
+        "ruff>=0.14",
+        "types-PyYAML>=6.0",
+    ],
 }
 
 setup(

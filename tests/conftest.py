@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 
 # A shell starts background jobs with Ctrl-C ignored, and children inherit that: the tests of signals need it back.
@@ -32,6 +37,29 @@ def llm_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     home = tmp_path / "llm home"
     monkeypatch.setenv("LLM_HOME", str(home))
     yield home
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Starts llm-installer as a user does; what is left of it at the end of the test, children included, is killed.
+
+    `with Popen(...)` would wait for it instead, and a test that failed half-way would never end.
+    """
+    started: list[subprocess.Popen[str]] = []
+
+    def begin(*words: object, before: Sequence[str] = (), **more: Any) -> subprocess.Popen[str]:
+        command = [*before, sys.executable, "-u", "-m", "llm_installer", *map(str, words)]
+        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **more}
+        started.append(subprocess.Popen(command, text=True, **streams))
+        return started[-1]
+
+    yield begin
+    for process in started:
+        if process.poll() is None:
+            for one in [*psutil.Process(process.pid).children(recursive=True), process]:
+                with suppress(psutil.NoSuchProcess):
+                    one.kill()
+        process.communicate()
 
 
 @pytest.fixture(scope="session", autouse=True)

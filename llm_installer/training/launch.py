@@ -96,8 +96,9 @@ def launch(options: Options, arguments: Sequence[str]) -> int:
     ]
     with tempfile.TemporaryDirectory(prefix="llm-installer-") as folder:
         notes = Path(folder)
-        threads = str(max(1, usable_cores() // processes))
-        environment = {"OMP_NUM_THREADS": threads, **os.environ, NOTES: folder, PARENT: str(os.getpid())}
+        # An empty value counts as none, as for OpenMP itself; torchrun and accelerate would fail on it.
+        threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, usable_cores() // processes))
+        environment = {**os.environ, "OMP_NUM_THREADS": threads, NOTES: folder, PARENT: str(os.getpid())}
         with (notes / "torchrun.log").open("wb") as log:
             torchrun = subprocess.Popen(
                 [*command, *arguments], env=environment, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True

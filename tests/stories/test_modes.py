@@ -5,11 +5,10 @@ from __future__ import annotations
 import io
 import json
 import math
-import os
 import signal
 import subprocess
-import sys
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -88,13 +87,12 @@ def test_a_mode_with_an_end_learns_and_publishes(stories: Path, lines: Path, mod
     assert mode in ran.said and f"Stopped because {result.stop_reason}" in ran.said
 
 
-def test_non_stop_goes_on_until_it_is_stopped_then_publishes(stories: Path, lines: Path) -> None:
+def test_non_stop_goes_on_until_it_is_stopped_then_publishes(
+    start: Callable[..., subprocess.Popen[str]], stories: Path, lines: Path
+) -> None:
     """Many more steps than any other mode takes for these rows; SIGINT is the usual end here, so the exit is 0."""
     words = ["--model-path", stories, "--data", lines, "--mode", "non-stop", "--skip-test", "--no-tensorboard"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "llm_installer", "train", *map(str, words)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"},
-    )  # fmt: skip
+    process = start("train", *words)
     assert process.stdout and process.stderr
     for line in process.stdout:
         if line.startswith("Evaluation #12 "):

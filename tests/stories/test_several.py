@@ -25,21 +25,23 @@ from llm_installer.training.lock import only_training
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def two(model: Path, data: Path, *words: str) -> subprocess.Popen[str]:
-    """The command, started on two processes."""
-    command = ["train", "--model-path", str(model), "--data", str(data), "--gpus", "2", "--skip-test"]
-    return subprocess.Popen(
-        [sys.executable, "-u", "-m", "llm_installer", *command, "--no-tensorboard", *words],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "LLM_CPU_PROCESSES": "2", "PYTHONPATH": str(ROOT)},
-    )
+Two = Callable[..., subprocess.Popen[str]]
 
 
-def test_two_processes_speak_and_write_as_one(installed: Path, write_rows: Callable[..., Path]) -> None:
-    with two(installed, write_rows(24), "--epochs", "1") as running:
-        said, wrong = running.communicate(timeout=120)
+@pytest.fixture
+def two(start: Two) -> Two:
+    """Starts the command on two processes."""
+
+    def begin(model: Path, data: Path, *words: str) -> subprocess.Popen[str]:
+        command = ("train", "--model-path", model, "--data", data, "--gpus", "2", "--skip-test", "--no-tensorboard")
+        return start(*command, *words, env={**os.environ, "LLM_CPU_PROCESSES": "2", "PYTHONPATH": str(ROOT)})
+
+    return begin
+
+
+def test_two_processes_speak_and_write_as_one(two: Two, installed: Path, write_rows: Callable[..., Path]) -> None:
+    running = two(installed, write_rows(24), "--epochs", "1")
+    said, wrong = running.communicate(timeout=120)
     assert (running.returncode, wrong) == (0, "")
     assert said.count("Evaluation #0") == said.count("Done\n") == 1
     (run,) = (installed / "runs").iterdir()
@@ -53,13 +55,18 @@ def test_two_processes_speak_and_write_as_one(installed: Path, write_rows: Calla
     [(signal.SIGTERM, 143, ()), (signal.SIGHUP, 129, ("--method", "qlora", "--packing", "on"))],
 )
 def test_a_signal_to_the_command_stops_all_processes_well(
-    installed: Path, write_rows: Callable[..., Path], number: signal.Signals, code: int, words: tuple[str, ...]
+    two: Two,
+    installed: Path,
+    write_rows: Callable[..., Path],
+    number: signal.Signals,
+    code: int,
+    words: tuple[str, ...],
 ) -> None:
-    with two(installed, write_rows(40), "--epochs", "9999", "--force-epochs", *words) as running:
-        assert running.stdout
-        next(line for line in running.stdout if line.startswith("Evaluation #0"))
-        running.send_signal(number)
-        _, wrong = running.communicate(timeout=60)
+    running = two(installed, write_rows(40), "--epochs", "9999", "--force-epochs", *words)
+    assert running.stdout
+    next(line for line in running.stdout if line.startswith("Evaluation #0"))
+    running.send_signal(number)
+    _, wrong = running.communicate(timeout=60)
     assert running.returncode == code, wrong
     assert wrong.startswith(f"Error: Stopped by {number.name} at step ") and wrong.count("\n") == 1
     (run,) = (installed / "runs").iterdir()
@@ -81,6 +88,11 @@ def pending(process: int, number: signal.Signals) -> bool:
     return bool(int(mask, 16) >> (number - 1) & 1)
 
 
+def still(process: int) -> bool:
+    """Whether a process is stopped: only then do signals wait for it."""
+    return Path(f"/proc/{process}/stat").read_text().rpartition(") ")[2].startswith("T")
+
+
 def until_so(so: Callable[[], bool], seconds: float = 30) -> None:
     """Wait until something is so, and fail where it is not in time."""
     end = time.monotonic() + seconds
@@ -92,24 +104,25 @@ def until_so(so: Callable[[], bool], seconds: float = 30) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.slow
 def test_a_second_signal_ends_them_at_once_even_where_one_hangs(
-    installed: Path, write_rows: Callable[..., Path]
+    two: Two, installed: Path, write_rows: Callable[..., Path]
 ) -> None:
-    with two(installed, write_rows(40), "--epochs", "300", "--force-epochs") as running:
-        assert running.stdout
-        next(line for line in running.stdout if line.startswith("Evaluation #1"))
-        until_so(lambda: any((installed / "runs").glob("*/checkpoints/last")))
-        (torchrun,) = children(running.pid)
-        workers = children(torchrun)
-        ends = [os.pidfd_open(process) for process in (torchrun, *workers)]
-        # One does not move any more, so the other waits for it, and none can stop well.
-        os.kill(workers[1], signal.SIGSTOP)
-        running.send_signal(signal.SIGINT)
-        until_so(lambda: pending(workers[1], signal.SIGINT))
-        running.send_signal(signal.SIGINT)
-        _, wrong = running.communicate(timeout=60)
-        for end in ends:
-            assert select.select([end], [], [], 10)[0], "still there"
-            os.close(end)
+    running = two(installed, write_rows(40), "--epochs", "300", "--force-epochs")
+    assert running.stdout
+    next(line for line in running.stdout if line.startswith("Evaluation #1"))
+    until_so(lambda: any((installed / "runs").glob("*/checkpoints/last")))
+    (torchrun,) = children(running.pid)
+    workers = children(torchrun)
+    ends = [os.pidfd_open(process) for process in (torchrun, *workers)]
+    # One does not move any more, so the other waits for it, and none can stop well.
+    os.kill(workers[1], signal.SIGSTOP)
+    until_so(lambda: still(workers[1]))
+    running.send_signal(signal.SIGINT)
+    until_so(lambda: pending(workers[1], signal.SIGINT))
+    running.send_signal(signal.SIGINT)
+    _, wrong = running.communicate(timeout=60)
+    for end in ends:
+        assert select.select([end], [], [], 10)[0], "still there"
+        os.close(end)
     assert running.returncode == 130, wrong
     assert wrong in ("Stopped.\n", "Error: Stopped at once, as asked twice.\n")
     (run,) = (installed / "runs").iterdir()
@@ -122,33 +135,35 @@ def test_a_second_signal_ends_them_at_once_even_where_one_hangs(
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent is gone")
 @pytest.mark.slow
 @pytest.mark.parametrize("killed", ["the command", "torchrun"])
-def test_nothing_goes_on_when_a_parent_is_killed(installed: Path, write_rows: Callable[..., Path], killed: str) -> None:
-    with two(installed, write_rows(40), "--epochs", "9999", "--force-epochs") as running:
-        assert running.stdout
-        next(line for line in running.stdout if line.startswith("Evaluation #0"))
-        (torchrun,) = children(running.pid)
-        workers = children(torchrun)
-        assert len(workers) == 2
-        # Readable once the process is gone, even where nobody collects it.
-        ends = [os.pidfd_open(process) for process in (torchrun, *workers)]
-        os.kill(running.pid if killed == "the command" else torchrun, signal.SIGKILL)
-        try:
-            for end in ends:
-                assert select.select([end], [], [], 30)[0], "still there"
-        finally:
-            for end in ends:
-                with suppress(ProcessLookupError):
-                    signal.pidfd_send_signal(end, signal.SIGKILL)
-                os.close(end)
-        running.communicate(timeout=60)
+def test_nothing_goes_on_when_a_parent_is_killed(
+    two: Two, installed: Path, write_rows: Callable[..., Path], killed: str
+) -> None:
+    running = two(installed, write_rows(40), "--epochs", "9999", "--force-epochs")
+    assert running.stdout
+    next(line for line in running.stdout if line.startswith("Evaluation #0"))
+    (torchrun,) = children(running.pid)
+    workers = children(torchrun)
+    assert len(workers) == 2
+    # Readable once the process is gone, even where nobody collects it.
+    ends = [os.pidfd_open(process) for process in (torchrun, *workers)]
+    os.kill(running.pid if killed == "the command" else torchrun, signal.SIGKILL)
+    try:
+        for end in ends:
+            assert select.select([end], [], [], 30)[0], "still there"
+    finally:
+        for end in ends:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(end, signal.SIGKILL)
+            os.close(end)
+    running.communicate(timeout=60)
     (run,) = (installed / "runs").iterdir()
     assert (run / "checkpoints" / "last" / "optimizer.pt").is_file()
 
 
-def test_an_error_is_said_once(installed: Path, tmp_path: Path) -> None:
+def test_an_error_is_said_once(two: Two, installed: Path, tmp_path: Path) -> None:
     (tmp_path / "empty.json").write_text("[]")
-    with two(installed, tmp_path / "empty.json") as running:
-        said, wrong = running.communicate(timeout=120)
+    running = two(installed, tmp_path / "empty.json")
+    said, wrong = running.communicate(timeout=120)
     assert running.returncode == 1
     assert wrong.startswith("Error: ") and wrong.count("\n") == 1, said + wrong
 
@@ -190,6 +205,6 @@ def test_machines_meet_where_they_are_told() -> None:
     assert "--nnodes 2 --nproc-per-node 8" in words and "--rdzv-backend c10d --rdzv-endpoint first:29400" in words
 
 
-def test_python_is_sent_to_the_command_line(installed: Path, write_rows: Callable[..., Path]) -> None:
+def test_python_is_sent_to_the_command_line(two: Two, installed: Path, write_rows: Callable[..., Path]) -> None:
     with pytest.raises(UsageError, match="command line"):
         lora_sft(installed, write_rows(24), nproc_per_node=2)

@@ -206,34 +206,22 @@ def test_a_missing_weight_file_is_one_sentence(installed: Path, write_rows: Call
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_saves_and_leaves_lora_as_it_was(
-    installed: Path, write_rows: Callable[..., Path], number: signal.Signals, code: int
+    start: Callable[..., subprocess.Popen[str]],
+    installed: Path,
+    write_rows: Callable[..., Path],
+    number: signal.Signals,
+    code: int,
 ) -> None:
     data = write_rows(60)
     assert train(installed, data, "--epochs", "1").returncode == 0
     good = (installed / "lora").resolve()
     sha = digest(good)
     words = ("--epochs", "9999", "--force-epochs", "--learning-rate", "1e-4", *QUICK)
-    with subprocess.Popen(
-        [
-            sys.executable,
-            "-u",
-            "-m",
-            "llm_installer",
-            "train",
-            "--model-path",
-            str(installed),
-            "--data",
-            str(data),
-            *words,
-        ],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as running:
-        assert running.stdout and running.stderr
-        next(line for line in running.stdout if line.startswith("Evaluation #0"))
-        running.send_signal(number)
-        _, said = running.communicate(timeout=60)
+    running = start("train", "--model-path", installed, "--data", data, *words)
+    assert running.stdout
+    next(line for line in running.stdout if line.startswith("Evaluation #0"))
+    running.send_signal(number)
+    _, said = running.communicate(timeout=60)
     assert running.returncode == code, said
     assert f"Stopped by {number.name}" in said and "Traceback" not in said
     assert (installed / "lora").resolve() == good and digest(good) == sha
@@ -241,19 +229,16 @@ def test_a_signal_saves_and_leaves_lora_as_it_was(
     assert (stopped / "checkpoints" / "last" / "optimizer.pt").is_file()
 
 
-def test_a_hangup_that_was_to_be_ignored_is_ignored(installed: Path, write_rows: Callable[..., Path]) -> None:
+def test_a_hangup_that_was_to_be_ignored_is_ignored(
+    start: Callable[..., subprocess.Popen[str]], installed: Path, write_rows: Callable[..., Path]
+) -> None:
     """nohup ./train.sh & and the terminal closed: the run goes on to its end."""
     words = ("train", "--model-path", str(installed), "--data", str(write_rows(24)), "--epochs", "1", *QUICK)
-    with subprocess.Popen(
-        ["nohup", sys.executable, "-u", "-m", "llm_installer", *words],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    ) as running:
-        assert running.stdout
-        next(line for line in running.stdout if line.startswith("Evaluation #0"))
-        running.send_signal(signal.SIGHUP)
-        running.communicate(timeout=60)
+    running = start(*words, before=["nohup"], stderr=subprocess.DEVNULL)
+    assert running.stdout
+    next(line for line in running.stdout if line.startswith("Evaluation #0"))
+    running.send_signal(signal.SIGHUP)
+    running.communicate(timeout=60)
     assert running.returncode == 0
 
 
