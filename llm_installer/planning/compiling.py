@@ -6,8 +6,8 @@ from llm_installer.core.hardware import Hardware
 from llm_installer.core.model_info import ModelInfo
 from llm_installer.planning.flops import flops_per_token
 
-PAYS_AFTER = 180.0
-"""Seconds of training: compiling takes up to ten of them and saves one in twenty (docs/performance.md)."""
+PAYS_AFTER = 3600.0
+"""Seconds of training: compiling takes up to ten of them and saves little or nothing (docs/performance.md)."""
 USUAL_SPEED = 1.5e11
 """Operations per second and core: about what a training step reaches on a core with AVX512-BF16; others are slower."""
 

@@ -20,6 +20,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from llm_installer.training.fast.precision import by_way_of_bfloat16
+from llm_installer.training.fast.scratch import scratch
 
 NAME = "block_causal"
 BLOCK, WIDE_BLOCK, LONG = 128, 256, 1024
@@ -81,36 +82,49 @@ class _BlockCausal(torch.autograd.Function):
     def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
         rows, heads, length, width = query.shape
         groups = key.shape[1]
-        scaled = query.mul(scale).reshape(rows, groups, heads // groups, length, width)
         keys, values = (t.reshape(rows * groups, length, width) for t in (key, value))
         result = query.new_empty(rows, length, heads, width)
-        by_group = _by_group(result, groups)
+        queries, results = _by_group(query.transpose(1, 2), groups), _by_group(result, groups)
+        wide_keys = scratch.copy("wide keys", keys, torch.float32)
         for start, end in _blocks(length):
-            part, weights = _weights(scaled, keys, start, end)
-            by_group[:, :, :, start:end] = torch.bmm(weights.to(query.dtype), values[:, :end]).view(part)
-        ctx.save_for_backward(scaled, keys, values)
+            weights = _weights(queries[:, :, :, start:end], wide_keys[:, :end], scale)
+            weights = scratch.copy("weights", weights, query.dtype)
+            part = scratch.take("part", query.dtype, len(keys), weights.shape[1], width)
+            torch.bmm(weights, values[:, :end], out=part)
+            block = results[:, :, :, start:end]
+            block.copy_(part.view(block.shape))
+        ctx.save_for_backward(query, keys, values)
         ctx.scale = scale
         return result
 
     @staticmethod
     def backward(ctx: Any, outer: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        scaled, keys, values = ctx.saved_tensors
-        rows, groups, _, length, width = scaled.shape
-        by_group = _by_group(outer, groups)
-        for_queries = torch.empty_like(scaled)
-        for_keys, for_values = torch.zeros_like(keys), torch.zeros_like(values)
-        for start, end in _blocks(length):
-            part, weights = _weights(scaled, keys, start, end)
-            g = by_group[:, :, :, start:end].reshape(len(keys), -1, width)
-            slope = _wide_product(g, values[:, :end])
-            slope = torch.ops.aten._softmax_backward_data(slope, weights, -1, slope.dtype).to(g.dtype)
-            weights = weights.to(g.dtype)
-            for_values[:, :end].baddbmm_(weights.transpose(1, 2), g)
-            torch.mul(torch.bmm(slope, keys[:, :end]).view(part), ctx.scale, out=for_queries[:, :, :, start:end])
-            queries = scaled[:, :, :, start:end].reshape(len(keys), -1, width)
-            for_keys[:, :end].baddbmm_(slope.transpose(1, 2), queries)
+        query, keys, values = ctx.saved_tensors
+        rows, heads, length, width = query.shape
+        groups, dtype = len(keys) // rows, query.dtype
+        for_queries = query.new_empty(rows, length, heads, width)
+        for_keys, for_values = torch.empty_like(keys), torch.empty_like(values)
+        queries, outers, slots = (_by_group(t, groups) for t in (query.transpose(1, 2), outer, for_queries))
+        wide_keys = scratch.copy("wide keys", keys, torch.float32)
+        wide_values = scratch.copy("wide values", values, torch.float32)
+        for start, end in reversed(list(_blocks(length))):
+            block = queries[:, :, :, start:end]
+            weights = _weights(block, wide_keys[:, :end], ctx.scale)
+            given = scratch.copy("outer", outers[:, :, :, start:end], dtype).view(len(keys), -1, width)
+            slope = scratch.take("slope", torch.float32, *weights.shape)
+            _wide_product(scratch.copy("wide outer", given, torch.float32), wide_values[:, :end], slope)
+            torch.ops.aten._softmax_backward_data.out(slope, weights, -1, slope.dtype, grad_input=slope)
+            slope, weights = scratch.copy("slope", slope, dtype), scratch.copy("weights", weights, dtype)
+            # The last block comes first and reaches all keys, so what is below its gradients need not be zero.
+            more = float(end < length)
+            for_values[:, :end].baddbmm_(weights.transpose(1, 2), given, beta=more)
+            asking = scratch.copy("queries", block, dtype).view(len(keys), -1, width)
+            for_keys[:, :end].baddbmm_(slope.transpose(1, 2), asking, beta=more, alpha=ctx.scale)
+            part = scratch.take("part", dtype, len(keys), slope.shape[1], width)
+            torch.bmm(slope, keys[:, :end], out=part)
+            torch.mul(part.view(block.shape), ctx.scale, out=slots[:, :, :, start:end])
         shape = (rows, groups, length, width)
-        return for_queries.flatten(1, 2), for_keys.view(shape), for_values.view(shape), None
+        return for_queries.transpose(1, 2), for_keys.view(shape), for_values.view(shape), None
 
 
 def _by_group(flat: Tensor, groups: int) -> Tensor:
@@ -125,22 +139,24 @@ def _blocks(length: int) -> Iterator[tuple[int, int]]:
     return ((start, min(length, start + size)) for start in range(0, length, size))
 
 
-def _weights(scaled: Tensor, keys: Tensor, start: int, end: int) -> tuple[torch.Size, Tensor]:
-    """The shape of a block of queries, and its attention weights in float32 [rows x groups, queries, end]."""
-    block = scaled[:, :, :, start:end]
-    count = end - start
-    scores = _wide_product(block.reshape(len(keys), -1, keys.shape[-1]), keys[:, :end])
-    scores.view(len(keys), -1, count, end)[..., start:].add_(_above(count, scores.dtype))
-    return block.shape, torch.softmax(scores, -1)
+def _weights(block: Tensor, wide_keys: Tensor, scale: float) -> Tensor:
+    """Attention weights in float32, [rows x groups, queries, end], of a block of queries over the keys up to its end;
+    until the next call."""
+    count, end, width = block.shape[-2], wide_keys.shape[1], block.shape[-1]
+    wide = scratch.copy("wide queries", block, torch.float32).mul_(scale).view(len(wide_keys), -1, width)
+    scores = scratch.take("weights", torch.float32, len(wide_keys), wide.shape[1], end)
+    _wide_product(wide, wide_keys, scores)
+    scores.view(len(wide_keys), -1, count, end)[..., end - count :].add_(_above(count, scores.dtype))
+    return torch.softmax(scores, -1, out=scores)
 
 
-def _wide_product(left: Tensor, right: Tensor) -> Tensor:
-    """left [n, a, w] times right [n, b, w] transposed, of 16-bit numbers, unrounded: float32 [n, a, b].
+def _wide_product(left: Tensor, right: Tensor, out: Tensor) -> None:
+    """left [n, a, w] times right [n, b, w] transposed, in float32 [n, a, b] and unrounded.
 
-    Asked for products of float32 by way of bfloat16, oneDNN loses nothing here: the numbers come from bfloat16.
+    Asked for products of float32 by way of bfloat16, oneDNN loses nothing of factors that bfloat16 holds.
     """
     with by_way_of_bfloat16():
-        return torch.bmm(left.float(), right.float().transpose(1, 2))
+        torch.bmm(left, right.transpose(1, 2), out=out)
 
 
 @lru_cache(maxsize=8)

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from llm_installer.training.fast.scratch import scratch
+
 CHUNK_BYTES = {"cuda": 256 * 2**20}
 """Logits held at once, by device: on CUDA what gives a vocabulary of 128 thousand products of MOST_ROWS rows."""
 CPU_CHUNK_BYTES = 32 * 2**20
@@ -74,8 +76,8 @@ class _CrossEntropy(torch.autograd.Function):
         chunk, inner = _rows_at_once(hidden, vocabulary)
         wanted = ctx.needs_input_grad[0]
         gradient = torch.empty_like(hidden) if wanted else None
-        held = hidden.new_empty(chunk, vocabulary)
-        work = hidden.new_empty(0 if score else min(inner, chunk), vocabulary, dtype=torch.float32)
+        held = _empty("logits", hidden, hidden.dtype, chunk, vocabulary)
+        work = _empty("wide logits", hidden, torch.float32, 0 if score else min(inner, chunk), vocabulary)
         total = hidden.new_zeros((), dtype=torch.float32)
         for start in range(0, rows, chunk):
             part, aims = hidden[start : start + chunk], targets[start : start + chunk]
@@ -101,6 +103,12 @@ class _CrossEntropy(torch.autograd.Function):
         return gradient * outer.to(gradient.dtype), None, None, None, None, None
 
 
+def _empty(name: str, like: Tensor, dtype: torch.dtype, *shape: int) -> Tensor:
+    if like.device.type == "cpu":
+        return scratch.take(name, dtype, *shape)
+    return like.new_empty(*shape, dtype=dtype)
+
+
 def _rows_at_once(hidden: Tensor, vocabulary: int) -> tuple[int, int]:
     """Rows of a chunk of logits, and of the float32 ones worked on at once."""
     device, rows = hidden.device.type, hidden.shape[0]
@@ -122,10 +130,10 @@ def _piece(logits: Tensor, targets: Tensor, work: Tensor, rule: LogitRule, wante
     aim = targets.unsqueeze(1)
     top = work.amax(1, keepdim=True)
     own = work.gather(1, aim) - top
-    work.sub_(top).exp_()
-    mass = work.sum(1, keepdim=True)
+    # In place, row by row in the caches. The largest of a row is 1 / mass, so no digits are lost to get it back.
+    work = torch.softmax(work, 1, out=work if work.device.type == "cpu" else None)
+    mass = work.amax(1, keepdim=True).reciprocal_()
     if wanted:
-        work.mul_(mass.reciprocal())
         work.scatter_add_(1, aim, torch.full_like(mass, -1.0))
         if slope is not None:
             work.mul_(slope)

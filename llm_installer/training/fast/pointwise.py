@@ -16,6 +16,7 @@ from torch.nn.functional import gelu, silu
 
 from llm_installer.training.fast.compiled import BROKEN, Compiler, compiled
 from llm_installer.training.fast.lora import replace_forward
+from llm_installer.training.fast.scratch import scratch
 
 ROWS = 512
 """Rows of a norm worked on at once on a CPU, so that the float32 values stay in the cache."""
@@ -187,26 +188,23 @@ def eager_norm(epsilon: float, gemma: bool) -> Way:
         spread = flat.new_empty(len(flat), 1, dtype=torch.float32)
         factor = weight.float().add(1.0) if gemma else weight
         for rows in _spans(flat):
-            wide = flat[rows].float()
-            torch.mean(wide.square(), -1, keepdim=True, out=spread[rows])
-            spread[rows].add_(epsilon).rsqrt_()
-            if wide.data_ptr() == flat[rows].data_ptr():
-                wide = wide * spread[rows]
-            else:
-                wide.mul_(spread[rows])
+            wide = _wide("norm", flat[rows])
+            torch.mean(torch.mul(wide, wide, out=_like("norm square", wide)), -1, keepdim=True, out=spread[rows])
+            wide.mul_(spread[rows].add_(epsilon).rsqrt_())
             if gemma:
                 result[rows] = wide.mul_(factor)
             else:
-                torch.mul(wide.to(flat.dtype), factor, out=result[rows])
+                result[rows].copy_(wide).mul_(factor)
         return result, spread
 
     def backward(outer: Tensor, flat: Tensor, weight: Tensor, spread: Tensor) -> Tensor:
         factor = weight.float().add(1.0) if gemma else weight.float()
         result = torch.empty_like(flat)
         for rows in _spans(flat):
-            scaled, wide, root = outer[rows].float() * factor, flat[rows].float(), spread[rows]
+            scaled, wide, root = _wide("norm slope", outer[rows]).mul_(factor), _wide("norm", flat[rows]), spread[rows]
             # root * (scaled - x * root^2 * mean(scaled * x)), in few passes
-            shared = (scaled * wide).mean(-1, keepdim=True).mul_(root).mul_(root)
+            product = torch.mul(scaled, wide, out=_like("norm square", wide))
+            shared = product.mean(-1, keepdim=True).mul_(root).mul_(root)
             result[rows] = scaled.addcmul_(wide, shared, value=-1).mul_(root)
         return result
 
@@ -230,6 +228,20 @@ def compiled_norm(epsilon: float, gemma: bool) -> Way:
         return ((scaled - wide * shared) * spread).to(flat.dtype)
 
     return Way(compiled(forward), compiled(backward))
+
+
+def _wide(name: str, source: Tensor) -> Tensor:
+    """A copy in float32, to be changed."""
+    if source.device.type == "cpu":
+        return scratch.copy(name, source, torch.float32)
+    return source.to(torch.float32, copy=True)
+
+
+def _like(name: str, other: Tensor) -> Tensor:
+    """As large, with anything in it."""
+    if other.device.type == "cpu":
+        return scratch.take(name, other.dtype, *other.shape)
+    return torch.empty_like(other)
 
 
 def _spans(flat: Tensor) -> list[slice]:
