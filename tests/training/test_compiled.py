@@ -9,15 +9,20 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
 from transformers import Gemma2Config, Gemma2ForCausalLM, LlamaConfig, LlamaForCausalLM
 
+from llm_installer.data.batches import collate
+from llm_installer.data.encode import Row
+from llm_installer.training import lanes
 from llm_installer.training.fast.compiled import Compiler
 from llm_installer.training.fast.pointwise import GATES, compiled_gate, compiled_norm, eager_norm
 from llm_installer.training.fast.speed import speed_up
+from llm_installer.training.kernels import ScoredHead
 
 SIZES: dict[str, Any] = {
     "vocab_size": 100, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -65,6 +70,32 @@ def test_gradients_are_those_of_plain_peft(family: str) -> None:
     speed.undo()
     again = gradients(model)
     assert all(torch.equal(again[n], g) for n, g in plain.items())
+
+
+@compiles
+@pytest.mark.slow
+def test_two_micro_batches_at_once_go_through_it() -> None:
+    """Every lane runs what was compiled, and the model was looked through for products before."""
+    random = np.random.default_rng(0)
+    rows = [Row(random.integers(1, 100, n).astype(np.int32), np.arange(n) > 4, i) for i, n in enumerate((30, 25))]
+    batches = [collate([row], 0) for row in rows]
+    found = []
+    for compiling in (False, True):
+        torch.manual_seed(0)
+        base = FAMILIES["llama"]().bfloat16().requires_grad_(False)
+        model = get_peft_model(base, LoraConfig(r=4, init_lora_weights=False, target_modules="all-linear"))
+        twins = [lanes.twin(model)]
+        notes = speed_up(model, compiling, 1).notes
+        assert any("compiled" in note for note in notes) == compiling
+        together, note = lanes.make_lanes(model, ScoredHead(model), twins, compiling)
+        assert together, note
+        with together.heads[0].attached():
+            loss = together.step(batches, 50)
+        grads = [p.grad.flatten().float() for p in model.parameters() if p.grad is not None]
+        found.append((float(loss), torch.cat(grads)))
+    (plain, slope), (loss, own) = found
+    assert loss == pytest.approx(plain, rel=1e-3)
+    assert float((own - slope).norm() / slope.norm()) < 3e-2
 
 
 @compiles
