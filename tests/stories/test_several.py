@@ -205,6 +205,6 @@ def test_machines_meet_where_they_are_told() -> None:
     assert "--nnodes 2 --nproc-per-node 8" in words and "--rdzv-backend c10d --rdzv-endpoint first:29400" in words
 
 
-def test_python_is_sent_to_the_command_line(two: Two, installed: Path, write_rows: Callable[..., Path]) -> None:
+def test_python_is_sent_to_the_command_line(installed: Path, write_rows: Callable[..., Path]) -> None:
     with pytest.raises(UsageError, match="command line"):
         lora_sft(installed, write_rows(24), nproc_per_node=2)
