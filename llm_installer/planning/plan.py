@@ -89,6 +89,8 @@ class Plan:
     """Rows lie one after the other without padding, where the model can take that."""
     compiling: bool = False
     """The passes over memory between matrix products are compiled, where there is a compiler."""
+    kernels: bool = True
+    """Kernels may be compiled or taken from a library for this machine."""
     weight_decay: float = 0.01
     max_grad_norm: float = 1.0
     method: Method = PLAIN
@@ -177,6 +179,7 @@ def make_plan(
         micro_batch_tokens=fit.tokens,
         micro_batch_rows=rows,
         packing=packing,
+        kernels=options.compile != "off",
         compiling=choose.pick("compiling", SWITCH.get(options.compile or ""), *pays),
         checkpointed_layers=fit.checkpointed,
         predicted_peak_bytes=fit.peak,

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from llm_installer.training.fast.chosen import loss_kernel
 from llm_installer.training.fast.cross_entropy import Score, cross_entropy_sum, logit_rule
-from llm_installer.training.fast.liger import loss_kernel
 
 
 class ScoredHead:
@@ -22,8 +22,8 @@ class ScoredHead:
     the family does to logits afterwards (soft caps, scaling) still happens.
     """
 
-    def __init__(self, model: Any) -> None:
-        self.model = model
+    def __init__(self, model: Any, kernels: bool = True) -> None:
+        self.model, self.kernels = model, kernels
         self.rule = logit_rule(model.config)
         self._positions: Tensor | None = None
         self._targets: Tensor | None = None
@@ -95,10 +95,10 @@ class ScoredHead:
             return "plain loss: the output layer is trained or is no plain linear layer"
         if not head.weight.is_floating_point():
             return "plain loss: the output layer is quantised"
-        self.score = loss_kernel(head, self.rule)
+        self.score = loss_kernel(head, self.rule, self.kernels)
         if not self._agrees(head):
             return "plain loss: this model does something to its logits that the fused one does not know"
-        return "fused loss: logits a chunk at a time" + (", by liger's kernel" if self.score else "")
+        return "fused loss: logits a chunk at a time" + (", by one kernel" if self.score else "")
 
     @torch.no_grad()
     def _agrees(self, head: nn.Linear) -> bool:

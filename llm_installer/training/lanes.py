@@ -58,7 +58,7 @@ class Lanes:
 
     def __init__(self, model: PeftModel, head: ScoredHead, twins: Sequence[PeftModel]) -> None:
         self.models = [model, *twins]
-        self.heads = [head, *(ScoredHead(twin) for twin in twins)]
+        self.heads = [head, *(ScoredHead(twin, head.kernels) for twin in twins)]
         self._trained = [[p for p in m.parameters() if p.requires_grad] for m in self.models]
         self._attached = ExitStack()
         for other in self.heads[1:]:
@@ -161,7 +161,7 @@ def make_lanes(
 ) -> tuple[Lanes | None, str]:
     """Lanes, or None and why not. The twins were made before the model was made faster."""
     for other in twins:
-        speed_up(other, compiling, threads(twins))
+        speed_up(other, compiling, threads(twins), head.kernels)
     guard_rotary([model, *twins])
     if multiplies_exactly_elsewhere(model, head):
         return None, "one micro-batch at a time: the model multiplies in float32, too"

@@ -50,8 +50,8 @@ class Trainer:
         alone = lanes.refusal(model, plan, inputs is not None, sharded)
         twins = [] if alone else [lanes.twin(model) for _ in range(lanes.COUNT - 1)]
         # The fast paths take weights from modules whose own forward is not called, where nobody would fetch the parts.
-        notes = (PARTED,) if sharded else speed_up(model, plan.compiling, lanes.threads(twins)).notes
-        self.head = ScoredHead(model)
+        notes = (PARTED,) if sharded else speed_up(model, plan.compiling, lanes.threads(twins), plan.kernels).notes
+        self.head = ScoredHead(model, plan.kernels)
         self.lanes, beside = lanes.make_lanes(model, self.head, twins, plan.compiling) if twins else (None, alone)
         self.packing, packed = try_packing(self.head, plan, sharded)
         """The attention for packed rows; empty where rows are padded."""

@@ -38,7 +38,8 @@ from transformers import (
 from triton.runtime import interpreter
 
 from llm_installer.training.fast.cross_entropy import LogitRule
-from llm_installer.training.fast.liger import load_kernels, put_on, scores_alike
+from llm_installer.training.fast.kernel_set import put_on, scores_alike
+from llm_installer.training.fast.liger import load_kernels
 from llm_installer.training.fast.packed import NAME, Documents, packed_forward
 from llm_installer.training.fast.speed import speed_up
 from llm_installer.training.kernels import ScoredHead

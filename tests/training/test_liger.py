@@ -21,9 +21,10 @@ from torch.nn.functional import cross_entropy, gelu, silu
 from transformers import CohereConfig, CohereForCausalLM, GemmaConfig, GemmaForCausalLM, LlamaConfig, LlamaForCausalLM
 from transformers.models.llama import modeling_llama
 
-from llm_installer.training.fast import liger
+from llm_installer.training.fast import kernel_set
+from llm_installer.training.fast.chosen import choose
 from llm_installer.training.fast.cross_entropy import LogitRule, cross_entropy_sum
-from llm_installer.training.fast.liger import FAILURES, Kernels, choose, put_on, scores_alike
+from llm_installer.training.fast.kernel_set import FAILURES, Kernels, put_on, scores_alike
 from llm_installer.training.fast.speed import speed_up
 from llm_installer.training.kernels import ScoredHead
 
@@ -55,6 +56,7 @@ def score(logits: Tensor, targets: Tensor, rule: LogitRule, wanted: bool) -> Ten
 
 
 RIGHT = Kernels(
+    "liger's kernels",
     norm,
     {"silu": lambda gate, up: silu(gate) * up, "tanh": lambda gate, up: gelu(gate, approximate="tanh") * up},
     modeling_llama.apply_rotary_pos_emb,
@@ -170,7 +172,7 @@ class Method(nn.Module):
 
 
 def test_a_method_of_that_name_is_not_a_rotary_embedding_of_transformers() -> None:
-    assert liger._rotary(Method(), RIGHT) == []
+    assert kernel_set._rotary(Method(), RIGHT) == []
 
 
 def test_a_norm_that_is_trained_stays() -> None:
@@ -209,13 +211,13 @@ def afresh() -> Iterator[None]:
 
 
 def test_on_other_devices_the_library_is_not_even_looked_for() -> None:
-    assert choose("cpu") == choose("mps") == (None, "")
+    assert choose("cpu", torch.float32) == choose("mps", torch.float16) == (None, "")
 
 
 @pytest.mark.skipif(find_spec("liger_kernel") is not None, reason="liger-kernel is installed")
 def test_where_it_is_not_installed_one_sentence_says_what_to_type(afresh: None) -> None:
     sentence = "PyTorch's own norms, gates and rotary embeddings: pip install liger-kernel brings faster ones"
-    assert choose("cuda") == (None, sentence)
+    assert choose("cuda", torch.float16) == (None, sentence)
 
 
 @pytest.mark.parametrize(
@@ -234,7 +236,7 @@ def test_a_library_that_cannot_be_used_is_one_sentence(
     monkeypatch.syspath_prepend(str(tmp_path))
     for name in [n for n in sys.modules if n.partition(".")[0] == "liger_kernel"]:
         monkeypatch.delitem(sys.modules, name)
-    kernels, sentence = choose("cuda")
+    kernels, sentence = choose("cuda", torch.float16)
     sys.modules.pop("liger_kernel", None)
     assert kernels is None
     assert sentence == f"PyTorch's own norms, gates and rotary embeddings: liger-kernel cannot be used ({why})"
@@ -284,7 +286,7 @@ def test_on_a_cpu_the_loss_is_pytorchs() -> None:
 
 def test_failures_are_named_and_not_everything() -> None:
     assert not {Exception, BaseException, KeyboardInterrupt} & set(FAILURES)
-    assert not issubclass(KeyboardInterrupt, FAILURES) and liger.first(ValueError("a\nb")) == "a"
+    assert not issubclass(KeyboardInterrupt, FAILURES) and kernel_set.first(ValueError("a\nb")) == "a"
 
 
 here = pytest.mark.skipif(

@@ -19,16 +19,18 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
+from llm_installer.training.fast.native.attention import attention, usable, whole_rows
 from llm_installer.training.fast.precision import by_way_of_bfloat16
 from llm_installer.training.fast.scratch import scratch
 
-NAME = "block_causal"
+NAME, KERNEL = "block_causal", "kernel_causal"
+"""As transformers knows them: by blocks of queries here, and by the kernels in C."""
 BLOCK, WIDE_BLOCK, LONG = 128, 256, 1024
 """Queries worked on at once: large enough for fast products, small enough that little is computed above the diagonal.
 Rows of more than LONG tokens take the wider block."""
 
 
-def choose_attention(model: Any) -> tuple[list[Callable[[], None]], list[str]]:
+def choose_attention(model: Any, kernels: bool = True) -> tuple[list[Callable[[], None]], list[str]]:
     """Set the model's attention where this one is faster: how to undo it, and a sentence that says what was done."""
     base: Any = model.get_base_model()
     config = base.config.get_text_config()
@@ -37,8 +39,10 @@ def choose_attention(model: Any) -> tuple[list[Callable[[], None]], list[str]]:
     if reason:
         return [], [f"PyTorch's own attention: {reason}"] if base.device.type == "cpu" else []
     before = base.config._attn_implementation
-    base.set_attn_implementation(NAME)
-    return [lambda: base.set_attn_implementation(before)], ["attention by blocks of queries"]
+    in_c = kernels and usable()
+    base.set_attn_implementation(KERNEL if in_c else NAME)
+    done = "attention by kernels in C" if in_c else "attention by blocks of queries"
+    return [lambda: base.set_attn_implementation(before)], [done]
 
 
 def refusal(device: str, dtype: torch.dtype, chosen: str, free: bool) -> str:
@@ -51,9 +55,32 @@ def refusal(device: str, dtype: torch.dtype, chosen: str, free: bool) -> str:
     return next((why for found, why in checks if found), "")
 
 
-def block_causal_attention(
-    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any
-) -> tuple[Tensor, None]:
+def block_causal_attention(*args: Any, **kwargs: Any) -> tuple[Tensor, None]:
+    """Causal attention by blocks of queries."""
+    return _where_plain(by_blocks, *args, **kwargs)
+
+
+def kernel_causal_attention(*args: Any, **kwargs: Any) -> tuple[Tensor, None]:
+    """Causal attention by the kernels in C."""
+    return _where_plain(by_kernels, *args, **kwargs)
+
+
+def by_blocks(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+    """[rows, length, heads, width] of query [rows, heads, length, width], key and value [rows, key heads, length,
+    width]."""
+    result: Tensor = _BlockCausal.apply(query, key, value, scale)  # type: ignore[no-untyped-call]
+    return result
+
+
+def by_kernels(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+    """The same by the kernels in C."""
+    return attention(query, key, value, whole_rows(query), scale)
+
+
+def _where_plain(
+    attend: Callable[[Tensor, Tensor, Tensor, float], Tensor],
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any,
+) -> tuple[Tensor, None]:  # fmt: skip
     """Attention as transformers' AttentionInterface asks for it: query [rows, heads, length, width], key and value
     [rows, key heads, length, width]; the result is [rows, length, heads, width]. What is not plain causal attention
     over whole rows (masks, windows, caches, dropout) goes to PyTorch's own."""
@@ -64,6 +91,7 @@ def block_causal_attention(
         and causal
         and query.shape[2] == key.shape[2] > 1
         and query.shape[-1] == value.shape[-1]
+        and query.shape[-1] % 2 == 0
         and query.dtype == torch.bfloat16
         and not kwargs.get("dropout")
         and kwargs.get("position_bias") is None
@@ -73,8 +101,7 @@ def block_causal_attention(
     if not plain:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
     scale = kwargs.get("scaling") or query.shape[-1] ** -0.5
-    result: Tensor = _BlockCausal.apply(query, key, value, scale)  # type: ignore[no-untyped-call]
-    return result, None
+    return attend(query, key, value, scale), None
 
 
 class _BlockCausal(torch.autograd.Function):
@@ -166,4 +193,6 @@ def _above(count: int, dtype: torch.dtype) -> Tensor:
 
 
 AttentionInterface.register(NAME, block_causal_attention)
-AttentionMaskInterface.register(NAME, sdpa_mask)
+AttentionInterface.register(KERNEL, kernel_causal_attention)
+for name in (NAME, KERNEL):
+    AttentionMaskInterface.register(name, sdpa_mask)

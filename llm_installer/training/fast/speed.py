@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from peft import PeftModel
 
 from llm_installer.training.fast.attention import choose_attention
+from llm_installer.training.fast.chosen import fuse_kernels
 from llm_installer.training.fast.compiled import Compiler
-from llm_installer.training.fast.liger import fuse_liger
 from llm_installer.training.fast.lora import fuse_lora
 from llm_installer.training.fast.pointwise import fuse_pointwise
 
@@ -28,17 +28,23 @@ class Speedup:
             take_back()
 
 
-def speed_up(model: PeftModel, compiling: bool = False, threads: int = 0) -> Speedup:
+def speed_up(model: PeftModel, compiling: bool = False, threads: int = 0, kernels: bool = True) -> Speedup:
     """Replace the forwards of modules by equal, faster ones, some of them compiled, for so many threads, where that is
     wished for and works.
 
-    Weights, names and configuration stay as they are.
+    `kernels` is whether libraries of kernels may be used. Weights, names and configuration stay as they are.
     """
     undo, notes = fuse_lora(model)
     compiler = Compiler(threads) if compiling else None
     refused = compiler.refusal() if compiler else ""
     if refused:
         notes, compiler = [*notes, f"nothing is compiled: {refused}"], None
-    for more, said in (fuse_pointwise(model, compiler), fuse_liger(model), choose_attention(model)):
+    ways: tuple[Callable[[], tuple[list[Callable[[], None]], list[str]]], ...] = (
+        lambda: fuse_kernels(model, kernels),
+        lambda: fuse_pointwise(model, compiler),
+        lambda: choose_attention(model, kernels),
+    )
+    for way in ways:
+        more, said = way()
         undo, notes = [*undo, *more], [*notes, *said]
     return Speedup(tuple(notes), tuple(undo))

@@ -1,0 +1,272 @@
+"""The kernels in C: as near to the truth as PyTorch's own in bfloat16, on every shape, thread and number there is."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from torch import Tensor
+from torch.nn.functional import cross_entropy, gelu, scaled_dot_product_attention, silu
+from transformers import LlamaConfig, LlamaForCausalLM
+from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
+
+from llm_installer.training.fast.chosen import choose
+from llm_installer.training.fast.cross_entropy import LogitRule, cross_entropy_sum
+from llm_installer.training.fast.native import functions
+from llm_installer.training.fast.native.attention import attention, usable
+from llm_installer.training.fast.native.library import library
+from llm_installer.training.fast.speed import speed_up
+
+pytestmark = pytest.mark.skipif(
+    not os.environ.get("CC") and not any(map(shutil.which, ("cc", "gcc", "clang"))), reason="needs a C compiler"
+)
+Function = Callable[..., Tensor]
+
+
+def test_this_machine_has_them() -> None:
+    assert library()[1] == "" and usable()
+
+
+def random(*shape: int, seed: int = 0, scale: float = 1.0) -> Tensor:
+    return (torch.randn(shape, generator=torch.Generator().manual_seed(seed)) * scale).bfloat16()
+
+
+def error(found: Tensor, exact: Tensor) -> float:
+    return float((found.double() - exact).norm() / (exact.norm() + 1e-3 * exact.numel() ** 0.5))
+
+
+def results(function: Function, given: Sequence[Tensor], dtype: torch.dtype) -> list[Tensor]:
+    """Output and gradients, computed in a type."""
+    leaves = [t.detach().to(dtype).requires_grad_() for t in given]
+    output = function(*leaves)
+    outer = random(*output.shape, seed=99).to(dtype)
+    return [t.detach() for t in (output, *torch.autograd.grad(output, leaves, outer))]
+
+
+def check(own: Function, plain: Function, *given: Tensor) -> None:
+    """No further from the truth than PyTorch's operations in bfloat16, each output and gradient."""
+    exact = results(plain, given, torch.float64)
+    for ours, theirs, true in zip(
+        results(own, given, torch.bfloat16), results(plain, given, torch.bfloat16), exact, strict=True
+    ):
+        assert error(ours, true) <= max(1.1 * error(theirs, true), 4e-3)
+
+
+@pytest.mark.parametrize("width", [1, 31, 576])
+@pytest.mark.parametrize(("offset", "casting"), [(0.0, "llama"), (1.0, "gemma"), (0.0, "gemma")])
+def test_norms(width: int, offset: float, casting: str) -> None:
+    weight = random(width, seed=1)
+
+    def plain(x: Tensor) -> Tensor:
+        normed = x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-5)
+        return normed * (weight.to(x.dtype) + offset)
+
+    check(lambda x: functions.norm(x, weight, 1e-5, offset, casting), plain, random(3, 5, width, scale=4.0))
+
+
+@pytest.mark.parametrize("count", [1, 16, 1537])
+@pytest.mark.parametrize(("kind", "plain"), [("silu", silu), ("tanh", lambda x: gelu(x, approximate="tanh"))])
+def test_gates(kind: str, plain: Function, count: int) -> None:
+    gate = torch.cat([random(count, scale=5.0), torch.tensor([-300.0, 0.0, 300.0]).bfloat16()])
+    up = random(len(gate), seed=1)
+    own = functions.load_kernels()[0]
+    assert own
+    check(lambda g, u: own.gates[kind](g * 1, u * 1), lambda g, u: plain(g) * u, gate, up)
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+@pytest.mark.parametrize("width", [2, 64, 80])
+def test_rotary_embeddings(rows: int, width: int) -> None:
+    angles = torch.randn(rows, 7, width // 2, generator=torch.Generator().manual_seed(1)).repeat(1, 1, 2)
+    cos, sin = angles.cos().bfloat16(), angles.sin().bfloat16()
+    q, k = random(3, 7, 4, width).transpose(1, 2), random(3, 7, 2, width, seed=1).transpose(1, 2)
+
+    def joined(turn: Any) -> Function:
+        return lambda q, k: torch.cat([t.flatten() for t in turn(q, k, cos.to(q.dtype), sin.to(q.dtype))])
+
+    check(joined(functions.rotary), joined(apply_rotary_pos_emb), q, k)
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.25, 30.0])
+@pytest.mark.parametrize("words", [3, 1000])
+def test_the_loss_of_logits(words: int, scale: float) -> None:
+    logits, targets = random(5, words, scale=4.0), torch.arange(5).remainder(words)
+    exact = logits.double().requires_grad_()
+    loss = cross_entropy(exact * scale, targets, reduction="sum")
+    (slope,) = torch.autograd.grad(loss, exact)
+    assert functions.score(logits.clone(), targets, LogitRule(scale), False) == pytest.approx(loss.item(), rel=1e-5)
+    own = logits.clone()
+    assert functions.score(own, targets, LogitRule(scale), True) == pytest.approx(loss.item(), rel=1e-5)
+    assert error(own, slope) < 2e-3
+
+
+LENGTHS = [[1], [2], [63], [64, 65], [1, 2, 3, 95, 96, 97], [300], [513]]
+
+
+@pytest.mark.parametrize("lengths", LENGTHS, ids=str)
+@pytest.mark.parametrize(("heads", "groups", "width"), [(9, 3, 64), (4, 4, 8), (6, 1, 32), (2, 2, 80), (2, 1, 128)])
+def test_attention(heads: int, groups: int, width: int, lengths: list[int]) -> None:
+    given = [random(1, sum(lengths), n, width, seed=n).transpose(1, 2) for n in (heads, groups, groups + 10)]
+    given[2] = given[2][:, :groups]
+    bounds = torch.tensor([0, *lengths]).cumsum(0).to(torch.int32)
+
+    def plain(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        places = [slice(a, b) for a, b in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True)]
+        parts = [
+            scaled_dot_product_attention(q[:, :, p], k[:, :, p], v[:, :, p], is_causal=True, scale=0.3, enable_gqa=True)
+            for p in places
+        ]
+        return torch.cat(parts, 2).transpose(1, 2)
+
+    check(lambda q, k, v: attention(q, k, v, bounds, 0.3), plain, *given)
+
+
+def test_rows_are_documents_and_none_sees_another() -> None:
+    q, k, v = (random(2, 40, 2, 16, seed=s).transpose(1, 2) for s in range(3))
+    bounds = torch.tensor([0, 40, 80], dtype=torch.int32)
+    together = attention(q, k, v, bounds, 0.25)
+    alone = torch.cat([attention(q[i : i + 1], k[i : i + 1], v[i : i + 1], bounds[:2], 0.25) for i in range(2)])
+    assert torch.equal(together, alone)
+    other = torch.cat([random(1, 2, 40, 16, seed=9), k[1:]])
+    assert torch.equal(attention(q, other, v, bounds, 0.25)[1], together[1])
+
+
+def test_large_scores_neither_overflow_nor_lose_their_digits() -> None:
+    q, k, v = (random(1, 100, 2, 16, seed=s, scale=30.0).transpose(1, 2) for s in range(3))
+    bounds = torch.tensor([0, 100], dtype=torch.int32)
+    true = scaled_dot_product_attention(q.double(), k.double(), v.double(), is_causal=True).transpose(1, 2)
+    assert error(attention(q, k, v, bounds, 0.25), true) < 5e-3
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_what_is_no_number_stays_visible(bad: float) -> None:
+    x = random(2, 16)
+    x[0, 3] = bad
+    made = functions.norm(x, random(16, seed=1), 1e-5, 0.0, "llama")
+    assert not made[0].isfinite().all() and made[1].isfinite().all()
+    logits = random(2, 50)
+    logits[1, 7] = bad
+    assert not functions.score(logits, torch.tensor([1, 2]), LogitRule(), True).isfinite()
+    q, k, v = (random(1, 2, 9, 8, seed=s) for s in range(3))
+    q[0, 0, 4] = bad
+    result = attention(q, k, v, torch.tensor([0, 9], dtype=torch.int32), 0.3)
+    assert not result[0, 4, 0].isfinite().any() and result[0, :4].isfinite().all() and result[0, 5:].isfinite().all()
+
+
+def test_other_types_are_refused_and_nothing_is_read_past_the_end() -> None:
+    with pytest.raises(TypeError, match=r"bfloat16 on the CPU, not torch\.float32"):
+        functions.norm(torch.randn(2, 8), random(8), 1e-5, 0.0, "llama")
+    q = random(1, 2, 5, 8)
+    for cos in (random(1, 4, 8), random(1, 5, 4), random(2, 5, 8)):
+        with pytest.raises(ValueError, match="do not turn"):
+            functions.rotary(q, q, cos, cos)
+    with pytest.raises(ValueError, match="a cap"):
+        functions.score(random(2, 8), torch.tensor([1, 2]), LogitRule(softcap=3.0), True)
+
+
+def everything() -> list[Tensor]:
+    """One result of each kernel."""
+    q, k, v = (random(2, 90, 4, 16, seed=s).transpose(1, 2).requires_grad_() for s in range(3))
+    attended = attention(q, k, v, torch.tensor([0, 90, 180], dtype=torch.int32), 0.25)
+    found = [attended, *torch.autograd.grad(attended, (q, k, v), random(2, 90, 4, 16, seed=4))]
+    logits = random(33, 500)
+    found += [functions.score(logits, torch.arange(33), LogitRule(), True), logits]
+    return [*found, functions.norm(random(33, 64), random(64, seed=1), 1e-5, 0.0, "llama")]
+
+
+def test_any_number_of_threads_gives_the_same_bits() -> None:
+    before, expected = torch.get_num_threads(), everything()
+    try:
+        torch.set_num_threads(3)
+        assert all(map(torch.equal, everything(), expected))
+    finally:
+        torch.set_num_threads(before)
+    with ThreadPoolExecutor(2) as pool:
+        for found in pool.map(lambda _: everything(), range(8)):
+            assert all(map(torch.equal, found, expected))
+
+
+SHAPE: dict[str, Any] = {
+    "vocab_size": 300, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "pad_token_id": 0,
+}  # fmt: skip
+
+
+def adapted() -> Any:
+    torch.manual_seed(0)
+    base = LlamaForCausalLM(LlamaConfig(**SHAPE)).bfloat16().requires_grad_(False)
+    return get_peft_model(base, LoraConfig(r=4, init_lora_weights=False, target_modules="all-linear"))
+
+
+def test_a_model_takes_them_all_unless_nothing_may_be_compiled() -> None:
+    model = adapted()
+    speed = speed_up(model)
+    assert "kernels in C for 5 norms, 2 gates, 2 rotary embeddings" in speed.notes
+    assert "attention by kernels in C" in speed.notes and not any("lean" in note for note in speed.notes)
+    speed.undo()
+    assert not any("forward" in vars(m) for m in model.modules())
+    notes = speed_up(model, kernels=False).notes
+    assert "lean gates in 2 layers and 5 lean norms" in notes and "attention by blocks of queries" in notes
+    assert not any("in C" in note for note in notes)
+
+
+def test_models_in_float32_are_not_asked() -> None:
+    assert choose("cpu", torch.float32) == choose("cpu", torch.bfloat16, False) == (None, "")
+
+
+def test_the_gate_says_when_it_is_asked_twice() -> None:
+    own = functions.load_kernels()[0]
+    assert own
+    gate, up = random(8).requires_grad_(), random(8, seed=1).requires_grad_()
+    made = own.gates["silu"](gate * 1, up * 1)
+    made.backward(torch.ones_like(made), retain_graph=True)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        made.backward(torch.ones_like(made))
+
+
+def test_chunks_of_a_heads_loss_go_through_the_kernel() -> None:
+    head = torch.nn.Linear(16, 60, bias=False).bfloat16().requires_grad_(False)
+    hidden, targets = random(40, 16).requires_grad_(), torch.arange(40)
+    plain, own = (cross_entropy_sum(hidden, head, targets, LogitRule(), s) for s in (None, functions.score))
+    (expected,), (found,) = (torch.autograd.grad(loss, hidden) for loss in (plain, own))
+    assert own.item() == pytest.approx(plain.item(), rel=1e-4) and error(found, expected.double()) < 1e-2
+
+
+ASK = "from llm_installer.training.fast.native.library import library; print(library()[1] or 'works')"
+
+
+@pytest.mark.parametrize(
+    ("compiler", "said"),
+    [
+        ("", "works"),
+        ("no-such-compiler", "there is no C compiler; with one (gcc, or clang with OpenMP) training here is faster"),
+        ("false", "the C compiler cannot make faster ones (it ended with 1)"),
+        ("{script}", "the C compiler cannot make faster ones (sorry: no -fopenmp)"),
+        ("true", "faster ones cannot be made"),
+    ],
+)
+def test_without_a_compiler_that_works_one_clause_says_why(tmp_path: Path, compiler: str, said: str) -> None:
+    script = tmp_path / "cc"
+    script.write_text('#!/bin/sh\n[ "$1" = --version ] && exit\necho "sorry: no -fopenmp" >&2\nexit 1\n')
+    script.chmod(0o755)
+    made = tmp_path / "kernels"
+    environment = {**os.environ, "LLM_KERNELS": str(made)}
+    environment |= {"CC": compiler.format(script=script)} if compiler else {}
+    command = [sys.executable, "-W", "ignore", "-c", ASK]
+    times = set()
+    for _ in range(2):
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+        assert done.stdout.strip().startswith(said)
+        left = list(made.glob("*"))
+        assert len(left) == (not compiler), "a half-made library stays"
+        times |= {path.stat().st_mtime_ns for path in left}
+    assert len(times) <= 1, "compiled twice"
