@@ -14,7 +14,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralFo
 from transformers.models.llama.modeling_llama import eager_attention_forward
 
 from llm_installer.training.fast import attention
-from llm_installer.training.fast.attention import NAME, block_causal_attention, refusal
+from llm_installer.training.fast.attention import KERNEL, NAME, block_causal_attention, refusal
+from llm_installer.training.fast.native.attention import usable
 from llm_installer.training.fast.speed import speed_up
 
 
@@ -117,24 +118,35 @@ SIZES = {
 }  # fmt: skip
 
 
-def test_it_is_set_said_and_taken_back() -> None:
+KINDS = pytest.mark.parametrize(
+    ("kernels", "name", "said"),
+    [
+        (False, NAME, "attention by blocks of queries"),
+        pytest.param(True, KERNEL, "attention by kernels in C", marks=pytest.mark.skipif(not usable(), reason="no C")),
+    ],
+)
+
+
+@KINDS
+def test_it_is_set_said_and_taken_back(kernels: bool, name: str, said: str) -> None:
     model = adapted(LlamaForCausalLM, LlamaConfig(**SIZES))
     ids = torch.arange(60).view(1, 60)
     plain = model(ids).logits.float()
-    speed = speed_up(model)
-    assert "attention by blocks of queries" in speed.notes
-    assert model.config._attn_implementation == NAME
+    speed = speed_up(model, kernels=kernels)
+    assert said in speed.notes
+    assert model.config._attn_implementation == name
     assert (model(ids).logits.float() - plain).norm() < 2e-2 * plain.norm()
     speed.undo()
     assert model.config._attn_implementation == "sdpa"
 
 
-def test_a_sliding_window_still_slides() -> None:
+@KINDS
+def test_a_sliding_window_still_slides(kernels: bool, name: str, said: str) -> None:
     model = adapted(MistralForCausalLM, MistralConfig(**SIZES, sliding_window=8))
     ids = torch.arange(60).view(1, 60)
     plain = model(ids).logits.float()
-    speed_up(model)
-    assert model.config._attn_implementation == NAME
+    speed_up(model, kernels=kernels)
+    assert model.config._attn_implementation == name
     assert (model(ids).logits.float() - plain).norm() < 2e-2 * plain.norm()
     other = ids.clone()
     other[0, 0] = 7
