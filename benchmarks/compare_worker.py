@@ -63,6 +63,7 @@ def ours(job: dict[str, Any], _best: bool) -> tuple[Callable[[], Losses], int]:
         micro_batch_tokens=tokens_at_once, micro_batch_rows=job["batch"], max_seq_length=2048,
         total_steps=-(-len(rows) // job["batch"]), schedule="linear",
         evaluation_every=10**6, evaluation_rows=1, limits=Limits(1, 1.0, 1), stop_rules=(), seed=0,
+        packing=job["device"] == "cuda",
     )  # fmt: skip
     trainer = Trainer(adapted(build(job, torch.bfloat16)), plan, 0)
 

@@ -7,6 +7,7 @@ the other. Two on half of the cores each do not wait for each other until the st
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -25,6 +26,7 @@ from llm_installer.training.fast.lora import forget_half_done, replace_forward
 from llm_installer.training.fast.precision import OtherProducts, exactly
 from llm_installer.training.fast.speed import speed_up
 from llm_installer.training.kernels import ScoredHead
+from llm_installer.training.packing import as_packed
 from llm_installer.training.processes import count, shares
 
 COUNT = 2
@@ -41,7 +43,6 @@ def refusal(model: nn.Module, plan: Plan, pictures: bool, sharded: bool) -> str:
         (bool(method.neftune_noise_alpha) or drops(model), "what is random would depend on which is first"),
         (bool(plan.checkpointed_layers), "memory is short"),
         (bool(method.quantised or method.dora), "the base is quantised, or the adapter is no plain LoRA"),
-        (plan.packing, "rows are packed"),
         (pictures, "there are pictures"),
     )
     return next((why for found, why in checks if found), "")
@@ -60,6 +61,8 @@ class Lanes:
         self.models = [model, *twins]
         self.heads = [head, *(ScoredHead(twin, head.kernels) for twin in twins)]
         self._trained = [[p for p in m.parameters() if p.requires_grad] for m in self.models]
+        self.packing = ""
+        """The attention for packed rows; empty where rows are padded."""
         self._attached = ExitStack()
         for other in self.heads[1:]:
             self._attached.enter_context(other.attached())
@@ -92,6 +95,13 @@ class Lanes:
                     other.grad = None
         return torch.stack([work.result() for work in works]).sum()
 
+    def pack(self, kind: str) -> None:
+        """Take packed rows from here on, with the attention that the first model was given for them."""
+        self.packing = kind
+        for model in self.models[1:]:
+            base: Any = model.get_base_model()
+            base.set_attn_implementation(kind)
+
     def forget(self) -> None:
         """Let go of what a step that failed has left in the twins."""
         for model, trained in zip(self.models[1:], self._trained[1:], strict=True):
@@ -103,7 +113,9 @@ class Lanes:
         total = torch.zeros(())
         for batch in batches:
             ids, positions, targets = (torch.from_numpy(a) for a in (batch.ids, batch.positions, batch.targets))
-            loss = self.heads[lane].loss_sum(self.models[lane], ids, positions, targets)
+            extra = {name: torch.from_numpy(array) for name, array in batch.extra.items()}
+            with as_packed(batch, self.packing, ids.device) as packed:
+                loss = self.heads[lane].loss_sum(self.models[lane], ids, positions, targets, {**extra, **packed})
             torch.autograd.backward(loss / learned)
             total += loss.detach()
         return total
@@ -154,6 +166,21 @@ def side_by_side(
     lane = np.resize(turns, len(ordered))
     parts = (ordered[lane == i] for i in range(COUNT))
     return [part for mine in parts for part in micro_batches(lengths, mine, tokens // COUNT, most_rows)]
+
+
+def packed_side_by_side(
+    lengths: npt.NDArray[np.int64], rows: npt.NDArray[np.int64], tokens: int, most_rows: int
+) -> list[npt.NDArray[np.int64]]:
+    """The same for packed rows: as few parts as there can be, of about the same size, some for each lane."""
+    sizes, each = lengths[rows].tolist(), tokens // COUNT
+    parts, dealt = COUNT * max(1, math.ceil(sum(sizes) / (each * COUNT))), [[i] for i in range(len(rows))]
+    while parts < len(rows):
+        found = shares(sizes, parts)
+        if all(len(part) <= most_rows and (sum(sizes[i] for i in part) <= each or len(part) == 1) for part in found):
+            dealt = found
+            break
+        parts += COUNT
+    return [rows[part] for part in dealt]
 
 
 def make_lanes(

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
 import torch
 from torch import Tensor
 
+from llm_installer.data.batches import Batch
 from llm_installer.planning.plan import Plan
 from llm_installer.training.fast.packed import (
     FLEX,
-    NAME,
     Documents,
     Machine,
     choose_kind,
@@ -35,13 +39,22 @@ def try_packing(head: ScoredHead, plan: Plan, sharded: bool = False) -> tuple[st
     if why := refusal(base.config, bool(plan.method.neftune_noise_alpha)):
         return "", why
     size = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-    kind, note = choose_kind(Machine.here(plan.device, plan.precision), size)
+    kind, note = choose_kind(Machine.here(plan.device, plan.precision, plan.kernels), size)
     before = base.config._attn_implementation
     base.set_attn_implementation(kind)
     if base.config._attn_implementation == kind and _agrees(head, kind, plan.precision == "float32"):
         return kind, note
     base.set_attn_implementation(before)
     return "", "not packed: this model does not compute packed documents as it does single ones"
+
+
+@contextmanager
+def as_packed(batch: Batch, kind: str, device: Any) -> Iterator[dict[str, Any]]:
+    """What the model's forward is given for the documents of a batch, with attention of a kind that choose_kind named;
+    nothing where it is not packed."""
+    known = bool(batch.documents) and kind not in ("", FLEX)
+    with packed_forward(Documents.of(batch.documents, device) if known else None) as more:
+        yield more
 
 
 def _agrees(head: ScoredHead, kind: str, exact: bool) -> bool:
@@ -81,11 +94,10 @@ def _gradient(head: ScoredHead, documents: list[Tensor], kind: str) -> Tensor:
 
 def _losses(head: ScoredHead, documents: list[Tensor], kind: str) -> Tensor:
     """The loss of each token but the first of each document."""
-    assert kind in (NAME, FLEX), "a kind that choose_kind names"
     ids, lengths = torch.cat(documents), [len(d) for d in documents]
     places = torch.cat([torch.arange(n, device=ids.device) for n in lengths])
     scored = torch.cat([places[1:] > 0, torch.zeros(1, dtype=torch.bool, device=ids.device)]).nonzero().squeeze(1)
-    packed = Documents.of(lengths, ids.device) if kind == NAME and len(documents) > 1 else None
+    packed = Documents.of(lengths, ids.device) if kind != FLEX and len(documents) > 1 else None
     with packed_forward(packed) as more:
         extra = {"position_ids": places.unsqueeze(0), **more}
         return head.loss_sum(head.model, ids.unsqueeze(0), scored, ids[scored + 1], extra, "none")

@@ -19,7 +19,7 @@ from llm_installer.data.encoded import EncodedSet
 from llm_installer.data.packing import collate_packed, pack
 from llm_installer.planning.plan import Plan
 from llm_installer.training import lanes, processes
-from llm_installer.training.fast.packed import FLEX, NAME, Documents, packed_forward
+from llm_installer.training.fast.packed import FLEX
 from llm_installer.training.fast.speed import speed_up
 from llm_installer.training.fast.waiting import borders_known, upload
 from llm_installer.training.kernels import ScoredHead
@@ -27,7 +27,7 @@ from llm_installer.training.memory import FreedMemory, checkpoint_layers
 from llm_installer.training.model import DTYPES, model_inputs
 from llm_installer.training.neftune import add_noise
 from llm_installer.training.optimizers import make_optimizer, set_rate
-from llm_installer.training.packing import try_packing
+from llm_installer.training.packing import as_packed, try_packing
 
 Part = TypeVar("Part")
 PARTED = "plain PEFT, because the base is parted over several processes"
@@ -55,6 +55,8 @@ class Trainer:
         self.lanes, beside = lanes.make_lanes(model, self.head, twins, plan.compiling) if twins else (None, alone)
         self.packing, packed = try_packing(self.head, plan, sharded)
         """The attention for packed rows; empty where rows are padded."""
+        if self.lanes and self.packing:
+            self.lanes.pack(self.packing)
         self.notes = (*notes, self.head.note, *filter(None, [packed, beside if twins else ""]))
         """Which fast paths are on, and why others are not."""
         self.freed = FreedMemory() if plan.device == "cpu" else None
@@ -128,7 +130,8 @@ class Trainer:
         """The rows of one step in parts that fit into memory, and are enough for all processes."""
         most = self.rows_at_once(len(step))
         if self._beside:
-            parts = lanes.side_by_side(lengths, step, self.plan.micro_batch_tokens, most)
+            split = lanes.packed_side_by_side if self.packing else lanes.side_by_side
+            parts = split(lengths, step, self.plan.micro_batch_tokens, most)
         else:
             parts = self.parts(lengths, step, most)
         return [self.batch(rows, part) for part in parts]
@@ -150,8 +153,8 @@ class Trainer:
             upload(torch.from_numpy(a), device) for a in (batch.ids, batch.positions, batch.targets)
         )
         extra = model_inputs(batch.extra, device, DTYPES[self.plan.precision])
-        documents = Documents.of(batch.documents, device) if self.packing == NAME and batch.documents else None
-        with self.accelerator.autocast(), packed_forward(documents) as packed, borders_known(self.packing != FLEX):
+        documents = as_packed(batch, self.packing, device)
+        with self.accelerator.autocast(), documents as packed, borders_known(self.packing != FLEX):
             return self.head.loss_sum(self.model, ids, positions, targets, {**extra, **packed}, reduction)
 
     def optimizer_state(self) -> dict[str, Any]:

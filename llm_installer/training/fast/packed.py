@@ -22,10 +22,11 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
+from llm_installer.training.fast.native.attention import attention, usable
 from llm_installer.training.fast.waiting import upload
 
-NAME = "packed_documents"
-FLEX = "flex_attention"
+NAME, KERNEL, FLEX = "packed_documents", "packed_kernel", "flex_attention"
+"""As transformers knows them: varlen or a document at a time, by the kernels in C, and flex."""
 _STATEFUL = (
     "mamba", "rwkv", "jamba", "zamba", "bamba", "xlstm", "recurrent", "lfm2", "hybrid", "nemotron_h", "falcon_h1",
 )  # fmt: skip
@@ -58,13 +59,16 @@ class Machine:
     varlen: bool = False
     """torch.nn.attention.varlen is there."""
     triton: bool = False
+    kernels: bool = False
+    """There are kernels in C."""
 
     @classmethod
-    def here(cls, device: str, dtype: str) -> Machine:
-        """This machine."""
+    def here(cls, device: str, dtype: str, kernels: bool = True) -> Machine:
+        """This machine; `kernels` is whether any may be compiled."""
         capability = torch.cuda.get_device_capability() if device == "cuda" else (0, 0)
         varlen = find_spec("torch.nn.attention.varlen") is not None
-        return cls(device, dtype, capability, varlen, find_spec("triton") is not None)
+        in_c = kernels and device == "cpu" and dtype == "bfloat16" and usable()
+        return cls(device, dtype, capability, varlen, find_spec("triton") is not None, in_c)
 
 
 def refusal(config: Any, noise: bool = False) -> str:
@@ -95,6 +99,8 @@ def choose_kind(machine: Machine, head_dim: int) -> tuple[str, str]:
             return NAME, "packed rows: torch's attention for documents of various lengths"
         if machine.triton:
             return FLEX, "packed rows: flex attention"
+    if machine.kernels and head_dim % 2 == 0:
+        return KERNEL, "packed rows: attention by kernels in C"
     return NAME, "packed rows: attention a document at a time"
 
 
@@ -132,6 +138,16 @@ def attend(
     return torch.cat(parts, 2).transpose(1, 2).contiguous(), None
 
 
+def attend_by_kernel(
+    module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None,
+    scaling: float | None = None, dropout: float = 0.0, packed: Documents | None = None, **more: Any,
+) -> tuple[Tensor, None]:  # fmt: skip
+    """The same by the kernels in C, for documents in bfloat16 on a CPU; else by what it falls back to."""
+    if packed is None or dropout or query.dtype != torch.bfloat16 or query.shape[-1] != value.shape[-1]:
+        return attend(module, query, key, value, attention_mask, scaling, dropout, packed, **more)
+    return attention(query, key, value, packed.bounds, scaling or query.shape[-1] ** -0.5), None
+
+
 def _varlen_fits(query: Tensor, value: Tensor) -> bool:
     machine = _this_machine(str(query.dtype))
     same = query.shape[-1] == value.shape[-1] and query.shape[-1] <= 256
@@ -163,5 +179,6 @@ def _mask(*args: Any, **more: Any) -> Tensor | None:
     return None if _PACKED.get() else sdpa_mask(*args, **more)
 
 
-AttentionInterface.register(NAME, attend)
-AttentionMaskInterface.register(NAME, _mask)
+for name, way in ((NAME, attend), (KERNEL, attend_by_kernel)):
+    AttentionInterface.register(name, way)
+    AttentionMaskInterface.register(name, _mask)
