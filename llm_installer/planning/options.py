@@ -96,8 +96,9 @@ class Options:
         "Rows one after the other without padding, none of which sees another.", "Training", choices=("on", "off")
     )
     compile: str | None = setting(
-        "Compile what lies between matrix products; chosen by the length of the run.", "Training", choices=("on", "off")
-    )
+        "on: PyTorch's compiler, too; off: nothing is compiled; chosen by the length of the run.", "Training",
+        choices=("on", "off"),
+    )  # fmt: skip
     lora_r: int | None = setting("LoRA rank; chosen from the number of parameters.", "Training", minimum=1)
     lora_alpha: float | None = setting("LoRA alpha; twice the rank.", "Training", minimum=0)
     lora_dropout: float | None = setting("Dropout before the LoRA.", "Training", minimum=0, maximum=0.99)

@@ -9,7 +9,7 @@ from llm_installer.core.model_info import ModelInfo
 def choose_packing(hardware: Hardware, info: ModelInfo, precision: str, noise: bool) -> tuple[bool, str]:
     """Whether to pack where the user leaves it open. What the model itself can do is tried before training."""
     if hardware.device != "cuda":
-        return False, "rows of similar length together are faster here"
+        return False, "rows of similar length together are as fast here"
     if info.vision:
         return False, "images belong to whole rows"
     if noise:
