@@ -87,11 +87,12 @@ WARM = Case("float32", 32, 64, 2, 4, 4, 64, 4, 1, 16, 1.0)
 
 def predict(folder: Path, case: Case, path: str) -> int:
     """Bytes above the libraries, by the formula and the headers of the weights alone."""
+    from llm_installer.core.hardware import c_compiler
     from llm_installer.core.model_info import read_model_info
     from llm_installer.planning.memory import EAGER, TIGHT, plan_memory
     from llm_installer.planning.memory_table import path_of
 
-    way = path_of(case.quantised, case.dora, case.dropout, "cpu")
+    way = path_of(case.quantised, case.dora, case.dropout, "cpu", bool(c_compiler()))
     memory = plan_memory(
         read_model_info(folder), dtype=case.dtype, rank=case.rank, targets=case.targets, free_bytes=0,
         scored=case.scored, path=EAGER if path == "eager" else way, quantised=case.quantised,

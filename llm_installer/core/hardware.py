@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shlex
+import shutil
 import time
 from dataclasses import dataclass
 from typing import Literal
@@ -22,6 +24,8 @@ class Hardware:
     bf16: bool
     """Whether bfloat16 matrix products are native here (not emulated)."""
     cores: int
+    compiler: bool = False
+    """Whether there is a C compiler, for kernels that training on a CPU can use."""
 
     @property
     def summary(self) -> str:
@@ -48,7 +52,14 @@ def probe_hardware() -> Hardware:
     if torch.backends.mps.is_available():
         return Hardware("mps", "Apple GPU", 1, free, total, True, cores)
     bf16 = bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
-    return Hardware("cpu", "CPU", 1, free, total, bf16, cores)
+    return Hardware("cpu", "CPU", 1, free, total, bf16, cores, bool(c_compiler()))
+
+
+def c_compiler() -> list[str]:
+    """The command of a C compiler: CC, or what the machine has; empty where there is none."""
+    named = shlex.split(os.environ.get("CC", ""))
+    found = named or [c for c in (shutil.which(n) for n in ("cc", "gcc", "clang")) if c][:1]
+    return found if found and shutil.which(found[0]) else []
 
 
 def usable_cores() -> int:

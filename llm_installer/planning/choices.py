@@ -41,8 +41,9 @@ LEARNING_RATES = ((5e7, 5e-3), (1e9, 5e-4), (3e9, 2e-4), (7e9, 1e-4), (13e9, 5e-
 
 ENOUGH_TOKENS = ((7e8, 16384), (7e9, 8192), (math.inf, 4096))
 """Tokens at once that keep a GPU busy, by parameters."""
-ENOUGH_ON_CPU = 1024
-"""2048 were no faster and took a quarter more memory above the weights, 512 a fifth slower (docs/performance.md)."""
+ENOUGH_ON_CPU = 1536
+"""1024 were 3 to 5 percent slower; 2048 no faster, and took two fifths more memory above the weights
+(docs/performance.md)."""
 
 
 class Chooser:

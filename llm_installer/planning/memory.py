@@ -45,6 +45,8 @@ class Path:
     """Whether each adapted layer keeps its output and that of its adapter (DoRA)."""
     base_inputs: bool = False
     """Whether the frozen layers keep their input, too (bitsandbytes' products in 8 bits)."""
+    blocks: bool = True
+    """Whether attention goes by blocks where SCORES has an entry, and not by a kernel that keeps no scores."""
 
 
 EAGER = Path(copies=True, wide_norms=True, gate=3, chunk_bytes=0, slack={"cpu": 1.7, "cuda": 1.05})
@@ -58,6 +60,8 @@ SCORES = {("cpu", "bfloat16"): 3.5 * 4 * 128}
 gradient is made. Weights, slopes and their change in float32, and a copy in 16 bits."""
 UNEVEN = {"cpu": 0.15}
 """Added to the slack where rows are packed: documents of many lengths leave pieces of many sizes."""
+FEWER = {("cpu", "bfloat16"): 0.15}
+"""Taken off the slack where kernels compute what else would leave pieces between its operations."""
 CHUNK_BYTES = {"cuda": 320 << 20}
 """Where a device takes larger chunks than the path says: logits, and those of them that are worked on in float32."""
 CHUNK_ROWS = 1024
@@ -162,7 +166,7 @@ def plan_memory(
     unpacked = max((n.inputs * n.outputs for n in linears(info)), default=0) * size if quantised else 0
     # Chunked: the chosen positions and their gradient. At once: float32 logits, their gradient, and the softmax's.
     per_scored = 3 * size * info.hidden_size if path.chunk_bytes else 12 * info.vocab_size
-    scores = 0.0 if packed else SCORES.get((device, dtype), 0.0) * info.heads
+    scores = 0.0 if packed or not path.blocks else SCORES.get((device, dtype), 0.0) * info.heads
     return MemoryPlan(
         process=PROCESS.get(device, 0),
         weights=weight_bytes(info, size, quantised),
@@ -175,9 +179,15 @@ def plan_memory(
         logits=int(4 * info.hidden_size + scored * per_scored),
         chunk=min(CHUNK_BYTES.get(device, path.chunk_bytes), CHUNK_ROWS * row),
         chunk_per_token=int(scored * row),
-        slack=path.slack.get(device, 1.0) + (UNEVEN.get(device, 0.0) if packed else 0.0),
+        slack=_slack(path, device, dtype, packed),
         room=int(free_bytes * HEADROOM[device]),
     )
+
+
+def _slack(path: Path, device: str, dtype: str, packed: bool) -> float:
+    spared = 0.0 if path.blocks else FEWER.get((device, dtype), 0.0)
+    uneven = UNEVEN.get(device, 0.0) if packed and not spared else 0.0
+    return path.slack.get(device, 1.0) + uneven - spared
 
 
 def weight_bytes(info: ModelInfo, size: int, quantised: str = "") -> int:

@@ -26,14 +26,16 @@ def memory_of(
         return plan_memory(
             info, dtype=precision, rank=rank, targets=targets, free_bytes=hardware.free_bytes, device=hardware.device,
             quantised=quantised, optimizer=method.optimizer,
-            path=path_of(quantised, method.dora, dropout, hardware.device), packed=packed,
+            path=path_of(quantised, method.dora, dropout, hardware.device, hardware.compiler), packed=packed,
         )  # fmt: skip
 
     return planned
 
 
-def path_of(quantised: str, dora: bool, dropout: float, device: str) -> Path:
+def path_of(quantised: str, dora: bool, dropout: float, device: str, compiler: bool = False) -> Path:
     """How the layers are computed: what training/fast covers is plain LoRA above whole or 4-bit layers."""
+    if compiler:
+        return replace(path_of(quantised, dora, dropout, device), blocks=False)
     if not (quantised == "int8" or dora or dropout):
         return FUSED
     masks = (4 if device == "cpu" else 1) if dropout else 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from llm_installer.core.examples import Task
@@ -144,6 +144,7 @@ def make_plan(
     Raises UsageError when the options contradict each other.
     """
     mode, choose = choose_mode(options), Chooser()
+    hardware = replace(hardware, compiler=hardware.compiler and options.compile != "off")
     rank = choose.pick("lora_r", options.lora_r, by_size(RANKS, info.parameters), f"{info.size} parameters")
     method = choose_method(options, hardware, choose)
     rate, reason = _rate(method, info, mode.learning_rate_scale)

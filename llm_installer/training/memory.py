@@ -46,7 +46,7 @@ class FreedMemory:
     finds no place of its size and takes new memory: unwatched, a process holds several times what it uses.
     """
 
-    SPARE = 1.4
+    SPARE = 1.7
     """Held at most, as a multiple of what one micro-batch has needed."""
     LITTLE = 64 << 20
     """Bytes that are not worth the page faults."""

@@ -6,13 +6,12 @@ import ctypes
 import hashlib
 import os
 import platform
-import shlex
-import shutil
 import subprocess
 import tempfile
 from functools import lru_cache
 from pathlib import Path
 
+from llm_installer.core.hardware import c_compiler
 from llm_installer.core.paths import cache_dir
 
 HERE = Path(__file__).parent
@@ -40,7 +39,7 @@ FUNCTIONS = {
 @lru_cache(maxsize=1)
 def library() -> tuple[ctypes.CDLL | None, str]:
     """The kernels, or why there are none: a clause that follows a colon."""
-    compiler = find_compiler()
+    compiler = c_compiler()
     if not compiler:
         return None, "there is no C compiler; with one (gcc, or clang with OpenMP) training here is faster"
     try:
@@ -61,13 +60,6 @@ def library() -> tuple[ctypes.CDLL | None, str]:
 def folder() -> Path:
     """Where compiled kernels are kept: LLM_KERNELS, or beside the other caches."""
     return Path(os.environ.get("LLM_KERNELS") or cache_dir() / "kernels")
-
-
-def find_compiler() -> list[str]:
-    """The command of a C compiler: CC, or what the machine has; empty where there is none."""
-    named = shlex.split(os.environ.get("CC", ""))
-    found = named or [c for c in (shutil.which(n) for n in ("cc", "gcc", "clang")) if c][:1]
-    return found if found and shutil.which(found[0]) else []
 
 
 def fingerprint(compiler: list[str]) -> str:
