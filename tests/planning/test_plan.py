@@ -184,3 +184,13 @@ def test_long_runs_on_a_cpu_are_compiled(rows: int, hardware: Hardware, given: d
     assert made.compiling == on
     assert reason in made.why["compiling"]
     assert ("compiling" in [name for name, *_ in plan_rows(made)]) == on
+
+
+@pytest.mark.parametrize("compiler", [False, True])
+@pytest.mark.parametrize("compile", [None, "on", "off"])
+def test_kernels_may_be_compiled_unless_nothing_may_and_the_memory_knows(compiler: bool, compile: str | None) -> None:
+    hardware = dataclasses.replace(CPU, compiler=compiler)
+    made = plan(info=SMALL, hardware=hardware, precision="bfloat16", **({"compile": compile} if compile else {}))
+    bare = plan(info=SMALL, hardware=CPU, precision="bfloat16")
+    assert made.kernels == (compile != "off")
+    assert (made.predicted_peak_bytes < bare.predicted_peak_bytes) == (compiler and made.kernels)

@@ -19,9 +19,11 @@ from llm_installer.data.encode import Row
 from llm_installer.planning.lora import Method
 from llm_installer.planning.plan import Plan
 from llm_installer.training import lanes
+from llm_installer.training.fast.native.attention import usable
 from llm_installer.training.fast.precision import OtherProducts, by_way_of_bfloat16, exactly
 from llm_installer.training.fast.speed import speed_up
 from llm_installer.training.kernels import ScoredHead
+from llm_installer.training.trainer import Trainer, row_lengths
 
 
 def tiny() -> PeftModel:
@@ -153,6 +155,49 @@ def test_rows_are_dealt_evenly_each_once() -> None:
     assert max(shares) <= 1.15 * min(shares)
 
 
+def test_packed_rows_are_dealt_evenly_each_once_and_none_is_cut() -> None:
+    random = np.random.default_rng(0)
+    for tokens, most in ((800, 16), (300, 2), (10_000, 16), (10, 16)):
+        lengths = random.integers(5, 400, 64)
+        chosen = random.choice(64, 16, replace=False)
+        parts = lanes.packed_side_by_side(lengths, chosen, tokens, most)
+        assert sorted(np.concatenate(parts)) == sorted(chosen)
+        assert all(len(p) == 1 or (lengths[p].sum() <= tokens // 2 and len(p) <= most) for p in parts)
+        sizes = [int(lengths[p].sum()) for p in parts]
+        shares = [sum(sizes[i] for i in mine) for mine in lanes.shares(sizes, lanes.COUNT)]
+        assert max(shares) <= 1.15 * min(shares)
+    assert len(lanes.packed_side_by_side(lengths, chosen[:1], 800, 16)) == 1
+
+
+@pytest.mark.parametrize("kernels", [False, pytest.param(True, marks=pytest.mark.skipif(not usable(), reason="no C"))])
+def test_packed_rows_side_by_side_have_the_gradient_of_padded_ones(
+    plan_for: Callable[..., Plan], kernels: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lanes, "usable_cores", lambda: 2)
+    torch.set_num_threads(2)
+    random = np.random.default_rng(0)
+    rows = [
+        Row(random.integers(1, 200, n).astype(np.int32), np.arange(n) > n // 3, i)
+        for i, n in enumerate((150, 9, 64, 60, 33, 30, 30, 90))
+    ]
+    found, order = [], np.arange(len(rows))
+    try:
+        for packing in (False, True):
+            changed = {**BFLOAT16, "packing": packing, "kernels": kernels, "micro_batch_tokens": 400}
+            trainer = Trainer(tiny(), dataclasses.replace(plan_for(16), **changed), pad=0)
+            assert trainer.lanes and bool(trainer.packing) == packing
+            batches = trainer.micro_batches(rows, row_lengths(rows), order)
+            assert all(bool(b.documents) == packing for b in batches)
+            with trainer.head.attached():
+                loss = float(trainer.add_gradients(batches, 50))
+                found.append((loss, gradient(trainer.model), trainer.evaluate(rows)))
+    finally:
+        torch.set_num_threads(1)
+    (loss, plain, measured), (packed_loss, packed, packed_measured) = found
+    assert packed_loss == pytest.approx(loss, rel=1e-3) and packed_measured == pytest.approx(measured, rel=1e-3)
+    assert float((packed - plain).norm()) <= 2e-2 * float(plain.norm())
+
+
 BFLOAT16 = {"precision": "bfloat16", "packing": False, "checkpointed_layers": 0, "lora_dropout": 0.0}
 
 
@@ -165,7 +210,7 @@ BFLOAT16 = {"precision": "bfloat16", "packing": False, "checkpointed_layers": 0,
         ({"method": Method(neftune_noise_alpha=5.0)}, False, False, "random"),
         ({"checkpointed_layers": 1}, False, False, "memory is short"),
         ({"method": Method(quantised="nf4")}, False, False, "quantised"),
-        ({"packing": True}, False, False, "packed"),
+        ({"packing": True}, False, False, ""),
         ({}, True, False, "pictures"),
         ({}, False, True, "several processes"),
     ],
