@@ -13,7 +13,13 @@ USUAL_SPEED = 1.5e11
 
 
 def choose_compiling(
-    hardware: Hardware, info: ModelInfo, rank: int, targets: tuple[str, ...], length: float, rows: float
+    hardware: Hardware,
+    info: ModelInfo,
+    precision: str,
+    rank: int,
+    targets: tuple[str, ...],
+    length: float,
+    rows: float,
 ) -> tuple[bool, str]:
     """Whether to compile where the user leaves it open, for `rows` rows of mean `length` in the whole run.
 
@@ -21,6 +27,8 @@ def choose_compiling(
     """
     if hardware.device != "cpu":
         return False, "only tried on CPUs"
+    if hardware.compiler and precision == "bfloat16":
+        return False, "kernels in C do that already"
     cost = flops_per_token(info, rank=rank, length=length, targets=targets)
     seconds = cost * rows * length / (USUAL_SPEED * max(1, hardware.cores))
     if seconds < PAYS_AFTER:

@@ -165,7 +165,7 @@ def make_plan(
         options, info, hardware, planned, method.quantised, most_rows, length[0], step_tokens, choose
     )  # fmt: skip
     choose.why["max_seq_length"] = length[1]
-    pays = choose_compiling(hardware, info, rank, targets, data.mean_length, data.rows * course.epochs)
+    pays = choose_compiling(hardware, info, precision, rank, targets, data.mean_length, data.rows * course.epochs)
     return Plan(
         mode=mode.name,
         task=data.task,

@@ -175,6 +175,8 @@ SMALL = dataclasses.replace(INFO, parameters=135_000_000, vocab_size=49152, hidd
         (9000, CPU, {}, True, "long enough"),
         (9000, dataclasses.replace(CPU, cores=512), {}, False, "too short"),
         (9000, H200, {}, False, "CPUs"),
+        (9000, dataclasses.replace(CPU, compiler=True), {"precision": "float32"}, True, "long enough"),
+        (9000, dataclasses.replace(CPU, compiler=True), {"precision": "bfloat16"}, False, "kernels in C"),
         (200, CPU, {"compile": "on"}, True, "you asked"),
         (9000, CPU, {"compile": "off"}, False, "you asked"),
     ],

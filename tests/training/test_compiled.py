@@ -52,7 +52,8 @@ def gradients(model: nn.Module) -> dict[str, Tensor]:
 
 
 @compiles
-@pytest.mark.parametrize("family", ["llama", pytest.param("gemma2", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES)
 def test_gradients_are_those_of_plain_peft(family: str) -> None:
     torch.manual_seed(0)
     base = FAMILIES[family]().requires_grad_(False)

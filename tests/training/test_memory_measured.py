@@ -39,7 +39,7 @@ def test_there_are_ten_plain_cases_and_some_of_every_other_way() -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak is read from /proc")
-@pytest.mark.parametrize("case", QUICK)
+@pytest.mark.parametrize("case", [QUICK[0], *(pytest.param(case, marks=pytest.mark.slow) for case in QUICK[1:])])
 def test_a_prediction_is_near_what_is_measured(case: str) -> None:
     assert ratio(case, "fused") == pytest.approx(1, abs=0.15)
 

@@ -25,6 +25,7 @@ from llm_installer.training.fast.native import functions
 from llm_installer.training.fast.native.attention import attention, usable
 from llm_installer.training.fast.native.library import library
 from llm_installer.training.fast.speed import speed_up
+from llm_installer.training.memory import is_out_of_memory
 
 pytestmark = pytest.mark.skipif(
     not os.environ.get("CC") and not any(map(shutil.which, ("cc", "gcc", "clang"))), reason="needs a C compiler"
@@ -193,6 +194,17 @@ def test_any_number_of_threads_gives_the_same_bits() -> None:
     with ThreadPoolExecutor(2) as pool:
         for found in pool.map(lambda _: everything(), range(8)):
             assert all(map(torch.equal, found, expected))
+
+
+def test_no_workspace_is_memory_that_ran_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    q, k, v = (random(1, 2, 9, 8, seed=s).requires_grad_() for s in range(3))
+    bounds = torch.tensor([0, 9], dtype=torch.int32)
+    result = attention(q, k, v, bounds, 0.3)
+    monkeypatch.setattr("llm_installer.training.fast.native.attention.call", lambda *_: 0)
+    for work in (lambda: attention(q, k, v, bounds, 0.3), lambda: result.sum().backward()):
+        with pytest.raises(RuntimeError) as caught:
+            work()
+        assert is_out_of_memory(caught.value)
 
 
 SHAPE: dict[str, Any] = {

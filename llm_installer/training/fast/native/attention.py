@@ -16,6 +16,9 @@ from llm_installer.training.fast.native.library import library
 NEAR = 2e-2
 """How far results in bfloat16 may be apart."""
 
+SHORT = "not enough memory: attention could not get its workspace"
+"""As torch's own allocator for CPUs says it, so that the run backs off."""
+
 
 class Layout(ctypes.Structure):
     """Where queries, keys and values lie, as attention.c has it."""
@@ -64,7 +67,7 @@ class _Attention(torch.autograd.Function):
         mass = torch.empty(heads, rows * length, dtype=torch.float32)
         sizes = (len(bounds) - 1, heads, k.shape[1], width, ctypes.addressof(layout := _layout(q, k, v)), scale)
         if not call("attention_forward", q, k, v, result, mass, bounds, *sizes):
-            raise MemoryError("no memory for attention")
+            raise RuntimeError(SHORT)
         del layout
         ctx.save_for_backward(q, k, v, result, mass, bounds)
         ctx.scale = scale
@@ -80,7 +83,7 @@ class _Attention(torch.autograd.Function):
         given = own(outer.contiguous())
         sizes = (len(bounds) - 1, heads, groups, width, ctypes.addressof(layout := _layout(q, k, v)), ctx.scale)
         if not call("attention_backward", q, k, v, result, given, mass, dq, dk, dv, bounds, *sizes):
-            raise MemoryError("no memory for the gradient of attention")
+            raise RuntimeError(SHORT)
         del layout
         return dq.transpose(1, 2), dk.transpose(1, 2), dv.transpose(1, 2), None, None
 
