@@ -23,7 +23,7 @@ from llm_installer.training.fast.chosen import choose
 from llm_installer.training.fast.cross_entropy import LogitRule, cross_entropy_sum
 from llm_installer.training.fast.native import functions
 from llm_installer.training.fast.native.attention import attention, usable
-from llm_installer.training.fast.native.library import library
+from llm_installer.training.fast.native.library import library, processor
 from llm_installer.training.fast.speed import speed_up
 from llm_installer.training.memory import is_out_of_memory
 
@@ -251,6 +251,16 @@ def test_chunks_of_a_heads_loss_go_through_the_kernel() -> None:
     plain, own = (cross_entropy_sum(hidden, head, targets, LogitRule(), s) for s in (None, functions.score))
     (expected,), (found,) = (torch.autograd.grad(loss, hidden) for loss in (plain, own))
     assert own.item() == pytest.approx(plain.item(), rel=1e-4) and error(found, expected.double()) < 1e-2
+
+
+@pytest.mark.skipif("avx512_bf16" not in processor(), reason="a processor with dot products of bfloat16")
+def test_a_processor_without_dot_products_of_bfloat16_takes_all_but_attention(tmp_path: Path) -> None:
+    environment = {**os.environ, "LLM_KERNELS": str(tmp_path), "CC": "cc -mno-avx512bf16"}
+    ask = "import sys; sys.path.insert(0, sys.argv[1]); import test_native as t"
+    ask += "; print(t.usable(), t.library()[1] or 'works'); t.test_norms(31, 0.0, 'llama'); print(t.speed_up(t.adapted()).notes)"
+    command = [sys.executable, "-W", "ignore", "-c", ask, str(Path(__file__).parent)]
+    said = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    assert said.startswith("False works") and "kernels in C for 5 norms" in said and "blocks of queries" in said
 
 
 ASK = "from llm_installer.training.fast.native.library import library; print(library()[1] or 'works')"

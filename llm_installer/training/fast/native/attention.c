@@ -9,13 +9,13 @@
 #include <stdlib.h>
 
 #include "numbers.h"
+
+/* Without such dot products PyTorch's operations are faster, so there is nothing in this file. */
 #ifdef __AVX512BF16__
 #include <immintrin.h>
-#endif
 
 typedef uint32_t pair __attribute__((may_alias, aligned(2)));
 typedef float floats __attribute__((vector_size(64)));
-typedef uint32_t words __attribute__((vector_size(64)));
 
 enum { LANES = 16, COLUMNS = 64, ROWS = 6, QUERIES = 48, CHUNK = 256, KEYS = 96 };
 
@@ -24,14 +24,8 @@ static inline long least(long a, long b) { return a < b ? a : b; }
 
 /* sum[i] += a.low * b[i].low + a.high * b[i].high */
 static inline floats dot(floats sum, uint32_t a, const pair *b) {
-#ifdef __AVX512BF16__
     return (floats)_mm512_dpbf16_ps((__m512)sum, (__m512bh)_mm512_set1_epi32((int)a),
                                     (__m512bh)_mm512_loadu_si512(b));
-#else
-    words both;
-    memcpy(&both, b, sizeof both);
-    return sum + (floats)(both << 16) * of_bits(a << 16) + (floats)(both & 0xffff0000u) * of_bits(a & 0xffff0000u);
-#endif
 }
 
 static inline __attribute__((always_inline)) void tile(const int rows, long pairs, const pair *a, long a_row,
@@ -286,3 +280,4 @@ int attention_backward(const bf16 *q, const bf16 *k, const bf16 *v, const bf16 *
     }
     return done;
 }
+#endif

@@ -33,7 +33,8 @@ FUNCTIONS = {
     "attention_forward": (_pointer,) * 6 + (_count,) * 4 + (_pointer, _real),
     "attention_backward": (_pointer,) * 10 + (_count,) * 4 + (_pointer, _real),
 }
-"""What each takes; those of attention return 0 where memory is short, the others return nothing of use."""
+"""What each takes. Those of attention are only there for processors with dot products of bfloat16, and return 0 where
+memory is short; the others return nothing of use."""
 
 
 @lru_cache(maxsize=1)
@@ -48,12 +49,13 @@ def library() -> tuple[ctypes.CDLL | None, str]:
             build(compiler, made)
         loaded = ctypes.CDLL(str(made))
         for name, takes in FUNCTIONS.items():
-            getattr(loaded, name).argtypes = takes
+            if hasattr(loaded, name):
+                getattr(loaded, name).argtypes = takes
         return loaded, ""
     except subprocess.CalledProcessError as error:
         said = next(iter(error.stderr.splitlines()), "") or f"it ended with {error.returncode}"
         return None, f"the C compiler cannot make faster ones ({said})"
-    except (OSError, AttributeError, subprocess.TimeoutExpired) as error:
+    except (OSError, subprocess.TimeoutExpired) as error:
         return None, f"faster ones cannot be made ({error})"
 
 
@@ -64,7 +66,8 @@ def folder() -> Path:
 
 def fingerprint(compiler: list[str]) -> str:
     """Differs wherever the compiled code may differ: a home directory can be shared by unlike machines."""
-    parts = [_run([*compiler, "--version"]).encode(), processor().encode(), " ".join(FLAGS).encode()]
+    command = " ".join((*compiler, *FLAGS))
+    parts = [_run([*compiler, "--version"]).encode(), processor().encode(), command.encode()]
     parts += [(HERE / name).read_bytes() for name in ("numbers.h", *SOURCES)]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:24]
 
