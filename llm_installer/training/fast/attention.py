@@ -92,7 +92,7 @@ def _where_plain(
         and query.shape[2] == key.shape[2] > 1
         and query.shape[-1] == value.shape[-1]
         and query.shape[-1] % 2 == 0
-        and query.dtype == torch.bfloat16
+        and query.dtype == key.dtype == value.dtype == torch.bfloat16
         and not kwargs.get("dropout")
         and kwargs.get("position_bias") is None
         and kwargs.get("cache") is None

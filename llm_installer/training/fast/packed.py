@@ -143,7 +143,8 @@ def attend_by_kernel(
     scaling: float | None = None, dropout: float = 0.0, packed: Documents | None = None, **more: Any,
 ) -> tuple[Tensor, None]:  # fmt: skip
     """The same by the kernels in C, for documents in bfloat16 on a CPU; else by what it falls back to."""
-    if packed is None or dropout or query.dtype != torch.bfloat16 or query.shape[-1] != value.shape[-1]:
+    alike = query.dtype == key.dtype == value.dtype == torch.bfloat16 and query.shape[-1] == value.shape[-1]
+    if packed is None or dropout or not alike:
         return attend(module, query, key, value, attention_mask, scaling, dropout, packed, **more)
     return attention(query, key, value, packed.bounds, scaling or query.shape[-1] ** -0.5), None
 
