@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import subprocess
@@ -138,6 +139,20 @@ def assert_as_near(found: list[tuple[Tensor, ...]]) -> None:
     """The second is no further from the third than the first, but for a tenth."""
     for eager, compiled, true in zip(*found, strict=True):
         assert float((compiled.double() - true).norm()) <= 1.1 * float((eager.double() - true).norm())
+
+
+@compiles
+@pytest.mark.slow
+def test_more_kinds_of_norms_are_compiled_than_torch_allows_by_itself() -> None:
+    """Each kind, type and number of rows that is one or more is compiled anew, from the same code."""
+    x = torch.randn(6, 8, generator=torch.Generator().manual_seed(0))
+    weight = torch.ones(8)
+    for gemma, rows, dtype, grad in itertools.product((False, True), (1, 6), (torch.float32, torch.float64), (0, 1)):
+        with torch.set_grad_enabled(bool(grad)):
+            (own, _), (plain, _) = (
+                make(1e-5, gemma).forward(x[:rows].to(dtype), weight.to(dtype)) for make in (compiled_norm, eager_norm)
+            )
+        assert torch.allclose(own, plain, atol=1e-6)
 
 
 def test_without_a_compiler_everything_stays_as_it_was(tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ from llm_installer.core.paths import cache_dir
 Made = TypeVar("Made")
 BROKEN = (RuntimeError, OSError)
 """What a compiler that is missing, or that fails, is known by: torch's own errors are RuntimeErrors."""
+RECOMPILATIONS = 64
+"""Of one function in one process; torch's own 256 of all functions together hold as well."""
 
 
 class Compiler:
@@ -47,7 +49,14 @@ class Compiler:
 
 
 def compiled(formula: Callable[..., Made]) -> Callable[..., Made]:
-    """The formula, compiled at its first call, for sizes that change."""
+    """The formula, compiled at its first call, for sizes that change.
+
+    Formulas that one function made share its code, and with it torch's limit of eight compilations, which is an error
+    here: two norms of two widths with one row and with more, in two types, are past it.
+    """
+    import torch._dynamo.config as settings
+
+    settings.recompile_limit = max(settings.recompile_limit, RECOMPILATIONS)
     return torch.compile(formula, dynamic=True, fullgraph=True)
 
 
