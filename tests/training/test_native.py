@@ -10,21 +10,19 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
 from torch import Tensor
 from torch.nn.functional import cross_entropy, gelu, scaled_dot_product_attention, silu
-from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
-from llm_installer.training.fast.chosen import choose
 from llm_installer.training.fast.cross_entropy import LogitRule, cross_entropy_sum
 from llm_installer.training.fast.native import functions
 from llm_installer.training.fast.native.attention import attention, usable
+from llm_installer.training.fast.native.calls import call
 from llm_installer.training.fast.native.library import library, processor
-from llm_installer.training.fast.speed import speed_up
 from llm_installer.training.memory import is_out_of_memory
 
 pytestmark = pytest.mark.skipif(
@@ -33,8 +31,11 @@ pytestmark = pytest.mark.skipif(
 Function = Callable[..., Tensor]
 
 
+attends = pytest.mark.skipif(not usable(), reason="attention in C is for processors with dot products of bfloat16")
+
+
 def test_this_machine_has_them() -> None:
-    assert library()[1] == "" and usable()
+    assert library()[1] == "" and usable() == ("avx512_bf16" in processor())
 
 
 def random(*shape: int, seed: int = 0, scale: float = 1.0) -> Tensor:
@@ -113,6 +114,7 @@ def test_the_loss_of_logits(words: int, scale: float) -> None:
 LENGTHS = [[1], [2], [63], [64, 65], [1, 2, 3, 95, 96, 97], [300], [513]]
 
 
+@attends
 @pytest.mark.parametrize("lengths", LENGTHS, ids=str)
 @pytest.mark.parametrize(("heads", "groups", "width"), [(9, 3, 64), (4, 4, 8), (6, 1, 32), (2, 2, 80), (2, 1, 128)])
 def test_attention(heads: int, groups: int, width: int, lengths: list[int]) -> None:
@@ -131,6 +133,7 @@ def test_attention(heads: int, groups: int, width: int, lengths: list[int]) -> N
     check(lambda q, k, v: attention(q, k, v, bounds, 0.3), plain, *given)
 
 
+@attends
 def test_rows_are_documents_and_none_sees_another() -> None:
     q, k, v = (random(2, 40, 2, 16, seed=s).transpose(1, 2) for s in range(3))
     bounds = torch.tensor([0, 40, 80], dtype=torch.int32)
@@ -141,6 +144,7 @@ def test_rows_are_documents_and_none_sees_another() -> None:
     assert torch.equal(attention(q, other, v, bounds, 0.25)[1], together[1])
 
 
+@attends
 def test_large_scores_neither_overflow_nor_lose_their_digits() -> None:
     q, k, v = (random(1, 100, 2, 16, seed=s, scale=30.0).transpose(1, 2) for s in range(3))
     bounds = torch.tensor([0, 100], dtype=torch.int32)
@@ -148,6 +152,7 @@ def test_large_scores_neither_overflow_nor_lose_their_digits() -> None:
     assert error(attention(q, k, v, bounds, 0.25), true) < 5e-3
 
 
+@attends
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_what_is_no_number_stays_visible(bad: float) -> None:
     x = random(2, 16)
@@ -184,6 +189,7 @@ def everything() -> list[Tensor]:
     return [*found, functions.norm(random(33, 64), random(64, seed=1), 1e-5, 0.0, "llama")]
 
 
+@attends
 def test_any_number_of_threads_gives_the_same_bits() -> None:
     before, expected = torch.get_num_threads(), everything()
     try:
@@ -196,6 +202,16 @@ def test_any_number_of_threads_gives_the_same_bits() -> None:
             assert all(map(torch.equal, found, expected))
 
 
+def test_kernels_take_as_many_threads_as_pytorch_has_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two micro-batches at once have a thread each; OpenMP in another library than PyTorch's knows nothing of that."""
+    asked = Mock(**{"norm_forward.return_value": 0})
+    monkeypatch.setattr("llm_installer.training.fast.native.calls.library", lambda: (asked, ""))
+    with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(3,)) as pool:
+        pool.submit(call, "norm_forward").result()
+    asked.omp_set_num_threads.assert_called_once_with(3)
+
+
+@attends
 def test_no_workspace_is_memory_that_ran_out(monkeypatch: pytest.MonkeyPatch) -> None:
     q, k, v = (random(1, 2, 9, 8, seed=s).requires_grad_() for s in range(3))
     bounds = torch.tensor([0, 9], dtype=torch.int32)
@@ -205,34 +221,6 @@ def test_no_workspace_is_memory_that_ran_out(monkeypatch: pytest.MonkeyPatch) ->
         with pytest.raises(RuntimeError) as caught:
             work()
         assert is_out_of_memory(caught.value)
-
-
-SHAPE: dict[str, Any] = {
-    "vocab_size": 300, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4,
-    "num_key_value_heads": 2, "pad_token_id": 0,
-}  # fmt: skip
-
-
-def adapted() -> Any:
-    torch.manual_seed(0)
-    base = LlamaForCausalLM(LlamaConfig(**SHAPE)).bfloat16().requires_grad_(False)
-    return get_peft_model(base, LoraConfig(r=4, init_lora_weights=False, target_modules="all-linear"))
-
-
-def test_a_model_takes_them_all_unless_nothing_may_be_compiled() -> None:
-    model = adapted()
-    speed = speed_up(model)
-    assert "kernels in C for 5 norms, 2 gates, 2 rotary embeddings" in speed.notes
-    assert "attention by kernels in C" in speed.notes and not any("lean" in note for note in speed.notes)
-    speed.undo()
-    assert not any("forward" in vars(m) for m in model.modules())
-    notes = speed_up(model, kernels=False).notes
-    assert "lean gates in 2 layers and 5 lean norms" in notes and "attention by blocks of queries" in notes
-    assert not any("in C" in note for note in notes)
-
-
-def test_models_in_float32_are_not_asked() -> None:
-    assert choose("cpu", torch.float32) == choose("cpu", torch.bfloat16, False) == (None, "")
 
 
 def test_the_gate_says_when_it_is_asked_twice() -> None:
@@ -251,17 +239,6 @@ def test_chunks_of_a_heads_loss_go_through_the_kernel() -> None:
     plain, own = (cross_entropy_sum(hidden, head, targets, LogitRule(), s) for s in (None, functions.score))
     (expected,), (found,) = (torch.autograd.grad(loss, hidden) for loss in (plain, own))
     assert own.item() == pytest.approx(plain.item(), rel=1e-4) and error(found, expected.double()) < 1e-2
-
-
-@pytest.mark.skipif("avx512_bf16" not in processor(), reason="a processor with dot products of bfloat16")
-def test_a_processor_without_dot_products_of_bfloat16_takes_all_but_attention(tmp_path: Path) -> None:
-    environment = {**os.environ, "LLM_KERNELS": str(tmp_path), "CC": "cc -mno-avx512bf16"}
-    ask = "import sys; sys.path.insert(0, sys.argv[1]); import test_native as t"
-    ask += "; print(t.usable(), t.library()[1] or 'works')"
-    ask += "; t.test_norms(31, 0.0, 'llama'); print(t.speed_up(t.adapted()).notes)"
-    command = [sys.executable, "-W", "ignore", "-c", ask, str(Path(__file__).parent)]
-    said = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
-    assert said.startswith("False works") and "kernels in C for 5 norms" in said and "blocks of queries" in said
 
 
 ASK = "from llm_installer.training.fast.native.library import library; print(library()[1] or 'works')"

@@ -18,8 +18,9 @@ def own(tensor: Tensor) -> Tensor:
 
 
 def call(name: str, *given: Any) -> int:
-    """Call a kernel: of tensors it gets the addresses."""
+    """Call a kernel on as many threads as PyTorch has here: of tensors it gets the addresses."""
     made, why = library()
     if made is None:
         raise RuntimeError(why)
+    made.omp_set_num_threads(torch.get_num_threads())  # its OpenMP may not be the one that came with PyTorch
     return int(getattr(made, name)(*(g.data_ptr() if isinstance(g, Tensor) else g for g in given)))

@@ -88,9 +88,10 @@ class _Gate(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, outer: Tensor) -> tuple[Tensor, Tensor, None]:
         """The saved tensors become gradients in place: nothing else holds them, and a second pass would say so."""
-        gate, up = (t.detach() for t in ctx.saved_tensors)
+        saved = ctx.saved_tensors  # once: a checkpointed layer computes them again for it
+        gate, up = (t.detach() for t in saved)
         call("gate_backward", own(outer.contiguous()), gate, up, gate.numel(), ctx.number)
-        torch.autograd.graph.increment_version(ctx.saved_tensors)
+        torch.autograd.graph.increment_version(saved)
         return gate, up, None
 
 
