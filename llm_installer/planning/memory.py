@@ -103,6 +103,8 @@ class MemoryPlan:
     """Logits of one chunk, where they are computed in chunks."""
     chunk_per_token: int
     """The same per token of a micro-batch that is smaller than a chunk."""
+    chunk_stays: bool
+    """Whether its memory is held through the backward pass, for the next chunk."""
     slack: float
     room: int
     """Bytes a run may add to what is in use already."""
@@ -134,7 +136,9 @@ class MemoryPlan:
         inputs = checkpointed * self.boundary
         kept = (self.layers - checkpointed) * self.per_layer + inputs
         again = inputs + self.per_layer + self.transient if checkpointed else 0
-        return (self.chunk, slack * (kept + self.logits)), (0, slack * (kept + self.transient)), (0, slack * again)
+        held = self.chunk if self.chunk_stays else 0
+        later = (held, slack * (kept + self.transient)), (held, slack * again)
+        return (self.chunk, slack * (kept + self.logits)), *later
 
     @property
     def fits_tokens(self) -> int:
@@ -179,6 +183,7 @@ def plan_memory(
         logits=int(4 * info.hidden_size + scored * per_scored),
         chunk=min(CHUNK_BYTES.get(device, path.chunk_bytes), CHUNK_ROWS * row),
         chunk_per_token=int(scored * row),
+        chunk_stays=device == "cpu",
         slack=_slack(path, device, dtype, packed),
         room=int(free_bytes * HEADROOM[device]),
     )

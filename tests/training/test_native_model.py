@@ -72,7 +72,7 @@ def test_checkpointed_layers_have_the_same_gradients(kernels: bool) -> None:
 def test_a_processor_without_dot_products_of_bfloat16_takes_all_but_attention(tmp_path: Path) -> None:
     environment = {**os.environ, "LLM_KERNELS": str(tmp_path), "CC": "cc -mno-avx512bf16"}
     ask = "import sys; sys.path.insert(0, sys.argv[1]); import test_native as n, test_native_model as t"
-    ask += "; print(t.usable(), t.library()[1] or 'works')"
+    ask += "; print(t.usable(), n.library()[1] or 'works')"
     ask += "; n.test_norms(31, 0.0, 'llama'); print(t.speed_up(t.adapted()).notes)"
     command = [sys.executable, "-W", "ignore", "-c", ask, str(Path(__file__).parent)]
     said = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
