@@ -53,14 +53,20 @@ class FreedMemory:
 
     def __init__(self) -> None:
         give_back_now()
-        self._floor, self._needed, self._fresh = resident_bytes(), 0, True
+        self._floor, self._needed, self._tokens, self._fresh = resident_bytes(), 0.0, 0, True
 
-    def part_done(self) -> None:
-        """Nothing of a micro-batch is needed any longer: give back what is held beyond the usual."""
-        held = resident_bytes()
+    def part_done(self, tokens: int) -> None:
+        """Nothing of a micro-batch of so many tokens is needed any longer: give back what is held beyond the usual.
+
+        One that is larger than all before may need as much more as it is larger.
+        """
+        held = resident_bytes() - self._floor
         if self._fresh:
-            self._needed, self._fresh = max(self._needed, held - self._floor), False
-        if held - self._floor > max(self.LITTLE, self.SPARE * self._needed):
+            self._needed, self._fresh = max(self._needed, held), False
+        elif tokens > self._tokens > 0:
+            self._needed = max(self._needed, min(held, self._needed * tokens / self._tokens))
+        self._tokens = max(self._tokens, tokens)
+        if held > max(self.LITTLE, self.SPARE * self._needed):
             give_back_now()
             self._floor, self._fresh = resident_bytes(), True
 

@@ -94,14 +94,14 @@ class Trainer:
         """The summed loss of this process's micro-batches; its gradient, divided by `learned`, is added."""
         if self._beside:
             total = self._beside.step(batches, learned)
-            self._part_done()
+            self._part_done(max(b.ids.size for b in batches))
             return total
         total = torch.zeros((), device=self.accelerator.device)
         for batch, weight in self._mine(batches, [b.ids.size for b in batches]):
             loss = self.loss_sum(batch) * weight
             self.accelerator.backward(loss / learned)
             total += loss.detach()
-            self._part_done()
+            self._part_done(batch.ids.size)
         return total
 
     @torch.no_grad()
@@ -113,8 +113,9 @@ class Trainer:
         total = torch.zeros((), dtype=torch.float64, device=self.accelerator.device)
         with processes.all_or_none(exchanges=self.sharded):
             for part, weight in self._mine(parts, [int(lengths[part].max()) * len(part) for part in parts]):
-                total += self.loss_sum(self.batch(rows, part)).double() * weight
-                self._part_done()
+                batch = self.batch(rows, part)
+                total += self.loss_sum(batch).double() * weight
+                self._part_done(batch.ids.size)
         total = self.accelerator.reduce(total, reduction="sum")
         return float(total) / sum(int(r.learned[1:].sum()) for r in rows)
 
@@ -177,9 +178,9 @@ class Trainer:
         """The lanes, as long as memory is not short."""
         return None if self.plan.checkpointed_layers else self.lanes
 
-    def _part_done(self) -> None:
+    def _part_done(self, tokens: int) -> None:
         if self.freed:
-            self.freed.part_done()
+            self.freed.part_done(tokens)
 
     def _most(self, rows: int) -> int:
         """Rows of a part that leave something for every process."""

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
+
+from tests.commands import command
 
 
 def test_packed_rows_train_and_the_plan_keeps_the_choice(installed: Path, write_rows: Callable[..., Path]) -> None:
     words = ["train", "--model-path", installed, "--data", write_rows(24), "--packing", "on", "--epochs", "4"]
     words += ["--learning-rate", "1e-2", "--no-tensorboard", "--test-prompt", "Colour of thing 1?"]
-    done = subprocess.run(
-        [sys.executable, "-m", "llm_installer", *map(str, words)], capture_output=True, text=True, check=False
-    )
+    done = command(*words)
     assert done.returncode == 0, done.stdout + done.stderr
     (plan,) = (json.loads(file.read_text(encoding="utf-8")) for file in installed.glob("runs/*/plan.json"))
     assert plan["packing"] is True

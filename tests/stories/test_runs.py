@@ -19,18 +19,9 @@ from llm_installer.core.manifest import damage
 from llm_installer.core.paths import ModelDir, Run
 from llm_installer.training.lock import holder
 from llm_installer.training.progress import Progress
+from tests.commands import PATIENCE, command
 
 QUICK = ("--no-tensorboard", "--skip-test", "--seed", "1")
-PATIENCE = 120.0
-"""Seconds after which what was waited for will not come."""
-
-
-def command(*words: str | Path, **more: str) -> subprocess.CompletedProcess[str]:
-    """Run llm-installer as a user would; stdout and stderr apart."""
-    return subprocess.run(
-        [sys.executable, "-m", "llm_installer", *map(str, words)],
-        capture_output=True, text=True, check=False, timeout=PATIENCE, **more,
-    )  # fmt: skip
 
 
 def until(what: Callable[[], object], process: subprocess.Popen[str] | None = None) -> None:

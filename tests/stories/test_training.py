@@ -7,20 +7,14 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.commands import command
+
 QUICK = ("--no-tensorboard", "--skip-test", "--seed", "1")
-
-
-def command(*words: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """Run llm-installer as a user would; stdout and stderr apart."""
-    return subprocess.run(
-        [sys.executable, "-m", "llm_installer", *map(str, words)], capture_output=True, text=True, cwd=cwd, check=False
-    )
 
 
 def train(folder: Path, data: Path, *more: str, quick: bool = True) -> subprocess.CompletedProcess[str]:
@@ -97,10 +91,8 @@ def test_start_names_the_adapter_that_is_active(trained: tuple[Path, Path, str])
 
 def test_start_chats_with_history_and_ends_with_the_input(trained: tuple[Path, Path, str]) -> None:
     folder, _, _ = trained
-    done = subprocess.run(
-        [sys.executable, "-m", "llm_installer", "start", "--model-path", str(folder), "--max-new-tokens", "8"],
-        input="Colour of thing 1?\n/new\nColour of thing 2?\n/quit\n", capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    asked = "Colour of thing 1?\n/new\nColour of thing 2?\n/quit\n"
+    done = command("start", "--model-path", folder, "--max-new-tokens", "8", input=asked)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("It is") == 2
     assert "Starting over." in done.stderr

@@ -155,6 +155,13 @@ def test_rows_are_dealt_evenly_each_once() -> None:
     assert max(shares) <= 1.15 * min(shares)
 
 
+def test_a_long_row_among_short_ones_has_a_lane_of_its_own() -> None:
+    lengths = np.array([300, 80, 75, 70, 70])
+    parts = lanes.side_by_side(lengths, np.arange(5), 800, 16)
+    assert [sorted(part) for part in parts] == [[0], [1, 2, 3, 4]]
+    assert [len(lanes.side_by_side(lengths[:n], np.arange(n), 40, 16)) for n in (1, 2, 5)] == [1, 2, 5]
+
+
 def test_packed_rows_are_dealt_evenly_each_once_and_none_is_cut() -> None:
     random = np.random.default_rng(0)
     for tokens, most in ((800, 16), (300, 2), (10_000, 16), (10, 16)):

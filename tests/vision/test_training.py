@@ -5,8 +5,6 @@ from __future__ import annotations
 import io
 import json
 import re
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,6 +26,7 @@ from llm_installer.planning.options import Options
 from llm_installer.train_lora import decide, run
 from llm_installer.training.model import add_lora, load_base
 from llm_installer.training.trainer import Trainer
+from tests.commands import command
 
 SETTINGS = {"epochs": 15.0, "learning_rate": 5e-3, "batch_size": 4, "tensorboard": False, "seed": 1, "lora_r": 16}
 
@@ -122,20 +121,18 @@ def test_start_answers_about_a_picture(llm_home, make_seer, captions, pictures, 
     console, said = quiet()
     run(Options(model_path=str(folder.root), data=str(captions), **settings), console, tmp_path)
     assert len(re.findall(r"tuned +It is \w+\.", said.getvalue())) == 4, "four different pictures are compared"
-    start = [sys.executable, "-m", "llm_installer", "start", "--model-path", folder.root]
+    start = ("start", "--model-path", folder.root)
     for picture in pictures[:2]:
-        ask = [*start, "--image", picture, "--prompt", "", "--max-new-tokens", "8"]
-        tuned = subprocess.run(ask, capture_output=True, text=True, check=True)
-        assert tuned.stdout == f"It is {picture.stem}.\n" and "adapter" in tuned.stderr
-    without = subprocess.run([*start, "--image", pictures[0]], capture_output=True, text=True, check=False)
+        tuned = command(*start, "--image", picture, "--prompt", "", "--max-new-tokens", "8")
+        assert tuned.returncode == 0 and tuned.stdout == f"It is {picture.stem}.\n" and "adapter" in tuned.stderr
+    without = command(*start, "--image", pictures[0])
     assert without.returncode and without.stderr.startswith("Error: --image needs a question")
-    gone = subprocess.run([*start, "--image", "gone.png", "--prompt", "x"], capture_output=True, text=True, check=False)
+    gone = command(*start, "--image", "gone.png", "--prompt", "x")
     assert gone.returncode and "there is no image gone.png" in gone.stderr and "Traceback" not in gone.stderr
 
 
 def test_start_with_a_text_model_refuses_pictures(installed, pictures):
-    ask = ["start", "--model-path", installed, "--image", pictures[0], "--prompt", "What?"]
-    done = subprocess.run([sys.executable, "-m", "llm_installer", *ask], capture_output=True, text=True, check=False)
+    done = command("start", "--model-path", installed, "--image", pictures[0], "--prompt", "What?")
     assert done.returncode and "this model reads only text" in done.stderr and "Traceback" not in done.stderr
 
 
