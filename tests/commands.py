@@ -26,7 +26,8 @@ def command(*words: str | Path, cwd: str | Path | None = None, input: str = "") 
     """Run a command to its end; stdout and stderr apart, neither a terminal."""
     with tempfile.TemporaryDirectory() as folder:
         streams = [Path(folder) / name for name in ("stdin", "stdout", "stderr")]
-        streams[0].write_text(input, encoding="utf-8")
+        for stream, text in zip(streams, (input, "", ""), strict=True):
+            stream.write_text(text, encoding="utf-8")
         given = [str(word) for word in words]
         process = processes.Process(target=_run, args=(given, streams, dict(os.environ), str(cwd or Path.cwd())))
         process.start()
@@ -34,8 +35,8 @@ def command(*words: str | Path, cwd: str | Path | None = None, input: str = "") 
         if process.exitcode is None:
             process.kill()
             process.join()
+            raise subprocess.TimeoutExpired(given, PATIENCE)
         said, wrong = (stream.read_text(encoding="utf-8") for stream in streams[1:])
-    assert process.exitcode is not None
     return subprocess.CompletedProcess(given, process.exitcode, said, wrong)
 
 
@@ -43,8 +44,8 @@ def _run(words: list[str], streams: list[Path], environment: dict[str, str], fol
     """In the forked process, which has its streams, environment and folder from whoever forked first."""
     from llm_installer.cli import main
 
-    for number, (stream, flags) in enumerate(zip(streams, (os.O_RDONLY, *[os.O_WRONLY | os.O_CREAT] * 2), strict=True)):
-        os.dup2(os.open(stream, flags, 0o600), number)
+    for number, (stream, flags) in enumerate(zip(streams, (os.O_RDONLY, os.O_WRONLY, os.O_WRONLY), strict=True)):
+        os.dup2(os.open(stream, flags), number)
     sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115  multiprocessing opened nothing there
     os.environ.clear()
     os.environ.update(environment)

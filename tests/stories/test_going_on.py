@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import multiprocessing
 import os
 import random
 import signal
@@ -21,15 +20,11 @@ import pytest
 from safetensors.torch import load_file
 
 from llm_installer.core.manifest import damage
+from tests.commands import processes
 
 KILLS = int(os.environ.get("KILLS", "3"))
 ROWS, EPOCHS = 60, 6.0
 DEADLINE = 240.0
-
-_processes = multiprocessing.get_context("forkserver")
-_processes.set_forkserver_preload(
-    ["torch", "transformers", "peft", "accelerate", "datasets", "llm_installer.train_lora"]
-)
 
 
 def train(log: str, given: dict[str, object], largest_file: int) -> None:
@@ -75,7 +70,7 @@ class Runner:
     def start(self, *, largest_file: int = 0, **more: object):
         """A training process. A resumed one is told nothing but what `more` says."""
         options = {"model_path": str(self.folder)} if "resume" in more or "resume_from" in more else self.options
-        process = _processes.Process(target=train, args=(str(self.log), {**options, **more}, largest_file))
+        process = processes.Process(target=train, args=(str(self.log), {**options, **more}, largest_file))
         process.start()
         return process
 
