@@ -72,7 +72,7 @@ setup(
         "llm_installer.templates",
     ],
     package_data={
-        "llm_installer": ["py.typed", "tiny/**/*", "training/*.txt", "training/fast/native/*.[ch]"],
+        "llm_installer": ["py.typed", "tiny/**/*", "training/*.txt", "training/fast/cpu/native/*.[ch]"],
         "llm_installer.templates": ["*"],
     },
     exclude_package_data={"": ["**/*.pyc"]},

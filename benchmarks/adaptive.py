@@ -94,8 +94,8 @@ def run(setup: Setup, mode: str, seed: int, model: Path, files: list[Path]) -> d
     from rich.console import Console as RichConsole
 
     from llm_installer import train_lora
-    from llm_installer.console import Console
     from llm_installer.planning.options import Options
+    from llm_installer.ui.console import Console
 
     options = Options(
         model_path=str(model), data=str(files[0]), validation_data=str(files[1]), mode=mode, seed=seed,
@@ -127,7 +127,7 @@ def loss_on(file: Path, model: Path, adapter: Path) -> float:
     from transformers import AutoModelForCausalLM
 
     from llm_installer.core.model_info import read_model_info
-    from llm_installer.data.encode import Encoder, load_tokenizer
+    from llm_installer.data.encoding.encode import Encoder, load_tokenizer
     from llm_installer.data.prepare import prepare, read
     from llm_installer.planning.options import Options
     from llm_installer.planning.registry import find_handler

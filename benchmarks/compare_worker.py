@@ -44,8 +44,8 @@ def ours(job: dict[str, Any], _best: bool) -> tuple[Callable[[], Losses], int]:
     """The product's own Trainer and batches."""
     from llm_installer.core.hardware import GIB, Hardware
     from llm_installer.data.batches import epoch_steps
-    from llm_installer.data.encode import Row
-    from llm_installer.planning.choices import ENOUGH_ON_CPU, ENOUGH_TOKENS
+    from llm_installer.data.encoding.encode import Row
+    from llm_installer.planning.chooser import ENOUGH_ON_CPU, ENOUGH_TOKENS
     from llm_installer.planning.plan import Plan
     from llm_installer.planning.stopping import Limits
     from llm_installer.training.trainer import Trainer, row_lengths
@@ -170,7 +170,7 @@ TOOLS: dict[str, Callable[[dict[str, Any], bool], tuple[Callable[[], Losses], in
 
 def keep_freed_memory() -> None:
     """What the product does before it trains on a CPU."""
-    from llm_installer.training.reuse import prepare
+    from llm_installer.training.fast.cpu.allocator import prepare
 
     prepare()
 

@@ -18,8 +18,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from llm_installer.data.load import load_examples
 from llm_installer.data.splitting import split
+from llm_installer.data.store.load import load_examples
 
 WORDS = ("water", "seed", "river", "stone", "light", "cloud", "garden", "answer", "window", "number", "letter")
 SIZES = (10_000, 100_000, 1_000_000)

@@ -32,10 +32,10 @@ CHATML = (
 def ours(folder: Path) -> int:
     """From converted examples to rows cut to a length; what the cache has is thrown away first. The rows."""
     from llm_installer.core.paths import cache_dir
-    from llm_installer.data.cutting import cut, lost_shares
-    from llm_installer.data.encode import Encoder, load_tokenizer
-    from llm_installer.data.encode_cache import encode
-    from llm_installer.data.load import load_examples
+    from llm_installer.data.encoding.cutting import cut, lost_shares
+    from llm_installer.data.encoding.encode import Encoder, load_tokenizer
+    from llm_installer.data.encoding.encode_cache import encode
+    from llm_installer.data.store.load import load_examples
 
     store = load_examples("data.jsonl", base=folder).train
     shutil.rmtree(cache_dir() / "encoded", ignore_errors=True)

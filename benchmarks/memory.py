@@ -123,14 +123,14 @@ def trained(folder: Path, case: Case, path: str, steps: int) -> Callable[[], obj
 
     from llm_installer.core.hardware import GIB, Hardware
     from llm_installer.core.model_info import read_model_info
-    from llm_installer.data.encode import Row
-    from llm_installer.planning.choices import DataFacts
+    from llm_installer.data.encoding.encode import Row
+    from llm_installer.models.base import add_lora, load_base
+    from llm_installer.planning.chooser import DataFacts
     from llm_installer.planning.options import Options
     from llm_installer.planning.plan import make_plan
     from llm_installer.planning.registry import find_handler
     from llm_installer.training.checkpoint import adapter_weights
-    from llm_installer.training.memory import checkpoint_layers
-    from llm_installer.training.model import add_lora, load_base
+    from llm_installer.training.device_memory import checkpoint_layers
     from llm_installer.training.trainer import Trainer
 
     info = read_model_info(folder)
@@ -169,8 +169,12 @@ def measure(case: Case, path: str, tensors: bool) -> dict[str, float]:
     """In this process: what the libraries hold, the peak above it, and what tensors alone fill in one step."""
     import torch
 
-    from llm_installer.training.memory import forget_peak, peak_bytes, resident_bytes
-    from llm_installer.training.reuse import give_back_freed_memory, keep_freed_memory, remember_few_products
+    from llm_installer.training.device_memory import forget_peak, peak_bytes, resident_bytes
+    from llm_installer.training.fast.cpu.allocator import (
+        give_back_freed_memory,
+        keep_freed_memory,
+        remember_few_products,
+    )
 
     torch.set_num_threads(1)
     # What is kept of the large logits of the plain path differs from run to run: there the counts alone are tested.

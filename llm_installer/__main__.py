@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from llm_installer.cli import main
+from llm_installer.cli.main import main
 
 if __name__ == "__main__":
     main()

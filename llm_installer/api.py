@@ -37,8 +37,8 @@ def lora_sft(
 
     Raises InstallerError where the command line would print one sentence; UsageError for unknown keywords.
     """
+    from llm_installer.distributed.launch import wanted
     from llm_installer.train_lora import run
-    from llm_installer.training.launch import wanted
     from llm_installer.training.reporters.callbacks import as_callbacks
 
     asked = Options.from_kwargs(model_path=str(model_path), data=data_path and str(data_path), **options)

@@ -11,30 +11,30 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llm_installer.broken_off import break_off
-from llm_installer.console import Console
 from llm_installer.core.errors import TrainingError, UsageError
 from llm_installer.core.hardware import probe_hardware
 from llm_installer.core.model_info import fingerprint, read_model_info
 from llm_installer.core.paths import ModelDir, Run
-from llm_installer.core.run_record import FINISHED, STOPPED
+from llm_installer.core.run.lock import only_training
+from llm_installer.core.run.record import FINISHED, STOPPED
 from llm_installer.core.speed import timed
 from llm_installer.core.startup import import_bitsandbytes
 from llm_installer.core.state import Result, RunState
 from llm_installer.data.batches import sample
+from llm_installer.data.encoding.processor import load_encoder
 from llm_installer.data.prepare import prepare, read
-from llm_installer.data.processor import load_encoder
-from llm_installer.going_on import check_weights_fit, differences, find_unfinished, refuse
-from llm_installer.job import Job, begin, recorded
-from llm_installer.looking_back import look_back
-from llm_installer.model_of_job import load_model
-from llm_installer.planning.lora import refuse_contradictions
+from llm_installer.models.load import load_model
 from llm_installer.planning.memory_table import memory_table
+from llm_installer.planning.method import refuse_contradictions
 from llm_installer.planning.options import Options
 from llm_installer.planning.plan import Plan, make_plan
 from llm_installer.planning.registry import find_handler
-from llm_installer.training.lock import only_training
-from llm_installer.watching import asking, read_watching
+from llm_installer.runs.evaluate import look_back
+from llm_installer.runs.interrupted import break_off
+from llm_installer.runs.job import Job, begin, recorded
+from llm_installer.runs.resume import check_weights_fit, differences, find_unfinished, refuse
+from llm_installer.runs.samples import asking, read_watching
+from llm_installer.ui.console import Console
 
 if TYPE_CHECKING:
     from llm_installer.training.checkpoint import Checkpoint
@@ -48,7 +48,7 @@ def run(
     options: Options, console: Console | None = None, base: Path | None = None, callbacks: Sequence[object] = ()
 ) -> Result | None:
     """Train as asked and return how it ended; None for --show and --dry-run. Raises InstallerError when it cannot."""
-    from llm_installer.training.processes import main_first, of_main, together
+    from llm_installer.distributed.processes import main_first, of_main, together
 
     console, base = console or Console(), base or Path.cwd()
     if options.controlling:
@@ -70,7 +70,7 @@ def run(
 
 def _alone(folder: ModelDir) -> AbstractContextManager[Callable[[Run], None]]:
     """The right to train in a model directory, which the main of several processes holds for all."""
-    from llm_installer.training.processes import is_main
+    from llm_installer.distributed.processes import is_main
 
     return only_training(folder) if is_main() else nullcontext(lambda run: None)
 
@@ -141,16 +141,16 @@ def train_and_publish(job: Job, console: Console, tell_run: Callable[[Run], None
 
     Of several processes the main one does all that comes after training; the others return None.
     """
+    from llm_installer.distributed.processes import is_main, of_main
     from llm_installer.training.checkpoint import CheckpointWriter, check_room, load_weights
-    from llm_installer.training.limit import speed_of
+    from llm_installer.training.fast.cpu.allocator import prepare
     from llm_installer.training.loop import train
+    from llm_installer.training.memory_probe import rehearse
     from llm_installer.training.optimizers import check_ready
-    from llm_installer.training.processes import is_main, of_main
     from llm_installer.training.publish import Published, publish
-    from llm_installer.training.rehearsal import rehearse
-    from llm_installer.training.reuse import prepare
     from llm_installer.training.signals import stop_requests
     from llm_installer.training.trainer import Trainer
+    from llm_installer.training.utilization import speed_of
 
     plan, options, since = job.plan, job.options, job.since
     check_ready(plan.method)
@@ -229,7 +229,7 @@ def _reporting(
     """Everyone who watches the run."""
     from llm_installer.training.reporters import REPORTERS, RunHeader, reporters
     from llm_installer.training.reporters.callbacks import CallbackReporter
-    from llm_installer.training.reporters.control import ControlReporter
+    from llm_installer.training.reporters.requests import ControlReporter
     from llm_installer.training.reporters.trackers import trackers
 
     plan, facts = job.plan, job.prepared.facts

@@ -42,7 +42,7 @@ def command(*words: str | Path, cwd: str | Path | None = None, input: str = "") 
 
 def _run(words: list[str], streams: list[Path], environment: dict[str, str], folder: str) -> None:
     """In the forked process, which has its streams, environment and folder from whoever forked first."""
-    from llm_installer.cli import main
+    from llm_installer.cli.main import main
 
     for number, (stream, flags) in enumerate(zip(streams, (os.O_RDONLY, os.O_WRONLY, os.O_WRONLY), strict=True)):
         os.dup2(os.open(stream, flags), number)

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 import pytest
 
-from llm_installer.cli import cli
+from llm_installer.cli.main import cli
 from llm_installer.planning.controller import RULES
 from llm_installer.planning.modes import MODES, modes_table
 from llm_installer.planning.options import options_table

@@ -13,15 +13,18 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "llm_installer"
 LEVELS = {
     "core": 0,
+    "tiny": 0,
     "planning": 1,
     "data": 2,
+    "distributed": 3,
+    "models": 3,
     "training": 3,
+    "ui": 3,
     "inference": 4,
-    "console": 3,
     "install": 4,
-    "tiny": 0,
+    "runs": 5,
 }
-STORY = 5
+STORY = 6
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 
@@ -60,7 +63,7 @@ def test_no_import_points_upward(file: Path) -> None:
 def test_looking_around_loads_no_torch(command: list[str]) -> None:
     code = (
         "import sys; sys.argv[1:] = %r\n"
-        "from llm_installer.cli import main\n"
+        "from llm_installer.cli.main import main\n"
         "try: main()\n"
         "except SystemExit as end: code = end.code\n"
         "heavy = {'torch', 'transformers', 'datasets', 'numpy', 'matplotlib', 'pyarrow', 'peft'} & set(sys.modules)\n"

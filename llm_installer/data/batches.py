@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from llm_installer.data.encode import Row
+from llm_installer.data.encoding.encode import Row
 from llm_installer.data.splitting import Indices
 
 Inputs: TypeAlias = "Callable[[npt.NDArray[np.int64], Sequence[Sequence[str]]], dict[str, npt.NDArray[Any]]]"

@@ -13,14 +13,14 @@ from typing import TextIO
 
 from llm_installer.core.errors import DataError
 from llm_installer.core.examples import Dropped, Example, Message, Origin
-from llm_installer.data.conversion import Count, FileReport, Request, examples
 from llm_installer.data.formats import find_format, parse_columns
-from llm_installer.data.keys import row_key
 from llm_installer.data.reading.json_errors import not_json
 from llm_installer.data.reading.readers import read_rows
 from llm_installer.data.reading.rows import Row, Source, data_suffix
 from llm_installer.data.reading.sources import find_sources
 from llm_installer.data.reading.text_files import text_lines
+from llm_installer.data.store.conversion import Count, FileReport, Request, examples
+from llm_installer.data.store.keys import row_key
 
 _SHOWN = 1000
 _AS_PYTHON = "was written as Python, not as JSON"

@@ -44,8 +44,8 @@ def _changes(given: Given, options: Options, mix: Mix | None) -> dict[str, str]:
 
 
 def _token_facts(given: Given, options: Options) -> TokenFacts:
+    from llm_installer.data.encoding.processor import load_encoder
     from llm_installer.data.prepare import prepare
-    from llm_installer.data.processor import load_encoder
 
     folder = ModelDir.find(options.model_path or "")
     info = read_model_info(folder.weights, folder.root.name)

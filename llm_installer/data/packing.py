@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from llm_installer.data.batches import Batch
-from llm_installer.data.encode import Row
+from llm_installer.data.encoding.encode import Row
 
 
 def pack(

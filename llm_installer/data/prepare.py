@@ -15,17 +15,17 @@ from llm_installer.core.errors import DataError, UsageError
 from llm_installer.core.examples import Dropped, Example
 from llm_installer.core.handler import Handler
 from llm_installer.core.model_info import ModelInfo
-from llm_installer.data.cutting import cut, cut_shares
-from llm_installer.data.encode import Encoder
-from llm_installer.data.encode_cache import encode
-from llm_installer.data.encode_work import Progress
-from llm_installer.data.encoded import EncodedSet
-from llm_installer.data.load import Loaded, load_examples
+from llm_installer.data.encoding.cutting import cut, cut_shares
+from llm_installer.data.encoding.encode import Encoder
+from llm_installer.data.encoding.encode_cache import encode
+from llm_installer.data.encoding.encode_work import Progress
+from llm_installer.data.encoding.encoded import EncodedSet
+from llm_installer.data.encoding.pictured import fitting, shares_with_images
 from llm_installer.data.mixing import Mix, make_mix, named_files, parse_weights
-from llm_installer.data.pictured import fitting, shares_with_images
 from llm_installer.data.splitting import Indices, Split, split
-from llm_installer.data.views import Pieces, Prefixed, file_codes
-from llm_installer.planning.choices import DataFacts, choose_length
+from llm_installer.data.store.load import Loaded, load_examples
+from llm_installer.data.store.views import Pieces, Prefixed, file_codes
+from llm_installer.planning.chooser import DataFacts, choose_length
 from llm_installer.planning.options import Options
 from llm_installer.planning.pairs import parse_pairs
 

@@ -9,11 +9,11 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING
 
 from llm_installer.core.examples import Dropped
-from llm_installer.data.conversion import FileReport
 from llm_installer.data.fix import Fixed
-from llm_installer.data.load import Loaded
 from llm_installer.data.mixing import Mix
 from llm_installer.data.splitting import Split
+from llm_installer.data.store.conversion import FileReport
+from llm_installer.data.store.load import Loaded
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

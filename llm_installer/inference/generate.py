@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from llm_installer.data.encode import Encoder
-from llm_installer.training.model import model_inputs
+from llm_installer.data.encoding.encode import Encoder
+from llm_installer.models.base import model_inputs
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,13 @@ from llm_installer.core.errors import AdapterError
 from llm_installer.core.hardware import probe_hardware
 from llm_installer.core.model_info import read_model_info
 from llm_installer.core.paths import ModelDir
-from llm_installer.data.encode import Encoder
-from llm_installer.data.processor import load_encoder
+from llm_installer.data.encoding.encode import Encoder
+from llm_installer.data.encoding.processor import load_encoder
 from llm_installer.inference.adapter_files import read_adapter_info
-from llm_installer.planning.choices import choose_precision
-from llm_installer.planning.lora import QUANTISED, Method
+from llm_installer.models.base import load_base
+from llm_installer.planning.chooser import choose_precision
+from llm_installer.planning.method import QUANTISED, Method
 from llm_installer.planning.registry import find_handler
-from llm_installer.training.model import load_base
 from llm_installer.training.optimizers import check_ready
 
 

@@ -9,10 +9,10 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from llm_installer.console import Console
 from llm_installer.core.errors import AdapterError
 from llm_installer.core.paths import ModelDir
 from llm_installer.core.startup import import_bitsandbytes, ready
+from llm_installer.ui.console import Console
 
 
 def run(

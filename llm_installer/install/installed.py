@@ -8,11 +8,11 @@ from pathlib import Path
 
 from llm_installer.core.errors import InstallerError, ModelError
 from llm_installer.core.paths import ModelDir, models_dir
+from llm_installer.core.run.lock import only_training
 from llm_installer.install.drop import drop
 from llm_installer.install.files import discard, size_on_disk
 from llm_installer.install.record import is_complete, read_record
 from llm_installer.install.staging import only_one, staging_dir, undo_half_swap
-from llm_installer.training.lock import only_training
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,13 @@ from contextlib import nullcontext
 
 from llm_installer.core.errors import ModelError
 from llm_installer.core.paths import ModelDir, models_dir
+from llm_installer.core.run.lock import only_training, refuse_while_training
 from llm_installer.install.drop import drop
 from llm_installer.install.hub import fill_from_hub
 from llm_installer.install.local import fill_from_folder
 from llm_installer.install.record import Record, describe, read_record, write_record
 from llm_installer.install.resolve import Source, resolve
 from llm_installer.install.staging import only_one, publish, staging_dir, undo_half_swap
-from llm_installer.training.lock import only_training, refuse_while_training
 
 Fill = Callable[[Source, ModelDir, Callable[[str], None]], tuple[dict[str, str], str]]
 """Makes `weights` in a staging folder; returns the sha256 of each weight file, and the commit if there is one."""

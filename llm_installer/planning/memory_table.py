@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from llm_installer.core.hardware import Hardware
 from llm_installer.core.model_info import ModelInfo
 from llm_installer.planning.fitting import memory_rows
-from llm_installer.planning.lora import Method
 from llm_installer.planning.memory import FUSED, PARTLY, MemoryPlan, Path, plan_memory
+from llm_installer.planning.method import Method
 
 if TYPE_CHECKING:
     from llm_installer.planning.plan import Plan

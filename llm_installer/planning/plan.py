@@ -13,8 +13,7 @@ from llm_installer.core.handler import Handler
 from llm_installer.core.hardware import Hardware
 from llm_installer.core.model_info import ModelInfo
 from llm_installer.core.state import RunState
-from llm_installer.planning.adapting import cycle_batch
-from llm_installer.planning.choices import (
+from llm_installer.planning.chooser import (
     LEARNING_RATES,
     RANKS,
     Chooser,
@@ -24,14 +23,15 @@ from llm_installer.planning.choices import (
     micro_batch,
 )
 from llm_installer.planning.compiling import choose_compiling
-from llm_installer.planning.course import EARLY, choose_course, choose_mode
-from llm_installer.planning.lora import PLAIN, Method, choose_method, method_rows, usual_alpha
+from llm_installer.planning.duration import EARLY, choose_course, choose_mode
+from llm_installer.planning.growth import cycle_batch
+from llm_installer.planning.method import PLAIN, Method, choose_method, method_rows, usual_alpha
 from llm_installer.planning.modes import MODES, ORDERS
 from llm_installer.planning.options import Options
 from llm_installer.planning.packing import choose_packing
-from llm_installer.planning.parting import asked_processes, shared_memory
 from llm_installer.planning.saving import KEEPS, KEPT
 from llm_installer.planning.schedule import rate_scale
+from llm_installer.planning.sharding import asked_processes, shared_memory
 from llm_installer.planning.stopping import Limits
 
 AGAIN = 5

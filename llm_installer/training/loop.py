@@ -15,9 +15,10 @@ from llm_installer.core.speed import timed
 from llm_installer.core.startup import ready
 from llm_installer.core.state import Adjustment, Evaluation, RunState, StepReport
 from llm_installer.data.batches import epoch_steps
-from llm_installer.data.encode import Row
+from llm_installer.data.encoding.encode import Row
 from llm_installer.data.mixing import Mix
-from llm_installer.planning.adapting import CONTROLLERS
+from llm_installer.distributed.processes import greatest, seed_apart
+from llm_installer.planning.growth import CONTROLLERS
 from llm_installer.planning.modes import MODES
 from llm_installer.planning.plan import Plan
 from llm_installer.planning.stopping import stop_reason
@@ -29,8 +30,7 @@ from llm_installer.training.checkpoint import (
     load_weights,
     set_random_state,
 )
-from llm_installer.training.processes import greatest, seed_apart
-from llm_installer.training.rehearsal import backing_off
+from llm_installer.training.memory_probe import backing_off
 from llm_installer.training.reporters import Everyone
 from llm_installer.training.signals import Requests
 from llm_installer.training.trainer import Trainer, row_lengths

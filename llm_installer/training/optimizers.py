@@ -11,7 +11,7 @@ from peft import PeftModel
 from torch import nn
 
 from llm_installer.core.errors import TrainingError
-from llm_installer.planning.lora import Method
+from llm_installer.planning.method import Method
 from llm_installer.planning.optimizers import BITSANDBYTES, OPTIMIZERS
 from llm_installer.planning.plan import Plan
 

@@ -19,7 +19,7 @@ from llm_installer.training.fast.packed import (
     packed_forward,
     refusal,
 )
-from llm_installer.training.kernels import ScoredHead
+from llm_installer.training.loss import ScoredHead
 
 _FIRST, _SECOND = 6, 9
 """Tokens of the two documents of the trial."""

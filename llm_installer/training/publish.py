@@ -18,12 +18,12 @@ from llm_installer.core.model_info import ModelInfo, fingerprint
 from llm_installer.core.paths import Run
 from llm_installer.core.speed import Speed
 from llm_installer.core.state import Result, RunState
-from llm_installer.data.encode import Encoder
-from llm_installer.planning.lora import MOVES_BASE
+from llm_installer.data.encoding.encode import Encoder
+from llm_installer.models.init_lora import put_back
+from llm_installer.planning.method import MOVES_BASE
 from llm_installer.planning.plan import Plan
 from llm_installer.training.checkpoint import Weights, adapter_weights, load_weights, save_adapter
-from llm_installer.training.initial import put_back
-from llm_installer.training.memory import peak_bytes
+from llm_installer.training.device_memory import peak_bytes
 
 LIBRARIES = ("torch", "transformers", "peft", "accelerate")
 

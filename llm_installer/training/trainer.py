@@ -14,17 +14,18 @@ from peft import PeftModel
 from torch import Tensor
 
 from llm_installer.data.batches import Batch, Inputs, collate, micro_batches
-from llm_installer.data.encode import Row
-from llm_installer.data.encoded import EncodedSet
+from llm_installer.data.encoding.encode import Row
+from llm_installer.data.encoding.encoded import EncodedSet
 from llm_installer.data.packing import collate_packed, pack
+from llm_installer.distributed import processes
+from llm_installer.models.base import DTYPES, model_inputs
 from llm_installer.planning.plan import Plan
-from llm_installer.training import lanes, processes
+from llm_installer.training.device_memory import FreedMemory, checkpoint_layers
+from llm_installer.training.fast.cpu import parallel as lanes
 from llm_installer.training.fast.packed import FLEX
 from llm_installer.training.fast.speed import speed_up
 from llm_installer.training.fast.waiting import borders_known, upload
-from llm_installer.training.kernels import ScoredHead
-from llm_installer.training.memory import FreedMemory, checkpoint_layers
-from llm_installer.training.model import DTYPES, model_inputs
+from llm_installer.training.loss import ScoredHead
 from llm_installer.training.neftune import add_noise
 from llm_installer.training.optimizers import make_optimizer, set_rate
 from llm_installer.training.packing import as_packed, try_packing

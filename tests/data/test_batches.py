@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from llm_installer.data.batches import collate, epoch_steps, micro_batches, sample
-from llm_installer.data.encode import Row
+from llm_installer.data.encoding.encode import Row
 
 
 def lengths(count: int) -> np.ndarray:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from llm_installer.cli import cli
+from llm_installer.cli.main import cli
 from llm_installer.core.errors import InstallerError
 from llm_installer.data.formats.guide import formats_table
 from llm_installer.data.reading.readers import READERS

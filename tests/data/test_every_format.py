@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from llm_installer.core.examples import Example, Origin
-from llm_installer.data.encode import Encoder, load_tokenizer
+from llm_installer.data.encoding.encode import Encoder, load_tokenizer
 from llm_installer.data.formats import FORMATS, convert, regroup
 from llm_installer.tiny import MODEL_DIR
 

@@ -9,8 +9,8 @@ import pytest
 
 from llm_installer.core.errors import DataError
 from llm_installer.data.fix import Fixed, fix
-from llm_installer.data.load import load_examples
 from llm_installer.data.report import render_fixed
+from llm_installer.data.store.load import load_examples
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 ALPACA = {"instruction": "a", "output": "b"}

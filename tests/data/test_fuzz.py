@@ -26,8 +26,8 @@ from hypothesis import strategies as st
 
 from llm_installer.core.errors import InstallerError
 from llm_installer.data.formats import FORMATS
-from llm_installer.data.load import load_examples
 from llm_installer.data.splitting import split
+from llm_installer.data.store.load import load_examples
 
 ROWS: list[dict[str, Any]] = [
     {"prompt": "What?", "completion": "That."},

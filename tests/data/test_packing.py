@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llm_installer.data.encode import Row
+from llm_installer.data.encoding.encode import Row
 from llm_installer.data.packing import collate_packed, pack
 
 

@@ -10,11 +10,11 @@ import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
-from llm_installer.cli import cli
-from llm_installer.data.load import load_examples
+from llm_installer.cli.main import cli
 from llm_installer.data.prepare import read
 from llm_installer.data.report import DataReport, TokenFacts, as_json, data_report, render
 from llm_installer.data.splitting import split
+from llm_installer.data.store.load import load_examples
 from llm_installer.planning.options import Options
 
 TOKENS = TokenFacts(

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from llm_installer.core.errors import UsageError
 from llm_installer.core.examples import Example, Message, Origin
-from llm_installer.data.keys import prompt_key, row_key
 from llm_installer.data.splitting import Split, split
+from llm_installer.data.store.keys import prompt_key, row_key
 
 
 def chat(prompt: str, answer: str) -> Example:

@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from llm_installer.core.examples import Example, Message, Origin
-from llm_installer.data.encode import Encoder, load_tokenizer
+from llm_installer.data.encoding.encode import Encoder, load_tokenizer
 from llm_installer.inference.before_after import compare
 from llm_installer.inference.chat import Conversation
 from llm_installer.inference.generate import Sampling, answer, answers
 from llm_installer.inference.load import Assistant
+from llm_installer.models.base import load_base
 from llm_installer.tiny import MODEL_DIR
-from llm_installer.training.model import load_base
 
 GREEDY = Sampling(max_new_tokens=24)
 QUESTIONS = ["Hello!", "What colour is the sky?", "Tell me a story about a fox.", "Who are you?"]

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from llm_installer.install import Check, diagnose, doctor, install
+from llm_installer.install import Check, doctor, install
+from llm_installer.install import doctor as diagnose
 from llm_installer.install.staging import staging_dir
 
 

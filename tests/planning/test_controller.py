@@ -17,9 +17,9 @@ from llm_installer.core.handler import Handler
 from llm_installer.core.hardware import GIB, Hardware
 from llm_installer.core.model_info import ModelInfo
 from llm_installer.core.state import Adjustment, Evaluation, RunState
-from llm_installer.planning.adapting import CONTROLLERS
-from llm_installer.planning.choices import DataFacts
+from llm_installer.planning.chooser import DataFacts
 from llm_installer.planning.controller import LARGEST_BATCH, RULES, View, adaptive
+from llm_installer.planning.growth import CONTROLLERS
 from llm_installer.planning.options import Options
 from llm_installer.planning.plan import Plan, make_plan
 from llm_installer.planning.stopping import stop_reason

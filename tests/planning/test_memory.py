@@ -12,7 +12,7 @@ import pytest
 from llm_installer.core.errors import UsageError
 from llm_installer.core.hardware import GIB, Hardware
 from llm_installer.core.model_info import Linear, ModelInfo, read_model_info
-from llm_installer.planning.backing_off import asked_layers
+from llm_installer.planning.backoff import asked_layers
 from llm_installer.planning.fitting import fit_memory, memory_rows
 from llm_installer.planning.flops import checkpointing_flops, flops_per_token, known_limit, share_of_limit
 from llm_installer.planning.memory import (

@@ -10,8 +10,8 @@ import pytest
 from llm_installer.core.errors import UsageError
 from llm_installer.core.hardware import GIB, Hardware
 from llm_installer.core.model_info import read_model_info
-from llm_installer.planning.choices import DataFacts
-from llm_installer.planning.lora import refuse_contradictions
+from llm_installer.planning.chooser import DataFacts
+from llm_installer.planning.method import refuse_contradictions
 from llm_installer.planning.optimizers import OPTIMIZERS
 from llm_installer.planning.options import Options
 from llm_installer.planning.plan import Plan, make_plan, plan_rows

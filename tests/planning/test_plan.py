@@ -12,7 +12,7 @@ from llm_installer.core.errors import UsageError
 from llm_installer.core.handler import Handler
 from llm_installer.core.hardware import GIB, Hardware
 from llm_installer.core.model_info import ModelInfo
-from llm_installer.planning.choices import DataFacts, choose_length, choose_precision
+from llm_installer.planning.chooser import DataFacts, choose_length, choose_precision
 from llm_installer.planning.modes import MODES
 from llm_installer.planning.options import Options
 from llm_installer.planning.plan import make_plan, plan_rows

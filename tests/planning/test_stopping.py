@@ -13,8 +13,8 @@ import pytest
 from llm_installer.core.examples import Task
 from llm_installer.core.files import finite
 from llm_installer.core.state import Evaluation, RunState
-from llm_installer.planning.choices import Chooser, DataFacts
-from llm_installer.planning.course import limits
+from llm_installer.planning.chooser import Chooser, DataFacts
+from llm_installer.planning.duration import limits
 from llm_installer.planning.modes import MODES
 from llm_installer.planning.options import Options
 from llm_installer.planning.stopping import STOP_RULES, TASKS, Limits, least_squares_slope, stop_reason

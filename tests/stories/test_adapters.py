@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from llm_installer.adapters import find_run, list_runs, use
-from llm_installer.comparing import BUNDLED, differences, questions, same_yardstick
 from llm_installer.core.errors import AdapterError, InstallerError, UsageError
 from llm_installer.core.files import write_json
 from llm_installer.core.manifest import MANIFEST, write_manifest
 from llm_installer.core.model_info import fingerprint
 from llm_installer.core.paths import ModelDir, Run
-from llm_installer.core.run_record import FINISHED, RUNNING, RunRecord
-from llm_installer.training.lock import only_training
-from llm_installer.training.progress import Progress
+from llm_installer.core.run.lock import only_training
+from llm_installer.core.run.progress import Progress
+from llm_installer.core.run.record import FINISHED, RUNNING, RunRecord
+from llm_installer.runs.compare import BUNDLED, differences, questions, same_yardstick
+from llm_installer.runs.listing import find_run, list_runs, use
 
 FIRST, SECOND, THIRD = "20261120-090000-fast", "20261121-100000-medium", "20261121-110000-medium"
 

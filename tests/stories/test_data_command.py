@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from llm_installer.cli import cli
+from llm_installer.cli.main import cli
 from llm_installer.core.errors import InstallerError
 
 

@@ -11,13 +11,13 @@ import pytest
 import torch
 from rich.console import Console as RichConsole
 
-from llm_installer.console import Console
 from llm_installer.core.errors import UsageError
 from llm_installer.core.paths import ModelDir
 from llm_installer.inference.load import load_assistant
 from llm_installer.planning.options import Options
 from llm_installer.planning.plan import Plan
 from llm_installer.train_lora import decide, run
+from llm_installer.ui.console import Console
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning:transformers")
 Train = Callable[..., str]

@@ -16,10 +16,10 @@ import pytest
 from rich.console import Console as RichConsole
 
 from llm_installer import train_lora
-from llm_installer.console import Console
 from llm_installer.core.state import Result
 from llm_installer.planning.modes import MODES
 from llm_installer.planning.options import Options
+from llm_installer.ui.console import Console
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning:transformers")
 

@@ -14,11 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from llm_installer.adapters import use
 from llm_installer.core.manifest import damage
 from llm_installer.core.paths import ModelDir, Run
-from llm_installer.training.lock import holder
-from llm_installer.training.progress import Progress
+from llm_installer.core.run.lock import holder
+from llm_installer.core.run.progress import Progress
+from llm_installer.runs.listing import use
 from tests.commands import PATIENCE, command
 
 QUICK = ("--no-tensorboard", "--skip-test", "--seed", "1")
@@ -190,7 +190,7 @@ def resumed(folder: ModelDir, run: Run) -> Iterator[int]:
 def test_status_answers_without_torch_when_nothing_was_trained(fresh: ModelDir) -> None:
     code = (
         "import sys; sys.argv[1:] = ['train', '--model-path', %r, '--status']\n"
-        "from llm_installer.cli import main\n"
+        "from llm_installer.cli.main import main\n"
         "try: main()\n"
         "except SystemExit as end: code = end.code\n"
         "print(code, {'torch', 'transformers', 'numpy', 'matplotlib', 'peft', 'tensorboard'} & set(sys.modules))"

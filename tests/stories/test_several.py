@@ -17,10 +17,10 @@ import pytest
 from llm_installer.api import lora_sft
 from llm_installer.core.errors import UsageError
 from llm_installer.core.paths import ModelDir, Run
+from llm_installer.core.run.lock import only_training
+from llm_installer.distributed.launch import meeting, per_machine
 from llm_installer.planning.options import Options
 from llm_installer.training.checkpoint import newest_valid
-from llm_installer.training.launch import meeting, per_machine
-from llm_installer.training.lock import only_training
 
 ROOT = Path(__file__).resolve().parents[2]
 

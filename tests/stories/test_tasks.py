@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console as RichConsole
 
-from llm_installer.console import Console
 from llm_installer.core.errors import UsageError
 from llm_installer.data.prepare import read
 from llm_installer.planning.options import Options
 from llm_installer.train_lora import Job, decide, run
+from llm_installer.ui.console import Console
 
 
 @pytest.fixture

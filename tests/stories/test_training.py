@@ -128,7 +128,7 @@ def test_plain_peft_gives_the_logits_that_training_saw(trained: tuple[Path, Path
 
     from llm_installer.core.model_info import read_model_info
     from llm_installer.data.batches import sample
-    from llm_installer.data.encode import Encoder, load_tokenizer
+    from llm_installer.data.encoding.encode import Encoder, load_tokenizer
     from llm_installer.data.prepare import prepare, read
     from llm_installer.planning.options import Options
     from llm_installer.planning.registry import find_handler

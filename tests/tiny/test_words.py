@@ -7,9 +7,9 @@ from itertools import islice
 import pytest
 
 from llm_installer.tiny import DATA_FILE, MODEL_DIR, QUESTIONS_FILE
-from llm_installer.tiny.corpus import corpus
-from llm_installer.tiny.questions import RELATIONS
 from llm_installer.tiny.scoring import is_right
+from tools.tiny.corpus import corpus
+from tools.tiny.questions import RELATIONS
 
 ROWS = [json.loads(line) for line in DATA_FILE.read_text(encoding="utf-8").splitlines()]
 QUESTIONS = [json.loads(line) for line in QUESTIONS_FILE.read_text(encoding="utf-8").splitlines()]

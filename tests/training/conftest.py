@@ -12,9 +12,9 @@ import pytest
 from llm_installer.core.examples import Example, Message, Origin
 from llm_installer.core.hardware import GIB, Hardware
 from llm_installer.core.model_info import read_model_info
-from llm_installer.data.bulk import encode_all
-from llm_installer.data.encode import Encoder, Row, load_tokenizer
-from llm_installer.planning.choices import DataFacts
+from llm_installer.data.encoding.bulk import encode_all
+from llm_installer.data.encoding.encode import Encoder, Row, load_tokenizer
+from llm_installer.planning.chooser import DataFacts
 from llm_installer.planning.options import Options
 from llm_installer.planning.plan import Plan, make_plan
 from llm_installer.planning.registry import find_handler

@@ -37,13 +37,13 @@ from transformers import (
 )
 from triton.runtime import interpreter
 
+from llm_installer.training.device_memory import checkpoint_layers
 from llm_installer.training.fast.cross_entropy import LogitRule
+from llm_installer.training.fast.cuda.liger import load_kernels
 from llm_installer.training.fast.kernel_set import put_on, scores_alike
-from llm_installer.training.fast.liger import load_kernels
 from llm_installer.training.fast.packed import NAME, Documents, packed_forward
 from llm_installer.training.fast.speed import speed_up
-from llm_installer.training.kernels import ScoredHead
-from llm_installer.training.memory import checkpoint_layers
+from llm_installer.training.loss import ScoredHead
 
 SHAPE = {
     "vocab_size": 300, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,

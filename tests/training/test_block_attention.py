@@ -13,9 +13,9 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
 from transformers.models.llama.modeling_llama import eager_attention_forward
 
-from llm_installer.training.fast import attention
-from llm_installer.training.fast.attention import KERNEL, NAME, block_causal_attention, refusal
-from llm_installer.training.fast.native.attention import usable
+from llm_installer.training.fast.cpu import attention
+from llm_installer.training.fast.cpu.attention import KERNEL, NAME, block_causal_attention, refusal
+from llm_installer.training.fast.cpu.native.attention import usable
 from llm_installer.training.fast.speed import speed_up
 
 

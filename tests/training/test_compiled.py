@@ -18,12 +18,12 @@ from torch import Tensor, nn
 from transformers import Gemma2Config, Gemma2ForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from llm_installer.data.batches import collate
-from llm_installer.data.encode import Row
-from llm_installer.training import lanes
+from llm_installer.data.encoding.encode import Row
 from llm_installer.training.fast.compiled import Compiler
+from llm_installer.training.fast.cpu import parallel as lanes
 from llm_installer.training.fast.pointwise import GATES, compiled_gate, compiled_norm, eager_norm
 from llm_installer.training.fast.speed import speed_up
-from llm_installer.training.kernels import ScoredHead
+from llm_installer.training.loss import ScoredHead
 
 SIZES: dict[str, Any] = {
     "vocab_size": 100, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,

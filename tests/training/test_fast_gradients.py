@@ -25,7 +25,7 @@ from transformers import (
 )
 
 from llm_installer.training.fast.speed import speed_up
-from llm_installer.training.kernels import ScoredHead
+from llm_installer.training.loss import ScoredHead
 
 SHAPE = {
     "vocab_size": 300,

@@ -11,11 +11,11 @@ import torch
 from peft import PeftModel
 from torch import Tensor, nn
 
-from llm_installer.planning.lora import Method
+from llm_installer.models.base import add_lora, load_base
+from llm_installer.planning.method import Method
 from llm_installer.planning.plan import Plan
 from llm_installer.training.fast.lora import fuse_lora
 from llm_installer.training.fast.pointwise import fuse_pointwise
-from llm_installer.training.model import add_lora, load_base
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning:transformers")
 IDS = torch.arange(3, 63).view(3, 20)

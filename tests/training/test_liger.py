@@ -26,7 +26,7 @@ from llm_installer.training.fast.chosen import choose
 from llm_installer.training.fast.cross_entropy import LogitRule, cross_entropy_sum
 from llm_installer.training.fast.kernel_set import FAILURES, Kernels, put_on, scores_alike
 from llm_installer.training.fast.speed import speed_up
-from llm_installer.training.kernels import ScoredHead
+from llm_installer.training.loss import ScoredHead
 
 SHAPE = {
     "vocab_size": 60, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,

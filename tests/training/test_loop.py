@@ -19,10 +19,10 @@ from transformers import AutoModelForCausalLM
 from llm_installer.core.model_info import read_model_info
 from llm_installer.core.paths import ModelDir
 from llm_installer.data.batches import collate
-from llm_installer.data.encode import Encoder
+from llm_installer.data.encoding.encode import Encoder
+from llm_installer.models.base import add_lora, load_base
 from llm_installer.training.checkpoint import ADAPTER_FILE, CheckpointWriter, adapter_weights, load_weights
 from llm_installer.training.loop import TrainingData, train
-from llm_installer.training.model import add_lora, load_base
 from llm_installer.training.publish import Published, publish
 from llm_installer.training.signals import Requests
 from llm_installer.training.trainer import Trainer

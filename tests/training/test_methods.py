@@ -17,11 +17,11 @@ from peft.tuners.lora import LoraLayer
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, PreTrainedModel
 
 from llm_installer.core.errors import ModelError
-from llm_installer.planning.lora import Method
+from llm_installer.models.base import add_lora, load_base
+from llm_installer.models.init_lora import put_back
+from llm_installer.planning.method import Method
 from llm_installer.planning.plan import Plan
 from llm_installer.training.checkpoint import adapter_weights, load_weights, save_adapter
-from llm_installer.training.initial import put_back
-from llm_installer.training.model import add_lora, load_base
 from llm_installer.training.optimizers import RATE_FACTOR
 from llm_installer.training.trainer import Trainer
 

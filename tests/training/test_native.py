@@ -18,12 +18,12 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, gelu, scaled_dot_product_attention, silu
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
+from llm_installer.training.device_memory import is_out_of_memory
+from llm_installer.training.fast.cpu.native import functions
+from llm_installer.training.fast.cpu.native.attention import attention, usable
+from llm_installer.training.fast.cpu.native.calls import call
+from llm_installer.training.fast.cpu.native.library import library, processor
 from llm_installer.training.fast.cross_entropy import LogitRule, cross_entropy_sum
-from llm_installer.training.fast.native import functions
-from llm_installer.training.fast.native.attention import attention, usable
-from llm_installer.training.fast.native.calls import call
-from llm_installer.training.fast.native.library import library, processor
-from llm_installer.training.memory import is_out_of_memory
 
 pytestmark = pytest.mark.skipif(
     not os.environ.get("CC") and not any(map(shutil.which, ("cc", "gcc", "clang"))), reason="needs a C compiler"
@@ -205,7 +205,7 @@ def test_any_number_of_threads_gives_the_same_bits() -> None:
 def test_kernels_take_as_many_threads_as_pytorch_has_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two micro-batches at once have a thread each; OpenMP in another library than PyTorch's knows nothing of that."""
     asked = Mock(**{"norm_forward.return_value": 0})
-    monkeypatch.setattr("llm_installer.training.fast.native.calls.library", lambda: (asked, ""))
+    monkeypatch.setattr("llm_installer.training.fast.cpu.native.calls.library", lambda: (asked, ""))
     with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(3,)) as pool:
         pool.submit(call, "norm_forward").result()
     asked.omp_set_num_threads.assert_called_once_with(3)
@@ -216,7 +216,7 @@ def test_no_workspace_is_memory_that_ran_out(monkeypatch: pytest.MonkeyPatch) ->
     q, k, v = (random(1, 2, 9, 8, seed=s).requires_grad_() for s in range(3))
     bounds = torch.tensor([0, 9], dtype=torch.int32)
     result = attention(q, k, v, bounds, 0.3)
-    monkeypatch.setattr("llm_installer.training.fast.native.attention.call", lambda *_: 0)
+    monkeypatch.setattr("llm_installer.training.fast.cpu.native.attention.call", lambda *_: 0)
     for work in (lambda: attention(q, k, v, bounds, 0.3), lambda: result.sum().backward()):
         with pytest.raises(RuntimeError) as caught:
             work()
@@ -241,7 +241,7 @@ def test_chunks_of_a_heads_loss_go_through_the_kernel() -> None:
     assert own.item() == pytest.approx(plain.item(), rel=1e-4) and error(found, expected.double()) < 1e-2
 
 
-ASK = "from llm_installer.training.fast.native.library import library; print(library()[1] or 'works')"
+ASK = "from llm_installer.training.fast.cpu.native.library import library; print(library()[1] or 'works')"
 
 
 @pytest.mark.parametrize(

@@ -14,11 +14,11 @@ import torch
 from peft import LoraConfig, get_peft_model
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from llm_installer.training.device_memory import checkpoint_layers
 from llm_installer.training.fast.chosen import choose
-from llm_installer.training.fast.native.attention import usable
-from llm_installer.training.fast.native.library import processor
+from llm_installer.training.fast.cpu.native.attention import usable
+from llm_installer.training.fast.cpu.native.library import processor
 from llm_installer.training.fast.speed import speed_up
-from llm_installer.training.memory import checkpoint_layers
 
 pytestmark = pytest.mark.skipif(
     not os.environ.get("CC") and not any(map(shutil.which, ("cc", "gcc", "clang"))), reason="needs a C compiler"

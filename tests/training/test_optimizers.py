@@ -13,11 +13,11 @@ import pytest
 import torch
 
 from llm_installer.core.errors import TrainingError
-from llm_installer.planning.lora import Method
+from llm_installer.models.base import add_lora, load_base
+from llm_installer.planning.method import Method
 from llm_installer.planning.optimizers import OPTIMIZERS
 from llm_installer.planning.plan import Plan
 from llm_installer.training.checkpoint import adapter_weights, load_weights
-from llm_installer.training.model import add_lora, load_base
 from llm_installer.training.optimizers import check_ready, make_optimizer, set_rate
 from llm_installer.training.trainer import Trainer
 

@@ -24,7 +24,7 @@ from transformers import (
 )
 
 from llm_installer.core.hardware import GIB, Hardware
-from llm_installer.data.encode import Row
+from llm_installer.data.encoding.encode import Row
 from llm_installer.planning.packing import choose_packing
 from llm_installer.planning.plan import Plan
 from llm_installer.training.fast.packed import FLEX, NAME, Documents, Machine, attend, choose_kind, refusal

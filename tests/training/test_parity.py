@@ -15,11 +15,11 @@ from transformers import TrainingArguments
 
 from llm_installer.core.state import RunState
 from llm_installer.data.batches import epoch_steps
-from llm_installer.data.encode import Row
+from llm_installer.data.encoding.encode import Row
+from llm_installer.models.base import add_lora, load_base
 from llm_installer.planning.plan import Plan
 from llm_installer.planning.schedule import rate_scale
 from llm_installer.training.loop import planned_steps
-from llm_installer.training.model import add_lora, load_base
 from llm_installer.training.trainer import Trainer, row_lengths
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning:transformers", "ignore::UserWarning:torch")

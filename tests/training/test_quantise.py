@@ -23,14 +23,14 @@ from transformers import (
 
 from llm_installer.core.errors import ModelError
 from llm_installer.core.examples import Example, Message, Origin
-from llm_installer.data.bulk import encode_all
-from llm_installer.data.encode import Encoder, load_tokenizer
-from llm_installer.planning.lora import Method
+from llm_installer.data.encoding.bulk import encode_all
+from llm_installer.data.encoding.encode import Encoder, load_tokenizer
+from llm_installer.models.base import add_lora, load_base
+from llm_installer.models.quantise import STORED, left_whole, settle_quantised, whole_line
+from llm_installer.planning.method import Method
 from llm_installer.planning.plan import Plan
 from llm_installer.training.checkpoint import adapter_weights, save_adapter
 from llm_installer.training.fast.speed import speed_up
-from llm_installer.training.model import add_lora, load_base
-from llm_installer.training.quantise import STORED, left_whole, settle_quantised, whole_line
 from llm_installer.training.trainer import Trainer
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning:transformers")

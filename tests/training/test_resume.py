@@ -14,7 +14,8 @@ import torch
 from llm_installer.core.manifest import MANIFEST, damage
 from llm_installer.core.paths import Run
 from llm_installer.core.state import Adjustment, RunState
-from llm_installer.planning.adapting import CONTROLLERS
+from llm_installer.models.base import add_lora, load_base
+from llm_installer.planning.growth import CONTROLLERS
 from llm_installer.planning.plan import Plan
 from llm_installer.training.checkpoint import (
     KEPT,
@@ -25,7 +26,6 @@ from llm_installer.training.checkpoint import (
     resumable_folders,
 )
 from llm_installer.training.loop import TrainingData, train
-from llm_installer.training.model import add_lora, load_base
 from llm_installer.training.signals import Requests
 from llm_installer.training.trainer import Trainer
 

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
-from llm_installer.training.fast.scratch import Scratch
+from llm_installer.training.fast.cpu.scratch import Scratch
 
 
 def test_a_piece_is_used_again_and_grows() -> None:

@@ -16,11 +16,11 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import masking_utils
 
-from llm_installer.data.encode import Row
+from llm_installer.data.encoding.encode import Row
+from llm_installer.models.base import add_lora, load_base
 from llm_installer.planning.optimizers import OPTIMIZERS, default_optimizer
 from llm_installer.planning.plan import Plan
 from llm_installer.training.fast.waiting import SEARCH, borders_known, upload
-from llm_installer.training.model import add_lora, load_base
 from llm_installer.training.trainer import Trainer, row_lengths
 
 ASKS = {"_local_scalar_dense", "equal", "nonzero", "masked_select", "is_nonzero", "unique_consecutive", "_unique2"}

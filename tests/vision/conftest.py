@@ -29,8 +29,8 @@ from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImagePr
 from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
 
 from llm_installer.core.model_info import read_model_info
-from llm_installer.data.encode import Encoder
-from llm_installer.data.processor import load_encoder
+from llm_installer.data.encoding.encode import Encoder
+from llm_installer.data.encoding.processor import load_encoder
 from llm_installer.tiny import MODEL_DIR
 
 COLOURS = ("red", "blue", "green", "yellow", "black", "white", "purple", "orange")

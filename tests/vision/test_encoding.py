@@ -18,13 +18,13 @@ from llm_installer.core.errors import DataError
 from llm_installer.core.examples import Example, Message, Origin
 from llm_installer.core.model_info import read_model_info
 from llm_installer.data.batches import collate
-from llm_installer.data.bulk import encode_all
-from llm_installer.data.chat import CannotRender
-from llm_installer.data.encode import Encoder
-from llm_installer.data.images import image_content
-from llm_installer.data.load import load_examples
+from llm_installer.data.encoding.bulk import encode_all
+from llm_installer.data.encoding.chat import CannotRender
+from llm_installer.data.encoding.encode import Encoder
+from llm_installer.data.encoding.processor import load_encoder
 from llm_installer.data.prepare import prepare, read
-from llm_installer.data.processor import load_encoder
+from llm_installer.data.reading.images import image_content
+from llm_installer.data.store.load import load_examples
 from llm_installer.planning.options import Options
 from llm_installer.planning.registry import find_handler
 
@@ -311,7 +311,7 @@ def test_rows_that_do_not_fit_are_left_out_whole(make_seer, captions, tmp_path):
 
 
 def test_many_rows_are_kept_on_disk_until_an_image_changes(make_seer, pictures, tmp_path, monkeypatch):
-    from llm_installer.data import encode_cache
+    from llm_installer.data.encoding import encode_cache
 
     monkeypatch.setattr(encode_cache, "SMALL", 1)
     seer = make_seer("idefics3")
@@ -358,8 +358,8 @@ def test_large_pictures_are_told_apart_by_samples(tmp_path, place):
 
 
 def test_other_processes_encode_the_same(make_seer, pictures, tmp_path):
-    from llm_installer.data.encode_work import encode_to_folder
-    from llm_installer.data.encoded import EncodedSet
+    from llm_installer.data.encoding.encode_work import encode_to_folder
+    from llm_installer.data.encoding.encoded import EncodedSet
 
     encoder = make_seer("gemma3").encoder
     file = write(tmp_path, *({"image": f"pictures/{p.name}", "caption": p.stem} for p in pictures))

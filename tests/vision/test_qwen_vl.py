@@ -14,9 +14,9 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 
 from llm_installer.core.examples import Example, Message, Origin
 from llm_installer.data.batches import collate
-from llm_installer.data.encode import Encoder
+from llm_installer.data.encoding.encode import Encoder
 from llm_installer.tiny import MODEL_DIR
-from llm_installer.training.kernels import ScoredHead
+from llm_installer.training.loss import ScoredHead
 
 TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% for c in m['content'] %}{% if c['type'] == 'image' %}"

@@ -14,7 +14,6 @@ from PIL import Image
 from rich.console import Console as RichConsole
 from safetensors import safe_open
 
-from llm_installer.console import Console
 from llm_installer.core.errors import DataError
 from llm_installer.core.examples import Message
 from llm_installer.core.model_info import fingerprint
@@ -22,10 +21,11 @@ from llm_installer.core.paths import ModelDir
 from llm_installer.data.batches import collate
 from llm_installer.inference.load import load_assistant
 from llm_installer.install.installer import install
+from llm_installer.models.base import add_lora, load_base
 from llm_installer.planning.options import Options
 from llm_installer.train_lora import decide, run
-from llm_installer.training.model import add_lora, load_base
 from llm_installer.training.trainer import Trainer
+from llm_installer.ui.console import Console
 from tests.commands import command
 
 SETTINGS = {"epochs": 15.0, "learning_rate": 5e-3, "batch_size": 4, "tensorboard": False, "seed": 1, "lora_r": 16}

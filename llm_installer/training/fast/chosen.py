@@ -9,10 +9,10 @@ from importlib.util import find_spec
 import torch
 from torch import nn
 
+from llm_installer.training.fast.cpu.native import functions as native
 from llm_installer.training.fast.cross_entropy import LogitRule, Score
+from llm_installer.training.fast.cuda.liger import load_kernels
 from llm_installer.training.fast.kernel_set import FAILURES, Kernels, first, put_on, scores_alike
-from llm_installer.training.fast.liger import load_kernels
-from llm_installer.training.fast.native import functions as native
 
 WITHOUT = "PyTorch's own norms, gates and rotary embeddings"
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from llm_installer.training.fast.scratch import scratch
+from llm_installer.training.fast.cpu.scratch import scratch
 
 CHUNK_BYTES = {"cuda": 256 * 2**20}
 """Logits held at once, by device: on CUDA what gives a vocabulary of 128 thousand products of MOST_ROWS rows."""

@@ -22,7 +22,7 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
-from llm_installer.training.fast.native.attention import attention, usable
+from llm_installer.training.fast.cpu.native.attention import attention, usable
 from llm_installer.training.fast.waiting import upload
 
 NAME, KERNEL, FLEX = "packed_documents", "packed_kernel", "flex_attention"

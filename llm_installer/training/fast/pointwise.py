@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn.functional import gelu, silu
 
 from llm_installer.training.fast.compiled import BROKEN, Compiler, compiled
+from llm_installer.training.fast.cpu.scratch import scratch
 from llm_installer.training.fast.lora import replace_forward
-from llm_installer.training.fast.scratch import scratch
 
 ROWS = 512
 """Rows of a norm worked on at once on a CPU, so that the float32 values stay in the cache."""

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from peft import PeftModel
 
-from llm_installer.training.fast.attention import choose_attention
 from llm_installer.training.fast.chosen import fuse_kernels
 from llm_installer.training.fast.compiled import Compiler
+from llm_installer.training.fast.cpu.attention import choose_attention
 from llm_installer.training.fast.lora import fuse_lora
 from llm_installer.training.fast.pointwise import fuse_pointwise
 

@@ -9,7 +9,6 @@ from rich.console import Console
 
 from llm_installer.core.errors import UsageError
 from llm_installer.core.state import Evaluation, Result, RunState, StepReport
-from llm_installer.training.reporters.console import ConsoleReporter
 from llm_installer.training.reporters.jsonl import JsonlReporter
 from llm_installer.training.reporters.log import LogReporter
 from llm_installer.training.reporters.plot import PlotReporter
@@ -25,6 +24,7 @@ from llm_installer.training.reporters.protocol import (
 from llm_installer.training.reporters.samples import SamplesReporter
 from llm_installer.training.reporters.tensorboard import TensorBoardReporter
 from llm_installer.training.reporters.tensorboard_server import TensorBoardServer, serve_tensorboard
+from llm_installer.training.reporters.terminal import ConsoleReporter
 
 __all__ = [
     "REPORTERS",

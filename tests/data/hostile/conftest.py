@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from llm_installer.cli import cli
+from llm_installer.cli.main import cli
 from llm_installer.core.errors import InstallerError
 from llm_installer.core.examples import Example, Message
 from llm_installer.data.prepare import Given, read

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from llm_installer.core.examples import Example, Message, Origin
-from llm_installer.data.encode import Encoder, load_tokenizer
+from llm_installer.data.encoding.encode import Encoder, load_tokenizer
 from llm_installer.install.installer import install
 
 HERE = Origin("a.jsonl", 1)

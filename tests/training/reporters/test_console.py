@@ -14,8 +14,8 @@ import pytest
 from rich.console import Console
 
 from llm_installer.core.state import StepReport
-from llm_installer.training.reporters.console import Bar, ConsoleReporter
 from llm_installer.training.reporters.pace import Pace
+from llm_installer.training.reporters.terminal import Bar, ConsoleReporter
 
 
 class Clock:

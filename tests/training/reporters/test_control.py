@@ -8,10 +8,10 @@ from collections.abc import Callable
 
 import pytest
 
+from llm_installer.core.run.progress import Progress
 from llm_installer.core.state import RunState, StepReport
-from llm_installer.training.progress import Progress
-from llm_installer.training.reporters.control import ASKED, WRITE_SECONDS, ControlReporter
 from llm_installer.training.reporters.protocol import RunHeader
+from llm_installer.training.reporters.requests import ASKED, WRITE_SECONDS, ControlReporter
 from llm_installer.training.signals import Requests
 
 

@@ -1,0 +1,1 @@
+"""Conversations to tokens: chat templates, what is learned, pictures, cutting."""

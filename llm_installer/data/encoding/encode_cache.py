@@ -1,0 +1,86 @@
+"""Encoded examples kept on disk: made once, on all cores, and found again by everything they depend on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+import xxhash
+
+from llm_installer.core.errors import DataError
+from llm_installer.core.examples import Dropped, Example, Message
+from llm_installer.core.paths import cache_dir
+from llm_installer.data.encoding.bulk import encode_all
+from llm_installer.data.encoding.chat import CannotRender
+from llm_installer.data.encoding.encode import Encoder
+from llm_installer.data.encoding.encode_work import REFUSED, Progress, encode_to_folder
+from llm_installer.data.encoding.encoded import EncodedSet
+from llm_installer.data.encoding.pictured import image_stamps, pictured
+from llm_installer.data.store.arrow import ExampleView
+from llm_installer.data.store.cache import cached, code_hash, content_hash
+
+SMALL = 2000
+"""Examples below which keeping them costs more than encoding them."""
+_LIBRARIES = ("tokenizers", "transformers", "jinja2")
+
+
+def encode(examples: Sequence[Example], encoder: Encoder, progress: Progress) -> tuple[EncodedSet, list[Dropped]]:
+    """All training rows, uncut, and the examples the template refused. Raises DataError when the disk is full.
+
+    Only examples as they lie on disk are kept; what was cut into pieces or given a prefix is encoded each time.
+    """
+    if len(examples) < SMALL or not isinstance(examples, ExampleView):
+        return encode_all(examples, encoder)
+
+    def build(work: Path) -> bool:
+        encode_to_folder(examples, encoder, work, progress)
+        return bool(encoder.tokenizer.is_fast)
+
+    folder = cache_dir() / "encoded"
+    try:
+        found = cached(folder, _key(examples, encoder), build)
+        return pictured(EncodedSet.load(found), examples), _dropped(found, examples)
+    except OSError as error:
+        raise DataError(
+            f"The encoded data cannot be kept in {folder} ({error.strerror or error}); "
+            f"make room there, or let LLM_HOME name a folder on another disk"
+        ) from None
+
+
+def _dropped(folder: Path, examples: ExampleView) -> list[Dropped]:
+    with (folder / REFUSED).open(encoding="utf-8") as lines:
+        found = [json.loads(line) for line in lines]
+    return [Dropped(examples[index].origin, reason) for index, reason in found]
+
+
+def _key(examples: ExampleView, encoder: Encoder) -> str:
+    """A name for the result: the same examples, through the same tokenizer and template by the same code."""
+    parts = [
+        content_hash(examples.store.path),
+        xxhash.xxh3_128_hexdigest(examples.indices.tobytes()),
+        _tokenizer(encoder),
+        encoder.template.source,
+        # Some templates write today's date.
+        _rendered(encoder),
+        encoder.train_on_prompt,
+        [encoder.vision.processor.to_json_string(), image_stamps(examples)] if encoder.vision else encoder.blind,
+        code_hash(),
+        [version(library) for library in _LIBRARIES],
+    ]
+    return xxhash.xxh3_128_hexdigest(json.dumps(parts).encode())
+
+
+def _tokenizer(encoder: Encoder) -> list[object]:
+    """All that the ids depend on. What a slow tokenizer does cannot be told: its work is not used again."""
+    tokenizer = encoder.tokenizer
+    backend = xxhash.xxh3_128_hexdigest(tokenizer.backend_tokenizer.to_str().encode()) if tokenizer.is_fast else ""
+    return [type(tokenizer).__name__, sorted(tokenizer.special_tokens_map.items()), encoder.bos, encoder.eos, backend]
+
+
+def _rendered(encoder: Encoder) -> str:
+    try:
+        return encoder.template.prompt([Message("system", "a"), Message("user", "b")])
+    except CannotRender as error:
+        return str(error)

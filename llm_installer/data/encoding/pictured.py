@@ -1,0 +1,58 @@
+"""Rows with images: known where their pictures are, and kept whole or left out, never cut."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import xxhash
+
+from llm_installer.core.examples import Dropped, Example
+from llm_installer.data.encoding.encoded import EncodedSet
+
+
+def pictured(rows: EncodedSet, examples: Sequence[Example]) -> EncodedSet:
+    """The rows of `examples`, able to say where their images are."""
+    return replace(rows, images_of=lambda source: examples[source].images) if rows.pictures.any() else rows
+
+
+def fitting(rows: EncodedSet, examples: Sequence[Example], limit: int) -> tuple[EncodedSet, list[Dropped]]:
+    """The rows less those with images that are longer than `limit`, and why those are left out."""
+    long = (rows.pictures > 0) & (rows.lengths > limit)
+    if not long.any():
+        return rows, []
+    dropped = [
+        Dropped(
+            examples[rows.source[i]].origin,
+            f"with its images it is {rows.lengths[i]:,} tokens long, and the longest row is {limit:,}: "
+            "images are never cut; give smaller ones, or more with --max-seq-length",
+        )
+        for i in np.flatnonzero(long)
+    ]
+    return rows.select(np.flatnonzero(~long)), dropped
+
+
+def shares_with_images(rows: EncodedSet, shares: Sequence[tuple[int, float]]) -> list[tuple[int, float]]:
+    """(limit, share lost by it), where a row with images that is longer loses all its learned tokens."""
+    seen = rows.pictures > 0
+    lengths, counts, total = rows.lengths[seen], rows.counts[seen], int(rows.counts.sum()) or 1
+    return [(limit, min(1.0, share + int(counts[lengths > limit].sum()) / total)) for limit, share in shares]
+
+
+def image_stamps(examples: Iterable[Example]) -> str:
+    """A hash of size and time of every image: what is encoded anew when one of them changes."""
+    digest = xxhash.xxh3_128()
+    for example in examples:
+        for image in example.images:
+            digest.update(f"{image}:{_stamp(image)};".encode(errors="surrogatepass"))
+    return digest.hexdigest()
+
+
+def _stamp(image: str) -> tuple[int, int] | None:
+    try:
+        found = os.stat(image)
+    except (OSError, ValueError):
+        return None
+    return found.st_size, found.st_mtime_ns

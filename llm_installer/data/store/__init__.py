@@ -1,0 +1,1 @@
+"""Examples on disk: read once, kept in Arrow files, found again by content."""

@@ -1,0 +1,1 @@
+"""Several processes: launched, agreeing with each other, sharing one base."""

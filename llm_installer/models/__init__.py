@@ -1,0 +1,1 @@
+"""Base weights with an adapter on a device, for training, chat and measuring."""

@@ -1,0 +1,121 @@
+"""The base model with a fresh LoRA on it, on its device."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, PreTrainedModel
+from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+from transformers.utils import logging
+
+from llm_installer.core.errors import ModelError
+from llm_installer.core.handler import ALL_LINEAR
+from llm_installer.models.init_lora import STARTS, begin_from_weights
+from llm_installer.models.quantise import quantising, settle_quantised
+from llm_installer.planning.method import Method
+from llm_installer.planning.plan import Plan
+from llm_installer.planning.registry import check_targets
+from llm_installer.training.fast.waiting import upload
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def load_base(folder: Path, dtype: str, device: str, quantised: str = "") -> PreTrainedModel:
+    """The frozen base model, quantised if so named. Raises ModelError when transformers cannot load it."""
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        model: PreTrainedModel = _auto(folder).from_pretrained(
+            folder,
+            dtype=DTYPES[dtype],
+            device_map={"": device},
+            local_files_only=True,
+            **quantising(quantised, DTYPES[dtype]),
+        )
+    except (OSError, ValueError) as error:
+        raise ModelError(f"The model in {folder} cannot be loaded: {_first_line(error)}") from None
+    if quantised:
+        settle_quantised(model, quantised)
+    model.config.use_cache = False
+    return model.requires_grad_(False)
+
+
+def _auto(folder: Path) -> Any:
+    """The class that loads this model whole: with its vision tower, where it has one."""
+    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    sees = hasattr(config, "vision_config") and config.model_type in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+    return AutoModelForImageTextToText if sees else AutoModelForCausalLM
+
+
+def model_inputs(arrays: Mapping[str, npt.NDArray[Any]], device: Any, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Arrays as the model takes them: on its device, fractions in its precision."""
+    tensors = {name: upload(torch.from_numpy(array), device) for name, array in arrays.items()}
+    return {name: t.to(dtype) if t.is_floating_point() else t for name, t in tensors.items()}
+
+
+def add_lora(model: PreTrainedModel, plan: Plan) -> PeftModel:
+    """Wrap the base with float32 adapters, A random from the seed, B zero. Raises ModelError if nothing matches."""
+    prefix = _decoder_prefix(model)
+    linear = [n for n, module in model.named_modules() if _adaptable(module) and n.startswith(prefix)]
+    adapted_layers = check_targets(linear, plan.target_modules)
+    check_patterns(adapted_layers, plan.method)
+    targets: Any = "all-linear" if plan.target_modules == ALL_LINEAR else list(plan.target_modules)
+    torch.manual_seed(plan.seed)
+    method = plan.method
+    config = LoraConfig(
+        r=plan.lora_r,
+        lora_alpha=plan.lora_alpha,  # type: ignore[arg-type]  # peft divides by r; a fraction is fine
+        lora_dropout=plan.lora_dropout,
+        target_modules=targets,
+        exclude_modules=rf"(?!{re.escape(prefix)}).*" if prefix else None,
+        fan_in_fan_out=plan.fan_in_fan_out,
+        task_type="CAUSAL_LM",
+        use_rslora=method.rslora,
+        use_dora=method.dora,
+        init_lora_weights="gaussian" if method.init == "gaussian" else True,
+        rank_pattern=dict(method.rank_pattern),
+        alpha_pattern=dict(method.alpha_pattern),
+    )
+    try:
+        adapted = get_peft_model(model, config)
+    except ValueError as error:  # peft refuses some layers by name, such as Mamba's out_proj
+        raise ModelError(
+            f"PEFT refuses these layers ({_first_line(error)}); choose others with --target-modules a,b"
+        ) from None
+    assert isinstance(adapted, PeftModel)
+    if method.init in STARTS:
+        begin_from_weights(adapted, method.init)
+    return adapted
+
+
+def check_patterns(layers: Iterable[str], method: Method) -> None:
+    """Raise ModelError when --rank-pattern or --alpha-pattern names no adapted layer: it would silently do nothing."""
+    names = tuple(layers)
+    for flag, pattern in (("--rank-pattern", method.rank_pattern), ("--alpha-pattern", method.alpha_pattern)):
+        for wanted, _ in pattern:
+            if not any(f".{name}".endswith(f".{wanted}") for name in names):
+                leaves = ", ".join(sorted({name.rpartition(".")[2] for name in names}))
+                raise ModelError(f"{flag} names {wanted}, which gets no LoRA here; choose among {leaves}")
+
+
+def _decoder_prefix(model: PreTrainedModel) -> str:
+    """Name of the language decoder of a model that has towers beside it, with a dot; text data must not train those."""
+    if not hasattr(model.config, "vision_config"):
+        return ""
+    decoder = model.get_decoder()  # type: ignore[no-untyped-call]
+    name = next((n for n, module in model.named_modules() if module is decoder), "")
+    return f"{name}." if name else ""
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or ["unknown reason"])[0]
+
+
+def _adaptable(module: nn.Module) -> bool:
+    return isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"

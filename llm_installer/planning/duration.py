@@ -1,0 +1,212 @@
+"""The course of a run: how many epochs of how many rows a step, at which rate, measured when, ended by what."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from llm_installer.core.errors import UsageError
+from llm_installer.planning.chooser import Chooser, DataFacts
+from llm_installer.planning.growth import DEFAULT_GROWTH, GROWN, cycle_batch, steps_of_cycles
+from llm_installer.planning.modes import ENDLESS, MODES, WATCHFUL, Mode
+from llm_installer.planning.options import Options
+from llm_installer.planning.schedule import ENDLESS_SCHEDULES
+from llm_installer.planning.stopping import STOP_RULES, TASKS, Limits
+
+ENOUGH_STEPS = 60
+"""A run should have at least this many steps before its batch may be as large as the mode wishes."""
+SMALLEST_BATCH = 4
+LEAST_EVALUATIONS = 5
+MOST_EVALUATIONS = 20
+"""More would let a stop rule see noise as a trend: patience 3 should mean a good part of the run."""
+EVALUATION_COST = 0.25
+"""Evaluations may cost this share of the training time (a forward pass costs a third of a training step)."""
+MOST_EVALUATION_ROWS = 256
+
+
+EARLY = 0.4
+"""Share of a run that counts as its beginning, where a mode wants to measure more often."""
+
+
+@dataclass(frozen=True)
+class Course:
+    """What the plan says about time."""
+
+    epochs: float
+    effective_batch_size: int
+    batch_multiplier: float
+    schedule: str
+    total_steps: int
+    """0 where the run has no end of its own."""
+    warmup_steps: int
+    evaluation_every: int
+    early_evaluation_every: int
+    evaluation_rows: int
+    limits: Limits
+    stop_rules: tuple[str, ...]
+
+
+def choose_mode(options: Options) -> Mode:
+    """The mode asked for; --circular is the old way to ask for that one. Raises UsageError when both disagree."""
+    if not options.circular:
+        return MODES[options.mode]
+    if options.mode not in (Options.mode, "circular"):
+        raise UsageError(f"--circular and --mode {options.mode} contradict each other; give one of them")
+    return MODES["circular"]
+
+
+def choose_course(options: Options, mode: Mode, data: DataFacts, choose: Chooser) -> Course:
+    """Decide it. Raises UsageError where options contradict the mode or each other."""
+    epochs = _epochs(options, mode, choose)
+    effective = effective_batch(options, mode, data, epochs, choose)
+    multiplier = options.circular_batch_multiplier or DEFAULT_GROWTH
+    first_steps = math.ceil(data.rows / effective)
+
+    def batch_of(cycle: int) -> int:
+        return cycle_batch(effective, multiplier, cycle, data.rows) if mode.cycles else effective
+
+    steps = steps_of_cycles(data.rows, epochs, batch_of)
+    every, measured = evaluation(mode, data, steps, first_steps, batch_of, choose)
+    choose.why["total_steps"] = _steps_why(data, epochs, effective, mode)
+    if mode.cycles:
+        choose.why["effective_batch_size"] += "; " + _growth(multiplier)
+    bounds, rules = limits(options, mode, data, choose)
+    return Course(
+        epochs=epochs,
+        effective_batch_size=effective,
+        batch_multiplier=multiplier if mode.cycles else 0.0,
+        schedule=_schedule(options, mode, steps, choose),
+        total_steps=steps,
+        warmup_steps=_warmup(options, steps, first_steps, choose),
+        evaluation_every=every,
+        early_evaluation_every=max(1, every // mode.early_evaluations) if mode.early_evaluations > 1 else 0,
+        evaluation_rows=measured,
+        limits=bounds,
+        stop_rules=rules,
+    )
+
+
+def _epochs(options: Options, mode: Mode, choose: Chooser) -> float:
+    given, cycles = options.epochs, options.max_circular_epochs
+    if math.isinf(mode.epochs) and (given or options.force_epochs):
+        flag = "--epochs" if given else "--force-epochs"
+        raise UsageError(f"Mode {mode.name} has no end, so {flag} means nothing there; choose another --mode")
+    if not mode.cycles and (cycles or options.circular_batch_multiplier):
+        flag = "--max-circular-epochs" if cycles else "--circular-batch-multiplier"
+        raise UsageError(f"{flag} belongs to --circular, and the mode is {mode.name}; add --circular or leave it out")
+    if given and cycles and given != cycles:
+        raise UsageError(f"--epochs {given:g} and --max-circular-epochs {cycles} disagree; give one of them")
+    return float(choose.pick("epochs", given or cycles, mode.epochs, f"mode {mode.name}"))
+
+
+def _schedule(options: Options, mode: Mode, steps: int, choose: Chooser) -> str:
+    schedule = str(choose.pick("schedule", options.lr_scheduler, mode.schedule, f"mode {mode.name}"))
+    if not steps and schedule not in ENDLESS_SCHEDULES:
+        raise UsageError(
+            f"--lr-scheduler {schedule} needs an end, and mode {mode.name} has none; "
+            f"choose {' or '.join(ENDLESS_SCHEDULES)}"
+        )
+    return schedule
+
+
+def _warmup(options: Options, steps: int, first_steps: int, choose: Chooser) -> int:
+    """A tenth of the run, unless the user says otherwise; but a run that only warms up never has its rate."""
+    given = options.warmup_steps
+    if given and steps and given >= steps:
+        raise UsageError(
+            f"--warmup-steps {given} leaves nothing of a run of {steps} steps; give less (a tenth is usual)"
+        )
+    usual = min((steps or first_steps) // 10, 100)
+    return int(choose.pick("warmup_steps", given, usual, "a tenth of the run, at most 100"))
+
+
+def _steps_why(data: DataFacts, epochs: float, effective: int, mode: Mode) -> str:
+    if math.isinf(epochs):
+        return f"until you stop it; an epoch is {math.ceil(data.rows / effective)} steps"
+    passes = "cycles" if mode.cycles else "epochs"
+    per = "a growing number of" if mode.cycles else str(effective)
+    return f"{data.rows} rows x {epochs:g} {passes} / {per} rows per step"
+
+
+def _growth(multiplier: float) -> str:
+    if multiplier == DEFAULT_GROWTH:
+        return f"doubles each cycle up to {GROWN}"
+    return f"{multiplier:g} more each cycle" if multiplier < 2 else f"times {multiplier:g} each cycle"
+
+
+def effective_batch(options: Options, mode: Mode, data: DataFacts, epochs: float, choose: Chooser) -> int:
+    """Rows per optimizer step. Given parts must agree: effective = batch x accumulation."""
+    batch, accumulation, wanted = options.batch_size, options.gradient_accumulation_steps, options.effective_batch_size
+    if batch and accumulation:
+        if wanted and wanted != batch * accumulation:
+            raise UsageError(
+                f"--batch-size {batch} x --gradient-accumulation-steps {accumulation} is {batch * accumulation}, "
+                f"not --effective-batch-size {wanted}; leave one of the three out"
+            )
+        wanted = batch * accumulation
+    part = batch or accumulation
+    if wanted and part and wanted % part:
+        raise UsageError(f"--effective-batch-size {wanted} cannot be split by {part}; give a multiple of {part}")
+    target, reason = mode.effective_batch_size, f"mode {mode.name}"
+    by_steps = max(SMALLEST_BATCH, int(data.rows * min(epochs, 1e6)) // ENOUGH_STEPS)
+    if by_steps < target:
+        target, reason = by_steps, f"few rows: smaller steps, so that there are about {ENOUGH_STEPS} of them"
+    if batch and not wanted:
+        wanted = batch
+    if accumulation and not wanted:
+        target = max(accumulation, target - target % accumulation)
+    return int(choose.pick("effective_batch_size", wanted, target, reason))
+
+
+def evaluation(
+    mode: Mode, data: DataFacts, steps: int, first_steps: int, batch_of: Callable[[int], int], choose: Chooser
+) -> tuple[int, int]:
+    """(steps between evaluations, rows of each evaluation set)."""
+    rows = min(data.validation_rows or data.rows, MOST_EVALUATION_ROWS)
+    sets = 2 if data.validation_rows else 1
+    wishes = [
+        (round(first_steps * mode.evaluation_share), f"mode {mode.name}"),
+        (
+            math.ceil(sets * rows / 3 / EVALUATION_COST / batch_of(0)),
+            f"so that measuring costs at most {EVALUATION_COST:.0%}",
+        ),
+    ]
+    if "patience" in mode.stop_rules and steps:
+        wishes.append(
+            (
+                math.ceil(steps / MOST_EVALUATIONS),
+                f"at most {MOST_EVALUATIONS} in the run, so that noise does not end it",
+            )
+        )
+    every, reason = max(wishes)
+    if mode.cycles or not steps:
+        most, at_least = max(1, math.ceil(data.rows / batch_of(10))), "at least one in each pass over the data"
+    else:
+        most, at_least = max(1, steps // LEAST_EVALUATIONS), f"at least {LEAST_EVALUATIONS} in the run"
+    choose.why["evaluation_every"] = at_least if every > most else reason
+    return max(1, min(every, most)), rows
+
+
+def limits(options: Options, mode: Mode, data: DataFacts, choose: Chooser) -> tuple[Limits, tuple[str, ...]]:
+    """Thresholds and stop rules; a threshold that the user gives brings its rule along."""
+    base = TASKS[data.task]
+    given = {
+        name: value
+        for name in ("patience", "overfitting_threshold", "min_evaluations")
+        if (value := getattr(options, name)) is not None
+    }
+    wanted = set(mode.stop_rules)
+    wanted |= {"patience"} if "patience" in given else set()
+    wanted |= {"overfitting"} if given.keys() & {"overfitting_threshold", "min_evaluations"} else set()
+    if options.force_epochs:
+        wanted, why = set(ENDLESS), "you asked for exactly these epochs"
+    elif not data.validation_rows:
+        why = f"measured on training rows: {data.validation_note}"
+    elif mode.stop_rules == WATCHFUL:
+        why = ("partly yours; " if given else "") + f"the usual for {data.task} data"
+    else:
+        why = f"mode {mode.name}" + (" and what you gave" if given else "")
+    choose.why["limits"] = why
+    return dataclasses.replace(base, **given), tuple(name for name in STOP_RULES if name in wanted)

@@ -1,0 +1,192 @@
+"""How the adapters are made, on what kind of base, and with which optimizer; what excludes what, and why."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any
+
+from llm_installer.core.errors import UsageError
+from llm_installer.core.hardware import Hardware
+from llm_installer.planning.chooser import Chooser
+from llm_installer.planning.optimizers import OPTIMIZERS, default_optimizer
+from llm_installer.planning.options import Options
+from llm_installer.planning.pairs import parse_pairs
+
+QUANTISED = {"nf4": "4-bit (NF4, double quantisation)", "int8": "8-bit (LLM.int8)"}
+"""Ways to hold the frozen base in fewer bits, in words."""
+QUANTISED_RATE = 0.8
+MOVES_BASE = ("pissa", "olora")
+"""Beginnings that take something out of the base's weights, to be put back when the adapter is published."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """The kind of fine-tuning, beside rank, alpha and dropout."""
+
+    quantised: str = ""
+    """A name of QUANTISED; empty where the base stays as it is."""
+    optimizer: str = "adamw_torch"
+    """A name of planning.optimizers.OPTIMIZERS."""
+    rslora: bool = False
+    dora: bool = False
+    init: str = "true"
+    """How A and B begin: a value of --init-lora-weights."""
+    loraplus_ratio: float = 1.0
+    rank_pattern: tuple[tuple[str, int], ...] = ()
+    alpha_pattern: tuple[tuple[str, float], ...] = ()
+    neftune_noise_alpha: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """In a few words: what run headers and adapter_info.json say."""
+        base = {"nf4": "qlora", "int8": "8-bit lora"}.get(self.quantised, "lora")
+        extras = {
+            "dora": self.dora,
+            "rslora": self.rslora,
+            self.init: self.init != "true",
+            "lora+": self.loraplus_ratio != 1,
+            "neftune": self.neftune_noise_alpha > 0,
+        }
+        return " + ".join([base, *(word for word, on in extras.items() if on)])
+
+    def scale(self, rank: int, alpha: float) -> float:
+        """What the adapters' output is multiplied by."""
+        return alpha / (math.sqrt(rank) if self.rslora else rank)
+
+    def rate(self, rate: float, reason: str) -> tuple[float, str]:
+        """The learning rate that suits this method, from the one that suits AdamW on a full base."""
+        own = OPTIMIZERS[self.optimizer].rate_scale
+        if self.quantised:
+            rate, reason = rate * QUANTISED_RATE, f"{reason}, times {QUANTISED_RATE} for a quantised base"
+        if own != 1:
+            rate, reason = rate * own, f"{reason}, times {own:g} for {self.optimizer}"
+        if self.loraplus_ratio != 1:
+            rate, reason = rate / math.sqrt(self.loraplus_ratio), f"{reason}; A below it, B above it for LoRA+"
+        return rate, reason
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> Method:
+        """The method that dataclasses.asdict wrote."""
+        pairs = {n: tuple((str(k), v) for k, v in values.get(n, ())) for n in ("rank_pattern", "alpha_pattern")}
+        return cls(**{**values, **pairs})
+
+
+PLAIN = Method()
+
+
+def choose_method(options: Options, hardware: Hardware, choose: Chooser) -> Method:
+    """Decide it. Raises UsageError for an optimizer that this machine cannot run."""
+    optimizer = str(choose.pick("optimizer", options.optimizer, *default_optimizer(hardware.device)))
+    row = OPTIMIZERS[optimizer]
+    if options.optimizer:
+        choose.why["optimizer"] += f": {row.why}"
+    if row.cuda and hardware.device != "cuda":
+        raise UsageError(
+            f"--optimizer {optimizer} moves its state between GPU and main memory, and there is no NVIDIA GPU here; "
+            "use --optimizer adamw_bnb_8bit"
+        )
+    ranks = _numbers(options.rank_pattern, "--rank-pattern", int)
+    alphas = _numbers(options.alpha_pattern, "--alpha-pattern", float)
+    if options.lora_alpha is None:
+        # What is usual for a rank is usual wherever that rank is given.
+        alphas = {name: usual_alpha(options, own)[0] for name, own in ranks.items()} | alphas
+    quantised = quantisation(options)
+    asked = {f.name for f in fields(options) if getattr(options, f.name) != f.default}
+    choose.why["method"] = "you asked for it" if asked & _METHOD_OPTIONS else "the plain one; see docs/methods.md"
+    return Method(
+        quantised=quantised,
+        optimizer=optimizer,
+        rslora=options.use_rslora,
+        dora=options.use_dora,
+        init=options.init_lora_weights,
+        loraplus_ratio=options.loraplus_ratio or 1.0,
+        rank_pattern=tuple(ranks.items()),
+        alpha_pattern=tuple(alphas.items()),
+        neftune_noise_alpha=options.neftune_noise_alpha or 0.0,
+    )
+
+
+def usual_alpha(options: Options, rank: int) -> tuple[float, str]:
+    """LoRA alpha where the user gives none, and why."""
+    if options.use_rslora:
+        return 16.0, "rsLoRA holds it while the rank grows (Kalajdzievski, 2023, arXiv 2312.03732)"
+    return 2.0 * rank, "twice the rank"
+
+
+def quantisation(options: Options) -> str:
+    """The name in QUANTISED that the options ask for, or nothing."""
+    return "nf4" if options.use_4bit or options.method == "qlora" else "int8" if options.use_8bit else ""
+
+
+def refuse_contradictions(options: Options) -> None:
+    """Raise UsageError for options that exclude each other; cheap, so it comes before any data is read."""
+    for clash, sentence in _CLASHES:
+        if clash(options):
+            four = "--use-4bit" if options.use_4bit else "--method qlora"
+            raise UsageError(sentence.format(init=options.init_lora_weights, four=four))
+
+
+def method_rows(method: Method, rank: int, alpha: float, why: dict[str, str]) -> list[tuple[str, str, str]]:
+    """(name, value, reason) for the table before training: always what is always decided, else what was asked for."""
+    formula = "alpha / sqrt(rank)" if method.rslora else "alpha / rank"
+    patterns = [
+        *(f"{n}: rank {v}" for n, v in method.rank_pattern),
+        *(f"{n}: alpha {v:g}" for n, v in method.alpha_pattern),
+    ]
+    rows = [
+        ("method", method.name, why["method"]),
+        ("base weights", QUANTISED.get(method.quantised, ""), "frozen; embeddings and output layer stay whole"),
+        ("LoRA scale", f"{method.scale(rank, alpha):g}", formula),
+        ("own layers", ", ".join(patterns), "you asked for it; alpha follows the rank unless given"),
+        ("optimizer", method.optimizer, why["optimizer"]),
+        (
+            "rate of B",
+            f"{method.loraplus_ratio:g} times" if method.loraplus_ratio != 1 else "",
+            "LoRA+: you asked for it",
+        ),
+        ("noise", f"{method.neftune_noise_alpha:g}" if method.neftune_noise_alpha else "", "NEFTune: you asked for it"),
+    ]
+    return [row for row in rows if row[1]]
+
+
+def _numbers(text: str | None, flag: str, kind: Callable[[str], Any]) -> dict[str, Any]:
+    """The pairs of --rank-pattern and --alpha-pattern, checked."""
+    found = {}
+    for name, value in parse_pairs(text or "", flag).items():
+        try:
+            found[name] = kind(value)
+        except ValueError:
+            found[name] = 0
+        if not 0 < found[name] < math.inf:
+            raise UsageError(
+                f"{flag} {name}={value} is no {kind.__name__} above 0; write it as {flag} q_proj=8,v_proj=16"
+            )
+    return found
+
+
+_METHOD_OPTIONS = {
+    "method", "use_4bit", "use_8bit", "use_rslora", "use_dora", "init_lora_weights", "loraplus_ratio",
+    "neftune_noise_alpha",
+}  # fmt: skip
+_CLASHES: tuple[tuple[Callable[[Options], bool], str], ...] = (
+    (
+        lambda o: o.use_8bit and (o.use_4bit or o.method == "qlora"),
+        "{four} and --use-8bit contradict each other; give one of them",
+    ),
+    (
+        lambda o: o.init_lora_weights in MOVES_BASE and bool(quantisation(o)),
+        "--init-lora-weights {init} begins from the full weights, and a quantised base has none; "
+        "leave out one of the two",
+    ),
+    (
+        lambda o: o.use_8bit and o.use_dora,
+        "--use-dora needs the size of every weight, which PEFT cannot read from an 8-bit base; "
+        "use --use-4bit, or leave out one of the two",
+    ),
+    (
+        lambda o: o.init_lora_weights in MOVES_BASE and o.use_dora,
+        "--init-lora-weights {init} and --use-dora both take the weights apart, each its own way; give one of them",
+    ),
+)

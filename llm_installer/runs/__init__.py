@@ -1,0 +1,1 @@
+"""A run as its user knows it: listed, compared, resumed, reported."""

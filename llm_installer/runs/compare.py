@@ -1,0 +1,152 @@
+"""Two runs side by side: the settings in which they differ, their losses, and answers to the same prompts.
+
+Run as: llm-installer adapters compare A B
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from llm_installer.core.errors import AdapterError, InstallerError
+from llm_installer.core.paths import ModelDir, Run
+from llm_installer.core.run.progress import Progress
+from llm_installer.core.run.record import RunRecord
+from llm_installer.planning.options import Options
+from llm_installer.runs.listing import RunRow, find_run
+from llm_installer.ui.console import Console
+from llm_installer.ui.runs import show_answers, show_settings
+
+if TYPE_CHECKING:
+    from llm_installer.core.examples import Example
+
+ASKED = 3
+BUNDLED = ("Hello! Who are you, and what can you do?",)
+"""Asked where neither the user nor the run's data give a question."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One setting that is not the same in both."""
+
+    name: str
+    one: str
+    other: str
+
+
+@dataclass(frozen=True)
+class SideBySide:
+    """What both runs answer to one prompt; `expected` is what the data says, where it says something."""
+
+    prompt: str
+    expected: str
+    one: str
+    other: str
+
+
+@dataclass(frozen=True)
+class Questions:
+    """What both are asked, and where that is from."""
+
+    source: str
+    texts: tuple[str, ...] = ()
+    examples: tuple[Example, ...] = ()
+
+
+def compare(folder: ModelDir, one: str, other: str, prompts: Sequence[str], console: Console) -> None:
+    """Show where the runs that the words mean differ, and what both answer where both can be asked."""
+    first, second = find_run(folder, one), find_run(folder, other)
+    found = differences(first.run, second.run)
+    show_settings(console, first, second, found, same_yardstick(first.run, second.run))
+    asked = questions(first, prompts)
+    with console.waiting("Asking both"):
+        answered = ask_both(folder, first, second, asked)
+    show_answers(console, first, second, asked.source, answered)
+
+
+def differences(one: Run, other: Run) -> list[Difference]:
+    """Settings of the two plans, data and weights that differ, by name."""
+    first, second = _settings(one), _settings(other)
+    return [
+        Difference(name, first.get(name, "-"), second.get(name, "-"))
+        for name in dict.fromkeys([*first, *second])
+        if first.get(name) != second.get(name)
+    ]
+
+
+def same_yardstick(one: Run, other: Run) -> bool:
+    """Whether both losses were measured on the same rows: those held out, or where there are none, of training."""
+    first, second = RunRecord.read(one), RunRecord.read(other)
+    if first is None or second is None:
+        return False
+    seen, mine, yours = Progress.read(one), _settings(one), _settings(other)
+    held_out = seen is not None and seen.validation_loss is not None
+    same = first.rows.split("-")[1:] == second.rows.split("-")[1:] if held_out else first.rows == second.rows
+    return same and all(mine.get(name) == yours.get(name) for name in ("evaluation_rows", "seed"))
+
+
+def questions(row: RunRow, given: Sequence[str]) -> Questions:
+    """The given prompts; else the first held out from the run's data; else, where these are gone, a bundled one."""
+    if given:
+        return Questions("given", texts=tuple(given))
+    from llm_installer.data.prepare import read
+    from llm_installer.inference.before_after import different
+
+    record = RunRecord.read(row.run)
+    try:
+        data = read(Options.from_kwargs(**record.options), Path(record.base)) if record else None
+    except InstallerError:  # moved, deleted or changed since: a comparison does not depend on it
+        data = None
+    if data is None:
+        return Questions("bundled", texts=BUNDLED)
+    examples = data.validation if len(data.validation) else data.train
+    source = "held out" if len(data.validation) else "from the training data"
+    return Questions(f"{source}, {row.data}", examples=tuple(different(examples, ASKED)))
+
+
+def ask_both(folder: ModelDir, one: RunRow, other: RunRow, asked: Questions) -> list[SideBySide]:
+    """Greedy answers of both, each from its own adapter and tokenizer, one after the other to save memory."""
+    for row in (one, other):
+        if not row.usable:
+            raise AdapterError(f"Run {row.run.id} ({row.status}) has no adapter, so there is nothing to ask")
+    (prompts, mine), (_, yours) = _answers(folder, one, asked), _answers(folder, other, asked)
+    return [SideBySide(p, e, a, b) for (p, e), a, b in zip(prompts, mine, yours, strict=True)]
+
+
+def _answers(folder: ModelDir, row: RunRow, asked: Questions) -> tuple[list[tuple[str, str]], list[str]]:
+    """((prompt, expected) of each question, the answers); one that the template refuses is answered with nothing."""
+    from llm_installer.inference.before_after import ANSWER, Question, question_ids, question_of
+    from llm_installer.inference.generate import answers
+    from llm_installer.inference.load import load_assistant
+
+    assistant = load_assistant(folder, row.adapter.resolve())
+    encoder, style = assistant.encoder, assistant.style
+    found = [Question(text, "", question_ids(encoder, text, style)) for text in asked.texts]
+    found += [question_of(encoder, example) or Question(example.prompt, "", []) for example in asked.examples]
+    can_be_asked = [question for question in found if question.ids]
+    ids, images = [question.ids for question in can_be_asked], [question.images for question in can_be_asked]
+    said = iter(answers(assistant.model, encoder, ids, ANSWER, images=images))
+    return [(q.shown, q.expected) for q in found], [next(said).text if q.ids else "" for q in found]
+
+
+def _settings(run: Run) -> dict[str, str]:
+    """Plan, data and base weights as words. What only steers speed is left in: it explains a difference, too."""
+    try:
+        plan: dict[str, Any] = json.loads(run.plan.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        plan = {}
+    record = RunRecord.read(run)
+    plain = {k: v for k, v in plan.items() if k not in ("why", "limits")} | (plan.get("limits") or {})
+    found = (
+        {"data": record.data, "rows as encoded": record.rows[:12], "base weights": record.model[:12]} if record else {}
+    )
+    return {name: _shown(value) for name, value in {**found, **plain}.items()}
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(_shown(v) for v in value) or "none"
+    return "none" if value is None else str(value)

@@ -1,0 +1,107 @@
+"""What was decided before the first weight is loaded, and the run folder that remembers it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from llm_installer.core.examples import Kind
+from llm_installer.core.files import write_json
+from llm_installer.core.handler import Handler
+from llm_installer.core.model_info import ModelInfo, fingerprint
+from llm_installer.core.paths import ModelDir, Run
+from llm_installer.core.run.record import FAILED, RUNNING, RunRecord
+from llm_installer.core.state import Result
+from llm_installer.data.encoding.encode import Encoder
+from llm_installer.data.encoding.prompts import Prompt
+from llm_installer.data.prepare import Given, Prepared, write_dropped
+from llm_installer.data.store.cache import content_hash
+from llm_installer.planning.options import Options
+from llm_installer.planning.plan import Plan
+from llm_installer.runs.resume import Unfinished
+
+if TYPE_CHECKING:
+    from llm_installer.training.checkpoint import Checkpoint
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything decided before the first weight is loaded."""
+
+    options: Options
+    base: Path
+    """What relative paths of the options are below."""
+    folder: ModelDir
+    info: ModelInfo
+    handler: Handler
+    encoder: Encoder
+    given: Given
+    prepared: Prepared
+    plan: Plan
+    unfinished: Unfinished | None = None
+    """The run to go on with."""
+    since: Checkpoint | None = None
+    """The moment of it to go on from; with no unfinished run, where the weights come from."""
+
+    prompts: Sequence[Prompt] = ()
+    """The user's own, answered at each evaluation."""
+    callbacks: Sequence[object] = ()
+    """The user's own objects, told what happens."""
+    phases: dict[str, float] = field(default_factory=dict)
+    """Seconds spent before the first step, by phase."""
+
+    @property
+    def kind(self) -> Kind:
+        """The kind most examples have: it decides how the adapter is talked to."""
+        seen = range(0, len(self.given.train), max(1, len(self.given.train) // 1000))
+        return Counter(self.given.train[i].kind for i in seen).most_common(1)[0][0]
+
+    @property
+    def rows_fingerprint(self) -> str:
+        """One hash for the rows of both sides."""
+        return f"{self.prepared.train.fingerprint()}-{self.prepared.validation.fingerprint()}"
+
+    @property
+    def data_files(self) -> dict[str, str]:
+        """Content hashes of the data files, by the names they are reported under."""
+        return {name: content_hash(path) for name, path in self.given.loaded.paths.items()}
+
+
+def begin(job: Job) -> Run:
+    """A new run folder with everything that was decided."""
+    now = datetime.now()
+    run = job.folder.new_run(job.plan.mode, now)
+    write_json(run.plan, job.plan.to_json())
+    write_dropped(run.dropped, job.given, job.prepared)
+    options = {k: v for k, v in job.options.given().items() if k not in ("model_path", "resume")}
+    RunRecord(
+        status=RUNNING,
+        started=now.isoformat(timespec="seconds"),
+        options=options,
+        base=str(job.base),
+        rows=job.rows_fingerprint,
+        files=job.data_files,
+        model=fingerprint(job.info.path),
+        data=str(job.options.sources),
+    ).write(run)
+    return run
+
+
+@contextmanager
+def recorded(run: Run) -> Iterator[list[tuple[str, Result]]]:
+    """Keep run.json true: running, then what the caller appends, or failed when it appends nothing."""
+    record = RunRecord.read(run)
+    assert record is not None, "the run was begun"
+    replace(record, status=RUNNING, result={}).write(run)
+    ended: list[tuple[str, Result]] = []
+    try:
+        yield ended
+    finally:
+        status, result = ended[0] if ended else (FAILED, None)
+        found = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(result).items()} if result else {}
+        replace(record, status=status, result=found).write(run)

@@ -1,0 +1,132 @@
+"""Which run to go on with, whether everything is as it was, and what to do where it is not."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from llm_installer.core.errors import TrainingError, UsageError
+from llm_installer.core.paths import ModelDir, Run
+from llm_installer.core.run.record import FINISHED, RunRecord
+from llm_installer.planning.method import MOVES_BASE
+from llm_installer.planning.options import Options, decides
+from llm_installer.planning.plan import Plan
+from llm_installer.planning.settings import flag
+
+if TYPE_CHECKING:
+    from llm_installer.training.checkpoint import Checkpoint
+
+ANYWAY = "or add --resume-anyway to begin a new run from its weights alone"
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """A run to go on with, and from where."""
+
+    run: Run
+    record: RunRecord
+    plan: Plan
+    checkpoint: Checkpoint | None
+    """None where it was ended before its first: then it begins anew."""
+    options: Options
+    """What was asked then, with what was asked now about output."""
+    changes: tuple[str, ...]
+    """Options that decide what is learned and are not what they were."""
+
+
+def find_unfinished(folder: ModelDir, asked: Options, base: Path, say: Callable[[str], None]) -> Unfinished:
+    """The run that --resume or --resume-from means. Raises TrainingError or UsageError where there is none."""
+    from llm_installer.training.checkpoint import newest_valid, read_checkpoint
+
+    if asked.resume_from:
+        run, folder_asked = _named(base / Path(asked.resume_from).expanduser())
+        checkpoint = read_checkpoint(folder_asked) if folder_asked else newest_valid(run, say)
+    else:
+        run = _newest(folder)
+        checkpoint = newest_valid(run, say)
+    record = RunRecord.read(run)
+    if record is None:
+        raise TrainingError(f"{run.root} has no readable run.json, so it cannot be gone on with; begin a new run")
+    if record.status == FINISHED and not asked.resume_anyway:
+        reason = record.result.get("stop_reason", "it is done")
+        raise TrainingError(f"Run {run.id} is finished ({reason}); begin a new run, {ANYWAY}")
+    options, changes = merge(Options.from_kwargs(**record.options), asked)
+    plan = Plan.from_json(json.loads(run.plan.read_text(encoding="utf-8")))
+    return Unfinished(run, record, plan, checkpoint, options, tuple(changes))
+
+
+def merge(then: Options, now: Options) -> tuple[Options, list[str]]:
+    """The options of then with what now says, and which of those that decide what is learned differ."""
+    given = {k: v for k, v in now.given().items() if k not in ("model_path", "resume", "resume_from", "resume_anyway")}
+    changes = [
+        f"{flag(name)} was {_shown(getattr(then, name))}, now {value}"
+        for name, value in given.items()
+        if decides(name) and getattr(then, name) != value
+    ]
+    return dataclasses.replace(then, model_path=now.model_path, **given), changes
+
+
+def differences(unfinished: Unfinished, rows: str, files: dict[str, str], model: str, device: str) -> list[str]:
+    """Everything that is not as it was when the run began, in words."""
+    then, found = unfinished.record, list(unfinished.changes)
+    if model != then.model:
+        found.append("the model has other weights")
+    if device != unfinished.plan.device:
+        found.append(f"the run was on {unfinished.plan.device}, this is {device}")
+    changed = [name for name in then.files.keys() | files.keys() if then.files.get(name) != files.get(name)]
+    if changed and rows != then.rows:
+        found.append(f"the data changed: {', '.join(sorted(changed))}")
+    elif rows != then.rows:
+        found.append("the same data give other rows: tokenizer, chat template or this program changed")
+    return found
+
+
+def check_weights_fit(then: Plan, now: Plan, same_base: bool) -> None:
+    """Raise UsageError when a new run could not begin with the old one's weights: they would mean something else."""
+    layers = (then.target_modules, then.lora_r, then.method.rank_pattern, then.method.dora)
+    scales = (then.method.scale(then.lora_r, then.lora_alpha), then.method.alpha_pattern)
+    fits = layers == (now.target_modules, now.lora_r, now.method.rank_pattern, now.method.dora)
+    fits = fits and scales == (now.method.scale(now.lora_r, now.lora_alpha), now.method.alpha_pattern)
+    starts = {then.method.init, now.method.init}
+    if starts & set(MOVES_BASE):
+        fits = fits and same_base and len(starts) == 1
+    if not fits:
+        raise UsageError(
+            f"The weights of that run ({then.method.name}, rank {then.lora_r}) mean nothing to the new one "
+            f"({now.method.name}, rank {now.lora_r}{'' if same_base else ', another base'}); leave layers, rank, alpha "
+            "and method as they were, or begin a new run without --resume"
+        )
+
+
+def refuse(unfinished: Unfinished, found: list[str]) -> UsageError:
+    """The error for differences that nobody accepted."""
+    return UsageError(f"Run {unfinished.run.id} cannot go on as it was: {'; '.join(found)}. Undo that, {ANYWAY}")
+
+
+def _newest(folder: ModelDir) -> Run:
+    runs = sorted((Run(f.parent) for f in folder.runs.glob("*/run.json")), key=lambda run: run.id, reverse=True)
+    for run in runs:
+        record = RunRecord.read(run)
+        if record is not None and record.status != FINISHED:
+            return run
+    raise TrainingError(f"There is no unfinished run in {folder.runs}; begin one with --data")
+
+
+def _named(path: Path) -> tuple[Run, Path | None]:
+    """(the run, the checkpoint) at a path of either."""
+    found = path.resolve()
+    if (found / "run.json").is_file():
+        return Run(found), None
+    if found.parent.name == "checkpoints" and (found.parent.parent / "run.json").is_file():
+        if not (found / "state.json").is_file():
+            raise TrainingError(f"{path} holds weights only, and no state to go on from; take another checkpoint")
+        return Run(found.parent.parent), found
+    raise TrainingError(f"{path} is neither a run nor a checkpoint of one; see runs/*/checkpoints")
+
+
+def _shown(value: object) -> str:
+    return "not given" if value is None else str(value)

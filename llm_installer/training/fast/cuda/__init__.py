@@ -1,0 +1,1 @@
+"""What is equal and faster on an NVIDIA GPU."""

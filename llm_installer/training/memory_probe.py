@@ -1,0 +1,134 @@
+"""One full step and one evaluation on the longest rows before training, and the way back when memory runs out.
+
+Neither leaves a trace in the result: weights, optimizer and random state are as they were, and a step that is repeated
+in smaller parts has the same gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from llm_installer.core.errors import TrainingError
+from llm_installer.data.batches import Batch
+from llm_installer.data.encoding.encode import Row
+from llm_installer.distributed.processes import RanOut, all_or_none
+from llm_installer.planning.backoff import smaller
+from llm_installer.planning.plan import Plan
+from llm_installer.training.device_memory import checkpoint_layers, checkpointable, is_out_of_memory, release
+from llm_installer.training.fast.cpu.parallel import COUNT
+from llm_installer.training.trainer import Trainer, row_lengths
+
+T = TypeVar("T")
+Say = Callable[[str], None]
+SEVERAL = "Memory ran out in one of several processes; start again with fewer rows at once, for example: --batch-size 1"
+
+
+def rehearse(trainer: Trainer, rows: Sequence[Row], evaluated: Sequence[Row], say: Say) -> Plan:
+    """Train and evaluate once on the longest rows; the plan that came through, which the trainer has from here on.
+
+    Raises TrainingError when nothing that the plan could give up is enough. `rows` are those of the training set,
+    `evaluated` those on which the loss is measured. All processes rehearse, and all back off together.
+    """
+    lengths, chosen = row_lengths(rows), _longest(row_lengths(rows), trainer.plan.effective_batch_size)
+    longest = max(int(lengths.max()), int(row_lengths(evaluated).max()) if len(evaluated) else 0)
+
+    def once() -> None:
+        with _untouched(trainer), trainer.head.attached(), all_or_none(exchanges=trainer.sharded):
+            _train_part(trainer, trainer.micro_batches(rows, lengths, chosen))
+            if len(evaluated):
+                _evaluate_part(trainer, evaluated)
+
+    size = max(batch.ids.size for batch in trainer.micro_batches(rows, lengths, chosen))
+    backing_off(trainer, once, size=size, longest=longest, say=say)
+    return trainer.plan
+
+
+def backing_off(trainer: Trainer, work: Callable[[], T], *, size: int, longest: int, say: Say) -> T:
+    """What `work` returns; where memory runs out in it, the plan gives something up and `work` is done again.
+
+    `work` reads the trainer's plan each time and starts from nothing: what a half-done step left in the gradients is
+    thrown away. `size` is its number of tokens, `longest` the longest row. Several processes go the same way where all
+    of them know; where one ran out in the middle of an exchange, they cannot, and the error says what to type.
+    """
+    while True:
+        error, result = _attempt(work)
+        if error is None:
+            return result[0]
+        if trainer.accelerator.num_processes > 1 and error is not RanOut:
+            raise TrainingError(SEVERAL)
+        trainer.bare_optimizer.zero_grad()
+        release(trainer.model, trainer.plan.device)
+        layers = len(checkpointable(trainer.model))
+        found = smaller(trainer.plan, tokens=size, longest=longest, layers=layers)
+        if found is None:
+            raise TrainingError(_suggestion(longest))
+        trainer.plan, line = found
+        checkpoint_layers(trainer.model, trainer.plan.checkpointed_layers)
+        say(line)
+
+
+def _suggestion(longest: int) -> str:
+    return (
+        f"There is not enough memory for one row of {longest} tokens; "
+        f"try --method qlora, or a shorter limit: --max-seq-length {max(8, longest // 2)}"
+    )
+
+
+def _attempt(work: Callable[[], T]) -> tuple[type[RuntimeError] | None, list[T]]:
+    """(which error said that memory ran out, the result in a list); the error and all it holds are gone on return."""
+    try:
+        return None, [work()]
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        return type(error), []
+
+
+def _longest(lengths: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.int64]:
+    return np.argsort(-lengths, kind="stable")[:count]
+
+
+def _train_part(trainer: Trainer, batches: Sequence[Batch]) -> None:
+    """A whole step of the largest part: its optimizer state is made beside the gradients, then forgotten."""
+    trainer.model.train()
+    largest = sorted(batches, key=lambda batch: batch.ids.size)
+    if trainer.lanes:
+        trainer.add_gradients(largest[-COUNT:], 1)
+    else:
+        loss = trainer.loss_sum(largest[-1])
+        loss.backward()  # type: ignore[no-untyped-call]
+    trainer.bare_optimizer.step()
+
+
+@torch.no_grad()
+def _evaluate_part(trainer: Trainer, rows: Sequence[Row]) -> None:
+    """The first part of an evaluation in which the longest rows come together."""
+    lengths = row_lengths(rows)
+    trainer.model.eval()
+    part = trainer.parts(lengths, _longest(lengths, len(rows)), len(rows))[0]
+    trainer.loss_sum(trainer.batch(rows, part))
+
+
+@contextmanager
+def _untouched(trainer: Trainer) -> Iterator[None]:
+    """Weights, gradients, optimizer and random state as before, whatever happens inside."""
+    assert not trainer.bare_optimizer.state, "a rehearsal comes before the first step and before a resumed state"
+    gpus = range(torch.cuda.device_count()) if trainer.plan.device == "cuda" else ()
+    weights = [p.detach().clone() for p in trainer.trained]
+    mode = trainer.model.training
+    with torch.random.fork_rng(devices=gpus):
+        try:
+            yield
+        finally:
+            trainer.bare_optimizer.zero_grad()
+            trainer.bare_optimizer.state.clear()
+            with torch.no_grad():
+                for parameter, before in zip(trainer.trained, weights, strict=True):
+                    parameter.copy_(before)
+            trainer.model.train(mode)

@@ -1,0 +1,1 @@
+"""What people see in a terminal. The only room beside training/reporters that draws for one."""
