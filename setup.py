@@ -6,8 +6,9 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
-VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / "llm_installer" / "__init__.py").read_text("utf-8"), re.M)
-assert VERSION, "llm_installer/__init__.py does not say __version__"
+VERSION_FILE = HERE / "llm_installer" / "core" / "version.py"
+VERSION = re.search(r'^__version__ = "(.+)"$', VERSION_FILE.read_text("utf-8"), re.M)
+assert VERSION, f"{VERSION_FILE} does not say __version__"
 
 # Lower bounds only. The launcher adds constraints.txt, the exact versions that were tested together.
 REQUIRES = [

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from llm_installer.core.version import __version__
 
 if TYPE_CHECKING:
     from llm_installer.api import lora_sft

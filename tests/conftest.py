@@ -19,6 +19,7 @@ import pytest
 signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["LLM_INSTALLER_COMMAND"] = "llm-installer"  # what hints say, wherever the tests run
 # Each test has a home of its own; kernels in C need not be compiled for each.
 os.environ.setdefault("LLM_KERNELS", str(Path(tempfile.gettempdir()) / f"llm-kernels-{os.getuid()}"))
 

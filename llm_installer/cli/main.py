@@ -15,11 +15,11 @@ from typing import Any, NoReturn
 
 import click
 
-from llm_installer import __version__
 from llm_installer.cli.runs import adapters
 from llm_installer.core.errors import InstallerError, UsageError
 from llm_installer.core.hardware import busy_cores, usable_cores
 from llm_installer.core.startup import begin
+from llm_installer.core.version import __version__
 from llm_installer.planning.environment import environment
 from llm_installer.planning.options import Options, click_options, some_options
 

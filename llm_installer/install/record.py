@@ -9,9 +9,9 @@ from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from llm_installer import __version__
 from llm_installer.core.errors import ModelError
 from llm_installer.core.model_info import fingerprint, read_model_info
+from llm_installer.core.version import __version__
 from llm_installer.install.files import write_text
 from llm_installer.install.resolve import Source
 

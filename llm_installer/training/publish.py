@@ -11,13 +11,13 @@ from typing import Any
 
 from peft import PeftModel
 
-from llm_installer import __version__
 from llm_installer.core.examples import Kind
 from llm_installer.core.files import write_json
 from llm_installer.core.model_info import ModelInfo, fingerprint
 from llm_installer.core.paths import Run
 from llm_installer.core.speed import Speed
 from llm_installer.core.state import Result, RunState
+from llm_installer.core.version import __version__
 from llm_installer.data.encoding.encode import Encoder
 from llm_installer.models.init_lora import put_back
 from llm_installer.planning.method import MOVES_BASE

@@ -1,0 +1,53 @@
+"""Words that every room shares: sizes, counts, shortened texts and paths, each made in this one place."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+
+GIB = 1024**3
+LONGEST = 300
+"""Characters of a quoted text on one line."""
+
+
+def size(count: float) -> str:
+    """Bytes as people read them, in powers of 1024: "512 bytes", "34 MiB", "1.5 GiB"."""
+    for unit, scale in (("GiB", GIB), ("MiB", 1024**2), ("KiB", 1024)):
+        if count >= scale * 0.95:
+            number = count / scale
+            return f"{number:.1f} {unit}" if unit == "GiB" and number < 100 else f"{number:.0f} {unit}"
+    return counted(int(count), "byte")
+
+
+def counted(count: int, noun: str, plural: str = "") -> str:
+    """A count with its noun in the right number: "1 record", "2,345 records"."""
+    return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
+
+
+def shortened(text: str, limit: int = LONGEST) -> str:
+    """A text on one line, cut with dots where it is longer than `limit` characters."""
+    flat = " ".join(text.split())
+    return flat if len(flat) <= limit else flat[: limit - 3] + "..."
+
+
+def perplexity(loss: float) -> str:
+    """exp(loss) in three digits, for a loss in nats per token."""
+    value = math.exp(min(loss, 50))
+    return f"{value:.3g}" if value < 1000 else f"{value:,.0f}"
+
+
+def short_path(path: str | Path) -> str:
+    """A path as its reader would type it: below the current folder ./..., below home ~/..., whichever is shorter."""
+    given = Path(os.path.abspath(path))
+    try:
+        here = Path.cwd()
+    except FileNotFoundError:  # the current folder was deleted
+        here = Path(given.anchor)
+    if given == here:
+        return "."
+    ways = [str(given)]
+    for name, folder in ((".", here), ("~", Path.home())):
+        if given != folder and given.is_relative_to(folder) and folder != Path(folder.anchor):
+            ways.append(f"{name}/{given.relative_to(folder)}")
+    return min(ways, key=len)

@@ -1,0 +1,44 @@
+"""What a story may say while it works. It draws nothing: whoever called it decides how that looks, or keeps silent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Protocol
+
+Progress = Callable[[int, int], None]
+"""Told (done, total)."""
+
+
+class Voice(Protocol):
+    """Who is told what takes a moment, and what a step of a story has returned."""
+
+    def line(self, text: str = "") -> None:
+        """A sentence of its own."""
+
+    def waiting(self, what: str) -> AbstractContextManager[None]:
+        """Something that takes a moment, for as long as it lasts."""
+
+    def progress(self, what: str) -> AbstractContextManager[Progress]:
+        """Something long, of which it is known how much is done."""
+
+    def show(self, found: object) -> None:
+        """What a step returned: a Job, an Outcome, ..."""
+
+
+class Silence:
+    """A voice that says nothing: for programs and tests."""
+
+    def line(self, text: str = "") -> None:
+        """Nothing."""
+
+    def waiting(self, what: str) -> AbstractContextManager[None]:
+        """Nothing."""
+        return nullcontext()
+
+    def progress(self, what: str) -> AbstractContextManager[Progress]:
+        """Nothing."""
+        return nullcontext(lambda done, total: None)
+
+    def show(self, found: object) -> None:
+        """Nothing."""
