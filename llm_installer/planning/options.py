@@ -99,6 +99,10 @@ class Options:
         "on: PyTorch's compiler, too; off: nothing is compiled; chosen by the length of the run.", "Training",
         choices=("on", "off"),
     )  # fmt: skip
+    fast: str = setting(
+        "off: plain PEFT and transformers everywhere, to compare with; the result is the same.", "Training",
+        default="on", choices=("on", "off"),
+    )  # fmt: skip
     lora_r: int | None = setting("LoRA rank; chosen from the number of parameters.", "Training", minimum=1)
     lora_alpha: float | None = setting("LoRA alpha; twice the rank.", "Training", minimum=0)
     lora_dropout: float | None = setting("Dropout before the LoRA.", "Training", minimum=0, maximum=0.99)

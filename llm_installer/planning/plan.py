@@ -89,6 +89,8 @@ class Plan:
     """Rows lie one after the other without padding, where the model can take that."""
     compiling: bool = False
     """The passes over memory between matrix products are compiled, where there is a compiler."""
+    fast: bool = True
+    """Equal, faster paths may take the place of what PEFT and transformers compute (training/fast)."""
     kernels: bool = True
     """Kernels may be compiled or taken from a library for this machine."""
     weight_decay: float = 0.01
@@ -180,6 +182,7 @@ def make_plan(
         micro_batch_tokens=fit.tokens,
         micro_batch_rows=rows,
         packing=packing,
+        fast=options.fast == "on",
         kernels=options.compile != "off",
         compiling=choose.pick("compiling", SWITCH.get(options.compile or ""), *pays),
         checkpointed_layers=fit.checkpointed,

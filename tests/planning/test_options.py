@@ -16,7 +16,7 @@ SURFACE = """
 data dataset_format columns validation_data validation_split max_examples mix task_prefix chunk_words order
 max_seq_length train_on_prompt strict show
 mode circular max_circular_epochs circular_batch_multiplier epochs learning_rate lr_scheduler
-batch_size effective_batch_size gradient_accumulation_steps gradient_checkpointing packing compile
+batch_size effective_batch_size gradient_accumulation_steps gradient_checkpointing packing compile fast
 lora_r lora_alpha lora_dropout
 target_modules precision seed
 method use_4bit use_8bit optimizer use_rslora use_dora init_lora_weights loraplus_ratio
