@@ -1,14 +1,15 @@
-"""The course of a run: how many epochs of how many rows a step, at which rate, measured when, ended by what."""
+"""Decides the course of a run: epochs, batch size, learning-rate schedule, evaluations, and what ends it."""
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 
 from llm_installer.core.errors import UsageError
+from llm_installer.core.text import counted
 from llm_installer.planning.chooser import Chooser, DataFacts
+from llm_installer.planning.course import Course
 from llm_installer.planning.growth import DEFAULT_GROWTH, GROWN, cycle_batch, steps_of_cycles
 from llm_installer.planning.modes import ENDLESS, MODES, WATCHFUL, Mode
 from llm_installer.planning.options import Options
@@ -16,7 +17,7 @@ from llm_installer.planning.schedule import ENDLESS_SCHEDULES
 from llm_installer.planning.stopping import STOP_RULES, TASKS, Limits
 
 ENOUGH_STEPS = 60
-"""A run should have at least this many steps before its batch may be as large as the mode wishes."""
+"""A run should have at least this many steps before its batch may be as large as the mode's."""
 SMALLEST_BATCH = 4
 LEAST_EVALUATIONS = 5
 MOST_EVALUATIONS = 20
@@ -26,30 +27,8 @@ EVALUATION_COST = 0.25
 MOST_EVALUATION_ROWS = 256
 
 
-EARLY = 0.4
-"""Share of a run that counts as its beginning, where a mode wants to measure more often."""
-
-
-@dataclass(frozen=True)
-class Course:
-    """What the plan says about time."""
-
-    epochs: float
-    effective_batch_size: int
-    batch_multiplier: float
-    schedule: str
-    total_steps: int
-    """0 where the run has no end of its own."""
-    warmup_steps: int
-    evaluation_every: int
-    early_evaluation_every: int
-    evaluation_rows: int
-    limits: Limits
-    stop_rules: tuple[str, ...]
-
-
 def choose_mode(options: Options) -> Mode:
-    """The mode asked for; --circular is the old way to ask for that one. Raises UsageError when both disagree."""
+    """The mode asked for; --circular means --mode circular. Raises UsageError when both disagree."""
     if not options.circular:
         return MODES[options.mode]
     if options.mode not in (Options.mode, "circular"):
@@ -58,7 +37,7 @@ def choose_mode(options: Options) -> Mode:
 
 
 def choose_course(options: Options, mode: Mode, data: DataFacts, choose: Chooser) -> Course:
-    """Decide it. Raises UsageError where options contradict the mode or each other."""
+    """Decide everything about time. Raises UsageError where options contradict the mode or each other."""
     epochs = _epochs(options, mode, choose)
     effective = effective_batch(options, mode, data, epochs, choose)
     multiplier = options.circular_batch_multiplier or DEFAULT_GROWTH
@@ -68,7 +47,7 @@ def choose_course(options: Options, mode: Mode, data: DataFacts, choose: Chooser
         return cycle_batch(effective, multiplier, cycle, data.rows) if mode.cycles else effective
 
     steps = steps_of_cycles(data.rows, epochs, batch_of)
-    every, measured = evaluation(mode, data, steps, first_steps, batch_of, choose)
+    every, evaluated = evaluation(mode, data, steps, first_steps, batch_of, choose)
     choose.why["total_steps"] = _steps_why(data, epochs, effective, mode)
     if mode.cycles:
         choose.why["effective_batch_size"] += "; " + _growth(multiplier)
@@ -82,7 +61,7 @@ def choose_course(options: Options, mode: Mode, data: DataFacts, choose: Chooser
         warmup_steps=_warmup(options, steps, first_steps, choose),
         evaluation_every=every,
         early_evaluation_every=max(1, every // mode.early_evaluations) if mode.early_evaluations > 1 else 0,
-        evaluation_rows=measured,
+        evaluation_rows=evaluated,
         limits=bounds,
         stop_rules=rules,
     )
@@ -102,7 +81,7 @@ def _epochs(options: Options, mode: Mode, choose: Chooser) -> float:
 
 
 def _schedule(options: Options, mode: Mode, steps: int, choose: Chooser) -> str:
-    schedule = str(choose.pick("schedule", options.lr_scheduler, mode.schedule, f"mode {mode.name}"))
+    schedule = choose.pick("schedule", options.lr_scheduler, mode.schedule, f"mode {mode.name}")
     if not steps and schedule not in ENDLESS_SCHEDULES:
         raise UsageError(
             f"--lr-scheduler {schedule} needs an end, and mode {mode.name} has none; "
@@ -112,22 +91,22 @@ def _schedule(options: Options, mode: Mode, steps: int, choose: Chooser) -> str:
 
 
 def _warmup(options: Options, steps: int, first_steps: int, choose: Chooser) -> int:
-    """A tenth of the run, unless the user says otherwise; but a run that only warms up never has its rate."""
+    """A tenth of the run, unless the user says otherwise. A run that only warms up would never reach its peak."""
     given = options.warmup_steps
     if given and steps and given >= steps:
         raise UsageError(
             f"--warmup-steps {given} leaves nothing of a run of {steps} steps; give less (a tenth is usual)"
         )
     usual = min((steps or first_steps) // 10, 100)
-    return int(choose.pick("warmup_steps", given, usual, "a tenth of the run, at most 100"))
+    return choose.pick("warmup_steps", given, usual, "a tenth of the run, at most 100 steps")
 
 
 def _steps_why(data: DataFacts, epochs: float, effective: int, mode: Mode) -> str:
     if math.isinf(epochs):
-        return f"until you stop it; an epoch is {math.ceil(data.rows / effective)} steps"
+        return f"until you stop it; an epoch is {counted(math.ceil(data.rows / effective), 'step')}"
     passes = "cycles" if mode.cycles else "epochs"
-    per = "a growing number of" if mode.cycles else str(effective)
-    return f"{data.rows} rows x {epochs:g} {passes} / {per} rows per step"
+    batch = "a growing batch size" if mode.cycles else f"batch size {effective}"
+    return f"{counted(data.rows, 'row')} x {epochs:g} {passes} / {batch}"
 
 
 def _growth(multiplier: float) -> str:
@@ -137,7 +116,7 @@ def _growth(multiplier: float) -> str:
 
 
 def effective_batch(options: Options, mode: Mode, data: DataFacts, epochs: float, choose: Chooser) -> int:
-    """Rows per optimizer step. Given parts must agree: effective = batch x accumulation."""
+    """Rows per optimizer step. Raises UsageError where the given parts disagree: effective = batch x accumulation."""
     batch, accumulation, wanted = options.batch_size, options.gradient_accumulation_steps, options.effective_batch_size
     if batch and accumulation:
         if wanted and wanted != batch * accumulation:
@@ -152,12 +131,12 @@ def effective_batch(options: Options, mode: Mode, data: DataFacts, epochs: float
     target, reason = mode.effective_batch_size, f"mode {mode.name}"
     by_steps = max(SMALLEST_BATCH, int(data.rows * min(epochs, 1e6)) // ENOUGH_STEPS)
     if by_steps < target:
-        target, reason = by_steps, f"few rows: smaller steps, so that there are about {ENOUGH_STEPS} of them"
+        target, reason = by_steps, f"few rows: smaller batches, so that there are about {ENOUGH_STEPS} steps"
     if batch and not wanted:
         wanted = batch
     if accumulation and not wanted:
         target = max(accumulation, target - target % accumulation)
-    return int(choose.pick("effective_batch_size", wanted, target, reason))
+    return choose.pick("effective_batch_size", wanted, target, reason)
 
 
 def evaluation(
@@ -170,7 +149,7 @@ def evaluation(
         (round(first_steps * mode.evaluation_share), f"mode {mode.name}"),
         (
             math.ceil(sets * rows / 3 / EVALUATION_COST / batch_of(0)),
-            f"so that measuring costs at most {EVALUATION_COST:.0%}",
+            f"so that evaluations take at most {EVALUATION_COST:.0%} of the time",
         ),
     ]
     if "patience" in mode.stop_rules and steps:
@@ -182,7 +161,10 @@ def evaluation(
         )
     every, reason = max(wishes)
     if mode.cycles or not steps:
-        most, at_least = max(1, math.ceil(data.rows / batch_of(10))), "at least one in each pass over the data"
+        most, at_least = (
+            max(1, math.ceil(data.rows / batch_of(10))),
+            f"at least one in each {'cycle' if mode.cycles else 'epoch'}",
+        )
     else:
         most, at_least = max(1, steps // LEAST_EVALUATIONS), f"at least {LEAST_EVALUATIONS} in the run"
     choose.why["evaluation_every"] = at_least if every > most else reason
@@ -190,7 +172,7 @@ def evaluation(
 
 
 def limits(options: Options, mode: Mode, data: DataFacts, choose: Chooser) -> tuple[Limits, tuple[str, ...]]:
-    """Thresholds and stop rules; a threshold that the user gives brings its rule along."""
+    """Thresholds and stop rules; a threshold that the user gives turns its rule on."""
     base = TASKS[data.task]
     given = {
         name: value
@@ -203,10 +185,10 @@ def limits(options: Options, mode: Mode, data: DataFacts, choose: Chooser) -> tu
     if options.force_epochs:
         wanted, why = set(ENDLESS), "you asked for exactly these epochs"
     elif not data.validation_rows:
-        why = f"measured on training rows: {data.validation_note}"
+        why = f"judged by the training loss: {data.validation_note}"
     elif mode.stop_rules == WATCHFUL:
-        why = ("partly yours; " if given else "") + f"the usual for {data.task} data"
+        why = ("partly set by you; " if given else "") + f"usual for {data.task} data"
     else:
-        why = f"mode {mode.name}" + (" and what you gave" if given else "")
+        why = f"mode {mode.name}" + (" and what you set" if given else "")
     choose.why["limits"] = why
-    return dataclasses.replace(base, **given), tuple(name for name in STOP_RULES if name in wanted)
+    return replace(base, **given), tuple(name for name in STOP_RULES if name in wanted)

@@ -1,13 +1,13 @@
-"""What to give up when memory is short, in this order: tokens at once, then time (layers are computed twice)."""
+"""What to give up when memory is short, in this order: tokens of a micro-batch, then time (checkpointed layers)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
-from llm_installer.planning.memory import MemoryPlan
+from llm_installer.core.text import size
+from llm_installer.planning.memory import MemoryPlan, plan_memory
+from llm_installer.planning.setup import Setup
 
-GB = 1e9
 QUANTISED = {"int8": "8-bit", "nf4": "4-bit"}
 
 
@@ -18,8 +18,9 @@ class Fit:
     tokens: int
     """Of a micro-batch."""
     checkpointed: int
-    """Layers that compute their forward pass twice."""
+    """Layers whose activations are recomputed."""
     peak: int
+    """Predicted peak memory, in bytes."""
     fits: bool
     why: str
 
@@ -27,7 +28,7 @@ class Fit:
 def fit_memory(
     memory: MemoryPlan, *, enough: int, longest: int, step_tokens: int, smaller: MemoryPlan, layers: int | None = None
 ) -> Fit:
-    """Choose tokens at once and checkpointed layers: the first that fits of the planner's order.
+    """Choose the tokens of a micro-batch and the checkpointed layers: the first that fits of the planner's order.
 
     `enough` tokens keep the device busy; half of them, or the whole step, is worth more than avoiding checkpointing.
     A row is never split, so `longest` is the least. `layers` is given where the user decides how many to checkpoint.
@@ -40,28 +41,28 @@ def fit_memory(
         if found is not None:
             return _fit(memory, found, max(longest, min(enough, memory.fitting_tokens(found))), enough)
     least = counts[-1]
-    hint = "; --method qlora would" if smaller.fitting_tokens(least) >= longest else ""
-    why = f"one longest row, though not even that fits by prediction{hint}"
+    hint = "; --method qlora would fit" if smaller.fitting_tokens(least) >= longest else ""
+    why = f"one row of full length, and by prediction not even that fits{hint}"
     return Fit(longest, least, memory.peak(longest, least), False, why)
 
 
-def memory_rows(planned: Callable[[str], MemoryPlan], precision: str, tokens: int) -> list[tuple[str, str, str]]:
-    """(setting, predicted peak, verdict) for each way to run with `tokens` at once, from fastest to smallest.
+def memory_rows(setup: Setup, tokens: int) -> list[tuple[str, str, str]]:
+    """(setting, predicted peak, verdict) for each way to hold the base, from the fastest to the smallest.
 
-    `planned` gives the memory with linear layers quantised as named: "" for not at all, int8 or nf4.
+    `tokens` are those of a micro-batch.
     """
     rows = []
-    for quantised, name in {"": precision, **QUANTISED}.items():
-        memory = planned(quantised)
+    for quantised, name in {"": setup.precision, **QUANTISED}.items():
+        memory = plan_memory(setup.quantised_as(quantised))
         for checkpointed, words in ((0, "no checkpointing"), (memory.layers, "every layer checkpointed")):
             most = memory.fitting_tokens(checkpointed)
-            verdict = "fits" if most >= tokens else f"fits {most} tokens at once" if most else "does not fit"
-            rows.append((f"{name}, {words}", f"{memory.peak(tokens, checkpointed) / GB:.1f} GB", verdict))
+            verdict = "fits" if most >= tokens else f"fits {most} tokens per micro-batch" if most else "does not fit"
+            rows.append((f"{name}, {words}", size(memory.peak(tokens, checkpointed)), verdict))
     return rows
 
 
 def _fit(memory: MemoryPlan, checkpointed: int, tokens: int, enough: int) -> Fit:
-    why = "enough to keep it busy" if tokens == enough else "what fits"
+    why = "enough to keep the device busy" if tokens == enough else "the most that fits"
     if checkpointed:
-        why += f" with {checkpointed} of {memory.layers} layers computed twice"
+        why += f" with {checkpointed} of {memory.layers} layers checkpointed"
     return Fit(tokens, checkpointed, memory.peak(tokens, checkpointed), True, why)

@@ -1,15 +1,15 @@
-"""How much arithmetic a token costs, and what share of a machine's limit a speed is. Pure.
+"""How much arithmetic a token costs, and what share of a machine's peak a speed is. Pure.
 
-A frozen weight costs a forward and a backward product but no gradient of its own: 4 operations per weight, not 6.
+A frozen weight costs a forward and a backward product but no gradient of its own: 4 FLOPs per weight, not 6.
 """
 
 from __future__ import annotations
 
 from llm_installer.core.handler import ALL_LINEAR
 from llm_installer.core.model_info import ModelInfo
-from llm_installer.planning.memory import adapter_parameters, linears
+from llm_installer.planning.layers import adapter_parameters, linears
 
-LIMITS = (
+PEAK_FLOPS = (
     ("B200", 2250e12),
     ("H200", 989e12),
     ("H100 NVL", 835e12),
@@ -22,16 +22,17 @@ LIMITS = (
     ("RTX 4090", 165e12),
     ("RTX 3090", 71e12),
 )
-"""Dense bfloat16 operations per second with float32 sums, by a part of the GPU's name, first match: from NVIDIA's data
+"""Dense bfloat16 FLOPs per second with float32 sums, by a part of the GPU's name, first match: from NVIDIA's data
 sheets, half of what they say with sparsity. Real products reach about four fifths of it."""
 
 
 def flops_per_token(
     info: ModelInfo, *, rank: int, length: float, scored: float = 1.0, targets: tuple[str, ...] = ALL_LINEAR
 ) -> float:
-    """Operations of a LoRA step per real token, nothing computed twice.
+    """FLOPs of a LoRA step per real token, nothing recomputed.
 
-    `length` is the mean length of a token's document, `scored` the share of tokens whose prediction is learned.
+    `length` is the mean length of a token's document, `scored` the share of supervised tokens. Forward and backward of
+    a frozen weight are 2 + 2 FLOPs, of a trained one 2 + 4 (Kaplan et al., 2020, arXiv 2001.08361, section 2.1).
     """
     dense = sum(n.parameters for n in linears(info))
     head = info.vocab_size * info.hidden_size * scored
@@ -39,21 +40,12 @@ def flops_per_token(
     return 4 * dense + 4 * head + 7 * attention + 6 * adapter_parameters(info, rank, targets)
 
 
-def checkpointing_flops(
-    info: ModelInfo, *, rank: int, length: float, layers: int, targets: tuple[str, ...] = ALL_LINEAR
-) -> float:
-    """What `layers` checkpointed layers add per token: one more forward pass of theirs."""
-    dense = sum(n.parameters for n in linears(info))
-    attention = length * info.heads * info.head_dim * info.layers
-    forward = 2 * dense + 2 * attention + 2 * adapter_parameters(info, rank, targets)
-    return forward * layers / max(info.layers, 1)
+def mfu(tokens_per_second: float, flops: float, peak: float) -> float | None:
+    """Model FLOPs utilisation: `flops` per token at a speed in real tokens, as a share of `peak` FLOPs per second
+    (Chowdhery et al., 2022, arXiv 2204.02311, appendix B). None where the peak is not known, that is 0."""
+    return tokens_per_second * flops / peak if peak else None
 
 
-def share_of_limit(tokens_per_second: float, flops: float, limit: float) -> float | None:
-    """Share of `limit` operations per second that a speed in real tokens uses; None where the limit is not known."""
-    return tokens_per_second * flops / limit if limit else None
-
-
-def known_limit(gpu: str) -> float:
-    """The bfloat16 limit of a GPU by its name; 0 for one that is not in the table."""
-    return next((limit for name, limit in LIMITS if name in gpu), 0.0)
+def known_peak_flops(gpu: str) -> float:
+    """The bfloat16 peak of a GPU by its name, in FLOPs per second; 0 for one that is not in the table."""
+    return next((peak for name, peak in PEAK_FLOPS if name in gpu), 0.0)

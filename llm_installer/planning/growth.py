@@ -1,29 +1,21 @@
-"""What changes in the course of a run: the batch from cycle to cycle, and what controllers do between evaluations."""
+"""How the batch grows from cycle to cycle, as pure arithmetic."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
-
-from llm_installer.core.state import Adjustment, RunState
-from llm_installer.planning.controller import adaptive
-
-if TYPE_CHECKING:
-    from llm_installer.planning.plan import Plan
 
 DEFAULT_GROWTH = 1.0
 """The multiplier that means: double from cycle to cycle up to GROWN, then stay."""
 GROWN = 16
-
-Controller = Callable[[RunState, "Plan"], "Adjustment | None"]
 
 
 def cycle_batch(first: int, multiplier: float, cycle: int, most: int) -> int:
     """Rows per step in the 0-based `cycle`, at most `most` (all rows of the data).
 
     Below 2 the multiplier is added for each cycle, from 2 on the batch is multiplied by it; 1 doubles up to GROWN and
-    stays. A growing batch at a constant rate anneals as a falling rate does (Smith et al., 2018, arXiv 1711.00489).
+    stays. A growing batch at a constant learning rate anneals as a falling rate does (Smith et al., 2018, arXiv
+    1711.00489).
     """
     if multiplier == DEFAULT_GROWTH:
         wished: float = max(first, min(GROWN, first * 2 ** min(cycle, 10)))
@@ -35,13 +27,9 @@ def cycle_batch(first: int, multiplier: float, cycle: int, most: int) -> int:
 
 
 def steps_of_cycles(rows: int, cycles: float, batch_of: Callable[[int], int]) -> int:
-    """Steps of all cycles together; 0 when there is no end."""
+    """Steps of all cycles together; 0 when there is no end. `batch_of` gives the batch size of a 0-based cycle."""
     if math.isinf(cycles):
         return 0
     whole = sum(math.ceil(rows / batch_of(cycle)) for cycle in range(int(cycles)))
     rest = (cycles - int(cycles)) * math.ceil(rows / batch_of(int(cycles)))
     return max(1, math.ceil(whole + rest))
-
-
-CONTROLLERS: dict[str, Controller] = {"none": lambda state, plan: None, "adaptive": adaptive}
-"""Name -> what to change after an evaluation; None for nothing."""

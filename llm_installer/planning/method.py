@@ -5,20 +5,23 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import TypeVar
 
 from llm_installer.core.errors import UsageError
 from llm_installer.core.hardware import Hardware
-from llm_installer.planning.chooser import Chooser
+from llm_installer.planning.chooser import USUAL, YOURS, Chooser
 from llm_installer.planning.optimizers import OPTIMIZERS, default_optimizer
 from llm_installer.planning.options import Options
 from llm_installer.planning.pairs import parse_pairs
 
+Number = TypeVar("Number", int, float)
+
 QUANTISED = {"nf4": "4-bit (NF4, double quantisation)", "int8": "8-bit (LLM.int8)"}
 """Ways to hold the frozen base in fewer bits, in words."""
 QUANTISED_RATE = 0.8
+"""Learning rate on a quantised base, as a multiple of that on an unquantised one (docs/guides/methods.md)."""
 MOVES_BASE = ("pissa", "olora")
-"""Beginnings that take something out of the base's weights, to be put back when the adapter is published."""
+"""Initialisations that take something out of the base's weights; publishing the adapter restores the base."""
 
 
 @dataclass(frozen=True)
@@ -26,17 +29,19 @@ class Method:
     """The kind of fine-tuning, beside rank, alpha and dropout."""
 
     quantised: str = ""
-    """A name of QUANTISED; empty where the base stays as it is."""
+    """A name of QUANTISED; empty where the base is not quantised."""
     optimizer: str = "adamw_torch"
     """A name of planning.optimizers.OPTIMIZERS."""
     rslora: bool = False
     dora: bool = False
     init: str = "true"
-    """How A and B begin: a value of --init-lora-weights."""
+    """How A and B are initialised: a value of --init-lora-weights."""
     loraplus_ratio: float = 1.0
+    """Learning rate of B as a multiple of A's (Hayou et al., 2024, arXiv 2402.12354)."""
     rank_pattern: tuple[tuple[str, int], ...] = ()
     alpha_pattern: tuple[tuple[str, float], ...] = ()
     neftune_noise_alpha: float = 0.0
+    """Size of the noise on embeddings (Jain et al., 2023, arXiv 2310.05914); 0 for none."""
 
     @property
     def name(self) -> str:
@@ -56,29 +61,24 @@ class Method:
         return alpha / (math.sqrt(rank) if self.rslora else rank)
 
     def rate(self, rate: float, reason: str) -> tuple[float, str]:
-        """The learning rate that suits this method, from the one that suits AdamW on a full base."""
+        """The learning rate for this method and its reason, from those for AdamW on an unquantised base."""
         own = OPTIMIZERS[self.optimizer].rate_scale
         if self.quantised:
             rate, reason = rate * QUANTISED_RATE, f"{reason}, times {QUANTISED_RATE} for a quantised base"
         if own != 1:
             rate, reason = rate * own, f"{reason}, times {own:g} for {self.optimizer}"
         if self.loraplus_ratio != 1:
-            rate, reason = rate / math.sqrt(self.loraplus_ratio), f"{reason}; A below it, B above it for LoRA+"
+            rate, reason = rate / math.sqrt(self.loraplus_ratio), f"{reason}; LoRA+ puts A below it and B above"
         return rate, reason
-
-    @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Method:
-        """The method that dataclasses.asdict wrote."""
-        pairs = {n: tuple((str(k), v) for k, v in values.get(n, ())) for n in ("rank_pattern", "alpha_pattern")}
-        return cls(**{**values, **pairs})
 
 
 PLAIN = Method()
+"""LoRA on an unquantised base."""
 
 
 def choose_method(options: Options, hardware: Hardware, choose: Chooser) -> Method:
     """Decide it. Raises UsageError for an optimizer that this machine cannot run."""
-    optimizer = str(choose.pick("optimizer", options.optimizer, *default_optimizer(hardware.device)))
+    optimizer = choose.pick("optimizer", options.optimizer, *default_optimizer(hardware.device))
     row = OPTIMIZERS[optimizer]
     if options.optimizer:
         choose.why["optimizer"] += f": {row.why}"
@@ -94,7 +94,7 @@ def choose_method(options: Options, hardware: Hardware, choose: Chooser) -> Meth
         alphas = {name: usual_alpha(options, own)[0] for name, own in ranks.items()} | alphas
     quantised = quantisation(options)
     asked = {f.name for f in fields(options) if getattr(options, f.name) != f.default}
-    choose.why["method"] = "you asked for it" if asked & _METHOD_OPTIONS else "the plain one; see docs/methods.md"
+    choose.why["method"] = YOURS if asked & _METHOD_OPTIONS else USUAL
     return Method(
         quantised=quantised,
         optimizer=optimizer,
@@ -111,7 +111,7 @@ def choose_method(options: Options, hardware: Hardware, choose: Chooser) -> Meth
 def usual_alpha(options: Options, rank: int) -> tuple[float, str]:
     """LoRA alpha where the user gives none, and why."""
     if options.use_rslora:
-        return 16.0, "rsLoRA holds it while the rank grows (Kalajdzievski, 2023, arXiv 2312.03732)"
+        return 16.0, "rsLoRA keeps it while the rank grows (Kalajdzievski, 2023, arXiv 2312.03732)"
     return 2.0 * rank, "twice the rank"
 
 
@@ -128,41 +128,18 @@ def refuse_contradictions(options: Options) -> None:
             raise UsageError(sentence.format(init=options.init_lora_weights, four=four))
 
 
-def method_rows(method: Method, rank: int, alpha: float, why: dict[str, str]) -> list[tuple[str, str, str]]:
-    """(name, value, reason) for the table before training: always what is always decided, else what was asked for."""
-    formula = "alpha / sqrt(rank)" if method.rslora else "alpha / rank"
-    patterns = [
-        *(f"{n}: rank {v}" for n, v in method.rank_pattern),
-        *(f"{n}: alpha {v:g}" for n, v in method.alpha_pattern),
-    ]
-    rows = [
-        ("method", method.name, why["method"]),
-        ("base weights", QUANTISED.get(method.quantised, ""), "frozen; embeddings and output layer stay whole"),
-        ("LoRA scale", f"{method.scale(rank, alpha):g}", formula),
-        ("own layers", ", ".join(patterns), "you asked for it; alpha follows the rank unless given"),
-        ("optimizer", method.optimizer, why["optimizer"]),
-        (
-            "rate of B",
-            f"{method.loraplus_ratio:g} times" if method.loraplus_ratio != 1 else "",
-            "LoRA+: you asked for it",
-        ),
-        ("noise", f"{method.neftune_noise_alpha:g}" if method.neftune_noise_alpha else "", "NEFTune: you asked for it"),
-    ]
-    return [row for row in rows if row[1]]
-
-
-def _numbers(text: str | None, flag: str, kind: Callable[[str], Any]) -> dict[str, Any]:
+def _numbers(text: str | None, flag: str, kind: Callable[[str], Number]) -> dict[str, Number]:
     """The pairs of --rank-pattern and --alpha-pattern, checked."""
     found = {}
     for name, value in parse_pairs(text or "", flag).items():
         try:
-            found[name] = kind(value)
+            number = kind(value)
         except ValueError:
-            found[name] = 0
-        if not 0 < found[name] < math.inf:
-            raise UsageError(
-                f"{flag} {name}={value} is no {kind.__name__} above 0; write it as {flag} q_proj=8,v_proj=16"
-            )
+            number = kind("0")
+        if not 0 < number < math.inf:
+            wanted = "whole number" if kind is int else "number"
+            raise UsageError(f"{flag} {name}={value} is not a {wanted} above 0; write it as {flag} q_proj=8,v_proj=16")
+        found[name] = number
     return found
 
 
@@ -177,8 +154,7 @@ _CLASHES: tuple[tuple[Callable[[Options], bool], str], ...] = (
     ),
     (
         lambda o: o.init_lora_weights in MOVES_BASE and bool(quantisation(o)),
-        "--init-lora-weights {init} begins from the full weights, and a quantised base has none; "
-        "leave out one of the two",
+        "--init-lora-weights {init} needs unquantised weights, and a quantised base has none; leave out one of the two",
     ),
     (
         lambda o: o.use_8bit and o.use_dora,
@@ -187,6 +163,14 @@ _CLASHES: tuple[tuple[Callable[[Options], bool], str], ...] = (
     ),
     (
         lambda o: o.init_lora_weights in MOVES_BASE and o.use_dora,
-        "--init-lora-weights {init} and --use-dora both take the weights apart, each its own way; give one of them",
+        "--init-lora-weights {init} and --use-dora both take the weights apart, each in its own way; give one of them",
+    ),
+    (
+        lambda o: o.fast == "off" and o.packing == "on",
+        "--fast off and --packing on contradict each other: plain PEFT does not pack; leave out one of the two",
+    ),
+    (
+        lambda o: o.fast == "off" and o.compile == "on",
+        "--fast off and --compile on contradict each other: plain PEFT compiles nothing; leave out one of the two",
     ),
 )

@@ -1,4 +1,4 @@
-"""What each mode means: one row of numbers. No other file knows a mode by name."""
+"""What each mode means: one row of numbers. A new mode is one more row."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 WATCHFUL = ("non-finite loss", "perfect loss", "perplexity explosion", "overfitting", "patience")
 """Stop rules, names of planning.stopping.STOP_RULES: everything that says a run is over."""
 MEMORISING = ("non-finite loss", "perfect loss")
-"""For a mode that is meant to go over the data until it knows them."""
+"""For a mode that is meant to repeat the data until it has memorised them."""
 ENDLESS = ("non-finite loss",)
 
 
@@ -19,7 +19,7 @@ class Mode:
     name: str
     learning_rate_scale: float
     epochs: float
-    """Passes over the data; infinite where only the user ends the run."""
+    """Infinite where only the user ends the run."""
     effective_batch_size: int
     evaluation_share: float
     """Steps between evaluations, as a share of an epoch."""
@@ -28,11 +28,11 @@ class Mode:
     stop_rules: tuple[str, ...]
     why: str
     cycles: bool = False
-    """Passes are called cycles, and the batch grows from one to the next."""
+    """Epochs are called cycles, and the batch grows from one to the next."""
     controller: str = "none"
-    """A name of planning.adapting.CONTROLLERS."""
+    """A name of planning.controller.CONTROLLERS."""
     early_evaluations: int = 1
-    """How much more often is measured at the beginning."""
+    """How many times as often it evaluates at the beginning."""
 
     def ended(self) -> str:
         """Why a run that met no other end is over."""
@@ -40,23 +40,26 @@ class Mode:
 
 
 _ROWS = (
-    Mode("slow", 0.5, 5, 32, 0.10, "cosine", WATCHFUL, "half the rate, more passes, calm steps"),
+    Mode("slow", 0.5, 5, 32, 0.10, "cosine", WATCHFUL, "half the learning rate, more epochs, larger batches"),
     Mode("medium", 1.0, 3, 16, 0.05, "cosine", WATCHFUL, "the usual balance"),
-    Mode("fast", 2.0, 1, 8, 0.02, "cosine", WATCHFUL, "double the rate, one pass"),
-    Mode("circular", 0.8, 100, 4, 0.01, "constant", MEMORISING, "over and over, with growing batches", cycles=True),
-    Mode("non-stop", 0.3, math.inf, 32, 0.20, "constant", ENDLESS, "a low, steady rate until you stop it"),
+    Mode("fast", 2.0, 1, 8, 0.02, "cosine", WATCHFUL, "twice the learning rate, one epoch"),
     Mode(
-        "adaptive", 1.0, 3, 16, 0.05, "cosine", WATCHFUL, "rate and batch follow the curve", controller="adaptive",
-        early_evaluations=3,
+        "circular", 0.8, 100, 4, 0.01, "constant", MEMORISING, "the same rows in cycles, with growing batches",
+        cycles=True,
+    ),
+    Mode("non-stop", 0.3, math.inf, 32, 0.20, "constant", ENDLESS, "a low, constant learning rate until you stop it"),
+    Mode(
+        "adaptive", 1.0, 3, 16, 0.05, "cosine", WATCHFUL, "learning rate and batch size follow the loss curve",
+        controller="adaptive", early_evaluations=3,
     ),
 )  # fmt: skip
 MODES: dict[str, Mode] = {row.name: row for row in _ROWS}
 
 ORDERS = {
     "random": "a new order each epoch",
-    "short-first": "the first epoch from short rows to long ones, then a new order each",
+    "short-first": "the first epoch from short rows to long ones, then a new order each epoch",
 }
-"""In which order rows are met, and why. How each is made is in data/batches.py."""
+"""In which order rows are trained on, in words. How each is made is in data/batches.py."""
 
 SYNONYMS = {
     "quality": "slow", "balanced": "medium", "quick": "fast", "circle": "circular", "nonstop": "non-stop",
@@ -65,17 +68,17 @@ SYNONYMS = {
 
 
 def modes_table() -> str:
-    """The modes as a Markdown table, for docs/modes.md."""
+    """The modes as a Markdown table, for docs/reference/modes.md."""
     lines = [
-        "| mode | rate | passes | rows per step | rate's course | measured every | ends by itself on |",
+        "| mode | learning rate | epochs | batch size | learning-rate schedule | evaluation every | stop rules |",
         "|---|---|---|---|---|---|---|",
     ]
     for m in MODES.values():
-        passes = "no end" if math.isinf(m.epochs) else f"{m.epochs:g} cycles" if m.cycles else f"{m.epochs:g}"
+        epochs = "no end" if math.isinf(m.epochs) else f"{m.epochs:g} cycles" if m.cycles else f"{m.epochs:g}"
         rows = f"{m.effective_batch_size}, growing" if m.cycles else str(m.effective_batch_size)
         course = m.schedule + (", times the controller's scale" if m.controller != "none" else "")
-        every = f"{m.evaluation_share:.0%} of a pass"
+        every = f"{m.evaluation_share:.0%} of an epoch"
         every += f", at first {m.early_evaluations} times as often" if m.early_evaluations > 1 else ""
         rules = "all five" if m.stop_rules == WATCHFUL else ", ".join(m.stop_rules)
-        lines.append(f"| {m.name} | x {m.learning_rate_scale:g} | {passes} | {rows} | {course} | {every} | {rules} |")
+        lines.append(f"| {m.name} | x {m.learning_rate_scale:g} | {epochs} | {rows} | {course} | {every} | {rules} |")
     return "\n".join(lines)

@@ -10,7 +10,7 @@ _PAIR = re.compile(r"\s*(?P<name>.+?)=(?P<value>[^,=]*)(?:,|$)")
 
 
 def parse_pairs(text: str, flag: str) -> dict[str, str]:
-    """The values by name. A name may hold commas and = itself. Raises UsageError for what is no such list."""
+    """The values by name. A name may hold commas and = itself. Raises UsageError for anything else."""
     pairs: dict[str, str] = {}
     place = 0
     while place < len(text):

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 
 RESTARTS = 4
-"""Falls of cosine_with_restarts in a run."""
+"""Times that cosine_with_restarts falls in a run."""
 
 SCHEDULES: dict[str, Callable[[float, int], float]] = {
     "cosine": lambda done, after: 0.5 * (1 + math.cos(math.pi * done)),
@@ -15,16 +15,16 @@ SCHEDULES: dict[str, Callable[[float, int], float]] = {
     "cosine_with_restarts": lambda done, after: 0.5 * (1 + math.cos(math.pi * ((done * RESTARTS) % 1.0))),
     "inverse_sqrt": lambda done, after: 1 / math.sqrt(1 + after / 100),
 }
-"""Name -> share of the peak rate, from the share of the run that is done after the warm-up, and from the steps since
-it. All but the first rise from zero in the warm-up; their names are those of transformers' schedulers."""
+"""Name -> share of the peak learning rate, from the share of the run that is done after the warm-up, and from the steps
+since it. The names are those of transformers' schedulers."""
 ENDLESS_SCHEDULES = ("constant", "inverse_sqrt")
 """Those that need no end and never reach zero."""
 
 
 def rate_scale(step: int, warmup_steps: int, total_steps: int, schedule: str = "cosine") -> float:
-    """Share of the peak rate for the 1-based `step`: a linear rise, then what `schedule` says.
+    """Share of the peak learning rate for the 1-based `step`: a linear rise, then what `schedule` says.
 
-    The first step never has a rate of zero, nor has the last. `total_steps` 0 means that the run has no end.
+    Neither the first nor the last step has a learning rate of zero. `total_steps` 0 means that the run has no end.
     """
     if step <= warmup_steps:
         return step / (warmup_steps + 1)

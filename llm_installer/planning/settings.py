@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
 from difflib import get_close_matches
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import TYPE_CHECKING, TypedDict, TypeVar, cast, get_args, get_type_hints
 
 import click
 
 from llm_installer.core.errors import UsageError
 
-Command = TypeVar("Command", bound=Callable[..., Any])
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+Command = TypeVar("Command", bound=Callable[..., object])
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -26,17 +30,45 @@ class Setting:
     """Other keyword names accepted by the Python API."""
     minimum: float | None = None
     maximum: float | None = None
-    optional_value: Any = None
+    optional_value: int | None = None
     """Value meant when the flag is given bare."""
     metavar: str | None = None
 
 
-def setting(help: str, group: str, *, default: Any = None, **more: Any) -> Any:
-    """Declare one field of Options."""
-    return field(default=default, metadata={"setting": Setting(help, group, **more)})
+class More(TypedDict, total=False):
+    """What a setting may say beside its help and its group; the fields of Setting."""
+
+    choices: tuple[str, ...]
+    synonyms: tuple[tuple[str, str], ...]
+    aliases: tuple[str, ...]
+    minimum: float
+    maximum: float
+    optional_value: int
+    metavar: str
 
 
-def settings(option: Field[Any]) -> Setting:
+@dataclass(frozen=True)
+class Described:
+    """A setting with what its field says."""
+
+    name: str
+    setting: Setting
+    kind: type
+    default: object
+
+    @property
+    def switch(self) -> bool:
+        """Whether it is on unless it is switched off."""
+        return self.kind is bool and bool(self.default)
+
+
+def setting(help: str, group: str, *, default: Value | None = None, **more: Unpack[More]) -> Value:
+    """Declare one field of Options; its type is the annotation of the field."""
+    # As dataclasses.field itself, this says that it returns the value that the field will have.
+    return cast(Value, field(default=default, metadata={"setting": Setting(help, group, **more)}))
+
+
+def settings(option: Field[object]) -> Setting:
     """The declaration behind a field."""
     found: Setting = option.metadata["setting"]
     return found
@@ -47,34 +79,62 @@ def flag(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
+def described(cls: type) -> Iterator[Described]:
+    """Every setting of a class of settings, in order."""
+    hints = get_type_hints(cls)
+    for f in fields(cls):
+        kind = next((t for t in get_args(hints[f.name]) if t is not type(None)), hints[f.name])
+        yield Described(f.name, settings(f), kind, f.default)
+
+
 def add_click_options(command: Command, cls: type, names: Collection[str] | None = None) -> Command:
     """Give a click command one option for each setting of `cls`, or for those of these names."""
-    for name, declared, kind, default in reversed(list(_described(cls))):
-        if names is not None and name not in names:
-            continue
-        spelling = f"{flag(name)}/--no-{name.replace('_', '-')}" if kind is bool and default else flag(name)
-        command = click.option(spelling, name, default=default, help=declared.help, **_click_type(declared, kind))(
-            command
-        )
+    for one in reversed(list(described(cls))):
+        if names is None or one.name in names:
+            off = f"/--no-{one.name.replace('_', '-')}" if one.switch else ""
+            option = click.option(f"{flag(one.name)}{off}", one.name, default=one.default, **_attributes(one))
+            command = option(command)
     return command
 
 
 def settings_table(cls: type) -> str:
     """The settings of `cls` as Markdown tables, one per group."""
     groups: dict[str, list[str]] = {}
-    for name, declared, kind, default in _described(cls):
-        shown = "chosen" if default is None else {True: "on", False: "off"}.get(default, default)
-        value = "" if kind is bool else f" {declared.metavar or ' or '.join(declared.choices) or kind.__name__.upper()}"
-        groups.setdefault(declared.group, []).append(f"| `{flag(name)}{value}` | {declared.help} | {shown} |")
+    for one in described(cls):
+        default = "chosen" if one.default is None else str(one.default)
+        default = ("on" if one.default else "off") if one.kind is bool else default
+        values = one.setting.metavar or " or ".join(one.setting.choices) or one.kind.__name__.upper()
+        value = "" if one.kind is bool else f" {values}"
+        row = f"| `{flag(one.name)}{value}` | {one.setting.help} | {default} |"
+        groups.setdefault(one.setting.group, []).append(row)
     head = "| option | meaning | default |\n|---|---|---|"
     return "\n\n".join(f"### {group}\n\n{head}\n" + "\n".join(rows) for group, rows in groups.items())
 
 
-def _described(cls: type) -> Iterator[tuple[str, Setting, type, Any]]:
-    hints = get_type_hints(cls)
-    for f in fields(cls):
-        kind = next((t for t in get_args(hints[f.name]) if t is not type(None)), hints[f.name])
-        yield f.name, settings(f), kind, f.default
+def built(cls: Callable[..., Value], values: Mapping[str, object]) -> Value:
+    """An object from values whose types were checked when they were read."""
+    return cls(**values)
+
+
+def checked(cls: type, name: str, value: object) -> object:
+    """`value` as the command line would have read it; UsageError with the same words when it would not."""
+    one = next(each for each in described(cls) if each.name == name)
+    if value is None or (one.kind is bool and isinstance(value, bool)):
+        return value
+    if isinstance(value, dict):
+        value = ",".join(f"{key}={own}" for key, own in value.items())
+    parameter = click.Option([flag(name)], **_attributes(one))
+    try:
+        converted: object = parameter.type.convert(value, parameter, None)
+    except click.UsageError as error:
+        raise UsageError(f"{name}={value!r}: {error.message}") from None
+    return converted
+
+
+def suggest(word: str, known: Sequence[str]) -> str:
+    """`; did you mean ...?` for a mistyped name, empty where nothing is close."""
+    close = get_close_matches(word, known, n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 class _Choice(click.Choice[str]):
@@ -84,41 +144,33 @@ class _Choice(click.Choice[str]):
         super().__init__(choices)
         self.synonyms = dict(synonyms)
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
         return str(super().convert(self.synonyms.get(str(value), value), param, ctx))
 
 
-def _click_type(declared: Setting, kind: type) -> dict[str, Any]:
+class _Attributes(TypedDict, total=False):
+    """What click.Option is told."""
+
+    help: str
+    is_flag: bool
+    flag_value: int
+    metavar: str | None
+    type: click.ParamType[object] | type
+
+
+def _attributes(one: Described) -> _Attributes:
+    declared, kind = one.setting, one.kind
     if kind is bool:
-        return {"is_flag": True}
-    more: dict[str, Any] = {"metavar": declared.metavar}
+        return {"help": declared.help, "is_flag": True}
+    more: _Attributes = {"help": declared.help, "metavar": declared.metavar, "type": kind}
     if declared.choices:
         more["type"] = _Choice(declared.choices, declared.synonyms)
     elif declared.minimum is not None:
-        bounds: Any = click.IntRange if kind is int else click.FloatRange
-        more["type"] = bounds(declared.minimum, declared.maximum)
-    else:
-        more["type"] = kind
+        low, high = declared.minimum, declared.maximum
+        if kind is int:
+            more["type"] = click.IntRange(int(low), None if high is None else int(high))
+        else:
+            more["type"] = click.FloatRange(low, high)
     if declared.optional_value is not None:
-        more |= {"is_flag": False, "flag_value": declared.optional_value}
+        more["is_flag"], more["flag_value"] = False, declared.optional_value
     return more
-
-
-def checked(cls: type, option: Field[Any], value: Any) -> Any:
-    """`value` as the command line would have read it; UsageError with the same words when it would not."""
-    _, declared, kind, _ = next(d for d in _described(cls) if d[0] == option.name)
-    if value is None or (kind is bool and isinstance(value, bool)):
-        return value
-    if isinstance(value, dict):
-        value = ",".join(f"{name}={own}" for name, own in value.items())
-    parameter = click.Option([flag(option.name)], **_click_type(declared, kind))
-    try:
-        return parameter.type.convert(value, parameter, None)
-    except click.UsageError as error:
-        raise UsageError(f"{option.name}={value!r}: {error.message}") from None
-
-
-def suggest(word: str, known: list[str]) -> str:
-    """`; did you mean ...?` for a mistyped name, empty where nothing is close."""
-    close = get_close_matches(word, known, n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""

@@ -1,4 +1,4 @@
-"""When a run should end by itself: pure rules over what has been measured."""
+"""When a run should end by itself: pure rules over its evaluations."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Limits:
     """The thresholds that stop rules compare with."""
 
     patience: int
-    """Evaluations in a row without a better watched loss."""
+    """Evaluations in a row without a better monitored loss."""
     overfitting_threshold: float
     """Relative gap (validation - train) / train."""
     min_evaluations: int
@@ -29,7 +29,7 @@ class Limits:
     perfect_loss: float = 0.01
     """Loss on the training slice at which there is nothing left to learn from it."""
     perplexity: float = math.inf
-    """Perplexity on held-out rows that no run should rise above."""
+    """Perplexity on validation rows that no run should rise above."""
     perplexity_slope: float = 0.01
 
 
@@ -47,68 +47,68 @@ def out_of_patience(state: RunState, limits: Limits) -> str | None:
     """No better loss for `patience` evaluations in a row."""
     if state.evaluations_without_improvement < limits.patience:
         return None
-    return f"the loss on {_watched(state)} has not improved for {limits.patience} evaluations{_restored(state)}"
+    return f"the loss on {_monitored(state)} has not improved for {limits.patience} evaluations{_restored(state)}"
 
 
 def overfitting(state: RunState, limits: Limits) -> str | None:
     """Validation loss rises while the gap to the training loss is above the threshold."""
-    measured = [e for e in state.history if e.step > 0 and e.validation_loss is not None]
-    if len(measured) < limits.min_evaluations or state.evaluations_without_improvement < limits.confirmations:
+    evaluated = [e for e in state.history if e.step > 0 and e.validation_loss is not None]
+    if len(evaluated) < limits.min_evaluations or state.evaluations_without_improvement < limits.confirmations:
         return None
-    recent = measured[-limits.window :]
+    recent = evaluated[-limits.window :]
     validation = [e.validation_loss for e in recent if e.validation_loss is not None]
     train_mean = sum(e.train_loss for e in recent) / len(recent)
     validation_mean = sum(validation) / len(validation)
     gap = (validation_mean - train_mean) / max(train_mean, 1e-6)
     if least_squares_slope(validation) > limits.slope and gap > limits.overfitting_threshold:
         return (
-            f"the model began to memorise: its loss on held-out rows rises and is {gap:.0%} above that on "
+            f"the model began to memorise: its loss on validation rows rises and is {gap:.0%} above that on "
             f"training rows{_restored(state)}"
         )
     return None
 
 
 def perfect(state: RunState, limits: Limits) -> str | None:
-    """The training slice is known by heart, and held-out rows gain nothing from going on."""
+    """The training slice is memorised, and validation rows would gain nothing from more steps."""
     last = state.history[-1]
     if last.step == 0 or last.train_loss > limits.perfect_loss:
         return None
     if last.validation_loss is not None and not state.evaluations_without_improvement:
         return None
     return (
-        f"the training rows are known by heart: their loss is {last.train_loss:.4f}, "
+        f"the training rows are memorised: their loss is {last.train_loss:.4f}, "
         f"at most {limits.perfect_loss:g}{_restored(state)}"
     )
 
 
 def perplexity_explosion(state: RunState, limits: Limits) -> str | None:
-    """The perplexity on held-out rows is far too high and rises, while it was better before."""
-    measured = [e for e in state.history if e.step > 0 and e.validation_loss is not None][-limits.window :]
-    losses = [e.validation_loss for e in measured if e.validation_loss is not None]
+    """The perplexity on validation rows is far too high and rises, while it was better before."""
+    evaluated = [e for e in state.history if e.step > 0 and e.validation_loss is not None][-limits.window :]
+    losses = [e.validation_loss for e in evaluated if e.validation_loss is not None]
     if not losses or state.evaluations_without_improvement < limits.confirmations:
         return None
     if losses[-1] <= math.log(limits.perplexity) or least_squares_slope(losses) <= limits.perplexity_slope:
         return None
     return (
-        f"the perplexity on held-out rows rose to {math.exp(min(losses[-1], 50)):.0f}, above {limits.perplexity:g}: "
-        f"the model forgets its language{_restored(state)}"
+        f"the perplexity on validation rows rose to {math.exp(min(losses[-1], 50)):.0f}, above {limits.perplexity:g}: "
+        f"the model is losing its language{_restored(state)}"
     )
 
 
 def diverged(state: RunState, limits: Limits) -> str | None:
-    """The loss is no number any more."""
+    """The loss is no longer a finite number."""
     last = state.history[-1]
     losses = [last.train_loss] + ([last.validation_loss] if last.validation_loss is not None else [])
     if all(math.isfinite(loss) for loss in losses):
         return None
     return (
-        f"training broke: the loss is no longer a finite number, most often because the learning rate is too high"
+        f"training diverged: the loss is no longer a finite number, most often because the learning rate is too high"
         f"{_restored(state)}"
     )
 
 
-def _watched(state: RunState) -> str:
-    return "training rows" if state.history[-1].validation_loss is None else "held-out rows"
+def _monitored(state: RunState) -> str:
+    return "training rows" if state.history[-1].validation_loss is None else "validation rows"
 
 
 def _restored(state: RunState) -> str:
@@ -128,26 +128,26 @@ STOP_RULES: dict[str, Rule] = {
 """Checked in this order after each evaluation."""
 
 EXPLAINED: dict[str, tuple[str, Callable[[Limits], str]]] = {
-    "non-finite loss": ("a loss is no number any more", lambda b: "at once"),
+    "non-finite loss": ("a loss is no longer a finite number", lambda b: "at once"),
     "perfect loss": (
-        "the training slice is known by heart, and the held-out loss (where there is one) no longer falls",
+        "the training slice is memorised, and the validation loss (where there is one) no longer falls",
         lambda b: f"loss {b.perfect_loss:g}",
     ),
     "perplexity explosion": (
-        "the perplexity on held-out rows is high and rises",
+        "the perplexity on validation rows is high and rises",
         lambda b: f"{b.perplexity:g}" if math.isfinite(b.perplexity) else "-",
     ),
     "overfitting": (
-        "the held-out loss rises while it is far above the training loss",
+        "the validation loss rises while it is far above the training loss",
         lambda b: f"gap {b.overfitting_threshold:.0%}, judged from evaluation {b.min_evaluations} on",
     ),
-    "patience": ("nothing got better", lambda b: f"{b.patience} evaluations in a row"),
+    "patience": ("the monitored loss no longer improves", lambda b: f"{b.patience} evaluations in a row"),
 }
 """Rule -> when it ends a run, and its threshold in words."""
 
 
 def stop_table() -> str:
-    """The rules and their thresholds by task as a Markdown table, for docs/modes.md."""
+    """The rules and their thresholds by task as a Markdown table, for docs/reference/modes.md."""
     lines = ["| rule | ends the run when | " + " | ".join(TASKS) + " |", "|---|---|" + "---|" * len(TASKS)]
     lines += [
         f"| {name} | {EXPLAINED[name][0]} | " + " | ".join(EXPLAINED[name][1](b) for b in TASKS.values()) + " |"

@@ -18,10 +18,11 @@ from llm_installer.core.hardware import GIB, Hardware
 from llm_installer.core.model_info import ModelInfo
 from llm_installer.core.state import Adjustment, Evaluation, RunState
 from llm_installer.planning.chooser import DataFacts
-from llm_installer.planning.controller import LARGEST_BATCH, RULES, View, adaptive
-from llm_installer.planning.growth import CONTROLLERS
+from llm_installer.planning.controller import CONTROLLERS, LARGEST_BATCH, RULES, adaptive
+from llm_installer.planning.controller_view import View
+from llm_installer.planning.decide import make_plan
 from llm_installer.planning.options import Options
-from llm_installer.planning.plan import Plan, make_plan
+from llm_installer.planning.plan import Plan
 from llm_installer.planning.stopping import stop_reason
 
 INFO = ModelInfo(
@@ -101,7 +102,7 @@ CASES = [
     ("three tries brought nothing", both(4.0, 3.0, *[3.1] * 9),
      [change(3, 0.5, 1, True), change(5, 0.25, 1, True), change(7, 0.1, 1, True)], 60, None),
     ("the end is near", both(5.0, 4.0, 4.05, 4.01), [], 118, None),
-    ("known by heart", [(3.0, 3.0), (2.0, 0.1), (2.1, 0.009), (2.2, 0.005)], [], 60, None),
+    ("memorised", [(3.0, 3.0), (2.0, 0.1), (2.1, 0.009), (2.2, 0.005)], [], 60, None),
 ]  # fmt: skip
 
 
@@ -126,13 +127,13 @@ def test_every_rule_has_a_case_and_a_plain_sentence() -> None:
     for _, losses, changes, done, expected in CASES:
         found = adaptive(history(losses, changes, done), PLAN)
         if expected and found:
-            assert found.why.startswith(("the loss ", "the higher rate ", "only the loss "))
-            assert not found.restore_best or "; on from the " in found.why
+            assert found.why.startswith(("the loss ", "the higher learning rate ", "only the loss "))
+            assert not found.restore_best or "; continues from the " in found.why
 
 
 def test_where_nothing_beat_the_untrained_model_the_first_weights_come_back() -> None:
     found = adaptive(history(both(5.0, 9.0, 8.0)), PLAN)
-    assert found and found.restore_best and found.why.endswith("; on from the first weights")
+    assert found and found.restore_best and found.why.endswith("; continues from the first weights")
 
 
 def test_exactly_these_epochs_means_no_controller() -> None:
@@ -173,11 +174,11 @@ def best_of(mode: str, rate: float, noise: float, seed: int) -> float:
             kept = list(bowl.weights)
 
     measure()
-    while state.done < made.total_steps:
+    while state.done < made.course.total_steps:
         before = state.done
-        state.step, state.done = state.step + 1, min(made.total_steps, state.done + state.batch_scale)
-        bowl.step(made.rate(state), state.done - before)
-        if not made.measures(before, state.done) and state.done < made.total_steps:
+        state.step, state.done = state.step + 1, min(made.course.total_steps, state.done + state.batch_scale)
+        bowl.step(made.learning_rate_at(state), state.done - before)
+        if not made.course.evaluation_due(before, state.done) and state.done < made.course.total_steps:
             continue
         measure()
         if change := CONTROLLERS[made.controller](state, made):
@@ -186,7 +187,7 @@ def best_of(mode: str, rate: float, noise: float, seed: int) -> float:
             state.evaluations_without_improvement = 0
             if change.restore_best:
                 bowl.weights = list(kept) if state.improved else [1.0] * len(Bowl.CURVES)
-        elif stop_reason(state, made.limits, made.stop_rules):
+        elif stop_reason(state, made.course.limits, made.course.stop_rules):
             break
     assert state.batch_scale <= LARGEST_BATCH
     return state.best_loss if state.best_loss is not None else math.inf

@@ -1,4 +1,4 @@
-"""The memory formula and what is given up when memory is short, in the planner's order; operations per token."""
+"""The memory formula and what is given up when memory is short, in the planner's order; FLOPs per token."""
 
 from __future__ import annotations
 
@@ -12,19 +12,14 @@ import pytest
 from llm_installer.core.errors import UsageError
 from llm_installer.core.hardware import GIB, Hardware
 from llm_installer.core.model_info import Linear, ModelInfo, read_model_info
-from llm_installer.planning.backoff import asked_layers
+from llm_installer.planning.compute_path import EAGER, FUSED, path_of
 from llm_installer.planning.fitting import fit_memory, memory_rows
-from llm_installer.planning.flops import checkpointing_flops, flops_per_token, known_limit, share_of_limit
-from llm_installer.planning.memory import (
-    EAGER,
-    FUSED,
-    MemoryPlan,
-    adapter_parameters,
-    linears,
-    plan_memory,
-    weight_bytes,
-)
-from llm_installer.planning.memory_table import path_of
+from llm_installer.planning.flops import flops_per_token, known_peak_flops, mfu
+from llm_installer.planning.layers import adapter_parameters, linears
+from llm_installer.planning.memory import MemoryPlan, plan_memory, weight_bytes
+from llm_installer.planning.method import Method
+from llm_installer.planning.micro_batch import asked_layers
+from llm_installer.planning.setup import Adapters, Setup
 
 ALL = ("all-linear",)
 
@@ -43,9 +38,18 @@ MIDDLE = shape("Llama-3.2-1B", 1.236e9, 128256, 2048, 8192, 16, 32, 8)
 LARGE = shape("Llama-3-8B", 8.03e9, 128256, 4096, 14336, 32, 32, 8)
 
 
-def planned(info: ModelInfo = LARGE, free: float = 139, **given) -> MemoryPlan:
-    asked = {"dtype": "bfloat16", "rank": 16, "free_bytes": int(free * GIB), "device": "cuda", **given}
-    return plan_memory(info, **asked)
+def setup(
+    info: ModelInfo = LARGE, free: float = 139, device: str = "cuda", dropout: float = 0.0, quantised: str = "",
+    dora: bool = False, **given
+) -> Setup:  # fmt: skip
+    hardware = Hardware(device, "a device", 1, int(free * GIB), int(free * GIB), True, 8)
+    method, adapters = Method(quantised=quantised, dora=dora), Adapters(16, 32.0, dropout, ALL)
+    asked = {"precision": "bfloat16", "packing": False, "longest": 1024, **given}
+    return Setup(model=info, hardware=hardware, adapters=adapters, method=method, **asked)
+
+
+def planned(*model, path=None, **given) -> MemoryPlan:
+    return plan_memory(setup(*model, **given), path)
 
 
 @pytest.mark.parametrize(
@@ -60,29 +64,23 @@ def test_weights_and_adapters_are_those_of_the_real_models(info, weights, packed
 
 
 @pytest.mark.parametrize(
-    ("info", "length", "billions", "again"),
+    ("info", "length", "billions"),
     [
-        (SMALL, 512, 2.11, 2.86), (SMALL, 2048, 2.34, 3.16), (SMALL, 8192, 3.26, 4.35),
-        (MIDDLE, 512, 5.13, 7.13), (MIDDLE, 2048, 5.48, 7.58), (MIDDLE, 8192, 6.89, 9.40),
-        (LARGE, 512, 30.74, 44.92), (LARGE, 2048, 32.15, 46.73), (LARGE, 8192, 37.79, 53.98),
+        (SMALL, 512, 2.11), (SMALL, 2048, 2.34), (SMALL, 8192, 3.26), (MIDDLE, 512, 5.13), (MIDDLE, 2048, 5.48),
+        (MIDDLE, 8192, 6.89), (LARGE, 512, 30.74), (LARGE, 2048, 32.15), (LARGE, 8192, 37.79),
     ],
     ids=lambda v: getattr(v, "name", str(v)),
 )  # fmt: skip
-def test_operations_per_token_are_those_of_the_table(info, length, billions, again) -> None:
-    once = flops_per_token(info, rank=16, length=length)
-    assert once / 1e9 == pytest.approx(billions, rel=0.01)
-    more = checkpointing_flops(info, rank=16, length=length, layers=info.layers)
-    assert (once + more) / 1e9 == pytest.approx(again, rel=0.01)
-    half = checkpointing_flops(info, rank=16, length=length, layers=info.layers // 2)
-    assert half == pytest.approx(more / 2)
+def test_flops_per_token_are_those_of_the_table(info, length, billions) -> None:
+    assert flops_per_token(info, rank=16, length=length) / 1e9 == pytest.approx(billions, rel=0.01)
 
 
-def test_the_share_of_a_limit_is_of_the_gpu_by_name() -> None:
-    assert known_limit("NVIDIA H200") == known_limit("NVIDIA H100 80GB HBM3") == 989e12
-    assert known_limit("NVIDIA H100 PCIe") == 756e12
-    assert known_limit("NVIDIA A100-SXM4-80GB") == 312e12
-    assert share_of_limit(1000, 2e9, 10e12) == pytest.approx(0.2)
-    assert share_of_limit(1000, 2e9, known_limit("some other card")) is None
+def test_mfu_is_of_the_peak_of_the_gpu_by_name() -> None:
+    assert known_peak_flops("NVIDIA H200") == known_peak_flops("NVIDIA H100 80GB HBM3") == 989e12
+    assert known_peak_flops("NVIDIA H100 PCIe") == 756e12
+    assert known_peak_flops("NVIDIA A100-SXM4-80GB") == 312e12
+    assert mfu(1000, 2e9, 10e12) == pytest.approx(0.2)
+    assert mfu(1000, 2e9, known_peak_flops("some other card")) is None
 
 
 def test_linear_layers_come_from_the_headers(tiny_llama: Path) -> None:
@@ -126,24 +124,26 @@ def test_the_fast_path_keeps_less_and_so_do_checkpointed_layers() -> None:
      ("", False, 0.1, False)],
 )  # fmt: skip
 def test_the_path_is_what_training_takes(quantised, dora, dropout, fused) -> None:
-    assert (path_of(quantised, dora, dropout, "cpu") is FUSED) is fused
+    made = setup(device="cpu", quantised=quantised, dora=dora, dropout=dropout)
+    assert (path_of(made) is FUSED) is fused
+    assert path_of(dataclasses.replace(made, fast=False)) is EAGER
 
 
 def test_each_thing_that_the_slow_paths_keep_is_counted() -> None:
-    def kept(*way, **given) -> int:
-        return planned(LARGE, path=path_of(*way, "cuda"), **given).per_layer
+    def kept(**given) -> int:
+        return planned(**given).per_layer
 
     inputs, outputs = 6 * 4096 + 14336, 2 * 4096 + 2 * 1024 + 2 * 14336 + 4096
-    assert kept("nf4", False, 0.0, quantised="nf4") == kept("", False, 0.0) < kept("int8", False, 0.0) / 2
-    assert kept("", False, 0.1) - kept("", True, 0.0) == inputs - 6 * outputs
-    assert kept("int8", False, 0.0) - kept("", True, 0.0) == 2 * (2 * 4096 + 14336) - 6 * outputs
+    assert kept(quantised="nf4") == kept() < kept(quantised="int8") / 2
+    assert kept(dropout=0.1) - kept(dora=True) == inputs - 6 * outputs
+    assert kept(quantised="int8") - kept(dora=True) == 2 * (2 * 4096 + 14336) - 6 * outputs
 
 
 def test_packed_rows_keep_one_output_more_and_no_blocks_of_scores() -> None:
-    plain, packed = (planned(SMALL, device="cpu", path=FUSED, packed=on) for on in (False, True))
+    plain, packed = (planned(SMALL, device="cpu", path=FUSED, packing=on) for on in (False, True))
     assert packed.per_layer - plain.per_layer == 2 * 896
     assert (plain.transient, packed.transient) == (1792 * 14, 2 * 2 * (4864 + 896))
-    assert planned(SMALL, device="cpu", dtype="float32").transient == 2 * packed.transient
+    assert planned(SMALL, device="cpu", precision="float32").transient == 2 * packed.transient
 
 
 @pytest.mark.parametrize(
@@ -176,14 +176,14 @@ def test_the_layers_that_the_user_asks_for_are_kept() -> None:
 
 
 def test_the_table_has_a_verdict_for_every_way() -> None:
-    rows = memory_rows(lambda q: planned(free=24, quantised=q, path=FUSED), "bfloat16", 4096)
+    rows = memory_rows(setup(free=24), 4096)
     assert [name for name, _, _ in rows] == [
         "bfloat16, no checkpointing", "bfloat16, every layer checkpointed", "8-bit, no checkpointing",
         "8-bit, every layer checkpointed", "4-bit, no checkpointing", "4-bit, every layer checkpointed",
     ]  # fmt: skip
     assert [verdict.split()[0] for _, _, verdict in rows] == ["fits"] * 6
-    assert rows[0][2].endswith("tokens at once") and rows[1][2] == "fits"
-    assert memory_rows(lambda q: planned(free=4, quantised=q), "bfloat16", 4096)[0][2] == "does not fit"
+    assert rows[0][2].endswith("tokens per micro-batch") and rows[1][2] == "fits"
+    assert memory_rows(setup(free=4), 4096)[0][2] == "does not fit"
 
 
 @pytest.mark.parametrize(("given", "expected"), [(None, None), ("on", 32), ("off", 0), ("4", 4), ("99", 32)])
@@ -198,6 +198,4 @@ def test_gradient_checkpointing_is_nothing_else(given) -> None:
 
 
 def test_a_cpu_without_room_is_no_error() -> None:
-    machine = Hardware("cpu", "CPU", 1, GIB, GIB, False, 2)
-    memory = plan_memory(LARGE, dtype="float32", rank=8, free_bytes=machine.free_bytes)
-    assert memory.fits_tokens == 0
+    assert planned(device="cpu", free=1, precision="float32").fitting_tokens() == 0

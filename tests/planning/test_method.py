@@ -11,11 +11,13 @@ from llm_installer.core.errors import UsageError
 from llm_installer.core.hardware import GIB, Hardware
 from llm_installer.core.model_info import read_model_info
 from llm_installer.planning.chooser import DataFacts
+from llm_installer.planning.decide import make_plan
 from llm_installer.planning.method import refuse_contradictions
 from llm_installer.planning.optimizers import OPTIMIZERS
 from llm_installer.planning.options import Options
-from llm_installer.planning.plan import Plan, make_plan, plan_rows
+from llm_installer.planning.plan import Plan
 from llm_installer.planning.registry import find_handler
+from llm_installer.planning.table import plan_rows
 
 CPU = Hardware("cpu", "CPU", 1, 8 * GIB, 8 * GIB, False, 2)
 GPU = Hardware("cuda", "GPU", 1, 80 * GIB, 80 * GIB, True, 8)
@@ -56,7 +58,7 @@ def test_a_method_has_a_name_a_rate_and_a_printed_scale(planned, options, name: 
     plan = planned(**options)
     assert plan.method.name == name
     assert plan.learning_rate == pytest.approx(planned().learning_rate * rate)
-    rows = {name: (value, why) for name, value, why in plan_rows(plan)}
+    rows = {row.name: (row.value, row.why) for row in plan_rows(plan)}
     assert rows["method"][0] == name
     assert float(rows["LoRA scale"][0]) == scale
     assert rows["optimizer"][1]
@@ -72,10 +74,12 @@ def test_a_given_rate_is_obeyed_whatever_the_method(planned) -> None:
     [
         ({"use_4bit": True, "use_8bit": True}, "--use-4bit and --use-8bit contradict"),
         ({"method": "qlora", "use_8bit": True}, "--method qlora and --use-8bit contradict"),
-        ({"init_lora_weights": "pissa", "use_4bit": True}, "--init-lora-weights pissa begins from the full weights"),
-        ({"init_lora_weights": "olora", "use_8bit": True}, "--init-lora-weights olora begins from the full weights"),
+        ({"init_lora_weights": "pissa", "use_4bit": True}, "--init-lora-weights pissa needs unquantised weights"),
+        ({"init_lora_weights": "olora", "use_8bit": True}, "--init-lora-weights olora needs unquantised weights"),
         ({"init_lora_weights": "olora", "use_dora": True}, "--init-lora-weights olora and --use-dora"),
         ({"use_8bit": True, "use_dora": True}, "--use-dora needs the size of every weight"),
+        ({"fast": "off", "packing": "on"}, "--fast off and --packing on contradict"),
+        ({"fast": "off", "compile": "on"}, "--fast off and --compile on contradict"),
     ],
 )
 def test_what_excludes_each_other_is_refused_in_one_sentence(options: dict[str, object], says: str) -> None:
@@ -115,20 +119,20 @@ def test_patterns_that_say_nothing_are_refused(planned, text: str) -> None:
 )
 def test_warm_up_is_a_tenth_at_most_unless_given(planned, rows: int, given: int | None, steps: int) -> None:
     plan = planned(rows=rows, warmup_steps=given)
-    assert plan.warmup_steps == steps
-    assert given is not None or plan.warmup_steps <= plan.total_steps / 10
+    assert plan.course.warmup_steps == steps
+    assert given is not None or plan.course.warmup_steps <= plan.course.total_steps / 10
 
 
 def test_a_run_that_only_warms_up_is_refused(planned) -> None:
     with pytest.raises(UsageError, match="--warmup-steps 75 leaves nothing of a run of 75 steps"):
         planned(warmup_steps=75)
-    assert planned(warmup_steps=75, mode="non-stop").warmup_steps == 75, "a run without an end has room for any"
+    assert planned(warmup_steps=75, mode="non-stop").course.warmup_steps == 75, "a run without an end has room for any"
 
 
 def test_decay_and_gradient_limit_reach_the_plan(planned) -> None:
     plan = planned(weight_decay=0.0, max_grad_norm=0.3)
     assert (plan.weight_decay, plan.max_grad_norm) == (0.0, 0.3)
-    assert plan.why["weight_decay"] == plan.why["max_grad_norm"] == "you asked for it"
+    assert plan.why["weight_decay"] == plan.why["max_grad_norm"] == "you set it"
 
 
 def test_paging_needs_a_gpu_and_says_what_to_use_instead(planned) -> None:
@@ -146,7 +150,7 @@ def test_the_usual_optimizer_suits_the_device(planned) -> None:
 @pytest.mark.parametrize("optimizer", sorted(OPTIMIZERS))
 def test_every_optimizer_has_a_reason_in_the_plan(planned, optimizer: str) -> None:
     plan = planned(GPU, optimizer=optimizer)
-    assert plan.why["optimizer"] == f"you asked for it: {OPTIMIZERS[optimizer].why}"
+    assert plan.why["optimizer"] == f"you set it: {OPTIMIZERS[optimizer].why}"
 
 
 def test_a_plan_reads_back_as_it_was_written(planned) -> None:
@@ -163,10 +167,10 @@ def test_the_micro_batch_knows_that_a_quantised_base_is_smaller(tiny_llama: Path
 
     def gigabytes(**options: object) -> float:
         facts = DataFacts(400, 40, "instruct", 50, 100)
-        # What the layers keep differs, too: where each is computed twice, the weights decide.
+        # What the layers keep differs, too: where each is checkpointed, the weights decide.
         given = Options(data="x", gradient_checkpointing="on", **options)
         made = make_plan(given, huge, find_handler(huge), GPU, facts, (256, "test"))
-        return float(made.why["micro_batch_tokens"].split("about ")[1].split(" of")[0])
+        return float(made.why["micro_batch_tokens"].split("about ")[1].split(" GiB of")[0])
 
     whole, eight, four = gigabytes(), gigabytes(use_8bit=True), gigabytes(method="qlora")
     assert whole > eight + 3 and eight > four + 2

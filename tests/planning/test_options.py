@@ -8,22 +8,22 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from llm_installer.cli.options import click_options
 from llm_installer.core.errors import UsageError
-from llm_installer.planning.options import Options, click_options, options_table
+from llm_installer.planning.options import Options, options_table
 from llm_installer.planning.settings import settings
 
 SURFACE = """
 data dataset_format columns validation_data validation_split max_examples mix task_prefix chunk_words order
 max_seq_length train_on_prompt strict show
-mode circular max_circular_epochs circular_batch_multiplier epochs learning_rate lr_scheduler
-batch_size effective_batch_size gradient_accumulation_steps gradient_checkpointing packing compile fast
-lora_r lora_alpha lora_dropout
-target_modules precision seed
-method use_4bit use_8bit optimizer use_rslora use_dora init_lora_weights loraplus_ratio
-rank_pattern alpha_pattern neftune_noise_alpha weight_decay max_grad_norm warmup_steps
+mode circular max_circular_epochs circular_batch_multiplier epochs learning_rate lr_scheduler warmup_steps
+batch_size effective_batch_size gradient_accumulation_steps gradient_checkpointing
+optimizer weight_decay max_grad_norm packing compile fast precision seed
+method use_4bit use_8bit lora_r lora_alpha lora_dropout target_modules rank_pattern alpha_pattern
+use_rslora use_dora init_lora_weights loraplus_ratio neftune_noise_alpha
 patience overfitting_threshold min_evaluations force_epochs
-gpus nnodes node_rank rdzv_endpoint
 resume resume_from resume_anyway
+gpus nnodes node_rank rdzv_endpoint
 model_path output dry_run skip_test test_prompt
 tensorboard tensorboard_port tensorboard_only report_to wandb_project mlflow_tracking_uri mlflow_experiment_name
 eval_prompts status json save_now stop_now

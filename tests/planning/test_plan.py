@@ -13,10 +13,11 @@ from llm_installer.core.handler import Handler
 from llm_installer.core.hardware import GIB, Hardware
 from llm_installer.core.model_info import ModelInfo
 from llm_installer.planning.chooser import DataFacts, choose_length, choose_precision
+from llm_installer.planning.decide import make_plan
 from llm_installer.planning.modes import MODES
 from llm_installer.planning.options import Options
-from llm_installer.planning.plan import make_plan, plan_rows
 from llm_installer.planning.schedule import rate_scale
+from llm_installer.planning.table import plan_rows
 
 INFO = ModelInfo(
     path=Path("/m"), name="m", model_type="llama", architecture="LlamaForCausalLM", parameters=8_030_000_000,
@@ -55,7 +56,7 @@ def test_rank_and_rate_follow_parameters(parameters: float, rank: int, rate: flo
 )
 def test_modes_are_the_guides(mode: str, scale: float, epochs: int, batch: int) -> None:
     made = plan(mode=mode)
-    assert (made.learning_rate, made.epochs, made.effective_batch_size) == (5e-5 * scale, epochs, batch)
+    assert (made.learning_rate, made.course.epochs, made.course.effective_batch_size) == (5e-5 * scale, epochs, batch)
 
 
 def test_the_user_wins_everywhere_and_the_reason_says_so() -> None:
@@ -65,16 +66,16 @@ def test_the_user_wins_everywhere_and_the_reason_says_so() -> None:
     )  # fmt: skip
     made = plan(**given)
     for name, value in given.items():
-        chosen = getattr(made, name)
+        chosen = getattr(made.course if hasattr(made.course, name) else made, name)
         assert chosen == (("q_proj", "v_proj") if name == "target_modules" else value)
-        assert made.why[name] == "you asked for it"
+        assert made.why[name] == "you set it"
     assert plan(lora_r=5).lora_alpha == 10
 
 
 def test_every_shown_value_has_a_reason_and_the_plan_is_json() -> None:
     for mode in MODES:
         made = plan(mode=mode)
-        assert all(why.strip() for _, _, why in plan_rows(made))
+        assert all(row.why.strip() for row in plan_rows(made))
         assert json.loads(json.dumps(made.to_json(), allow_nan=False))["mode"] == mode
 
 
@@ -89,7 +90,7 @@ def test_every_shown_value_has_a_reason_and_the_plan_is_json() -> None:
     ],
 )
 def test_parts_of_the_batch_agree(given: dict[str, int], expected: int) -> None:
-    assert plan(**given).effective_batch_size == expected
+    assert plan(**given).course.effective_batch_size == expected
 
 
 @pytest.mark.parametrize(
@@ -110,16 +111,16 @@ def test_parts_that_contradict_each_other_are_refused(given: dict[str, int], say
 def test_small_data_still_makes_a_run(rows: int, mode: str) -> None:
     facts = dataclasses.replace(FACTS, rows=rows, validation_rows=rows // 10)
     made = plan(facts=facts, mode=mode)
-    steps = made.total_steps or -(-rows // made.effective_batch_size)
-    assert made.warmup_steps <= steps / 10
-    assert 1 <= made.evaluation_every <= steps
-    if made.total_steps:
-        assert made.total_steps // made.evaluation_every >= min(5, made.total_steps)
-    assert made.effective_batch_size >= 1
+    steps = made.course.total_steps or -(-rows // made.course.effective_batch_size)
+    assert made.course.warmup_steps <= steps / 10
+    assert 1 <= made.course.evaluation_every <= steps
+    if made.course.total_steps:
+        assert made.course.total_steps // made.course.evaluation_every >= min(5, made.course.total_steps)
+    assert made.course.effective_batch_size >= 1
 
 
 def test_force_epochs_switches_every_stop_rule_off_but_broken_losses() -> None:
-    assert plan(force_epochs=True).stop_rules == ("non-finite loss",)
+    assert plan(force_epochs=True).course.stop_rules == ("non-finite loss",)
 
 
 @pytest.mark.parametrize(
@@ -146,7 +147,7 @@ def test_micro_batch_shrinks_with_memory_and_never_below_a_row() -> None:
 def test_length_is_the_shortest_that_loses_under_one_percent() -> None:
     lost = [(64, 0.5), (128, 0.011), (192, 0.009), (256, 0.0)]
     assert choose_length(Options(), INFO, HANDLER, lost)[0] == 192
-    assert choose_length(Options(max_seq_length=100), INFO, HANDLER, lost) == (100, "you asked for it")
+    assert choose_length(Options(max_seq_length=100), INFO, HANDLER, lost) == (100, "you set it")
     assert choose_length(Options(), INFO, HANDLER, [(4096, 0.5)])[0] == HANDLER.max_length
     short = dataclasses.replace(INFO, max_positions=512)
     assert choose_length(Options(), short, HANDLER, [(4096, 0.5)])[0] == 512
@@ -177,15 +178,15 @@ SMALL = dataclasses.replace(INFO, parameters=135_000_000, vocab_size=49152, hidd
         (9000, H200, {}, False, "CPUs"),
         (9000, dataclasses.replace(CPU, compiler=True), {"precision": "float32"}, True, "long enough"),
         (9000, dataclasses.replace(CPU, compiler=True), {"precision": "bfloat16"}, False, "kernels in C"),
-        (200, CPU, {"compile": "on"}, True, "you asked"),
-        (9000, CPU, {"compile": "off"}, False, "you asked"),
+        (200, CPU, {"compile": "on"}, True, "you set it"),
+        (9000, CPU, {"compile": "off"}, False, "you set it"),
     ],
 )
 def test_long_runs_on_a_cpu_are_compiled(rows: int, hardware: Hardware, given: dict, on: bool, reason: str) -> None:
     made = plan(info=SMALL, hardware=hardware, facts=dataclasses.replace(FACTS, rows=rows), **given)
     assert made.compiling == on
     assert reason in made.why["compiling"]
-    assert ("compiling" in [name for name, *_ in plan_rows(made)]) == on
+    assert ("torch.compile" in [row.name for row in plan_rows(made)]) == on
 
 
 @pytest.mark.parametrize("compiler", [False, True])

@@ -1,4 +1,4 @@
-"""Whether a base is parted over several processes: only where no device holds it, in 16 and in 4 bits."""
+"""Whether a base is sharded over several processes: only where no device holds it, in 16 and in 4 bits."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from llm_installer.core.handler import Handler
 from llm_installer.core.hardware import GIB, Hardware
 from llm_installer.core.model_info import ModelInfo
 from llm_installer.planning.chooser import DataFacts
+from llm_installer.planning.decide import make_plan
 from llm_installer.planning.memory import MemoryPlan, weight_bytes
 from llm_installer.planning.method import Method
 from llm_installer.planning.options import Options
-from llm_installer.planning.plan import Plan, make_plan
-from llm_installer.planning.sharding import asked_processes, part_bytes, shared_memory
+from llm_installer.planning.plan import Plan
+from llm_installer.planning.setup import Adapters, Setup
+from llm_installer.planning.sharding import asked_processes, shard_bytes, shared_memory
 
 LARGE = ModelInfo(
     path=Path("m"), name="Llama-3-70B", model_type="llama", architecture="", parameters=int(70.6e9), dtype="bfloat16",
@@ -31,12 +33,12 @@ def gpu(free: float, device: str = "cuda", devices: int = 1) -> Hardware:
 
 def shared(hardware: Hardware, quantised: str, processes: int, longest: int = 1024) -> tuple[MemoryPlan, bool]:
     method = Method(quantised=quantised)
-    planned = shared_memory(LARGE, hardware, "bfloat16", 16, ("all-linear",), method, 0.0, False, longest, processes)
-    return planned(quantised)
+    adapters = Adapters(16, 32.0, 0.0, ("all-linear",))
+    return shared_memory(Setup(LARGE, hardware, "bfloat16", adapters, method, False, longest), processes)
 
 
 @pytest.mark.parametrize(
-    ("quantised", "free", "processes", "device", "parted"),
+    ("quantised", "free", "processes", "device", "sharded"),
     [
         ("", WHOLE * 1.4, 4, "cuda", False),
         ("", WHOLE * 0.9, 4, "cuda", True),
@@ -48,34 +50,34 @@ def shared(hardware: Hardware, quantised: str, processes: int, longest: int = 10
         ("int8", WHOLE * 0.4, 4, "cuda", True),
     ],
 )
-def test_a_base_is_parted_only_where_no_device_holds_it(
-    quantised: str, free: float, processes: int, device: str, parted: bool
+def test_a_base_is_sharded_only_where_no_device_holds_it(
+    quantised: str, free: float, processes: int, device: str, sharded: bool
 ) -> None:
     memory, found = shared(gpu(free, device), quantised, processes)
-    assert found is parted
-    assert (memory.weights < weight_bytes(LARGE, 2, quantised)) is parted
+    assert found is sharded
+    assert (memory.weights < weight_bytes(LARGE, 2, quantised)) is sharded
 
 
-def test_a_base_that_leaves_no_room_for_one_row_is_parted() -> None:
+def test_a_base_that_leaves_no_room_for_one_row_is_sharded() -> None:
     free = WHOLE / 0.92 + 8
     assert shared(gpu(free), "", 2, longest=256) == (shared(gpu(free), "", 1)[0], False)
-    memory, parted = shared(gpu(free), "", 2, longest=4096)
-    assert parted and memory.fitting_tokens(LARGE.layers) >= 4096
+    memory, sharded = shared(gpu(free), "", 2, longest=4096)
+    assert sharded and memory.fitting_tokens(LARGE.layers) >= 4096
 
 
-def test_rows_that_fit_neither_way_do_not_part_a_base_that_fits() -> None:
+def test_rows_that_fit_neither_way_do_not_shard_a_base_that_fits() -> None:
     assert shared(gpu(WHOLE * 1.4), "", 2, longest=10_000_000)[1] is False
 
 
 @pytest.mark.parametrize("processes", [2, 4, 8])
-def test_a_part_is_its_share_two_layers_and_what_is_no_layer(processes: int) -> None:
+def test_a_shard_is_its_share_two_layers_and_what_is_no_layer(processes: int) -> None:
     outside = 2 * LARGE.vocab_size * LARGE.hidden_size * 2
     for quantised in ("", "nf4"):
         whole = weight_bytes(LARGE, 2, quantised)
         layers = whole - outside
         scales = layers * 0.016 / 0.516 if quantised else 0.0
         expected = outside + scales + (layers - scales) * (1 / processes + 2 / 80)
-        assert part_bytes(LARGE, 2, quantised, processes) == pytest.approx(expected, rel=0.02)
+        assert shard_bytes(LARGE, 2, quantised, processes) == pytest.approx(expected, rel=0.02)
 
 
 @pytest.mark.parametrize(
@@ -102,7 +104,9 @@ def test_the_plan_says_so_and_fits_more_tokens(quantised: str) -> None:
 
     alone, together = plan(), plan(gpus="all")
     assert "not even that fits" in alone.why["micro_batch_tokens"]
-    assert together.why["micro_batch_tokens"].endswith("; no single GPU holds the base, so all hold it together")
+    assert together.why["micro_batch_tokens"].endswith(
+        "; no single GPU can hold the base, so it is sharded over all of them"
+    )
     assert together.predicted_peak_bytes < alone.predicted_peak_bytes
-    assert together.effective_batch_size == alone.effective_batch_size
+    assert together.course.effective_batch_size == alone.course.effective_batch_size
     assert dataclasses.replace(together, why={}).micro_batch_tokens >= alone.micro_batch_tokens

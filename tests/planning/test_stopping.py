@@ -68,9 +68,9 @@ CURVES = [
     Curve("one more and it is judged", [1.0, 1.1, 1.2, 1.3, 1.4, 1.5], (5, "overfitting"), [1.0] + [0.1] * 5,
           flags={"patience": 9}),
     # perfect loss, on the training slice
-    Curve("known by heart, nothing held out", [None] * 5, (3, "perfect loss"), [3.0, 1.0, 0.02, 0.009, 0.005]),
-    Curve("known by heart, held-out loss still falls", FALLING[:5], NEVER, [3.0, 0.1, 0.009, 0.008, 0.007]),
-    Curve("known by heart, held-out loss no longer falls", [3.0, 1.0, 0.9, 0.9], (3, "perfect loss"),
+    Curve("memorised, nothing held out", [None] * 5, (3, "perfect loss"), [3.0, 1.0, 0.02, 0.009, 0.005]),
+    Curve("memorised, held-out loss still falls", FALLING[:5], NEVER, [3.0, 0.1, 0.009, 0.008, 0.007]),
+    Curve("memorised, held-out loss no longer falls", [3.0, 1.0, 0.9, 0.9], (3, "perfect loss"),
           [3.0, 0.1, 0.009, 0.008]),
     Curve("untrained model knows them already", [None] * 2, (1, "perfect loss"), [0.001, 0.001]),
     Curve("text is perfect at 0.5", [None] * 4, (2, "perfect loss"), [3.0, 1.0, 0.49, 0.4], "text"),
@@ -98,7 +98,7 @@ CURVES = [
     Curve("judged from the third on", [1.0, 1.1, 1.2, 1.3], (3, "overfitting"), [1.0] + [0.1] * 3,
           flags={"patience": 9, "min_evaluations": 3}),
     Curve("exactly these epochs", VALLEY, NEVER, MEMORISED, flags={"force_epochs": True}),
-    Curve("exactly these epochs, known by heart", [None] * 4, NEVER, [1.0, 0.1, 0.001, 0.0005],
+    Curve("exactly these epochs, memorised", [None] * 4, NEVER, [1.0, 0.1, 0.001, 0.0005],
           flags={"force_epochs": True}),
     Curve("exactly these epochs, but broken", [2.0, math.nan], (1, "non-finite loss"), flags={"force_epochs": True}),
     # other modes

@@ -1,0 +1,141 @@
+"""The one decision: options, model, handler, hardware and data in; a plan with a reason for every value out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from llm_installer.core.handler import Handler
+from llm_installer.core.hardware import Hardware
+from llm_installer.core.model_info import ModelInfo
+from llm_installer.planning.chooser import (
+    LEARNING_RATES,
+    PLAIN_PEFT,
+    RANKS,
+    USUAL,
+    Chooser,
+    DataFacts,
+    by_size,
+    choose_precision,
+)
+from llm_installer.planning.compiling import choose_compiling
+from llm_installer.planning.duration import choose_course, choose_mode
+from llm_installer.planning.method import choose_method, usual_alpha
+from llm_installer.planning.micro_batch import choose_micro_batch
+from llm_installer.planning.modes import Mode
+from llm_installer.planning.options import Options
+from llm_installer.planning.packing import choose_packing
+from llm_installer.planning.plan import Plan
+from llm_installer.planning.setup import Adapters, Setup
+
+SWITCH = {"on": True, "off": False}
+"""What a switch of three positions says; the third is to say nothing."""
+
+
+def make_plan(
+    options: Options, info: ModelInfo, handler: Handler, hardware: Hardware, data: DataFacts, length: tuple[int, str]
+) -> Plan:
+    """Decide everything the user left open. `length` is the row limit and its reason, from choose_length.
+
+    Raises UsageError when the options contradict each other.
+    """
+    mode, choose = choose_mode(options), Chooser()
+    choose.why["max_seq_length"] = length[1]
+    setup = _setup(options, info, handler, hardware, length[0], choose)
+    course = choose_course(options, mode, data, choose)
+    most_rows = data.rows if mode.cycles else course.effective_batch_size
+    step_tokens = int(course.effective_batch_size * min(setup.longest, 2 * data.mean_length))
+    fit, rows = choose_micro_batch(options, setup, most_rows, step_tokens, choose)
+    return Plan(
+        mode=mode.name,
+        task=data.task,
+        device=hardware.device,
+        precision=setup.precision,
+        lora_r=setup.adapters.rank,
+        lora_alpha=setup.adapters.alpha,
+        lora_dropout=setup.adapters.dropout,
+        target_modules=setup.adapters.targets,
+        fan_in_fan_out=handler.fan_in_fan_out,
+        learning_rate=_learning_rate(options, setup, mode, choose),
+        micro_batch_tokens=fit.tokens,
+        micro_batch_rows=rows,
+        packing=setup.packing,
+        fast=setup.fast,
+        kernels=_kernels(options),
+        compiling=_compiling(options, setup, data.mean_length, data.rows * course.epochs, choose),
+        checkpointed_layers=fit.checkpointed,
+        predicted_peak_bytes=fit.peak,
+        max_seq_length=setup.longest,
+        course=course,
+        seed=options.seed,
+        order=options.order,
+        mix=data.mix,
+        rows=data.rows,
+        cycles=mode.cycles,
+        weight_decay=choose.pick("weight_decay", options.weight_decay, 0.01, USUAL),
+        max_grad_norm=choose.pick("max_grad_norm", options.max_grad_norm, 1.0, USUAL),
+        method=setup.method,
+        controller="none" if options.force_epochs else mode.controller,
+        why=choose.why,
+    )
+
+
+def _setup(
+    options: Options, info: ModelInfo, handler: Handler, hardware: Hardware, longest: int, choose: Chooser
+) -> Setup:
+    """The adapters, the kind of fine-tuning and the precision. Raises UsageError as choose_method does."""
+    rank = choose.pick("lora_r", options.lora_r, by_size(RANKS, info.parameters), _usual(info))
+    method = choose_method(options, hardware, choose)
+    precision = choose.pick("precision", options.precision, *choose_precision(info, handler, hardware))
+    targets = tuple(options.target_modules.split(",")) if options.target_modules else None
+    source = f"the usual ones of {handler.name} models ({handler.source})"
+    adapters = Adapters(
+        rank=rank,
+        alpha=choose.pick("lora_alpha", options.lora_alpha, *usual_alpha(options, rank)),
+        dropout=choose.pick("lora_dropout", options.lora_dropout, 0.0, "off; early stopping prevents overfitting"),
+        targets=choose.pick("target_modules", targets, handler.target_modules, source),
+    )
+    return Setup(
+        model=info,
+        hardware=replace(hardware, compiler=hardware.compiler and _kernels(options)),
+        precision=precision,
+        adapters=adapters,
+        method=method,
+        packing=_packing(options, choose, choose_packing(hardware, info, precision, bool(method.neftune_noise_alpha))),
+        longest=longest,
+        fast=_fast(options),
+    )
+
+
+def _usual(info: ModelInfo) -> str:
+    return f"usual for {info.size} parameters"
+
+
+def _fast(options: Options) -> bool:
+    return options.fast == "on"
+
+
+def _kernels(options: Options) -> bool:
+    return _fast(options) and options.compile != "off"
+
+
+def _learning_rate(options: Options, setup: Setup, mode: Mode, choose: Chooser) -> float:
+    """The peak, from the size of the model, the mode and the method."""
+    scale, why = mode.learning_rate_scale, _usual(setup.model)
+    if scale != 1:
+        why += f", times {scale:g} for mode {mode.name}"
+    usual = by_size(LEARNING_RATES, setup.model.parameters) * scale
+    return choose.pick("learning_rate", options.learning_rate, *setup.method.rate(usual, why))
+
+
+def _packing(options: Options, choose: Chooser, suits: tuple[bool, str]) -> bool:
+    if not _fast(options):
+        choose.why["packing"] = PLAIN_PEFT
+        return False
+    return choose.pick("packing", SWITCH.get(options.packing or ""), *suits)
+
+
+def _compiling(options: Options, setup: Setup, length: float, rows: float, choose: Chooser) -> bool:
+    if not setup.fast:
+        choose.why["compiling"] = PLAIN_PEFT
+        return False
+    return choose.pick("compiling", SWITCH.get(options.compile or ""), *choose_compiling(setup, length, rows))
