@@ -1,13 +1,13 @@
 """Every error a user can cause, and the exit code that goes with it.
 
-    InstallerError            exit 1   it could not be done; the message says what to do next
+    InstallerError            exit 1   it cannot be done; the message says what to do instead
     +-- UsageError            exit 2   the command line itself is wrong
     +-- DataError             exit 1   a dataset cannot be found, read or understood
     +-- ModelError            exit 1   a model folder is missing, incomplete or unsuitable
-    |   +-- AdapterError      exit 1   an adapter is unreadable or was made for another base
-    +-- HubError              exit 1   a hub refused, lost or lacks what was asked for
-    +-- TrainingError         exit 1   training cannot start or cannot go on
-    +-- Interrupted           128 + n  a signal ended the run after its work was saved
+    |   +-- AdapterError      exit 1   an adapter cannot be read, or belongs to another base model
+    +-- HubError              exit 1   a hub refuses or lacks what was asked for, or cannot be reached
+    +-- TrainingError         exit 1   training cannot start or continue
+    +-- Interrupted           128 + n  a signal ended the run, and its work is saved
 
 A message is one sentence: what is wrong, where, and what to type next.
 """
@@ -16,7 +16,7 @@ from __future__ import annotations
 
 
 class InstallerError(Exception):
-    """Base of everything this program refuses to do."""
+    """Base of all errors that a user can cause or meet."""
 
     exit_code = 1
 
@@ -36,19 +36,19 @@ class ModelError(InstallerError):
 
 
 class AdapterError(ModelError):
-    """An adapter is unreadable or was made for another base model."""
+    """An adapter cannot be read, or belongs to another base model."""
 
 
 class HubError(InstallerError):
-    """A hub refused, lost or lacks what was asked for."""
+    """A hub refuses or lacks what was asked for, or cannot be reached."""
 
 
 class TrainingError(InstallerError):
-    """Training cannot start or cannot go on."""
+    """Training cannot start or continue."""
 
 
 class Interrupted(InstallerError):
-    """A signal ended the run; what was learned so far is saved."""
+    """A signal ended the run, and its work is saved. The exit code is 128 plus the number of the signal."""
 
     def __init__(self, message: str, signal_number: int) -> None:
         super().__init__(message)

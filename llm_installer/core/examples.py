@@ -1,4 +1,4 @@
-"""One conversation with its format forgotten: the currency between readers and encoder."""
+"""Example: one conversation or text, whatever its format was; what passes from the readers to the encoder."""
 
 from __future__ import annotations
 
@@ -31,48 +31,50 @@ class Message:
     role: Role
     content: str
     tool_calls: str = ""
-    learn: bool = True
-    """False for an assistant turn that is only context."""
+    supervised: bool = True
+    """False for an assistant turn that is only context; turns of other roles never count in the loss."""
     tool_call_id: str = ""
-    """Of a tool's result: the call that it answers."""
+    """Of a tool's result: the id of the call that it answers."""
     reasoning_content: str = ""
-    """What an assistant thought before it answered, for chat templates that know a place for it."""
+    """The reasoning before an assistant's answer, for chat templates that have a place for it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One thing to learn.
+    """One conversation or text to train on.
 
-    chat:        turns for the chat template; the assistant's are learned where they say so.
-    completion:  (user prompt, assistant completion), joined as they are, no template; the completion is learned.
-    text:        one assistant message, no template; everything is learned.
+    chat:        turns for the chat template; those of the assistant are trained on where they are `supervised`.
+    completion:  a user prompt and an assistant completion, joined without a template; the completion is trained on.
+    text:        one assistant message, without a template; all of it is trained on.
     """
 
     messages: tuple[Message, ...]
     origin: Origin
     kind: Kind = "chat"
     tools: str = ""
+    """Tool definitions as the JSON text of an OpenAI-style list, empty when there are none."""
     images: tuple[str, ...] = ()
+    """Paths or data: addresses, in the order of the <image> marks in the messages."""
     ends: bool = True
-    """False for a piece of a longer text that goes on after it; what is no chat only."""
+    """False for a piece of a longer text, which no end-of-text token follows; always true for a chat."""
 
     @property
     def task(self) -> Task:
-        """The kind of learning, which decides the stop thresholds."""
+        """The kind of task, which decides the thresholds for stopping."""
         if self.images:
             return "vision"
         return "instruct" if self.kind == "chat" else "text"
 
     @property
     def prompt(self) -> str:
-        """Everything before the last assistant turn, as one string: what copies are recognised by."""
+        """Everything before the last assistant turn as one string, by which rows of one prompt are recognised."""
         turns = self.messages[:-1] if self.kind != "text" else self.messages
         return "\n".join(f"{m.role}: {m.content}" for m in turns)
 
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """A record that was left out, and why, in words for the user."""
+    """A record that is skipped, with the reason in words for the user."""
 
     origin: Origin
     reason: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import json
 import math
 import os
@@ -13,6 +14,7 @@ from typing import Any
 
 from llm_installer.core.errors import TrainingError
 from llm_installer.core.manifest import write_manifest
+from llm_installer.core.text import short_path
 
 _EXCHANGE = 2
 _HERE = -100
@@ -20,56 +22,41 @@ _HERE = -100
 
 
 def write_folder(folder: Path, fill: Callable[[Path], None]) -> None:
-    """Make `folder` anew: fill a sibling, add a manifest, sync all of it to disk, then put it in place by one rename.
+    """Replace `folder`: fill a temporary sibling, add a manifest, sync it to the disk, then rename it into place.
 
     Raises TrainingError when the disk is full or not writable; what was there before is then untouched.
     """
-    fresh = folder.with_name(f".{folder.name}.new")
+    temporary = folder.with_name(f".{folder.name}.new")
     try:
-        shutil.rmtree(fresh, ignore_errors=True)
-        fresh.mkdir(parents=True)
-        fill(fresh)
-        write_manifest(fresh)
-        for file in [*fresh.rglob("*"), fresh]:
-            _sync(file)
-        _put(fresh, folder)
-        _sync(folder.parent)
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        fill(temporary)
+        write_manifest(temporary)
+        for file in [*temporary.rglob("*"), temporary]:
+            _sync_path(file)
+        _replace(temporary, folder)
+        _sync_path(folder.parent)
     except OSError as error:
-        shutil.rmtree(fresh, ignore_errors=True)
-        raise TrainingError(f"{folder} cannot be written ({error.strerror}); make room there and start again") from None
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise TrainingError(
+            f"{short_path(folder)} cannot be written ({error.strerror}); free some space there and start again"
+        ) from None
 
 
-def write_json(file: Path, value: Any) -> None:
-    """Strict JSON, by way of a rename: infinities and NaN become null."""
-    fresh = file.with_name(f".{file.name}.new")
-    text = json.dumps(finite(value), indent=2, ensure_ascii=False, allow_nan=False)
-    fresh.write_text(text + "\n", encoding="utf-8")
-    _sync(fresh)
-    os.replace(fresh, file)
+def write_text(file: Path, text: str, mode: int = 0o644) -> None:
+    """Replace a small file by one rename, so that no reader finds half of it. Raises OSError."""
+    temporary = file.with_name(f".{file.name}.{os.getpid()}")
+    with temporary.open("w", encoding="utf-8") as out:
+        out.write(text)
+        out.flush()
+        sync(out.fileno())
+    temporary.chmod(mode)
+    os.replace(temporary, file)
 
 
-def _put(fresh: Path, folder: Path) -> None:
-    """Rename `fresh` to `folder`, which keeps being there all the while if it was."""
-    if not folder.exists():
-        os.replace(fresh, folder)
-        return
-    old = folder.with_name(f".{folder.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if _exchanged(fresh, folder):
-        os.replace(fresh, old)
-    else:  # a file system or system that cannot swap two names: absent for a moment
-        os.replace(folder, old)
-        os.replace(fresh, folder)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def _exchanged(one: Path, other: Path) -> bool:
-    """Swap two names in one step, where the system can."""
-    try:
-        swap = ctypes.CDLL(None, use_errno=True).renameat2
-    except (OSError, AttributeError):
-        return False
-    return int(swap(_HERE, os.fsencode(one), _HERE, os.fsencode(other), _EXCHANGE)) == 0
+def write_json(file: Path, value: object) -> None:
+    """Replace a file by strict JSON, in which infinities and NaN become null. Raises OSError."""
+    write_text(file, json.dumps(finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def finite(value: Any) -> Any:
@@ -83,9 +70,44 @@ def finite(value: Any) -> Any:
     return value
 
 
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+def sync(descriptor: int) -> None:
+    """Wait until written data is on the disk; a file system that cannot promise it is used as it is. Raises OSError."""
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+            raise
+
+
+def _sync_path(path: Path) -> None:
+    if os.name == "nt":  # there a folder cannot be opened, nor a file synced that is open for reading
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        sync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _replace(temporary: Path, folder: Path) -> None:
+    """Rename `temporary` to `folder`, which is there all the while if it was before."""
+    if not folder.exists():
+        os.replace(temporary, folder)
+        return
+    old = folder.with_name(f".{folder.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if _exchanged(temporary, folder):
+        os.replace(temporary, old)
+    else:  # a file system or system that cannot swap two names: absent for a moment
+        os.replace(folder, old)
+        os.replace(temporary, folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _exchanged(one: Path, other: Path) -> bool:
+    """Swap two names in one step, where the system can."""
+    try:
+        swap = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError, TypeError):  # TypeError: Windows has no library without a name
+        return False
+    return int(swap(_HERE, os.fsencode(one), _HERE, os.fsencode(other), _EXCHANGE)) == 0

@@ -1,4 +1,4 @@
-"""Handler: what is special about a model family, filled in by one declarative file per family."""
+"""Handler: what is special about a model family. One declarative file per family fills one in."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ ALL_LINEAR = ("all-linear",)
 
 @dataclass(frozen=True)
 class Handler:
-    """A row of knowledge about a family. Only `name` and `model_types` are required."""
+    """What is known about a family. Only `name` and `model_types` are required."""
 
     name: str
     """Short name shown to the user."""
@@ -21,7 +21,7 @@ class Handler:
     dtype: Literal["float16", "bfloat16", "float32"] = "float16"
     """The family's own precision; the plan raises float16 to bfloat16 where the hardware has it."""
     max_length: int = 2048
-    """Longest training row worth paying for, in tokens, before the model's own limit."""
+    """Maximum length of a training row in tokens, if the model's own limit is not lower."""
     fan_in_fan_out: bool = False
     """True where the layers are Conv1D (GPT-2): weights stored (in, out)."""
     vision: bool = False

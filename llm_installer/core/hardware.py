@@ -1,4 +1,4 @@
-"""The one probe of the machine. torch is imported inside the probe, so that `--help` never pays for it."""
+"""The one probe of the machine: device, memory, cores, compiler. torch is imported inside it, so `--help` is quick."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ import time
 from dataclasses import dataclass
 from typing import Literal
 
-GIB = 1024**3
+from llm_installer.core.text import GIB as GIB
+from llm_installer.core.text import counted, size
 
 
 @dataclass(frozen=True)
 class Hardware:
-    """What this machine offers to a run."""
+    """What this machine offers to a run. Memory is in bytes: of the device, or main memory where that is the CPU."""
 
     device: Literal["cpu", "cuda", "mps"]
     name: str
@@ -32,14 +33,12 @@ class Hardware:
         """One line for the user."""
         count = f"{self.devices} x " if self.devices > 1 else ""
         kind = "bfloat16" if self.bf16 else "no native bfloat16"
-        where = f"{self.cores} cores, " if self.device == "cpu" else ""
-        return (
-            f"{count}{self.name} ({where}{self.free_bytes / GIB:.0f} of {self.total_bytes / GIB:.0f} GB free, {kind})"
-        )
+        where = f"{counted(self.cores, 'core')}, " if self.device == "cpu" else ""
+        return f"{count}{self.name} ({where}{size(self.free_bytes)} of {size(self.total_bytes)} free, {kind})"
 
 
 def probe_hardware() -> Hardware:
-    """Look at the machine once: the first CUDA device, else Apple's MPS, else the CPU."""
+    """The first CUDA device, else Apple's MPS, else the CPU."""
     import torch
 
     cores = usable_cores()
@@ -68,7 +67,7 @@ def usable_cores() -> int:
 
 
 def busy_cores(seconds: float = 0.1) -> float:
-    """How many of the usable cores other programs keep busy, watched for that long; 0 where it cannot be seen."""
+    """How many of the usable cores other programs keep busy, on average over `seconds`; 0 where it cannot be seen."""
     before = _busy_ticks()
     if not before:
         return 0.0
@@ -78,8 +77,10 @@ def busy_cores(seconds: float = 0.1) -> float:
 
 
 def _busy_ticks() -> dict[str, int]:
-    """Ticks each usable core has worked since the machine started: all of /proc/stat's columns but the two idle ones
-    and those of guests, which are counted among the first (proc(5))."""
+    """Clock ticks that each usable core has worked since the machine started.
+
+    All columns of /proc/stat but the two idle ones and those of guests, which the first two contain (proc(5)).
+    """
     if not os.path.exists("/proc/stat"):
         return {}
     mine = {f"cpu{n}" for n in os.sched_getaffinity(0)}
@@ -90,6 +91,8 @@ def _busy_ticks() -> dict[str, int]:
 
 def memory_bytes() -> tuple[int, int]:
     """Free and total bytes of main memory; a container's own limit counts when it is lower (cgroup v2)."""
+    if not hasattr(os, "sysconf"):
+        return _windows_memory()
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     free = total
     if os.path.exists("/proc/meminfo"):
@@ -100,6 +103,15 @@ def memory_bytes() -> tuple[int, int]:
     if limit and limit < total:
         free, total = min(free, limit - used), limit
     return free, total
+
+
+def _windows_memory() -> tuple[int, int]:
+    """What GlobalMemoryStatusEx says (MEMORYSTATUSEX: two 32-bit numbers, then total, available and five more)."""
+    import ctypes
+
+    status = (ctypes.c_uint64 * 8)(64)
+    ctypes.windll.kernel32.GlobalMemoryStatusEx(ctypes.byref(status))  # type: ignore[attr-defined]
+    return int(status[2]), int(status[1])
 
 
 def _read_int(path: str) -> int:

@@ -23,16 +23,16 @@ def program() -> str:
         return NAME
     launcher = Path(__file__).resolve().parents[2] / NAME
     if launcher.is_file():
-        return _typed(launcher)
+        return typed(launcher)
     return f"{shlex.quote(sys.executable)} -m llm_installer"
 
 
 def script(root: Path, name: str = "train.sh") -> str:
     """How to call a script of a model directory: ./train.sh inside of it, else with its path."""
-    return _typed(root / name)
+    return typed(root / name)
 
 
-def _typed(file: Path) -> str:
+def typed(file: Path) -> str:
     """A path as a shell takes it; the tilde stays outside of the quotes."""
     path = short_path(file)
     return f"~/{shlex.quote(path[2:])}" if path.startswith("~/") else shlex.quote(path)

@@ -1,16 +1,16 @@
-"""ModelInfo from config.json and safetensors headers: known before a single weight is read."""
+"""ModelInfo: what config.json and the headers of the weight files say about a model, before a weight is read."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import math
-import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from llm_installer.core.errors import ModelError
+from llm_installer.core.safetensors import read_header
+from llm_installer.core.text import short_path
 
 _SAMPLE = 1 << 16
 
@@ -33,7 +33,7 @@ class Linear:
 
 @dataclass(frozen=True)
 class ModelInfo:
-    """What a model folder says about itself."""
+    """What a model folder says about itself. Sizes are counts, `weight_bytes` is bytes on the disk."""
 
     path: Path
     name: str
@@ -66,9 +66,11 @@ class ModelInfo:
 
 
 def read_model_info(folder: Path, name: str = "") -> ModelInfo:
-    """Read config.json and the safetensors headers of `folder`. Raises ModelError when either is missing or torn."""
+    """Read config.json and the safetensors headers of `folder`. Raises ModelError when either is missing or damaged."""
     config = _read_json(folder / "config.json")
-    text = config.get("text_config") or config
+    nested = config.get("text_config")
+    text = nested if isinstance(nested, dict) and nested else config
+    architectures = config.get("architectures")
     heads = _first(text, "num_attention_heads", "n_head", "n_heads", default=1)
     hidden = _first(text, "hidden_size", "n_embd", "d_model", default=0)
     files = weight_files(folder)
@@ -77,7 +79,7 @@ def read_model_info(folder: Path, name: str = "") -> ModelInfo:
         path=folder,
         name=name or folder.name,
         model_type=str(config.get("model_type", "")),
-        architecture=str((config.get("architectures") or [""])[0]),
+        architecture=str(architectures[0]) if isinstance(architectures, list) and architectures else "",
         parameters=parameters,
         dtype=dtype,
         vocab_size=_first(text, "vocab_size", default=0),
@@ -101,14 +103,21 @@ def weight_files(folder: Path) -> list[Path]:
     """The weight files transformers would load: safetensors first, else PyTorch .bin. Raises ModelError if none."""
     index = folder / "model.safetensors.index.json"
     if index.is_file():
-        names = sorted(set(_read_json(index)["weight_map"].values()))
+        shards = _read_json(index).get("weight_map")
+        names = sorted({str(name) for name in shards.values()}) if isinstance(shards, dict) else []
+        if not names:
+            raise ModelError(f"{short_path(index)} names no weight files; install the model again with --force")
         missing = [n for n in names if not (folder / n).is_file()]
         if missing:
-            raise ModelError(f"{folder} is incomplete: {missing[0]} is missing; install the model again with --force")
+            raise ModelError(
+                f"{short_path(folder)} is incomplete: {missing[0]} is missing; install the model again with --force"
+            )
         return [folder / n for n in names]
     found = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
     if not found:
-        raise ModelError(f"{folder} holds no weights (*.safetensors or pytorch_model*.bin); install the model again")
+        raise ModelError(
+            f"{short_path(folder)} holds no weights (*.safetensors or pytorch_model*.bin); install the model again"
+        )
     return found
 
 
@@ -125,22 +134,6 @@ def fingerprint(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def read_header(file: Path) -> dict[str, Any]:
-    """The JSON header of a safetensors file (8-byte little-endian length, then JSON). Raises ModelError if torn."""
-    with file.open("rb") as data:
-        head = data.read(8)
-        length = struct.unpack("<Q", head)[0] if len(head) == 8 else 0
-        body = data.read(length) if 0 < length < 1 << 28 else b""
-    try:
-        header: dict[str, Any] = json.loads(body)
-    except ValueError:
-        raise ModelError(f"{file} is damaged (its header cannot be read); install the model again") from None
-    end = max((t["data_offsets"][1] for k, t in header.items() if k != "__metadata__"), default=0)
-    if file.stat().st_size < 8 + length + end:
-        raise ModelError(f"{file} is cut short; install the model again with --force")
-    return header
-
-
 _DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "U8": "uint8", "I8": "int8"}
 _BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "float64": 8}
 
@@ -151,17 +144,16 @@ def _count(files: list[Path], config_dtype: str) -> tuple[int, str]:
         return sum(f.stat().st_size for f in files) // _BYTES.get(config_dtype, 4), config_dtype
     counts: dict[str, int] = {}
     for file in files:
-        for key, tensor in read_header(file).items():
-            if key != "__metadata__":
-                dtype = _DTYPES.get(tensor["dtype"], tensor["dtype"])
-                counts[dtype] = counts.get(dtype, 0) + math.prod(tensor["shape"])
-    return sum(counts.values()), max(counts, key=lambda d: counts[d])
+        for tensor in read_header(file).values():
+            dtype = _DTYPES.get(tensor.dtype, tensor.dtype)
+            counts[dtype] = counts.get(dtype, 0) + math.prod(tensor.shape)
+    return sum(counts.values()), max(counts, key=lambda d: counts[d], default=config_dtype)
 
 
 _TRANSPOSED = ("gpt2", "openai-gpt")
 """Families whose layers are Conv1D: weights stored (in, out)."""
 _TOWERS = ("vision", "visual", "audio", "image", "experts")
-"""Words in the names of weights that text does not go through, or not one by one."""
+"""Parts of the names of weights that text does not pass through, or not one by one (fused experts)."""
 
 
 def _linears(files: list[Path], transposed: bool) -> tuple[Linear, ...]:
@@ -171,8 +163,8 @@ def _linears(files: list[Path], transposed: bool) -> tuple[Linear, ...]:
         for key, tensor in read_header(file).items():
             *block, name, kind = ("", "", *key.split("."))
             inside = any(part.isdigit() for part in block) and not any(tower in key for tower in _TOWERS)
-            if kind == "weight" and inside and len(tensor["shape"]) == 2:
-                outputs, inputs = reversed(tensor["shape"]) if transposed else tensor["shape"]
+            if kind == "weight" and inside and len(tensor.shape) == 2:
+                outputs, inputs = reversed(tensor.shape) if transposed else tensor.shape
                 counts[name, inputs, outputs] = counts.get((name, inputs, outputs), 0) + 1
     return tuple(Linear(*shape, count) for shape, count in counts.items())
 
@@ -184,26 +176,32 @@ def _has_chat_template(folder: Path) -> bool:
     return config.is_file() and bool(_read_json(config).get("chat_template"))
 
 
-def _read_json(file: Path) -> dict[str, Any]:
+def _read_json(file: Path) -> dict[str, object]:
     try:
-        loaded: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        loaded = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ModelError(f"{file} is missing; is {file.parent} a transformers model folder?") from None
+        raise ModelError(
+            f"{short_path(file)} is missing; is {short_path(file.parent)} a transformers model folder?"
+        ) from None
     except ValueError as error:
-        raise ModelError(f"{file} is not valid JSON ({error}); install the model again") from None
+        raise ModelError(
+            f"{short_path(file)} is not valid JSON ({error}); install the model again with --force"
+        ) from None
+    if not isinstance(loaded, dict):
+        raise ModelError(f"{short_path(file)} is not a JSON object; install the model again with --force")
     return loaded
 
 
-def _kv_heads(config: dict[str, Any], heads: int) -> int:
+def _kv_heads(config: dict[str, object], heads: int) -> int:
     """One for all under multi_query (Falcon 7B), whatever num_kv_heads says; not in Falcon's newer layout."""
     if config.get("multi_query") and not config.get("new_decoder_architecture"):
         return 1
     return _first(config, "num_key_value_heads", "num_kv_heads", default=heads)
 
 
-def _first(config: dict[str, Any], *names: str, default: int) -> int:
+def _first(config: dict[str, object], *names: str, default: int) -> int:
     """The first of `names` that the config gives: families spell the same size differently."""
     for name in names:
-        if isinstance(config.get(name), int):
-            return int(config[name])
+        if isinstance(value := config.get(name), int):
+            return value
     return default

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import shlex
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from llm_installer.core.errors import ModelError
+from llm_installer.core.errors import ModelError, UsageError
+from llm_installer.core.hints import program
+from llm_installer.core.text import short_path
 
 
 def llm_home() -> Path:
@@ -21,7 +24,7 @@ def models_dir() -> Path:
 
 
 def cache_dir() -> Path:
-    """Where downloads and encoded datasets are kept; safe to delete."""
+    """Where encoded datasets and compiled kernels are kept; safe to delete."""
     return llm_home() / "cache"
 
 
@@ -41,7 +44,7 @@ class Run:
 
     @property
     def record(self) -> Path:
-        """What was asked, and how the run stands."""
+        """What the run was asked for, and its status."""
         return self.root / "run.json"
 
     @property
@@ -67,7 +70,7 @@ class Run:
 
     @property
     def report(self) -> Path:
-        """What came of it, to read."""
+        """The outcome, to read."""
         return self.root / "report.md"
 
     @property
@@ -84,12 +87,12 @@ class Run:
 
     @property
     def progress(self) -> Path:
-        """Where the run is, about once a second, for other programs."""
+        """Step, losses and time left, written about once a second for other programs."""
         return self.root / "status.json"
 
     @property
     def requests(self) -> Path:
-        """Files here ask something of the run while it goes on."""
+        """Files here are requests to the run while it trains, such as to stop."""
         return self.root / "requests"
 
 
@@ -118,25 +121,27 @@ class ModelDir:
         return self.root / "lora"
 
     @classmethod
-    def find(cls, path: str | Path) -> ModelDir:
+    def find(cls, path: str | Path | None) -> ModelDir:
         """The installed model directory at `path` (a folder, or the name of one below LLM_HOME/models).
 
-        Raises ModelError when there is none or it is incomplete.
+        Raises UsageError when no path is given, and ModelError when there is no model or it is incomplete.
         """
+        if not path:
+            raise UsageError("Say which model, for example: --model-path ~/LLM/models/tiny")
         given = Path(path).expanduser()
         root = next((p for p in (given, models_dir() / str(path).replace("/", "_")) if p.is_dir()), None)
         if root is None:
-            raise ModelError(f"There is no model directory at {given}; see what is installed with: llm-installer list")
+            raise ModelError(f"There is no model directory at {given}; see the installed models with: {program()} list")
         found = cls(root.absolute())
         if not found.info.is_file() or not (found.weights / "config.json").is_file():
             raise ModelError(
-                f"{root} is not an installed model (model_info.json or model/config.json is missing); "
-                f"install it with: llm-installer install {root}"
+                f"{short_path(root)} is not an installed model (model_info.json or model/config.json is missing); "
+                f"install it with: {program()} install {shlex.quote(str(root))}"
             )
         return found
 
     def new_run(self, mode: str, now: datetime) -> Run:
-        """Make a fresh run folder, `<time>-<mode>`; a second one in the same second gets a number."""
+        """Make a new run folder, `<time>-<mode>`; a second one in the same second gets a number."""
         stem = f"{now:%Y%m%d-%H%M%S}-{mode}"
         for number in range(1, 1000):
             root = self.runs / (stem if number == 1 else f"{stem}-{number}")
@@ -145,10 +150,10 @@ class ModelDir:
             except FileExistsError:
                 continue
             return Run(root)
-        raise ModelError(f"Too many runs named {stem} in {self.runs}")
+        raise ModelError(f"There are too many runs named {stem} in {short_path(self.runs)}")
 
     def run_links(self, run: Run) -> dict[Path, Path]:
-        """The promised names and what each points to once `run` is the current one."""
+        """The links in this directory, and what each points to once `run` is the current one."""
         return {
             self.root / "checkpoints": run.checkpoints,
             self.root / "training_history.png": run.history_png,
@@ -157,24 +162,29 @@ class ModelDir:
 
     @property
     def lock(self) -> Path:
-        """Held by the training that goes on here, and says which one that is."""
+        """Locked by the training that is running here, and names it."""
         return self.root / ".training.lock"
 
+    @property
+    def lock_gate(self) -> Path:
+        """Locked for a moment by whoever takes `lock`, or looks whether it is taken."""
+        return self.root / ".training.gate"
+
     def switch_to(self, run: Run) -> None:
-        """Make `run` the current one: the links that the guide promises, `lora` last."""
+        """Make `run` the current one: all links of `run_links`, `lora` last."""
         for link, target in self.run_links(run).items():
             switch_link(link, target)
 
     @property
     def tensorboard_link(self) -> Path:
-        """logs/training, a link to all runs, so that TensorBoard shows them side by side."""
+        """logs/training, a link to all runs, so that TensorBoard shows them together."""
         return self.root / "logs" / "training"
 
 
 def switch_link(link: Path, target: Path) -> None:
     """Point `link` at `target` by one rename, so that no reader ever finds it missing. Relative, to survive a move."""
     link.parent.mkdir(parents=True, exist_ok=True)
-    fresh = link.with_name(f".{link.name}.{os.getpid()}")
-    fresh.unlink(missing_ok=True)
-    fresh.symlink_to(os.path.relpath(os.path.realpath(target), os.path.realpath(link.parent)))
-    os.replace(fresh, link)
+    temporary = link.with_name(f".{link.name}.{os.getpid()}")
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(os.path.relpath(os.path.realpath(target), os.path.realpath(link.parent)))
+    os.replace(temporary, link)

@@ -1,16 +1,24 @@
-"""How fast a run was and where its time went: tokens, the share of the machine's limit, memory, seconds by phase."""
+"""How fast a run was and where its time went: tokens, model FLOPs utilisation (MFU), memory, seconds of each phase."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
-PHASES = ("encode", "load", "rehearse", "train", "evaluate", "save")
-"""In the order in which they come. None lies in another; what is in none (imports, prompts) is not counted."""
-_GIB = 1024**3
+from llm_installer.core.text import size
+
+PHASES = {
+    "encode": "encode",
+    "load": "load",
+    "rehearse": "memory probe",
+    "train": "train",
+    "evaluate": "evaluate",
+    "save": "save",
+}
+"""Key in files -> name for the user, in the order in which they come. Phases do not overlap; what is in none of them
+(imports, prompts) is not counted."""
 
 
 @contextmanager
@@ -26,34 +34,51 @@ def timed(phases: dict[str, float], name: str) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Speed:
-    """What a run has to say about its own speed."""
+    """How fast a run was."""
 
     tokens_per_second: float
-    """Real tokens, padding not counted, over the time spent in steps."""
-    share_of_limit: float | None
-    """Arithmetic a step needs (nothing computed twice) over what the machine could do; None where that is unknown."""
-    limit: str
-    """Whose limit: "this CPU's bfloat16 limit"."""
+    """Tokens without padding, over the time spent in steps."""
+    mfu: float | None
+    """The FLOP/s that the model needs (nothing counted twice) over what the machine could do (Chowdhery et al., 2022,
+    arXiv 2204.02311, appendix B); None where that is unknown."""
+    mfu_of: str
+    """What 100% is: "this CPU's measured bfloat16 peak"."""
     peak_bytes: int
+    """Peak memory; 0 where it is unknown."""
     predicted_bytes: int
+    """Peak memory by the plan; 0 where it has none."""
     phases: dict[str, float]
+    """Seconds by the keys of PHASES."""
 
-    def to_json(self) -> dict[str, Any]:
-        """For adapter_info.json."""
-        return asdict(self)
+    def to_json(self) -> dict[str, object]:
+        """For adapter_info.json, with the keys that every version has written."""
+        return {
+            "tokens_per_second": self.tokens_per_second,
+            "share_of_limit": self.mfu,
+            "limit": self.mfu_of,
+            "peak_bytes": self.peak_bytes,
+            "predicted_bytes": self.predicted_bytes,
+            "phases": dict(self.phases),
+        }
 
     def scalars(self) -> dict[str, float]:
         """Names and numbers for curves: one point each, at the end of the run."""
-        share = {} if self.share_of_limit is None else {"speed/share_of_limit": self.share_of_limit}
-        seconds = {f"phase_seconds/{name}": self.phases[name] for name in PHASES if name in self.phases}
-        return {"speed/tokens_per_second": self.tokens_per_second, **share, **seconds}
+        mfu = {} if self.mfu is None else {"speed/mfu": self.mfu}
+        seconds = {
+            f"phase_seconds/{name.replace(' ', '_')}": self.phases[key]
+            for key, name in PHASES.items()
+            if key in self.phases
+        }
+        return {"speed/tokens_per_second": self.tokens_per_second, **mfu, **seconds}
 
     def said(self) -> str:
         """One line for the end of a run."""
-        share = "" if self.share_of_limit is None else f", {self.share_of_limit:.0%} of {self.limit}"
-        planned = f" of {self.predicted_bytes / _GIB:.1f} planned" if self.predicted_bytes else ""
-        spent = ", ".join(f"{name} {self.phases[name]:.0f}" for name in PHASES if self.phases.get(name, 0) >= 0.5)
-        times = f"; seconds: {spent}" if spent else ""
-        return (
-            f"{self.tokens_per_second:,.0f} tokens/s{share}; {self.peak_bytes / _GIB:.1f} GiB at most{planned}{times}."
-        )
+        parts = [f"{self.tokens_per_second:,.0f} tokens/s"]
+        if self.mfu is not None:
+            parts.append(f"MFU {self.mfu:.0%} (of {self.mfu_of})")
+        if self.peak_bytes:
+            predicted = f" ({size(self.predicted_bytes)} predicted)" if self.predicted_bytes else ""
+            parts.append(f"peak memory {size(self.peak_bytes)}{predicted}")
+        spent = [f"{name} {self.phases[key]:.0f}" for key, name in PHASES.items() if self.phases.get(key, 0) >= 0.5]
+        seconds = f"; seconds: {', '.join(spent)}" if spent else ""
+        return f"Speed: {', '.join(parts)}{seconds}."

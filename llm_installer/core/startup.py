@@ -1,9 +1,10 @@
-"""The seconds between a command and its work: imports make a million objects that stay, and start compilers."""
+"""Before the work begins: telemetry off, and the seconds that imports take by making a million objects that stay."""
 
 from __future__ import annotations
 
 import gc
 import importlib.util
+import os
 import sys
 from collections.abc import Callable
 from functools import cache, partial, wraps
@@ -11,8 +12,30 @@ from typing import Any
 
 from llm_installer.core.garbage import RARELY
 
+NO_TELEMETRY = {
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "WANDB_ERROR_REPORTING": "false",
+}
+"""Read by each library once, when it is imported: the usage reports of the hub's client and of MLflow, and the crash
+reports of W&B."""
+
 _raised: list[tuple[int, int, int]] = []
 """The thresholds of garbage collection before `begin`, until `ready`."""
+
+
+def no_telemetry() -> None:
+    """Switch off what libraries report about their users; every way into this program calls it first.
+
+    What the user has set stays. In somebody else's program the hub's client may be imported already, and has read its
+    variable: then its constant is set instead.
+    """
+    for name, value in NO_TELEMETRY.items():
+        os.environ.setdefault(name, value)
+    if "huggingface_hub" in sys.modules and os.environ["HF_HUB_DISABLE_TELEMETRY"] == "1":
+        from huggingface_hub import constants
+
+        constants.HF_HUB_DISABLE_TELEMETRY = True
 
 
 def begin() -> None:
@@ -36,7 +59,7 @@ def import_bitsandbytes() -> None:
     """Import bitsandbytes, as peft does wherever it is installed, without torch's compiler.
 
     Some of its kernels are decorated with torch.compile, and that takes a second even if none of them ever runs; here
-    they are compiled when they are first called.
+    they are compiled when they are first called. Delete when `import bitsandbytes` no longer imports torch._dynamo.
     """
     if "bitsandbytes" in sys.modules or importlib.util.find_spec("bitsandbytes") is None:
         return
@@ -50,18 +73,19 @@ def import_bitsandbytes() -> None:
         torch.compile = usual
 
 
-def _compiled_when_called(function: Callable[..., Any] | None = None, **options: Any) -> Callable[..., Any]:
+def _compiled_when_called(function: Callable[..., object] | None = None, **options: Any) -> Callable[..., object]:
+    """Stands in for torch.compile as a decorator, with and without arguments."""
     if function is None:
         return partial(_compiled_when_called, **options)
 
     @cache
-    def compiled() -> Callable[..., Any]:
+    def compiled() -> Callable[..., object]:
         import torch
 
         return torch.compile(function, **options)
 
     @wraps(function)
-    def call(*args: Any, **kwargs: Any) -> Any:
+    def call(*args: object, **kwargs: object) -> object:
         return compiled()(*args, **kwargs)
 
     return call

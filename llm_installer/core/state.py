@@ -1,4 +1,4 @@
-"""What a run has measured so far. Plain and JSON-able, so that it can be resumed, reported and tested with numbers."""
+"""The state of a run: plain and JSON-able, so that it can be resumed, reported and tested with numbers."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from llm_installer.core.speed import Speed
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One measurement of both fixed evaluation sets, in eval mode."""
+    """The losses on both fixed evaluation sets, in eval mode."""
 
     step: int
     epoch: float
     train_loss: float
-    """Mean loss per supervised token on the fixed slice of the training set."""
+    """Mean loss per supervised token, in nats, on the fixed slice of the training set."""
     validation_loss: float | None
     """The same on the validation set; None where there is none."""
     learning_rate: float
@@ -46,37 +46,37 @@ class Adjustment:
 
     step: int
     rate_scale: float
-    """Share of the planned rate from now on."""
+    """Multiple of the planned learning rate from now on."""
     batch_scale: int
-    """Planned steps whose rows make one step from now on."""
+    """Planned steps whose rows make up one step from now on."""
     restore_best: bool
-    """Go back to the best weights (the first where none beat the base), with an optimizer that remembers nothing."""
+    """Go back to the best weights (the initial ones where none beat the base), with a new optimizer state."""
     why: str
 
 
 @dataclass
 class RunState:
-    """The only mutable record of a run: with the weights and the random state, all that going on later needs."""
+    """The only mutable record of a run: with the weights and the random state, all that resuming needs."""
 
     step: int = 0
     """Optimizer steps taken, skipped ones included."""
     done: int = 0
-    """Planned steps gone through; more than `step` where an adjustment joined several."""
+    """Planned steps completed; more than `step` where an adjustment joined several."""
     epoch: float = 0.0
     epoch_index: int = 0
-    """Passes over the data that are complete."""
+    """Epochs that are complete."""
     epoch_offset: int = 0
-    """Planned steps of the present pass that are done."""
+    """Planned steps of the present epoch that are done."""
     tokens: int = 0
     seconds: float = 0.0
-    """Spent in the loop, over all sittings."""
+    """Spent in the loop, over all sessions."""
     best_step: int = 0
     best_loss: float | None = None
     base_loss: float | None = None
-    """The watched loss before the first step."""
+    """The monitored loss before the first step."""
     evaluations_without_improvement: int = 0
     skipped: int = 0
-    """Steps whose loss or gradient was no finite number."""
+    """Steps whose loss or gradient was not finite."""
     skipped_in_a_row: int = 0
     rate_scale: float = 1.0
     batch_scale: int = 1
@@ -84,29 +84,29 @@ class RunState:
     history: list[Evaluation] = field(default_factory=list)
     stop_reason: str = ""
     phases: dict[str, float] = field(default_factory=dict)
-    """Seconds of each phase (core/speed.py), over all sittings."""
+    """Seconds of each phase (core/speed.py), over all sessions."""
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> RunState:
-        """The state that dataclasses.asdict made, through strict JSON (where NaN became null)."""
+        """The state that dataclasses.asdict made, read back from strict JSON (where NaN became null)."""
         history = [Evaluation(**{**e, **_numbers(e)}) for e in values["history"]]
         adjustments = [Adjustment(**a) for a in values["adjustments"]]
         return cls(**{**values, "history": history, "adjustments": adjustments})
 
     @property
     def improved(self) -> bool:
-        """Whether the best measurement beats the one before the first step."""
+        """Whether the best evaluation beats the one before the first step."""
         return self.best_loss is not None and (self.base_loss is None or self.best_loss < self.base_loss)
 
     def record(self, evaluation: Evaluation) -> bool:
-        """Add a measurement; True when it is the best after the first step. Step 0 is the base model itself."""
+        """Add an evaluation; True when it is the best after the first step. Step 0 is the base model itself."""
         self.history.append(evaluation)
-        watched = evaluation.validation_loss if evaluation.validation_loss is not None else evaluation.train_loss
+        monitored = evaluation.validation_loss if evaluation.validation_loss is not None else evaluation.train_loss
         if evaluation.step == 0:
-            self.base_loss = watched
+            self.base_loss = monitored
             return False
-        if math.isfinite(watched) and (self.best_loss is None or watched < self.best_loss):
-            self.best_loss, self.best_step = watched, evaluation.step
+        if math.isfinite(monitored) and (self.best_loss is None or monitored < self.best_loss):
+            self.best_loss, self.best_step = monitored, evaluation.step
             self.evaluations_without_improvement = 0
             return True
         self.evaluations_without_improvement += 1
@@ -125,11 +125,11 @@ class Result:
     best_loss: float | None
     stop_reason: str
     improved: bool
-    """False when no measurement beat the base model; `lora` is then left as it was."""
+    """False when no evaluation beat the base model; `lora` is then left as it was."""
     speed: Speed | None = None
 
 
 def _numbers(evaluation: dict[str, Any]) -> dict[str, float]:
-    """What is a number in every evaluation, with NaN where JSON could not say so."""
+    """The fields that are always numbers, with NaN where JSON holds null."""
     names = ("train_loss", "learning_rate", "grad_norm", "tokens_per_second")
     return {name: math.nan if evaluation[name] is None else evaluation[name] for name in names}

@@ -51,3 +51,15 @@ def short_path(path: str | Path) -> str:
         if given != folder and given.is_relative_to(folder) and folder != Path(folder.anchor):
             ways.append(f"{name}/{given.relative_to(folder)}")
     return min(ways, key=len)
+
+
+def clock(seconds: float) -> str:
+    """HH:MM:SS; hours go on counting after a day."""
+    minutes, second = divmod(int(seconds), 60)
+    hour, minute = divmod(minutes, 60)
+    return f"{hour:02}:{minute:02}:{second:02}"
+
+
+def loss_text(loss: float | None) -> str:
+    """Four decimals; a dash where there is no number."""
+    return "-" if loss is None or math.isnan(loss) else f"{loss:.4f}"

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 Progress = Callable[[int, int], None]
 """Told (done, total)."""
@@ -12,6 +15,10 @@ Progress = Callable[[int, int], None]
 
 class Voice(Protocol):
     """Who is told what takes a moment, and what a step of a story has returned."""
+
+    @property
+    def rich(self) -> Console:
+        """What progress bars are drawn on."""
 
     def line(self, text: str = "") -> None:
         """A sentence of its own."""
@@ -28,6 +35,13 @@ class Voice(Protocol):
 
 class Silence:
     """A voice that says nothing: for programs and tests."""
+
+    @property
+    def rich(self) -> Console:
+        """A console that prints nothing."""
+        from rich.console import Console
+
+        return Console(quiet=True)
 
     def line(self, text: str = "") -> None:
         """Nothing."""

@@ -1,7 +1,8 @@
-"""Work shared out over processes: each is told once what to do, then sent task after task.
+"""parallel_map: a function applied to tasks by several processes, each sent the function once and then its tasks.
 
-They are programs of their own, not forks or copies of the caller: whatever the caller is (a script without a main
-guard, a notebook, a process with threads), it is never run twice.
+The processes are programs of their own, not forks or copies of the caller: whatever the caller is (a script without a
+main guard, a notebook, a process with threads), it is never run again. docs/decisions/worker-pool.md says why this is
+not loky.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from queue import SimpleQueue
-from typing import IO, Any, TypeAlias, TypeVar, cast
+from typing import IO, TypeAlias, TypeVar, cast
 
 from llm_installer.core.errors import DataError
 from llm_installer.core.garbage import RARELY
@@ -34,25 +35,25 @@ _PIPE_BYTES = 1 << 20
 
 
 def cores() -> int:
-    """Processors that this process may use."""
+    """The number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def share_out(job: Callable[[Task], Answer], tasks: Iterable[Task], count: int) -> Generator[Answer, None, None]:
-    """What `job` answers to each task, in their order, by `count` processes; only a few tasks are taken in advance.
+def parallel_map(job: Callable[[Task], Answer], tasks: Iterable[Task], count: int) -> Generator[Answer, None, None]:
+    """`job(task)` for each task, in the order of the tasks, by `count` processes; at most `count` + 2 are taken ahead.
 
-    Job, tasks and answers are pickled. Raises the OSError that a process met, and DataError when one ended. Closing
-    the iterator ends the processes.
+    Job, tasks and answers are pickled. Raises the OSError that `job` raised, and DataError when a process ended.
+    Closing the iterator ends the processes.
     """
-    told = pickle.dumps(job)
+    job_bytes = pickle.dumps(job)
     command = [sys.executable, "-c", _PROGRAM, json.dumps(sys.path)]
     idle: SimpleQueue[Process] = SimpleQueue()
 
-    def tell(process: Process) -> None:
+    def send_job(process: Process) -> None:
         try:
             with suppress(BrokenPipeError):
                 assert process.stdin is not None
-                process.stdin.write(told)
+                process.stdin.write(job_bytes)
                 process.stdin.flush()
         finally:
             idle.put(process)
@@ -68,9 +69,9 @@ def share_out(job: Callable[[Task], Answer], tasks: Iterable[Task], count: int) 
         processes = [stack.enter_context(_started(command)) for _ in range(count)]
         pool = stack.enter_context(ThreadPoolExecutor(count))
         for process in processes:
-            # Before the threads are waited for: they end with the processes that they wait for.
+            # Runs before the pool waits for its threads, each of which waits for an answer of a process.
             stack.callback(process.kill)
-            pool.submit(tell, process)
+            pool.submit(send_job, process)
         waiting: deque[Future[Answer]] = deque()
         for task in tasks:
             waiting.append(pool.submit(ask, task))
@@ -81,8 +82,8 @@ def share_out(job: Callable[[Task], Answer], tasks: Iterable[Task], count: int) 
 
 
 def serve() -> None:
-    """The other processes: read what to do, then answer task after task, until they are ended."""
-    # Ctrl-C reaches the caller too, who ends this process; without a caller there is nobody to write to.
+    """The program of a worker process: reads the job, then answers task after task until the caller ends."""
+    # Ctrl-C reaches the caller too, which ends this process. Without a caller, reading or writing fails, and it ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     gc.set_threshold(RARELY)
@@ -114,13 +115,13 @@ def _started(command: list[str]) -> Iterator[Process]:
 
 
 def _close(pipe: IO[bytes]) -> None:
-    # What a task was cut off at is still in the buffer, and nobody is there to read it.
+    # An unfinished task is still in the buffer, and nobody is left to read it.
     with suppress(BrokenPipeError):
         pipe.close()
 
 
-def _ask(process: Process, task: object) -> Any:
-    """Have a task done. Raises the OSError that the process met."""
+def _ask(process: Process, task: object) -> object:
+    """The answer of a process to a task. Raises the OSError that it raised, and DataError when it ended."""
     assert process.stdin is not None and process.stdout is not None
     try:
         _send(process.stdin, task)

@@ -49,7 +49,7 @@ def test_sizes_are_said_as_people_say_them(tiny_llama: Path, parameters: float, 
         (lambda f: (f / "config.json").unlink(), "config.json is missing"),
         (lambda f: (f / "config.json").write_text("{"), "not valid JSON"),
         (lambda f: (f / "model.safetensors").unlink(), "holds no weights"),
-        (lambda f: os.truncate(f / "model.safetensors", 5000), "cut short"),
+        (lambda f: os.truncate(f / "model.safetensors", 5000), "truncated"),
         (lambda f: (f / "model.safetensors").write_bytes(b"rubbish"), "damaged"),
         (
             lambda f: (f / "model.safetensors.index.json").write_text(
@@ -78,7 +78,7 @@ def test_the_machine_is_probed() -> None:
     found, (free, total) = probe_hardware(), memory_bytes()
     assert found.device in ("cpu", "cuda", "mps") and found.cores >= 1
     assert 0 < free <= total
-    assert "GB free" in found.summary
+    assert "GiB free" in found.summary
 
 
 def test_home_and_finding_a_model(installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -65,7 +65,7 @@ def test_the_second_is_told_who_holds_it(folder: ModelDir) -> None:
     with pytest.raises(TrainingError) as error, only_training(folder):
         pytest.fail("two hold it")
     said = str(error.value)
-    for part in ("tiny is being trained already", f"process {process.pid}", found.run, found.started[11:], "--status"):
+    for part in ("tiny is already being trained", f"process {process.pid}", found.run, found.started[11:], "--status"):
         assert part in said
     assert "\n" not in said
     with pytest.raises(TrainingError, match=f"tiny cannot be removed: process {process.pid}"):
@@ -126,6 +126,38 @@ def test_whoever_only_looks_is_in_nobodys_way(folder: ModelDir) -> None:
     assert seen <= {"", *(f"run-{n}" for n in range(200))}, "never half a name"
 
 
+def test_a_look_leaves_nothing_behind_where_nothing_was_trained(folder: ModelDir) -> None:
+    assert holder(folder) is None
+    assert [p.name for p in folder.root.iterdir()] == ["runs"]
+
+
+def test_a_kill_in_the_middle_of_a_look_frees_the_gate(folder: ModelDir) -> None:
+    with only_training(folder):
+        pass
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from llm_installer.core.paths import ModelDir\n"
+        "from llm_installer.core.run import lock\n"
+        "with lock._gate(ModelDir(Path(sys.argv[1]))): print('inside', flush=True); sys.stdin.read()"
+    )
+    words = [sys.executable, "-c", code, str(folder.root)]
+    looker = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert looker.stdout and looker.stdout.readline() == "inside\n"
+    taken = threading.Event()
+
+    def train() -> None:
+        with only_training(folder):
+            taken.set()
+
+    waiting = threading.Thread(target=train)
+    waiting.start()
+    assert not taken.wait(0.2), "the look is waited for"
+    os.kill(looker.pid, signal.SIGKILL)
+    ended(looker)
+    assert taken.wait(30)
+    waiting.join()
+
+
 def test_of_many_at_the_same_moment_one_gets_it(folder: ModelDir) -> None:
     together, tried, won, told = threading.Barrier(8), threading.Barrier(8), list[int](), list[str]()
 
@@ -150,7 +182,7 @@ def test_of_many_at_the_same_moment_one_gets_it(folder: ModelDir) -> None:
         told.clear()
 
 
-def test_requests_left_for_a_dead_sitting_are_gone_before_its_name_is_known(folder: ModelDir) -> None:
+def test_requests_left_for_a_dead_session_are_gone_before_its_name_is_known(folder: ModelDir) -> None:
     run = Run(folder.runs / "20261121-120000-fast")
     run.requests.mkdir()
     (run.requests / "stop-1").touch()

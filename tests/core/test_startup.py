@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gc
+import os
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,6 +30,50 @@ assert (dequantize_4bit(packed, state) - weight).abs().mean() < 0.2
 codes, scales, _ = bitsandbytes.functional.int8_vectorwise_quant(weight.bfloat16())
 assert ((codes * scales[:, None] / 127) - weight).abs().max() < 0.1
 """
+
+
+# Each way into the program, up to the first mistake that it finds.
+ENTRIES = {
+    "install": "from llm_installer import api; api.install('tiny')",
+    "lora_sft": "from llm_installer import api; api.lora_sft('nowhere', 'nothing.json')",
+    "command": "from llm_installer.cli.main import main; sys.argv[1:] = ['list']; main()",
+}
+SAYS = """
+import os, sys
+names = sys.argv[1].split()
+{first}
+try:
+    {entry}
+except (Exception, SystemExit):
+    pass
+from huggingface_hub import constants
+print([os.environ.get(name) for name in names], constants.HF_HUB_DISABLE_TELEMETRY)
+"""
+
+
+@pytest.mark.parametrize("entry", ENTRIES)
+def test_no_library_reports_about_its_users(entry: str, tmp_path: Path) -> None:
+    first = "" if entry == "command" else "import huggingface_hub.constants"  # in somebody else's program
+    names = startup.NO_TELEMETRY
+    kept = {n: v for n, v in os.environ.items() if n not in names and n not in ("DO_NOT_TRACK", "DISABLE_TELEMETRY")}
+    program = [sys.executable, "-c", SAYS.format(first=first, entry=ENTRIES[entry]), " ".join(names)]
+    environment = {**kept, "LLM_HOME": str(tmp_path)}
+    done = subprocess.run(program, capture_output=True, text=True, env=environment, cwd=tmp_path, check=True)
+    assert done.stdout.splitlines()[-1] == f"{list(names.values())} True"
+
+
+def test_what_the_user_has_set_about_telemetry_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_TELEMETRY", False)
+    for name in startup.NO_TELEMETRY:
+        monkeypatch.setenv(name, "0")
+    startup.no_telemetry()
+    assert {os.environ[name] for name in startup.NO_TELEMETRY} == {"0"}
+    assert constants.HF_HUB_DISABLE_TELEMETRY is False
+    monkeypatch.delenv("HF_HUB_DISABLE_TELEMETRY")
+    startup.no_telemetry()
+    assert constants.HF_HUB_DISABLE_TELEMETRY is True
 
 
 def test_peft_and_bitsandbytes_work_without_the_compiler() -> None:

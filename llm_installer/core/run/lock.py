@@ -1,8 +1,12 @@
-"""One training at a time in a model directory: who holds it is in the lock, and the system frees it at any death."""
+"""One training at a time in a model directory: a lock that the system frees at any death, and who holds it.
+
+filelock has exclusive locks only, and whoever only looks has to try the lock to see whether it is free. So that nobody
+takes a look for a training, each try happens while a second lock, the gate, is held; nobody keeps that one for longer
+than a try takes. docs/decisions/locks.md says why.
+"""
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -10,25 +14,33 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import IO
+from weakref import WeakSet
+
+from filelock import lock_descriptor, unlock_descriptor
 
 from llm_installer.core.errors import TrainingError
+from llm_installer.core.hints import script
 from llm_installer.core.paths import ModelDir, Run
+from llm_installer.core.text import short_path
 
-_SIZE = 512
-_held: set[IO[str]] = set()
+_START, _SIZE = 1, 512
+"""Where the holder is written. Byte 0 is what Windows locks, and nobody else can read a locked byte there."""
+_SECONDS_BETWEEN_TRIES = 0.001
+_open_files: WeakSet[IO[bytes]] = WeakSet()
 
 
 @dataclass(frozen=True)
 class Holder:
-    """The training that goes on in a model directory."""
+    """The training that is running in a model directory."""
 
     pid: int
-    """0 where it has not yet said so."""
+    """0 where it has not said so yet."""
     run: str
     """Id of its run; empty while it prepares one."""
     started: str
-    """ISO time at which it took the directory."""
+    """ISO time at which it took the lock."""
 
     def __str__(self) -> str:
         who = f"process {self.pid}" if self.pid else "another process"
@@ -38,93 +50,119 @@ class Holder:
 
 
 @contextmanager
-def only_training(folder: ModelDir, what: str = "is being trained already") -> Iterator[Callable[[Run], None]]:
-    """Hold the right to train in `folder`; what is yielded is to be told the run, so that others can name it.
+def only_training(folder: ModelDir, what: str = "is already being trained") -> Iterator[Callable[[Run], None]]:
+    """Hold the lock of `folder`; what is yielded must be told the run, so that others can name it.
 
-    Raises TrainingError that names the holder, as `what` is the case because of him.
+    Raises TrainingError where `folder` cannot be written to, and where another training holds the lock: the message
+    begins with the name of the folder and `what`, and names the holder.
     """
+    started = datetime.now().isoformat(timespec="seconds")
     try:
-        file = os.fdopen(os.open(folder.lock, os.O_RDWR | os.O_CREAT, 0o644), "r+")
+        with _gate(folder):
+            lock = _opened(folder.lock)
+            found = _holder_unless_locked(lock)
+            if not found:
+                _write(lock, Holder(os.getpid(), "", started))
     except OSError as error:
-        raise TrainingError(f"{folder.root} cannot be written to ({error.strerror}), so no run can be kept") from None
-    with file:
-        if not _taken(file):
-            raise TrainingError(_refusal(folder, _read(file), what))
-        _held.add(file)
-        started = datetime.now().isoformat(timespec="seconds")
-        _write(file, Holder(os.getpid(), "", started))
+        raise TrainingError(
+            f"{short_path(folder.root)} cannot be written to ({error.strerror}), so no run can be kept there"
+        ) from None
+    if found:
+        lock.close()
+        raise TrainingError(_refusal(folder, found, what))
 
-        def tell(run: Run) -> None:
-            # Who asks something of the run learns its name from the lock: what lies here before that was for the dead.
-            shutil.rmtree(run.requests, ignore_errors=True)
-            run.requests.mkdir()
-            _write(file, Holder(os.getpid(), run.id, started))
+    def tell(run: Run) -> None:
+        # Whoever has a request for the run learns its name from the lock: requests from before that are out of date.
+        shutil.rmtree(run.requests, ignore_errors=True)
+        run.requests.mkdir()
+        _write(lock, Holder(os.getpid(), run.id, started))
 
-        try:
-            yield tell
-        finally:
-            _held.discard(file)
-            _write(file, None)
-            fcntl.flock(file, fcntl.LOCK_UN)  # also for a child that was forked this moment
+    try:
+        yield tell
+    finally:
+        _write(lock, None)
+        _release(lock)
 
 
 def holder(folder: ModelDir) -> Holder | None:
-    """The training that goes on in `folder`; None when there is none."""
+    """The training that is running in `folder`; None when there is none. Never makes a training wait or fail."""
+    if not folder.lock.exists():
+        return None
     try:
-        file = folder.lock.open(encoding="utf-8")
+        with _gate(folder, for_reading=True):
+            lock = _opened(folder.lock, for_reading=True)
+            found = _holder_unless_locked(lock)
+            lock.close() if found else _release(lock)
     except OSError:
         return None
-    with file:
-        return None if _locks(file, fcntl.LOCK_SH) else _read(file)
+    return found
 
 
 def refuse_while_training(folder: ModelDir, what: str) -> None:
-    """Raise TrainingError, which begins with `what` cannot be done, while a training goes on in `folder`."""
+    """Raise TrainingError, which says that `folder` `what` and names the holder, while a training is running there."""
     if found := holder(folder):
         raise TrainingError(_refusal(folder, found, what))
 
 
 def _refusal(folder: ModelDir, found: Holder, what: str) -> str:
-    return (
-        f"{folder.root.name} {what}: {found}; watch it with {folder.root}/train.sh --status, "
-        f"end it with {folder.root}/train.sh --stop-now"
-    )
+    command = script(folder.root)
+    return f"{folder.root.name} {what}: {found}; watch it with {command} --status, end it with {command} --stop-now"
 
 
-def _taken(file: IO[str]) -> bool:
-    """Take the lock, unless a training holds it. Who only looks shares it for a moment, and is no reason to refuse."""
-    while not _locks(file, fcntl.LOCK_EX):
-        if not _locks(file, fcntl.LOCK_SH):
-            return False
-        fcntl.flock(file, fcntl.LOCK_UN)
-    return True
-
-
-def _locks(file: IO[str], how: int) -> bool:
+@contextmanager
+def _gate(folder: ModelDir, for_reading: bool = False) -> Iterator[None]:
+    """The right to try the lock of `folder`. Waits for whoever tries it at this moment."""
+    gate = _opened(folder.lock_gate, for_reading)
+    lock_descriptor(gate.fileno(), poll_interval=_SECONDS_BETWEEN_TRIES)
     try:
-        fcntl.flock(file, how | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+        yield
+    finally:
+        _release(gate)
 
 
-def _write(file: IO[str], who: Holder | None) -> None:
+def _opened(file: Path, for_reading: bool = False) -> IO[bytes]:
+    """A lock file, made where it is missing. Whoever only reads may do so in somebody else's folder too."""
+    try:
+        file.touch()
+        opened = file.open("r+b", buffering=0)
+    except OSError:
+        if not for_reading:
+            raise
+        opened = file.open("rb", buffering=0)
+    _open_files.add(opened)
+    return opened
+
+
+def _holder_unless_locked(lock: IO[bytes]) -> Holder | None:
+    """Lock the file and return None; where it is locked already, return its holder."""
+    return None if lock_descriptor(lock.fileno(), blocking=False) else _read(lock)
+
+
+def _release(lock: IO[bytes]) -> None:
+    """Unlock and close. Closing alone would leave it locked by a child that was forked this moment."""
+    with lock:
+        unlock_descriptor(lock.fileno())
+
+
+def _write(lock: IO[bytes], who: Holder | None) -> None:
     """One write of one length, so that a reader finds what was there before or what is there now."""
-    os.pwrite(file.fileno(), (json.dumps(asdict(who)) if who else "").encode().ljust(_SIZE), 0)
+    lock.seek(_START)
+    lock.write((json.dumps(asdict(who)) if who else "").encode().ljust(_SIZE))
 
 
-def _read(file: IO[str]) -> Holder:
+def _read(lock: IO[bytes]) -> Holder:
+    lock.seek(_START)
     try:
-        return Holder(**json.loads(os.pread(file.fileno(), _SIZE, 0)))
-    except (ValueError, TypeError):  # taken this moment, or just given back
+        return Holder(**json.loads(lock.read(_SIZE)))
+    except (ValueError, TypeError):  # just given back
         return Holder(0, "", "")
 
 
 def _leave_to_parent() -> None:
-    """A forked child must not keep the lock when its parent is killed."""
-    for file in _held:
+    """A forked child must not keep a lock when its parent is killed."""
+    for file in list(_open_files):
         file.close()
-    _held.clear()
 
 
-os.register_at_fork(after_in_child=_leave_to_parent)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_leave_to_parent)

@@ -1,4 +1,4 @@
-"""Where a run is, as other programs read it: status.json of its folder, whole at any moment."""
+"""How far a run is, as other programs read it: status.json in its folder, complete at any time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from llm_installer.core.paths import Run
 
 @dataclass(frozen=True)
 class Progress:
-    """One look at a run; None where a number is not known yet."""
+    """The state of a run at one time; None where a number is not known yet."""
 
     run: str
     step: int
@@ -32,25 +32,25 @@ class Progress:
     best_step: int
     tokens_per_second: float | None
     elapsed: float
-    """Seconds in this sitting."""
+    """Seconds in this session."""
     remaining: float | None
     """Seconds to the last step."""
     checkpoint: str
     """Name of the newest checkpoint; empty before the first."""
     training: bool
-    """False once the last step is done: what comes then is publishing and comparing."""
+    """False once the last step is done: the adapter is then published and compared with the base."""
     updated: float
     """When this was written, in seconds since 1970."""
 
     def write(self, run: Run) -> None:
-        """Replace the run's status.json. It is not synced to the disk: it is about this moment."""
-        fresh = run.progress.with_name(f".{run.progress.name}.new")
-        fresh.write_text(json.dumps(finite(dataclasses.asdict(self))) + "\n", encoding="utf-8")
-        os.replace(fresh, run.progress)
+        """Replace the run's status.json. It is not synced to disk: after a crash nobody needs it."""
+        temporary = run.progress.with_name(f".{run.progress.name}.new")
+        temporary.write_text(json.dumps(finite(dataclasses.asdict(self))) + "\n", encoding="utf-8")
+        os.replace(temporary, run.progress)
 
     @classmethod
     def read(cls, run: Run) -> Progress | None:
-        """What is in the run's folder; None where nothing is that can be read."""
+        """What is in the run's folder; None where there is nothing, or nothing readable."""
         try:
             values = json.loads(run.progress.read_text(encoding="utf-8"))
             return cls(**{f.name: values[f.name] for f in dataclasses.fields(cls)})

@@ -1,4 +1,4 @@
-"""What a run was asked, with which data and model, and how it stands: run.json of its folder."""
+"""run.json of a run's folder, read and written: its options, data and model, its status and result."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from llm_installer.core.files import write_json
 from llm_installer.core.paths import Run
 
 RUNNING, STOPPED, FINISHED, FAILED = "running", "stopped", "finished", "failed"
-"""A run that was killed still says `running`; whether it is, only its lock can tell."""
+"""A run that was killed still says `running`; only the lock tells whether it is."""
 
 
 @dataclass(frozen=True)
@@ -21,24 +21,24 @@ class RunRecord:
 
     status: str
     started: str
-    """ISO time."""
+    """ISO time, in the local time zone."""
     options: dict[str, Any]
-    """What the user gave; what was left to choose is in plan.json."""
+    """What the user gave; what was chosen is in plan.json."""
     base: str
-    """The folder that relative paths of the options are below."""
+    """The folder that relative paths in the options start from."""
     rows: str
-    """Fingerprint of the encoded rows of both sides: data, split, tokenizer, template and length in one."""
+    """Fingerprint of the encoded training and validation rows: of data, split, tokenizer, template and length."""
     files: dict[str, str]
-    """Content hash of each data file."""
+    """Content hash of each data file, by its path."""
     model: str
     """Fingerprint of the base weights."""
     data: str
     """The data, in the user's words."""
     result: dict[str, Any] = field(default_factory=dict)
-    """Steps, losses and why it ended, once it has."""
+    """Steps, losses and why it ended, once it has ended."""
 
     def write(self, run: Run) -> None:
-        """Write it to the run's folder."""
+        """Write it to the run's folder. Raises OSError."""
         write_json(run.record, dataclasses.asdict(self))
 
     @classmethod

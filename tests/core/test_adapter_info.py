@@ -1,0 +1,61 @@
+"""An adapter is judged by its files before anything heavy happens: whole, and made for this base."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from llm_installer.core.adapter_info import AdapterInfo, read_adapter_info
+from llm_installer.core.errors import AdapterError
+from llm_installer.core.manifest import MANIFEST, write_manifest
+from llm_installer.core.model_info import fingerprint
+from llm_installer.core.paths import ModelDir
+
+
+@pytest.fixture
+def adapter(installed: Path, tmp_path: Path) -> Path:
+    """An adapter of ours, by its files."""
+    folder = tmp_path / "an adapter"
+    folder.mkdir()
+    (folder / "adapter_config.json").write_text("{}")
+    (folder / "adapter_model.safetensors").write_bytes(b"weights")
+    base = {"name": "tiny-llama", "fingerprint": fingerprint(installed / "model")}
+    (folder / "adapter_info.json").write_text(json.dumps({"base_model": base, "style": "chat"}))
+    write_manifest(folder)
+    return folder
+
+
+def test_a_whole_one_is_taken(adapter: Path, installed: Path) -> None:
+    assert read_adapter_info(adapter, ModelDir(installed)).style == "chat"
+
+
+@pytest.mark.parametrize(
+    ("damaged", "says"),
+    [
+        (
+            lambda f: (f / "adapter_model.safetensors").write_bytes(b"weightz"),
+            "safetensors has changed since it was written",
+        ),
+        (lambda f: (f / "adapter_model.safetensors").unlink(), "is incomplete: adapter_model.safetensors is missing"),
+        (lambda f: (f / "adapter_info.json").unlink(), "adapter_info.json is missing"),
+        (lambda f: (f / "adapter_config.json").unlink(), "is incomplete: adapter_config.json is missing"),
+        (lambda f: (f / MANIFEST).write_text("{"), "manifest.json cannot be read"),
+        (lambda f: (f / MANIFEST).write_text("[1]"), "manifest.json is not a list of hashes"),
+    ],
+)
+def test_a_damaged_one_is_refused_by_name(
+    adapter: Path, installed: Path, damaged: Callable[[Path], object], says: str
+) -> None:
+    damaged(adapter)
+    with pytest.raises(AdapterError, match=says) as error:
+        read_adapter_info(adapter, ModelDir(installed))
+    assert str(adapter) in str(error.value)
+
+
+def test_one_from_elsewhere_has_no_manifest_and_is_taken(adapter: Path, installed: Path) -> None:
+    for name in (MANIFEST, "adapter_info.json"):
+        (adapter / name).unlink()
+    assert read_adapter_info(adapter, ModelDir(installed)) == AdapterInfo()
