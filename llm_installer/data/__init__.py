@@ -1,1 +1,1 @@
-"""Text in, numbers out: sources, readers, formats, splitting, encoding, batches."""
+"""Text in, numbers out: sources, readers, formats, stores, splitting, encoding, batches."""

@@ -1,19 +1,21 @@
-"""Which rows go together: steps of a fixed number of rows, each split into micro-batches of a token budget."""
+"""Which rows go together: steps of a fixed number of rows, each split into micro-batches of a token budget, padded or
+packed."""
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from llm_installer.data.encoding.encode import Row
-from llm_installer.data.splitting import Indices
+from llm_installer.core.arrays import Indices, NamedArrays
+from llm_installer.data.encoding.row import Row
 
-Inputs: TypeAlias = "Callable[[npt.NDArray[np.int64], Sequence[Sequence[str]]], dict[str, npt.NDArray[Any]]]"
-"""From padded ids and the images of each row to what else the model is given (Encoder.inputs)."""
+Inputs: TypeAlias = "Callable[[npt.NDArray[np.int64], Sequence[Sequence[str]]], NamedArrays]"
+"""From padded ids [rows, length] and the images of each row to the other inputs of the model (Encoder.inputs)."""
 
 _WINDOW_STEPS = 8
 """Steps whose rows are sorted by length together: enough to save padding, few enough to stay random."""
@@ -26,15 +28,15 @@ class Batch:
     ids: npt.NDArray[np.int64]
     """Shape [rows, length]."""
     positions: npt.NDArray[np.int64]
-    """Flat indices into rows x length whose output is scored: the position before each learned token."""
+    """Flat indices into rows x length: the position before each supervised token, whose output is compared with it."""
     targets: npt.NDArray[np.int64]
-    """The learned token that follows each position; same shape as `positions`."""
+    """The supervised token that follows each position; same shape as `positions`."""
     tokens: int
-    """Real tokens, padding not counted."""
-    extra: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
-    """What else the model is given, by name: pixels and the like, where it sees images."""
+    """Tokens without the padding."""
+    extra: NamedArrays = field(default_factory=dict)
+    """Other inputs of the model, by name: pixels and the like, where it sees images."""
     documents: tuple[int, ...] = ()
-    """Lengths of the rows that lie one after the other in a packed one; empty where rows are padded."""
+    """Lengths of the rows in a packed sequence, one after the other; empty where rows are padded."""
 
 
 def epoch_steps(
@@ -49,7 +51,7 @@ def epoch_steps(
     """The steps of one epoch: arrays of row indices, every row exactly once, the last step possibly short.
 
     The order depends on seed and epoch alone; `order` is a name of planning.modes.ORDERS. `rows` are the rows to go
-    through where not each is met once.
+    through, where that is not each once.
     """
     random = np.random.default_rng((seed, epoch))
     shuffled = random.permutation(len(lengths) if rows is None else len(rows))
@@ -79,7 +81,8 @@ _ORDERS = {"random": (_windows, _windows), "short-first": (_rising, _windows)}
 def micro_batches(
     lengths: npt.NDArray[np.int64], rows: npt.NDArray[np.int64], tokens: int, most_rows: int
 ) -> list[npt.NDArray[np.int64]]:
-    """Split the rows of a step so that each part, padded to its longest row, holds at most `tokens` tokens."""
+    """Split the rows of a step so that each part, padded to its longest row, holds at most `tokens` tokens and
+    `most_rows` rows; a longer row is alone."""
     ordered = rows[np.argsort(-lengths[rows], kind="stable")]
     parts: list[npt.NDArray[np.int64]] = []
     start = 0
@@ -91,24 +94,65 @@ def micro_batches(
 
 
 def collate(rows: Sequence[Row], pad: int, inputs: Inputs | None = None) -> Batch:
-    """Right-pad rows to the longest. Lengths and masks say what is scored, not token ids: pad may be eos.
+    """Right-pad rows to the longest. Lengths and masks say what is supervised, not token ids: `pad` may be eos.
 
     `inputs` makes what the model needs beside the ids.
     """
     longest = max(len(r.ids) for r in rows)
     ids = np.full((len(rows), longest), pad, dtype=np.int64)
-    scored = np.zeros((len(rows), longest), dtype=np.bool_)
+    supervised = np.zeros((len(rows), longest), dtype=np.bool_)
     for i, row in enumerate(rows):
         n = len(row.ids)
         ids[i, :n] = row.ids
-        scored[i, : n - 1] = row.learned[1:]
-    positions = np.flatnonzero(scored)
+        supervised[i, : n - 1] = row.supervised[1:]
+    positions = np.flatnonzero(supervised)
     extra = inputs(ids, [r.images for r in rows]) if inputs else {}
     return Batch(ids, positions, ids.reshape(-1)[positions + 1], sum(len(r.ids) for r in rows), extra)
 
 
+def pack(
+    lengths: npt.NDArray[np.int64], rows: npt.NDArray[np.int64], tokens: int, most_rows: int
+) -> list[npt.NDArray[np.int64]]:
+    """Which of `rows` are packed together: best fit, longest first, at most `tokens` tokens and `most_rows` rows each.
+
+    No row is truncated: one longer than `tokens` is alone. The same rows give the same parts.
+    """
+    parts: list[list[int]] = []
+    room: list[tuple[int, int]] = []  # (tokens left, part), the fullest first
+    for row in rows[np.argsort(-lengths[rows], kind="stable")]:
+        length = int(lengths[row])
+        place = bisect_left(room, (length, -1))
+        if place < len(room):
+            left, part = room.pop(place)
+        else:
+            left, part = tokens, len(parts)
+            parts.append([])
+        parts[part].append(int(row))
+        if len(parts[part]) < most_rows and left > length:
+            insort(room, (left - length, part))
+    return [np.array(part, dtype=np.int64) for part in parts]
+
+
+def collate_packed(rows: Sequence[Row]) -> Batch:
+    """Rows packed into one sequence: positions start again at 0 in each, and none predicts the first token of the next.
+
+    Nothing is computed for padding. The ids have shape [1, tokens].
+    """
+    ids = np.concatenate([np.asarray(row.ids, dtype=np.int64) for row in rows])
+    supervised = np.zeros(len(ids), dtype=np.bool_)
+    lengths = tuple(len(row.ids) for row in rows)
+    start = 0
+    for row, length in zip(rows, lengths, strict=True):
+        supervised[start : start + length - 1] = row.supervised[1:]
+        start += length
+    positions = np.flatnonzero(supervised)
+    places = np.concatenate([np.arange(length, dtype=np.int64) for length in lengths])
+    extra = {"position_ids": places[np.newaxis]}
+    return Batch(ids[np.newaxis], positions, ids[positions + 1], len(ids), extra, lengths)
+
+
 def sample(rows: Sequence[Row], count: int, seed: int) -> list[Row]:
-    """A fixed random choice of at most `count` rows, in their order."""
+    """At most `count` rows, chosen at random by `seed`, in their order."""
     if len(rows) <= count:
         return list(rows)
     chosen = np.sort(np.random.default_rng(seed).choice(len(rows), size=count, replace=False))

@@ -1,4 +1,4 @@
-"""A cleaned copy of a dataset: every row that can be learned, in one shape, and a list of all that is different."""
+"""A cleaned copy of a dataset: every record that can be trained on, in one shape, and a list of all changes."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from llm_installer.data.reading.readers import read_rows
 from llm_installer.data.reading.rows import Row, Source, data_suffix
 from llm_installer.data.reading.sources import find_sources
 from llm_installer.data.reading.text_files import text_lines
-from llm_installer.data.store.conversion import Count, FileReport, Request, examples
+from llm_installer.data.store.conversion import Conversion, Count, FileSummary, examples
 from llm_installer.data.store.keys import row_key
 
-_SHOWN = 1000
+_IN_MEMORY = 1000
 _AS_PYTHON = "was written as Python, not as JSON"
-_TURNS = "turns were joined, renamed or cut down to what is learned"
-_COPY = "an exact copy of an earlier row"
-_HALF = "it holds half of a character, as left where a text is cut inside an emoji"
+_TURNS = "turns were joined, renamed, or reduced to what is trained on"
+_COPY = "an exact copy of an earlier record"
+_HALF = "it contains half a character, as when a text is cut in the middle of an emoji"
 _BY_LINE = (".jsonl", ".ndjson", ".json")
 
 
 @dataclass(frozen=True)
 class Change:
-    """A row that is written differently from how it stood."""
+    """A record that is written differently from how it was read."""
 
     origin: Origin
     change: str
@@ -40,47 +40,47 @@ class Change:
 
 @dataclass
 class Fixed:
-    """What became of a dataset that was written anew."""
+    """What became of a dataset that was cleaned."""
 
     out: Path
     list_file: Path
-    """Every change and everything left out, a JSON object a line."""
+    """Every change and every skipped record, one JSON object per line."""
     written: int = 0
     changed_count: int = 0
-    left_out_count: int = 0
+    skipped_count: int = 0
     changed: list[Change] = field(default_factory=list)
     """The first thousand."""
-    left_out: list[Dropped] = field(default_factory=list)
+    skipped: list[Dropped] = field(default_factory=list)
     """The first thousand."""
-    files: list[FileReport] = field(default_factory=list)
+    files: list[FileSummary] = field(default_factory=list)
 
 
 def fix(data: str, out: Path, *, base: Path, dataset_format: str | None = None, columns: str | None = None) -> Fixed:
-    """Write every row of `data` that can be learned to `out`, as JSON lines that any tool reads.
+    """Write every record of `data` that can be trained on to `out`, as JSON lines that any tool reads.
 
-    Rows set aside for validation go to a file of their own beside it. Lines that are not JSON are mended where their
-    meaning is plain. Raises DataError when nothing can be learned, or when a file would be overwritten.
+    Validation records go to a file of their own beside it. Lines that are not JSON are repaired where their meaning
+    is plain. Raises DataError when nothing can be trained on, or when a file would be overwritten.
     """
     sources, _ = find_sources(data, base)
     forced = find_format(dataset_format) if dataset_format else None
     named = parse_columns(columns) if columns else None
-    request = Request(base.absolute(), tuple((s, s.part) for s in sources), forced, named, lenient=True)
+    conversion = Conversion(base.absolute(), tuple((s, s.part) for s in sources), forced, named, lenient=True)
     with ExitStack() as stack:
         copy = _Copy(out, stack)
         for source in sources:
             count = Count(source.name)
-            for part, item in examples(source, copy.watched(source), request, count):
+            for part, item in examples(source, copy.records(source), conversion, count):
                 copy.take(part, item)
-            copy.fixed.files.append(count.report())
+            copy.fixed.files.append(count.summary())
         if not copy.fixed.written:
-            first = copy.fixed.left_out[:1]
+            first = copy.fixed.skipped[:1]
             why = f"{first[0].origin}: {first[0].reason}" if first else "there are no records"
-            raise DataError(f"Nothing in {data} can be learned, so {out} was not written; {why}")
+            raise DataError(f"Nothing in {data} can be trained on, so {out} was not written; {why}")
         return copy.publish()
 
 
 class _Copy:
-    """The files being written; they get their names when all is done, and vanish after an error."""
+    """The files being written; they get their names when everything is written, and are deleted after an error."""
 
     def __init__(self, out: Path, stack: ExitStack) -> None:
         self._stack = stack
@@ -91,11 +91,11 @@ class _Copy:
         self.fixed = Fixed(out, out.with_name(f"{out.stem}.changes.jsonl"))
         self._list = self._open(self.fixed.list_file)
 
-    def watched(self, source: Source) -> Iterator[Row]:
-        """The rows, remembering the one that is being looked at."""
-        for item in _mended(source):
+    def records(self, source: Source) -> Iterator[Row]:
+        """The records of a source; the one that is being converted is remembered."""
+        for item in _repaired(source):
             if isinstance(item, Dropped):
-                self._leave_out(item)
+                self._skip(item)
                 continue
             self._row, change = item
             if change:
@@ -103,7 +103,7 @@ class _Copy:
             yield self._row
 
     def take(self, part: str, item: Example | Dropped) -> None:
-        """Write an example, or say why not."""
+        """Write an example, or note why it is skipped."""
         if isinstance(item, Example):
             try:
                 key = row_key(item)
@@ -113,7 +113,7 @@ class _Copy:
                 if key in self._seen:
                     item = Dropped(item.origin, _COPY)
         if isinstance(item, Dropped):
-            self._leave_out(item)
+            self._skip(item)
             return
         self._seen.add(key)
         record = plain(item)
@@ -125,7 +125,7 @@ class _Copy:
         self.fixed.written += 1
 
     def publish(self) -> Fixed:
-        """Give the files their names."""
+        """Give the files their names. What was written."""
         for path, file in self._files.items():
             file.close()
             os.replace(_unfinished(path), path)
@@ -145,14 +145,14 @@ class _Copy:
 
     def _change(self, origin: Origin, change: str) -> None:
         self.fixed.changed_count += 1
-        if len(self.fixed.changed) < _SHOWN:
+        if len(self.fixed.changed) < _IN_MEMORY:
             self.fixed.changed.append(Change(origin, change))
         _write(self._list, {**_place(origin), "change": change})
 
-    def _leave_out(self, dropped: Dropped) -> None:
-        self.fixed.left_out_count += 1
-        if len(self.fixed.left_out) < _SHOWN:
-            self.fixed.left_out.append(dropped)
+    def _skip(self, dropped: Dropped) -> None:
+        self.fixed.skipped_count += 1
+        if len(self.fixed.skipped) < _IN_MEMORY:
+            self.fixed.skipped.append(dropped)
         _write(self._list, {**_place(dropped.origin), "left_out": dropped.reason})
 
 
@@ -176,11 +176,12 @@ def _turn(message: Message) -> dict[str, object]:
         turn["tool_calls"] = json.loads(message.tool_calls)
     aside = {"tool_call_id": message.tool_call_id, "reasoning_content": message.reasoning_content}
     turn |= {name: said for name, said in aside.items() if said}
-    return turn if message.learn else {**turn, "weight": 0}
+    return turn if message.supervised else {**turn, "weight": 0}
 
 
-def _mended(source: Source) -> Iterator[tuple[Row, str] | Dropped]:
-    """The rows of a source, each with what was mended. From the first broken line on, JSON lines are read singly."""
+def _repaired(source: Source) -> Iterator[tuple[Row, str] | Dropped]:
+    """The records of a source, each with what was repaired. From the first broken line on, JSON lines are read one by
+    one."""
     last = 0
     try:
         for row in read_rows(source):
@@ -192,16 +193,16 @@ def _mended(source: Source) -> Iterator[tuple[Row, str] | Dropped]:
             raise
     for number, line in text_lines(source):
         if number > last and line.strip():
-            yield _mended_line(line.strip(), Origin(source.name, number))
+            yield _repaired_line(line.strip(), Origin(source.name, number))
 
 
 def _is_document(source: Source) -> bool:
-    """Whether the file is one JSON value over many lines, which lines cannot be mended in."""
+    """Whether the file is one JSON value over many lines, in which single lines cannot be repaired."""
     first = next((line.strip() for _, line in text_lines(source) if line.strip()), "")
     return not first.startswith("{") or not first.rstrip(",").endswith("}")
 
 
-def _mended_line(line: str, origin: Origin) -> tuple[Row, str] | Dropped:
+def _repaired_line(line: str, origin: Origin) -> tuple[Row, str] | Dropped:
     try:
         return Row(json.loads(line), origin), ""
     except json.JSONDecodeError as error:

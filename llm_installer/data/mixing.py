@@ -1,4 +1,4 @@
-"""How often the rows of each file are met: names to weights, weights to the rows of every epoch."""
+"""How often the rows of each file are trained on: from names to weights, and from weights to the rows of an epoch."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from llm_installer.core.arrays import Indices
 from llm_installer.core.errors import DataError, UsageError
-from llm_installer.data.splitting import Indices
 
 
 @dataclass(frozen=True)
 class Mix:
-    """The files of the training rows, and how much of an epoch each is."""
+    """The files that the training rows come from, and the share of an epoch that each makes up."""
 
     names: tuple[str, ...]
     shares: tuple[float, ...]
-    """What was asked for; the sum is 1."""
+    """The shares asked for; they add up to 1."""
     rows: tuple[Indices, ...]
-    """The rows of each file."""
+    """The indices of the rows of each file."""
     counts: tuple[int, ...]
     """Rows of each file in an epoch."""
 
@@ -32,8 +32,8 @@ class Mix:
         return sum(self.counts)
 
     def epoch(self, seed: int, epoch: int) -> Indices:
-        """The rows of an epoch, file after file. No row of a file comes again before all of them were met, also from
-        one epoch to the next."""
+        """The rows of an epoch, file after file. No row of a file comes again before all of them have been used, even
+        from one epoch to the next."""
         files = zip(self.rows, self.counts, strict=True)
         drawn = [_drawn(rows, count, (seed, i), epoch) for i, (rows, count) in enumerate(files)]
         return np.concatenate(drawn)
@@ -43,15 +43,16 @@ class Mix:
 
 
 def named_files(given: Mapping[str, str], known: Sequence[str], base: Path, flag: str) -> dict[str, str]:
-    """`given` with every name as reports show it; a path, or the end of one where only one file has it, is understood.
+    """`given` with every file named as it is shown. A path is understood too, and so is the end of one that only one
+    file has.
 
-    Raises UsageError for a name that means no file or several.
+    Raises UsageError for a name that matches no file or several.
     """
     found: dict[str, str] = {}
     for name, value in given.items():
         matches = _matches(name, known, base)
         if len(matches) != 1:
-            wrong = "means several files" if matches else "is none of the files"
+            wrong = "matches several files" if matches else "matches none of the files"
             raise UsageError(f"{flag}: '{name}' {wrong}; name one of: {', '.join(matches or known)}")
         if matches[0] in found:
             raise UsageError(f"{flag} names '{matches[0]}' twice; name it once")
@@ -60,7 +61,7 @@ def named_files(given: Mapping[str, str], known: Sequence[str], base: Path, flag
 
 
 def parse_weights(given: Mapping[str, str]) -> dict[str, float]:
-    """Weights by name. Raises UsageError for what is no number above 0."""
+    """Weights by name. Raises UsageError for anything but a number above 0."""
     weights: dict[str, float] = {}
     for name, value in given.items():
         try:
@@ -69,29 +70,31 @@ def parse_weights(given: Mapping[str, str]) -> dict[str, float]:
             weights[name] = math.nan
         if not 0 < weights[name] < math.inf:
             raise UsageError(
-                f"--mix {name}={value} is no weight; give a number above 0, or leave the file out of --data"
+                f"--mix {name}={value}: a weight is a number above 0; to use no rows of a file, remove it from --data"
             )
     return weights
 
 
 def make_mix(weights: Mapping[str, float], files: Sequence[str], codes: Indices) -> Mix:
-    """The mix of training rows, each of `files[code]`; a file without a weight has weight 1.
+    """The mix of the training rows; row i comes from `files[codes[i]]`. A file without a weight has weight 1.
 
     Raises DataError when a file with a weight has no row.
     """
-    there = [(files[code], code) for code in np.unique(codes).tolist()]
-    names = [name for name, _ in sorted(there)]
+    present = [(files[code], code) for code in np.unique(codes).tolist()]
+    names = [name for name, _ in sorted(present)]
     if missing := [name for name in weights if name not in names]:
-        raise DataError(f"--mix: {missing[0]} has no row to train on; leave it out of --mix, or hold out fewer rows")
+        raise DataError(
+            f"--mix: {missing[0]} has no row to train on; remove it from --mix, or use fewer rows for validation"
+        )
     wanted = np.array([weights.get(name, 1.0) for name in names])
     shares = wanted / wanted.sum()
     counts = _counts(shares * len(codes))
-    rows = tuple(np.flatnonzero(codes == code) for _, code in sorted(there))
+    rows = tuple(np.flatnonzero(codes == code) for _, code in sorted(present))
     return Mix(tuple(names), tuple(shares.tolist()), rows, counts)
 
 
 def _matches(name: str, known: Sequence[str], base: Path) -> list[str]:
-    """The known names that `name` means: itself, the same path, or names that end in it."""
+    """The known names that `name` matches: itself, the same path, or names that end in it."""
     if name in known:
         return [name]
     path = os.path.abspath(base / os.path.expanduser(name))
@@ -102,7 +105,7 @@ def _matches(name: str, known: Sequence[str], base: Path) -> list[str]:
 
 
 def _counts(exact: np.ndarray[tuple[int], np.dtype[np.float64]]) -> tuple[int, ...]:
-    """Whole numbers with the same sum, by largest remainder; none is 0, so that no file is silently left out."""
+    """Whole numbers with the same sum, by largest remainder; none is 0, so that no file silently disappears."""
     counts = np.floor(exact).astype(np.int64)
     missing = round(exact.sum()) - int(counts.sum())
     counts[np.argsort(counts - exact, kind="stable")[:missing]] += 1
@@ -110,9 +113,9 @@ def _counts(exact: np.ndarray[tuple[int], np.dtype[np.float64]]) -> tuple[int, .
 
 
 def _drawn(rows: Indices, count: int, seed: tuple[int, int], epoch: int) -> Indices:
-    """Part number `epoch`, `count` long, of an endless series of shuffles of `rows`.
+    """Part number `epoch`, `count` rows long, of an endless series of shuffles of `rows`.
 
-    Shuffles that lie whole in the part are not made: the epoch is shuffled afterwards anyway.
+    Shuffles that lie completely within the part are not made: the epoch is shuffled afterwards anyway.
     """
 
     def shuffled(cycle: int) -> Indices:

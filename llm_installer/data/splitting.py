@@ -1,17 +1,15 @@
-"""Duplicates, leaks, train and validation: which rows are learned and which are held out, decided by hashes alone."""
+"""Duplicates, leaks, training and validation: which rows go where, decided by hashes alone."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from llm_installer.core.arrays import Indices, Keys
 from llm_installer.core.errors import UsageError
-
-Keys: TypeAlias = npt.NDArray[np.uint64]
-Indices: TypeAlias = npt.NDArray[np.int64]
+from llm_installer.core.text import counted
 
 
 @dataclass(frozen=True)
@@ -21,9 +19,9 @@ class Split:
     train: Indices
     validation: Indices
     duplicates: int
-    """Rows left out because an identical one comes before them."""
+    """Rows that are skipped because an identical one comes before them."""
     overlap: int
-    """Rows of a given validation file left out because their prompt is trained on."""
+    """Rows of a given validation file that are skipped because their prompt is trained on."""
     reason: str
     """Why validation is what it is, in words."""
 
@@ -37,13 +35,15 @@ def split(
     max_examples: int | None,
     given_validation_keys: Keys | None = None,
 ) -> Split:
-    """Choose the rows to learn and to hold out; all rows of one prompt stay on one side.
+    """Choose the rows for training and for validation; all rows with one prompt stay on one side.
 
-    Raises UsageError for a share outside 0 to 1 or a `max_examples` below 1.
+    `prompt_keys` and `row_keys` have shape [rows]. Raises UsageError for a share outside 0 to 1 or a `max_examples`
+    below 1.
     """
     if not 0 <= validation_split < 1:
         raise UsageError(
-            f"--validation-split {validation_split:g} is no share of the rows; give 0 for none, or below 1, such as 0.1"
+            f"--validation-split {validation_split:g} is not a share of the rows; "
+            "give 0 for none, or a number below 1, such as 0.1"
         )
     if max_examples is not None and max_examples < 1:
         raise UsageError(f"--max-examples {max_examples} leaves nothing to train on; give 1 or more")
@@ -55,47 +55,43 @@ def split(
         leaks = np.isin(given_validation_keys, prompt_keys[rows])
         overlap = int(leaks.sum())
         return Split(rows, np.flatnonzero(~leaks), duplicates, overlap, _given_reason(len(leaks), overlap))
-    held, reason = _hold_out(prompt_keys[rows], validation_split, seed)
-    return Split(rows[~held], rows[held], duplicates, 0, reason)
+    chosen, reason = _validation(prompt_keys[rows], validation_split, seed)
+    return Split(rows[~chosen], rows[chosen], duplicates, 0, reason)
 
 
 def _given_reason(rows: int, overlap: int) -> str:
     if overlap == rows:
-        return f"no validation: every prompt of the {_count(rows, 'given validation row')} is also trained on"
-    kept = _count(rows - overlap, "given validation row")
-    return f"{kept}, without {overlap} whose prompt is also trained on" if overlap else kept
+        return f"no validation: every prompt of the {counted(rows, 'given validation row')} is also trained on"
+    used = counted(rows - overlap, "given validation row")
+    return f"{used}, without {overlap:,} whose prompt is also trained on" if overlap else used
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def _hold_out(keys: Keys, share: float, seed: int) -> tuple[npt.NDArray[np.bool_], str]:
-    """A mask of the rows to hold out, and why."""
+def _validation(keys: Keys, share: float, seed: int) -> tuple[npt.NDArray[np.bool_], str]:
+    """A mask of the rows for validation, shape [rows], and why they are these."""
     rows = len(keys)
     nothing = np.zeros(rows, dtype=np.bool_)
     if share == 0:
         return nothing, "no validation: --validation-split is 0"
     if rows < 2:
-        return nothing, f"no validation: {_count(rows, 'row')} cannot be shared between training and validation"
+        return nothing, f"no validation: {counted(rows, 'row')} cannot be split into training and validation"
     prompts, group_of, counts = np.unique(keys, return_inverse=True, return_counts=True)
     if len(prompts) == 1:
-        return nothing, f"no validation: all {rows:,} rows have the same prompt, so a held-out one would not be new"
+        return nothing, f"no validation: all {rows:,} rows have the same prompt, so none would be new to the model"
     order = _shuffled(prompts, seed)
     # At most half of the prompts, unless more was asked for: many rows of one prompt must not crowd out all others.
     most = max(1, len(prompts) // 2, int(share * len(prompts)))
     chosen = np.zeros(len(prompts), dtype=np.bool_)
     chosen[order] = _choose(counts[order], max(1, round(share * rows)), most)
-    held = chosen[group_of]
-    number = int(held.sum())
-    reason = f"{number:,} of {_count(rows, 'row')} ({number / rows:.1%})"
+    rows_chosen = chosen[group_of]
+    number = int(rows_chosen.sum())
+    reason = f"{number:,} of {counted(rows, 'row')} ({number / rows:.1%})"
     if abs(number - share * rows) >= 1:
-        reason += f" where {share:.1%} was asked for: rows with the same prompt stay together"
-    return held, reason
+        reason += f", though {share:.1%} was asked for: rows with the same prompt stay together"
+    return rows_chosen, reason
 
 
 def _shuffled(keys: Keys, seed: int) -> Indices:
-    """The order of `keys` by a seeded hash (splitmix64): the same keys get the same order wherever they stand."""
+    """The order of `keys` by a seeded hash (splitmix64): the same keys get the same order wherever they are."""
     mixed = keys + np.uint64((seed * 0x9E3779B97F4A7C15 + 0x9E3779B97F4A7C15) % 2**64)
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -141,8 +137,8 @@ def _closest_sum(sizes: npt.NDArray[np.int64], target: int, missing: int) -> npt
     for index, (value, number) in enumerate(bundles):
         weight = value * number
         if weight < len(last):
-            fresh = (last[: len(last) - weight] >= 0) & (last[weight:] < 0)
-            last[weight:][fresh] = index
+            added = (last[: len(last) - weight] >= 0) & (last[weight:] < 0)
+            last[weight:][added] = index
     reached = np.flatnonzero(last >= 0)
     total = int(reached[np.argmin(np.abs(reached - target))])
     if abs(total - target) >= missing:

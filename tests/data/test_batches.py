@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from llm_installer.data.batches import collate, epoch_steps, micro_batches, sample
-from llm_installer.data.encoding.encode import Row
+from llm_installer.data.encoding.row import Row
 
 
 def lengths(count: int) -> np.ndarray:
@@ -49,7 +49,7 @@ def test_similar_lengths_share_a_step() -> None:
 
 
 def test_what_is_scored_comes_from_masks_not_from_token_ids() -> None:
-    """pad == eos == 2: the learned 2 stays learned, the padding 2 is not scored."""
+    """pad == eos == 2: the supervised 2 stays supervised, the padding 2 does not count."""
     a = Row(np.array([5, 6, 7, 2], dtype=np.int32), np.array([False, False, True, True]), 0)
     b = Row(np.array([5, 2], dtype=np.int32), np.array([False, True]), 1)
     batch = collate([a, b], pad=2)

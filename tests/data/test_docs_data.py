@@ -1,6 +1,6 @@
-"""docs/data.md says what is so: its formats are the table's, and its figures are what the data command finds.
+"""docs/guides/data.md says what is so: its formats are the table's, and its figures are what the data command finds.
 
-REWRITE=1 pytest tests/data/test_docs_data.py writes both tables anew.
+REWRITE=1 pytest tests/data/test_docs_data.py writes both tables again.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from click.testing import CliRunner
 
 from llm_installer.cli.main import cli
 from llm_installer.core.errors import InstallerError
-from llm_installer.data.formats.guide import formats_table
+from llm_installer.data.formats import FORMATS
 from llm_installer.data.reading.readers import READERS
 from llm_installer.data.reading.rows import PARTS
 from llm_installer.install.installer import install
 
-GUIDE = Path(__file__).resolve().parents[2] / "docs" / "data.md"
-HEAD = "| file | examples | train | validation | duplicates | left out, or why it is refused |\n" + "|---" * 6 + "|\n"
+GUIDE = Path(__file__).resolve().parents[2] / "docs" / "guides" / "data.md"
+HEAD = "| file | examples | train | validation | duplicates | skipped, or why it is refused |\n" + "|---" * 6 + "|\n"
 
 
 def stands(name: str, table: str) -> None:
@@ -38,7 +38,12 @@ def stands(name: str, table: str) -> None:
 
 
 def test_the_formats_table_is_the_generated_one() -> None:
-    stands("formats", formats_table())
+    rows = [
+        f"| `{row.name}` | {', or '.join(' '.join(f'`{key}`' for key in shape) for shape in row.required)} | "
+        f"`{row.example}` | {'; '.join(filter(None, (row.note, row.notice)))} |"
+        for row in FORMATS
+    ]
+    stands("formats", "| format | keys | example | what is trained on |\n|---|---|---|---|\n" + "\n".join(rows))
 
 
 def test_every_suffix_and_part_is_named() -> None:
@@ -48,7 +53,7 @@ def test_every_suffix_and_part_is_named() -> None:
 
 
 @pytest.fixture
-def look_at(shared: Path, llm_home: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
+def line_of(shared: Path, llm_home: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
     """Gives the line of a file in the table."""
     model = install(str(shared / "models" / "stories260K"), link=True, say=lambda text: None).root
     monkeypatch.chdir(shared / "data")
@@ -68,6 +73,6 @@ def look_at(shared: Path, llm_home: Path, monkeypatch: pytest.MonkeyPatch) -> Ca
     return line
 
 
-def test_the_figures_are_what_the_command_finds(look_at: Callable[[str], str]) -> None:
+def test_the_figures_are_what_the_command_finds(line_of: Callable[[str], str]) -> None:
     files = sorted(str(path.relative_to(Path.cwd())) for path in Path.cwd().rglob("*") if path.is_file())
-    stands("real files", HEAD + "\n".join(map(look_at, files)))
+    stands("real files", HEAD + "\n".join(map(line_of, files)))

@@ -1,4 +1,4 @@
-"""The cleaned copy: every row that can be learned, readable by any tool, and a list of all that is different."""
+"""The cleaned copy: every row that can be trained on, readable by any tool, and a list of all that is different."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 
 from llm_installer.core.errors import DataError
 from llm_installer.data.fix import Fixed, fix
-from llm_installer.data.report import render_fixed
-from llm_installer.data.store.load import load_examples
+from llm_installer.data.store.load import DataRequest, load_examples
+from llm_installer.ui.dataset import fixed_parts
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "data"
 ALPACA = {"instruction": "a", "output": "b"}
@@ -35,7 +35,7 @@ def test_every_kind_of_row_is_written_in_a_known_shape(tmp_path):
     ]
     rows = [ALPACA, {"prompt": "c", "completion": "d"}, {"text": "e"}, {"messages": talk, "tools": [{"name": "add"}]}]
     fixed = run(tmp_path, "\n".join(map(json.dumps, rows)))
-    assert (fixed.written, fixed.changed_count, fixed.left_out_count) == (4, 0, 0)
+    assert (fixed.written, fixed.changed_count, fixed.skipped_count) == (4, 0, 0)
     written = lines(tmp_path / "out.jsonl")
     assert written[0] == {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}
     assert written[1:3] == rows[1:3]
@@ -60,8 +60,8 @@ def test_every_kind_of_row_is_written_in_a_known_shape(tmp_path):
 )
 def test_the_copy_teaches_the_same(name, tmp_path):
     fixed = fix(name, tmp_path / "out.jsonl", base=SHARED)
-    before = load_examples(name, base=SHARED, workdir=tmp_path / "work").train
-    after = load_examples("out.jsonl", base=tmp_path, workdir=tmp_path / "work").train
+    before = load_examples(DataRequest(name, base=SHARED), tmp_path / "work").train
+    after = load_examples(DataRequest("out.jsonl", base=tmp_path), tmp_path / "work").train
     assert fixed.written == len(after) == len(set(before.row_keys().tolist()))
     assert list(dict.fromkeys(before.row_keys().tolist())) == after.row_keys().tolist()
 
@@ -87,8 +87,8 @@ def test_broken_lines_are_mended_where_their_meaning_is_plain(tmp_path):
         (2, "was written as Python, not as JSON"),
         (3, "was written as Python, not as JSON"),
     ]
-    assert [dropped.origin.line for dropped in fixed.left_out] == [4, 6, 7, 8]
-    cut, empty, unknown, copy = (dropped.reason for dropped in fixed.left_out)
+    assert [dropped.origin.line for dropped in fixed.skipped] == [4, 6, 7, 8]
+    cut, empty, unknown, copy = (dropped.reason for dropped in fixed.skipped)
     assert cut.startswith("column ") and "never closed" in cut
     assert "empty" in empty and "no known format" in unknown and "exact copy" in copy
     listed = lines(tmp_path / "out.changes.jsonl")
@@ -101,11 +101,11 @@ def test_turns_that_are_cut_down_are_listed(tmp_path):
     fixed = run(tmp_path, json.dumps({"messages": [*talk, {"role": "user", "content": "thanks"}]}))
     assert lines(tmp_path / "out.jsonl") == [{"messages": talk}]
     assert [(c.origin.line, c.change) for c in fixed.changed] == [
-        (1, "turns were joined, renamed or cut down to what is learned")
+        (1, "turns were joined, renamed, or reduced to what is trained on")
     ]
 
 
-def test_rows_set_aside_stay_apart(tmp_path):
+def test_validation_rows_stay_apart(tmp_path):
     fixed = run(tmp_path, json.dumps({"train": [ALPACA], "validation": [{"text": "v"}]}), "my.json")
     assert fixed.written == 2
     assert len(lines(tmp_path / "out.jsonl")) == 1
@@ -145,6 +145,6 @@ def test_a_folder_that_is_not_there_is_named(tmp_path):
 
 
 def test_the_end_is_told(tmp_path):
-    said = [str(part) for part in render_fixed(run(tmp_path, '{"text": "a"}\n{"text": ""}\n'))]
-    assert said[0].endswith("out.jsonl: 1 written, 0 changed, 1 left out")
+    said = [str(part) for part in fixed_parts(run(tmp_path, '{"text": "a"}\n{"text": ""}\n'))]
+    assert said[0].endswith("out.jsonl: 1 written, 0 changed, 1 skipped")
     assert said[1].endswith("out.changes.jsonl")

@@ -1,4 +1,4 @@
-"""Whatever bytes a data file holds: examples, an account of what was left out, or one error of ours; nothing else.
+"""Whatever bytes a data file holds: examples, an account of what was skipped, or one error of ours; nothing else.
 
 FUZZ_SECONDS=600 pytest -m slow tests/data/test_fuzz.py goes on for ten minutes, with new seeds.
 """
@@ -27,7 +27,7 @@ from hypothesis import strategies as st
 from llm_installer.core.errors import InstallerError
 from llm_installer.data.formats import FORMATS
 from llm_installer.data.splitting import split
-from llm_installer.data.store.load import load_examples
+from llm_installer.data.store.load import DataRequest, load_examples
 
 ROWS: list[dict[str, Any]] = [
     {"prompt": "What?", "completion": "That."},
@@ -223,7 +223,7 @@ def survives(name: str, content: bytes) -> None:
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / name).write_bytes(content)
         try:
-            loaded = load_examples(name, base=Path(folder), workdir=Path(folder) / "work")
+            loaded = load_examples(DataRequest(name, base=Path(folder)), Path(folder) / "work")
         except InstallerError as error:
             message = str(error)
             assert message, "an error without words"

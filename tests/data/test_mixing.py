@@ -68,8 +68,8 @@ def test_names_are_understood_as_typed(typed: str, meant: str) -> None:
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        ({"z.json": "1"}, r"--mix: 'z.json' is none of the files; name one of: x/a.json, y/a.json$"),
-        ({"a.json": "1"}, r"'a.json' means several files; name one of: x/a.json, y/a.json$"),
+        ({"z.json": "1"}, r"--mix: 'z.json' matches none of the files; name one of: x/a.json, y/a.json$"),
+        ({"a.json": "1"}, r"'a.json' matches several files; name one of: x/a.json, y/a.json$"),
         ({"x/a.json": "1", "./x/a.json": "2"}, "names 'x/a.json' twice"),
     ],
 )
@@ -98,5 +98,5 @@ def test_what_is_no_list_of_pairs_is_refused(text: str) -> None:
 
 @pytest.mark.parametrize("weight", ["0", "-1", "nan", "inf", "much"])
 def test_what_is_no_weight_is_refused(weight: str) -> None:
-    with pytest.raises(UsageError, match=f"--mix a.json={weight} is no weight"):
+    with pytest.raises(UsageError, match=f"--mix a.json={weight}: a weight is a number above 0"):
         parse_weights({"a.json": weight})

@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llm_installer.data.encoding.encode import Row
-from llm_installer.data.packing import collate_packed, pack
+from llm_installer.data.batches import collate_packed, pack
+from llm_installer.data.encoding.row import Row
 
 
 @settings(max_examples=150, deadline=None)

@@ -67,8 +67,8 @@ def test_fifty_variants_of_one_row_do_not_overlap_where_a_random_split_does():
 @pytest.mark.parametrize(
     ("prompts", "share", "held", "reason"),
     [
-        ([], 0.1, 0, "no validation: 0 rows cannot be shared"),
-        ([1], 0.1, 0, "no validation: 1 row cannot be shared"),
+        ([], 0.1, 0, "no validation: 0 rows cannot be split"),
+        ([1], 0.1, 0, "no validation: 1 row cannot be split"),
         ([1, 2], 0.1, 1, "1 of 2 rows (50.0%)"),
         ([1, 2, 3], 0.1, 1, "1 of 3 rows (33.3%)"),
         (list(range(7)), 0.1, 1, "1 of 7 rows (14.3%)"),
@@ -80,7 +80,7 @@ def test_fifty_variants_of_one_row_do_not_overlap_where_a_random_split_does():
         (list(range(10)), 0, 0, "no validation: --validation-split is 0"),
         ([5] * 40, 0.1, 0, "no validation: all 40 rows have the same prompt"),
         ([1] * 5 + [2] * 5, 0.1, 5, "stay together"),
-        ([1] * 900 + list(range(2, 102)), 0.1, 50, "50 of 1,000 rows (5.0%) where 10.0% was asked for"),
+        ([1] * 900 + list(range(2, 102)), 0.1, 50, "50 of 1,000 rows (5.0%), though 10.0% was asked for"),
     ],
 )
 def test_small_and_awkward_data(prompts, share, held, reason):

@@ -1,4 +1,4 @@
-"""Rows with images: the processor's own ids, only answers learned, everything that is wrong with an image named."""
+"""Rows with images: the processor's own ids, only answers supervised, everything that is wrong with an image named."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from llm_installer.core.errors import DataError
 from llm_installer.core.examples import Example, Message, Origin
 from llm_installer.core.model_info import read_model_info
 from llm_installer.data.batches import collate
-from llm_installer.data.encoding.bulk import encode_all
-from llm_installer.data.encoding.chat import CannotRender
+from llm_installer.data.encoding.chat_template import CannotRender
 from llm_installer.data.encoding.encode import Encoder
+from llm_installer.data.encoding.encode_many import encode_all
 from llm_installer.data.encoding.processor import load_encoder
 from llm_installer.data.prepare import prepare, read
 from llm_installer.data.reading.images import image_content
-from llm_installer.data.store.load import load_examples
+from llm_installer.data.store.load import DataRequest, load_examples
 from llm_installer.planning.options import Options
 from llm_installer.planning.registry import find_handler
 
@@ -86,20 +86,20 @@ def test_ids_and_pixels_are_the_processors_own(seer, pictures, wide):
             assert np.array_equal(array, expected), name
 
 
-def test_answers_and_their_ends_are_learned_and_nothing_else(seer, pictures, wide):
+def test_answers_and_their_ends_are_supervised_and_nothing_else(seer, pictures, wide):
     encoder = seer.encoder
     for example in conversations(pictures, wide):
         (row,) = encoder.encode(example)
         answers = [m.content + "<|im_end|>" for m in example.messages if m.role == "assistant"]
-        assert encoder.tokenizer.decode(row.ids[row.learned]) == "".join(answers)
-        assert not np.isin(row.ids[row.learned], encoder.vision.image_ids).any()
+        assert encoder.tokenizer.decode(row.ids[row.supervised]) == "".join(answers)
+        assert not np.isin(row.ids[row.supervised], encoder.vision.image_ids).any()
         assert np.isin(row.ids, encoder.vision.image_ids).any() == bool(example.images)
 
 
-def test_no_image_is_learned_with_the_prompt_either(seer, pictures, wide):
+def test_no_image_is_supervised_with_the_prompt_either(seer, pictures, wide):
     encoder = load_encoder(read_model_info(seer.folder), train_on_prompt=True)
     (row,) = encoder.encode(conversations(pictures, wide)[3])
-    text = encoder.tokenizer.decode(row.ids[row.learned])
+    text = encoder.tokenizer.decode(row.ids[row.supervised])
     assert "Same?" in text and "image" not in text
 
 
@@ -108,7 +108,7 @@ def test_padding_is_not_scored_and_text_rows_go_along(seer, pictures, wide):
     rows = [row for e in conversations(pictures, wide) for row in encoder.encode(e)]
     batch = collate(rows, encoder.eos, encoder.inputs)
     assert batch.tokens == sum(len(r.ids) for r in rows)
-    assert len(batch.targets) == sum(int(r.learned.sum()) for r in rows)
+    assert len(batch.targets) == sum(int(r.supervised.sum()) for r in rows)
     alone = collate([rows[-1]], encoder.eos, encoder.inputs)
     assert not rows[-1].images and set(alone.extra) <= {"token_type_ids"}
     assert not np.isin(batch.targets, encoder.vision.image_ids).any()
@@ -132,7 +132,7 @@ def test_prompts_are_the_beginnings_of_rows(seer, pictures, wide):
         (row,) = encoder.encode(example)
         prompt = encoder.prompt_ids(example.messages[:1], images=example.images)
         assert row.ids[: len(prompt)].tolist() == prompt
-        assert int(np.argmax(row.learned)) == len(prompt)
+        assert int(np.argmax(row.supervised)) == len(prompt)
 
 
 def test_bos_where_the_processor_puts_it(make_seer, pictures):
@@ -158,9 +158,9 @@ def test_bos_where_the_processor_puts_it(make_seer, pictures):
 @pytest.mark.parametrize(
     ("example", "reason"),
     [
-        (talk("See", "<image> here", images=("a.png",)), "an image is in an answer"),
-        (talk("<image> <image>", "Two", images=("{red}",)), "the number of <image> marks and of images"),
-        (talk("<image>", "x", images=("{base}/gone.png",)), "there is no image .*/gone.png"),
+        (talk("See", "<image> here", images=("a.png",)), "it has an image in an answer"),
+        (talk("<image> <image>", "Two", images=("{red}",)), "the number of <image> marks is not the number of images"),
+        (talk("<image>", "x", images=("{base}/gone.png",)), "the image .*/gone.png does not exist"),
         (talk("<image>", "x", images=("{base}/cut.png",)), "the image .*/cut.png cannot be read"),
     ],
 )
@@ -236,20 +236,20 @@ def inline(picture: Path) -> str:
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=("caption", "question", "llava", "messages"))
-def test_every_shape_of_record_is_learned(make_seer, pictures, tmp_path, shape):
+def test_every_shape_of_record_is_trained_on(make_seer, pictures, tmp_path, shape):
     file = write(tmp_path, shape("pictures/red.png"), shape(str(pictures[0])), shape(inline(pictures[0])))
-    loaded = load_examples(str(file), base=tmp_path / "elsewhere")
+    loaded = load_examples(DataRequest(str(file), base=tmp_path / "elsewhere"))
     encoder = make_seer("idefics3").encoder
     rows, dropped = encode_all(loaded.train, encoder)
     assert not dropped and [len(r) for r in (rows[0].ids, rows[1].ids, rows[2].ids)] == [len(rows[0].ids)] * 3
-    assert [encoder.tokenizer.decode(r.ids[r.learned]) for r in rows] == ["It is red.<|im_end|>"] * 3
+    assert [encoder.tokenizer.decode(r.ids[r.supervised]) for r in rows] == ["It is red.<|im_end|>"] * 3
 
 
 BAD = {
-    "gone.png": "there is no image {base}/gone.png",
+    "gone.png": "the image {base}/gone.png does not exist",
     "empty.png": "the image {base}/empty.png is empty",
-    "text.png": "the image {base}/text.png is broken, or no image at all",
-    "https://x.org/a.png": "the image https://x.org/a.png is on the web, and nothing is downloaded",
+    "text.png": "the image {base}/text.png is damaged, or not an image",
+    "https://x.org/a.png": "the image https://x.org/a.png is on the web, and images are not downloaded",
     "data:image/png;base64,!!!": "the image data:image/png;base64,!!! cannot be read",
     "data:image/png,abc": "the image data:image/png,abc cannot be read (it is not base64)",
     "data:image/png;base64,": "the image data:image/png;base64, is empty",
@@ -261,36 +261,36 @@ def test_bad_images_are_named_by_file_record_and_path(pictures, tmp_path, shape)
     (tmp_path / "empty.png").write_bytes(b"")
     (tmp_path / "text.png").write_text("no image")
     file = write(tmp_path, shape("pictures/red.png"), *map(shape, BAD))
-    loaded = load_examples(str(file), base=tmp_path)
+    loaded = load_examples(DataRequest(str(file), base=tmp_path))
     assert len(loaded.train) == 1
     for line, (dropped, reason) in enumerate(zip(loaded.dropped, BAD.values(), strict=True), 2):
         assert str(dropped.origin) == f"rows.jsonl:{line}" or dropped.origin.line == line
         assert dropped.reason.startswith(reason.format(base=tmp_path)), dropped.reason
-    with pytest.raises(DataError, match=r"rows\.jsonl:2: there is no image"):
-        load_examples(str(file), base=tmp_path, strict=True)
+    with pytest.raises(DataError, match=r"rows\.jsonl:2: the image .* does not exist"):
+        load_examples(DataRequest(str(file), base=tmp_path, strict=True))
 
 
 def test_real_photographs_in_several_turns(seer, shared):
     file = shared / "data" / "vision" / "mllm_demo.json"
-    loaded = load_examples(str(file), base=file.parent)
+    loaded = load_examples(DataRequest(str(file), base=file.parent))
     rows, dropped = encode_all(loaded.train, seer.encoder)
     assert not loaded.dropped and not dropped and len(rows) == len(loaded.train)
     for row, example in zip(rows, loaded.train, strict=True):
         assert row.images == example.images and row.images
         answers = [m.content + "<|im_end|>" for m in example.messages if m.role == "assistant"]
-        assert seer.encoder.tokenizer.decode(row.ids[row.learned]) == "".join(answers)
+        assert seer.encoder.tokenizer.decode(row.ids[row.supervised]) == "".join(answers)
 
 
 def test_a_mended_image_is_found_the_next_time(pictures, tmp_path):
     broken = tmp_path / "text.png"
     broken.write_text("no image")
     file = write(tmp_path, {"image": "pictures/red.png", "caption": "x"}, {"image": "text.png", "caption": "y"})
-    assert len(load_examples(str(file), base=tmp_path).train) == 1
+    assert len(load_examples(DataRequest(str(file), base=tmp_path)).train) == 1
     broken.write_bytes(pictures[0].read_bytes())
-    assert len(load_examples(str(file), base=tmp_path).train) == 2
+    assert len(load_examples(DataRequest(str(file), base=tmp_path)).train) == 2
 
 
-def test_rows_that_do_not_fit_are_left_out_whole(make_seer, captions, tmp_path):
+def test_rows_that_do_not_fit_are_skipped(make_seer, captions, tmp_path):
     seer = make_seer("llava")
     lines = [{"instruction": "Say a lot", "output": "word " * 60}, {"instruction": "Hi", "output": "Hello"}]
     captions.write_text(captions.read_text() + "\n" + "\n".join(map(json.dumps, lines)))
@@ -316,7 +316,7 @@ def test_many_rows_are_kept_on_disk_until_an_image_changes(make_seer, pictures, 
     monkeypatch.setattr(encode_cache, "SMALL", 1)
     seer = make_seer("idefics3")
     file = write(tmp_path, *({"image": f"pictures/{p.name}", "caption": p.stem} for p in pictures))
-    loaded = load_examples(str(file), base=tmp_path)
+    loaded = load_examples(DataRequest(str(file), base=tmp_path))
     view = loaded.train.select(np.arange(8))
     first, _ = encode_cache.encode(view, seer.encoder, lambda done, total: None)
     again, _ = encode_cache.encode(view, seer.encoder, lambda done, total: None)
@@ -358,12 +358,12 @@ def test_large_pictures_are_told_apart_by_samples(tmp_path, place):
 
 
 def test_other_processes_encode_the_same(make_seer, pictures, tmp_path):
-    from llm_installer.data.encoding.encode_work import encode_to_folder
+    from llm_installer.data.encoding.encode_parallel import encode_to_folder
     from llm_installer.data.encoding.encoded import EncodedSet
 
     encoder = make_seer("gemma3").encoder
     file = write(tmp_path, *({"image": f"pictures/{p.name}", "caption": p.stem} for p in pictures))
-    view = load_examples(str(file), base=tmp_path).train.select(np.arange(8))
+    view = load_examples(DataRequest(str(file), base=tmp_path)).train.select(np.arange(8))
     folder = tmp_path / "encoded"
     folder.mkdir()
     encode_to_folder(view, encoder, folder, lambda done, total: None, processes=2)

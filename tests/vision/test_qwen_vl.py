@@ -16,7 +16,7 @@ from llm_installer.core.examples import Example, Message, Origin
 from llm_installer.data.batches import collate
 from llm_installer.data.encoding.encode import Encoder
 from llm_installer.tiny import MODEL_DIR
-from llm_installer.training.loss import ScoredHead
+from llm_installer.training.fast.loss import SupervisedLoss
 
 TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% for c in m['content'] %}{% if c['type'] == 'image' %}"
@@ -83,19 +83,18 @@ def test_ids_and_losses_are_those_of_transformers_alone(processor, model, tmp_pa
         whole = made["input_ids"].shape
         made = {name: t[:, : len(row.ids)] if t.shape == whole else t for name, t in made.items()}
         assert made["input_ids"][0].tolist() == row.ids.tolist()
-        labels = made["input_ids"].masked_fill(~torch.from_numpy(row.learned)[None], -100)
-        own += float(model(**made, labels=labels).loss) * int(row.learned.sum())
+        labels = made["input_ids"].masked_fill(~torch.from_numpy(row.supervised)[None], -100)
+        own += float(model(**made, labels=labels).loss) * int(row.supervised.sum())
         rows.append(row)
     assert len({len(row.ids) for row in rows}) > 1, "larger pictures are more tokens"
     rows += encoder.encode(Example((Message("user", "Hi"), Message("assistant", "Hello")), Origin("f")))
     ids = torch.from_numpy(rows[-1].ids)[None].long()
-    labels = ids.masked_fill(~torch.from_numpy(rows[-1].learned)[None], -100)
-    own += float(model(input_ids=ids, labels=labels).loss) * int(rows[-1].learned.sum())
+    labels = ids.masked_fill(~torch.from_numpy(rows[-1].supervised)[None], -100)
+    own += float(model(input_ids=ids, labels=labels).loss) * int(rows[-1].supervised.sum())
 
-    batch, head = collate(rows, encoder.eos, encoder.inputs), ScoredHead(model)
+    batch, head = collate(rows, encoder.eos, encoder.inputs), SupervisedLoss(model)
     assert set(batch.extra) == {"pixel_values", "image_grid_thw", "mm_token_type_ids"}
     tensors = [torch.from_numpy(array) for array in (batch.ids, batch.positions, batch.targets)]
-    with head.attached():
-        together = head.loss_sum(model, *tensors, {n: torch.from_numpy(a) for n, a in batch.extra.items()})
+    together = head(*tensors, {n: torch.from_numpy(a) for n, a in batch.extra.items()})
     assert float(together) == pytest.approx(own, rel=1e-5)
     assert not np.isin(batch.targets, encoder.vision.image_ids).any()

@@ -19,6 +19,7 @@ from llm_installer.core.examples import Message
 from llm_installer.core.model_info import fingerprint
 from llm_installer.core.paths import ModelDir
 from llm_installer.data.batches import collate
+from llm_installer.data.preview import preview
 from llm_installer.inference.load import load_assistant
 from llm_installer.install.installer import install
 from llm_installer.models.base import add_lora, load_base
@@ -56,10 +57,10 @@ def test_training_on_captions(folder, captions, held_out, tmp_path):
     captions.write_text(captions.read_text() + '\n{"instruction": "Say hello", "output": "Hello!"}')
     console, said = quiet()
     settings = {**SETTINGS, "force_epochs": True, "epochs": 30.0, "validation_data": str(held_out)}
-    result = run(Options(model_path=str(folder.root), data=str(captions), **settings), console, tmp_path)
+    result = run(Options(model_path=str(folder.root), data=str(captions), **settings), console, tmp_path).result
     assert result.improved and result.best_loss < 0.5 * result.base_loss
     output = said.getvalue()
-    assert "Before and after" in output and "9 rows to learn" in output
+    assert "Before and after" in output and "9 rows to train on" in output
     info = json.loads((folder.lora / "adapter_info.json").read_text())
     assert info["base_model"]["fingerprint"] == fingerprint(folder.weights)
     assert info["plan"]["task"] == "vision" and info["style"] == "chat"
@@ -72,8 +73,7 @@ def test_training_on_captions(folder, captions, held_out, tmp_path):
     rows = list(job.prepared.validation)
     assert [len(row.images) for row in rows] == [1, 1, 1]
     loaded = Trainer(assistant.model, job.plan, job.encoder.eos, assistant.encoder.inputs)
-    with loaded.head.attached():
-        assert loaded.evaluate(rows) == pytest.approx(info["best_loss"], abs=1e-5)
+    assert loaded.evaluate(rows) == pytest.approx(info["best_loss"], abs=1e-5)
 
 
 def test_the_loss_is_the_models_own_and_depends_on_the_picture(seer, folder, captions, tmp_path):
@@ -93,11 +93,11 @@ def test_the_loss_is_the_models_own_and_depends_on_the_picture(seer, folder, cap
         ]
         made = seer.processor.apply_chat_template(turns, tokenize=True, return_dict=True, return_tensors="pt")
         made = {n: t[:, : ids.shape[1]] if t.shape == made["input_ids"].shape else t for n, t in made.items()}
-        labels = ids.masked_fill(~torch.from_numpy(row.learned)[None], -100)
+        labels = ids.masked_fill(~torch.from_numpy(row.supervised)[None], -100)
         with torch.no_grad():
-            own.append(float(model(**made, labels=labels).loss) * int(row.learned.sum()))
-    with trainer.head.attached(), torch.no_grad():
-        assert trainer.evaluate(rows) * sum(int(r.learned.sum()) for r in rows) == pytest.approx(sum(own), rel=1e-5)
+            own.append(float(model(**made, labels=labels).loss) * int(row.supervised.sum()))
+    with torch.no_grad():
+        assert trainer.evaluate(rows) * sum(int(r.supervised.sum()) for r in rows) == pytest.approx(sum(own), rel=1e-5)
         swapped = [replace(row, images=rows[i - 1].images) for i, row in enumerate(rows)]
         losses = [[float(trainer.loss_sum(collate([r], 0, trainer.inputs))) for r in some] for some in (rows, swapped)]
     assert all(a != b for a, b in zip(*losses, strict=True))
@@ -110,8 +110,7 @@ def test_only_the_language_side_is_trained(folder, captions, tmp_path):
     assert trained and not [n for n in trained if "vision" in n or "projector" in n or "connector" in n]
     before = {n: p.clone() for n, p in model.named_parameters() if not p.requires_grad}
     trainer = Trainer(model, job.plan, job.encoder.eos, job.encoder.inputs)
-    with trainer.head.attached():
-        trainer.step([collate(list(job.prepared.train), job.encoder.eos, trainer.inputs)], 1e-2)
+    trainer.step([collate(list(job.prepared.train), job.encoder.eos, trainer.inputs)], 1e-2)
     assert all(torch.equal(before[n], p) for n, p in model.named_parameters() if n in before)
 
 
@@ -128,7 +127,7 @@ def test_start_answers_about_a_picture(llm_home, make_seer, captions, pictures, 
     without = command(*start, "--image", pictures[0])
     assert without.returncode and without.stderr.startswith("Error: --image needs a question")
     gone = command(*start, "--image", "gone.png", "--prompt", "x")
-    assert gone.returncode and "there is no image gone.png" in gone.stderr and "Traceback" not in gone.stderr
+    assert gone.returncode and "the image gone.png does not exist" in gone.stderr and "Traceback" not in gone.stderr
 
 
 def test_start_with_a_text_model_refuses_pictures(installed, pictures):
@@ -140,8 +139,8 @@ def test_a_text_model_trains_on_the_text_and_names_the_rest(installed, captions,
     console, said = quiet()
     captions.write_text(captions.read_text() + '\n{"instruction": "Say hello", "output": "Hello!"}')
     options = Options(model_path=str(installed), data=str(captions), validation_split=0, **SETTINGS, skip_test=True)
-    result = run(options, console, tmp_path)
-    assert "8 records are left out" in said.getvalue()
+    result = run(options, console, tmp_path).result
+    assert "8 records are skipped" in said.getvalue()
     assert "captions.jsonl:1: it has images, and this model reads only text" in said.getvalue()
     dropped = [json.loads(line) for line in (result.run / "dropped.jsonl").read_text().splitlines()]
     assert [d["line"] for d in dropped] == list(range(1, 9))
@@ -150,7 +149,7 @@ def test_a_text_model_trains_on_the_text_and_names_the_rest(installed, captions,
 def test_an_image_that_vanishes_while_training_is_named(folder, captions, pictures, tmp_path):
     job = decide(Options(model_path=str(folder.root), data=str(captions), **SETTINGS), quiet()[0], tmp_path)
     pictures[0].unlink()
-    with pytest.raises(DataError, match=r"there is no image .*red\.png; put it back"):
+    with pytest.raises(DataError, match=r"the image .*red\.png does not exist; put it back"):
         collate(list(job.prepared.train) + list(job.prepared.validation), 0, job.encoder.inputs)
 
 
@@ -158,16 +157,16 @@ def test_a_broken_image_is_named_before_training(folder, captions, pictures, tmp
     pictures[2].write_bytes(pictures[2].read_bytes()[:60])
     pictures[3].write_bytes(b"")
     console, said = quiet()
-    decide(Options(model_path=str(folder.root), data=str(captions), **SETTINGS), console, tmp_path)
+    console.show(decide(Options(model_path=str(folder.root), data=str(captions), **SETTINGS), console, tmp_path))
     output = said.getvalue()
-    assert "2 records are left out" in output
+    assert "2 records are skipped" in output
     assert f"captions.jsonl:3: the image {pictures[2]} " in output
     assert f"captions.jsonl:4: the image {pictures[3]} is empty" in output
 
 
 def test_show_marks_what_is_learned(folder, captions, tmp_path):
     console, said = quiet()
-    run(Options(model_path=str(folder.root), data=str(captions), show=1), console, tmp_path)
+    console.show(preview(Options(model_path=str(folder.root), data=str(captions), show=1), tmp_path))
     assert "[[It is " in said.getvalue()
 
 

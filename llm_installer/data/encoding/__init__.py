@@ -1,1 +1,1 @@
-"""Conversations to tokens: chat templates, what is learned, pictures, cutting."""
+"""Conversations to tokens: chat templates, loss masks, images, truncation."""

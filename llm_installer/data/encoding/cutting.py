@@ -1,4 +1,4 @@
-"""Rows cut to a length, and what each length would lose: over all rows at once, whole rows never touched."""
+"""Rows truncated to a length, and what each length would lose: for all rows at once; short rows are not touched."""
 
 from __future__ import annotations
 
@@ -7,19 +7,20 @@ from dataclasses import replace
 
 import numpy as np
 
-from llm_installer.data.encoding.encode import Mask, Row
-from llm_installer.data.encoding.encoded import EncodedSet, Numbers
+from llm_installer.core.arrays import Numbers
+from llm_installer.data.encoding.encoded import EncodedSet
+from llm_installer.data.encoding.row import Mask, Row
 
 _CHUNK = 1 << 22
-"""Tokens looked at together."""
+"""Tokens handled together."""
 
 
 def cut(rows: Sequence[Row], limit: int) -> EncodedSet:
-    """Rows of at most `limit` tokens, each with something to learn. Plain text falls into pieces, none of it lost; of a
-    conversation the beginning of the prompt goes first, then the end of the answer.
+    """Rows of at most `limit` tokens, each with something to train on.
 
-    Pieces of text overlap by one token, so that every token is predicted once. Of a conversation the first token stays
-    (BOS, or the opening of the template); what follows it is a window onto the rest.
+    Plain text is split into pieces that overlap by one token, so that every token is predicted once and none is lost.
+    A conversation loses the beginning of its prompt first, then the end of its answer; its first token stays (BOS, or
+    the opening of the template), and what follows it is a window onto the rest.
     """
     rows = rows if isinstance(rows, EncodedSet) else EncodedSet.of(rows)
     pieces = np.where(rows.text & (rows.lengths > limit), -(-(rows.lengths - 1) // (limit - 1)), 1)
@@ -27,13 +28,13 @@ def cut(rows: Sequence[Row], limit: int) -> EncodedSet:
     parts = rows.select(np.repeat(np.arange(len(rows)), pieces))
     starts, lengths, counts = parts.starts.copy(), parts.lengths.copy(), parts.counts.copy()
     long = np.flatnonzero(parts.lengths > limit)
-    for chosen, ends, learned in _chunks(parts, long):
+    for chosen, ends, supervised in _chunks(parts, long):
         sizes = parts.lengths[chosen]
         text = parts.text[chosen]
-        answers = _last_answer(learned, ends, sizes)
+        answers = _last_answer(supervised, ends, sizes)
         offset = np.where(text, number[chosen] * (limit - 1), _window(answers, sizes, limit))
         lengths[chosen] = np.minimum(limit, sizes - offset)
-        counts[chosen] = _learned_within(learned, ends - sizes + offset, lengths[chosen])
+        counts[chosen] = _supervised_within(supervised, ends - sizes + offset, lengths[chosen])
         starts[chosen] += offset
     heads = np.where(parts.text, starts, parts.heads)
     found = replace(parts, heads=heads, starts=starts, lengths=lengths, counts=counts)
@@ -41,19 +42,19 @@ def cut(rows: Sequence[Row], limit: int) -> EncodedSet:
 
 
 def lost_shares(rows: Sequence[Row], step: int = 64) -> list[tuple[int, float]]:
-    """(limit, share of learned tokens lost by cutting rows to it), ascending, up to the longest row.
+    """(limit in tokens, share of supervised tokens lost by truncating rows to it), ascending, up to the longest row.
 
-    Plain text is cut into pieces and loses nothing; a limit counts as losing the rows that it would break.
+    Plain text is split and loses nothing. Limits are multiples of `step`.
     """
     rows = rows if isinstance(rows, EncodedSet) else EncodedSet.of(rows)
     total = int(rows.counts.sum()) or 1
     longest = int(rows.lengths.max()) if len(rows) else step
     limits = [*range(step, longest, step), longest]
     lost = np.zeros(len(limits), np.int64)
-    for chosen, ends, learned in _chunks(rows, np.flatnonzero(rows.lengths > step)):
+    for chosen, ends, supervised in _chunks(rows, np.flatnonzero(rows.lengths > step)):
         sizes, counts, text = rows.lengths[chosen], rows.counts[chosen], rows.text[chosen]
-        answers = _last_answer(learned, ends, sizes)
-        sums = _sums(learned)
+        answers = _last_answer(supervised, ends, sizes)
+        sums = _sums(supervised)
         by_size = np.argsort(-sizes, kind="stable")
         longer = np.searchsorted(-sizes[by_size], -np.asarray(limits), side="left")
         for place, (limit, many) in enumerate(zip(limits, longer, strict=True)):
@@ -68,9 +69,10 @@ def lost_shares(rows: Sequence[Row], step: int = 64) -> list[tuple[int, float]]:
 
 
 def cut_shares(rows: EncodedSet) -> list[tuple[int, float]]:
-    """(limit, share lost by cutting rows to it), ascending: of the learned tokens or of all, whichever is more.
+    """(limit in tokens, share lost by truncating rows to it), ascending: of supervised tokens or of all, the larger.
 
-    A prompt that is cut teaches answers to what nobody asked; only where the model reads no more is it the lesser evil.
+    A truncated prompt teaches answers to what nobody asked: that is the lesser evil only where the model can read no
+    more.
     """
     total = int(rows.lengths.sum()) or 1
     return [
@@ -80,38 +82,38 @@ def cut_shares(rows: EncodedSet) -> list[tuple[int, float]]:
 
 
 def _chunks(rows: EncodedSet, chosen: Numbers) -> Iterator[tuple[Numbers, Numbers, Mask]]:
-    """The chosen rows a few at a time: their indices, where each ends, and their learned flags in one array."""
+    """The chosen rows a few at a time: their indices, where each ends, and their loss masks in one array."""
     sizes = rows.lengths[chosen]
     parts = (np.cumsum(sizes) - 1) // _CHUNK
     for part in np.split(np.arange(len(chosen)), np.flatnonzero(np.diff(parts)) + 1):
         if len(part):
             ends = np.cumsum(sizes[part])
             at = np.arange(ends[-1]) + np.repeat(rows.starts[chosen[part]] - ends + sizes[part], sizes[part])
-            learned = rows.learned[at]
-            learned[ends - sizes[part]] = False
-            yield chosen[part], ends, learned
+            supervised = rows.supervised[at]
+            supervised[ends - sizes[part]] = False
+            yield chosen[part], ends, supervised
 
 
-def _last_answer(learned: Mask, ends: Numbers, sizes: Numbers) -> Numbers:
-    """Where the last answer of each row begins: behind the last token that is not learned."""
-    masked = np.where(learned, -1, np.arange(len(learned)))
+def _last_answer(supervised: Mask, ends: Numbers, sizes: Numbers) -> Numbers:
+    """Where the last answer of each row begins: after its last masked token."""
+    masked = np.where(supervised, -1, np.arange(len(supervised)))
     last = np.maximum.reduceat(masked, ends - sizes)
     answers: Numbers = last + 1 - (ends - sizes)
     return answers
 
 
 def _window(answers: Numbers, sizes: Numbers, limit: int) -> Numbers:
-    """Where the tokens to keep begin: the end of the row, unless its last answer would lose its head."""
+    """Where the tokens to keep begin: they are the end of the row, unless its last answer would lose its beginning."""
     return np.minimum(sizes - limit, np.maximum(0, answers - max(1, limit // 8)))
 
 
-def _learned_within(learned: Mask, begin: Numbers, lengths: Numbers) -> Numbers:
-    """Learned tokens of windows; the first is not: nothing precedes it to predict it from."""
-    sums = _sums(learned)
+def _supervised_within(supervised: Mask, begin: Numbers, lengths: Numbers) -> Numbers:
+    """Supervised tokens of windows; the first is not, as nothing precedes it to predict it from."""
+    sums = _sums(supervised)
     counts: Numbers = sums[begin + lengths] - sums[begin + 1]
     return counts
 
 
-def _sums(learned: Mask) -> Numbers:
-    """The learned tokens before each place."""
-    return np.concatenate([[0], np.cumsum(learned, dtype=np.int64)])
+def _sums(supervised: Mask) -> Numbers:
+    """The number of supervised tokens before each position."""
+    return np.concatenate([[0], np.cumsum(supervised, dtype=np.int64)])

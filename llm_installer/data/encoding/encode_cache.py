@@ -12,24 +12,26 @@ import xxhash
 from llm_installer.core.errors import DataError
 from llm_installer.core.examples import Dropped, Example, Message
 from llm_installer.core.paths import cache_dir
-from llm_installer.data.encoding.bulk import encode_all
-from llm_installer.data.encoding.chat import CannotRender
+from llm_installer.core.voice import Progress
+from llm_installer.data.encoding.chat_template import CannotRender
 from llm_installer.data.encoding.encode import Encoder
-from llm_installer.data.encoding.encode_work import REFUSED, Progress, encode_to_folder
+from llm_installer.data.encoding.encode_many import encode_all
+from llm_installer.data.encoding.encode_parallel import REFUSED, encode_to_folder
 from llm_installer.data.encoding.encoded import EncodedSet
-from llm_installer.data.encoding.pictured import image_stamps, pictured
+from llm_installer.data.encoding.image_rows import image_stamps, with_images
 from llm_installer.data.store.arrow import ExampleView
 from llm_installer.data.store.cache import cached, code_hash, content_hash
 
 SMALL = 2000
-"""Examples below which keeping them costs more than encoding them."""
+"""Below this many examples, keeping rows on disk costs more than encoding them again."""
 _LIBRARIES = ("tokenizers", "transformers", "jinja2")
 
 
 def encode(examples: Sequence[Example], encoder: Encoder, progress: Progress) -> tuple[EncodedSet, list[Dropped]]:
-    """All training rows, uncut, and the examples the template refused. Raises DataError when the disk is full.
+    """All rows, not truncated, and the examples that are skipped because the template refuses them.
 
-    Only examples as they lie on disk are kept; what was cut into pieces or given a prefix is encoded each time.
+    Only rows of examples as they are on disk are kept; texts in pieces and prefixed prompts are encoded each time.
+    Raises DataError when the disk is full.
     """
     if len(examples) < SMALL or not isinstance(examples, ExampleView):
         return encode_all(examples, encoder)
@@ -41,11 +43,11 @@ def encode(examples: Sequence[Example], encoder: Encoder, progress: Progress) ->
     folder = cache_dir() / "encoded"
     try:
         found = cached(folder, _key(examples, encoder), build)
-        return pictured(EncodedSet.load(found), examples), _dropped(found, examples)
+        return with_images(EncodedSet.load(found), examples), _dropped(found, examples)
     except OSError as error:
         raise DataError(
             f"The encoded data cannot be kept in {folder} ({error.strerror or error}); "
-            f"make room there, or let LLM_HOME name a folder on another disk"
+            f"make room there, or set LLM_HOME to a folder on another disk"
         ) from None
 
 
@@ -56,7 +58,7 @@ def _dropped(folder: Path, examples: ExampleView) -> list[Dropped]:
 
 
 def _key(examples: ExampleView, encoder: Encoder) -> str:
-    """A name for the result: the same examples, through the same tokenizer and template by the same code."""
+    """A name for the result, the same for the same examples, tokenizer, template and code."""
     parts = [
         content_hash(examples.store.path),
         xxhash.xxh3_128_hexdigest(examples.indices.tobytes()),
@@ -65,7 +67,7 @@ def _key(examples: ExampleView, encoder: Encoder) -> str:
         # Some templates write today's date.
         _rendered(encoder),
         encoder.train_on_prompt,
-        [encoder.vision.processor.to_json_string(), image_stamps(examples)] if encoder.vision else encoder.blind,
+        [encoder.vision.processor.to_json_string(), image_stamps(examples)] if encoder.vision else encoder.no_vision,
         code_hash(),
         [version(library) for library in _LIBRARIES],
     ]
@@ -73,7 +75,7 @@ def _key(examples: ExampleView, encoder: Encoder) -> str:
 
 
 def _tokenizer(encoder: Encoder) -> list[object]:
-    """All that the ids depend on. What a slow tokenizer does cannot be told: its work is not used again."""
+    """Everything that the ids depend on. For a slow tokenizer that is not known: its rows are not used again."""
     tokenizer = encoder.tokenizer
     backend = xxhash.xxh3_128_hexdigest(tokenizer.backend_tokenizer.to_str().encode()) if tokenizer.is_fast else ""
     return [type(tokenizer).__name__, sorted(tokenizer.special_tokens_map.items()), encoder.bos, encoder.eos, backend]

@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from llm_installer.core.model_info import ModelInfo
-from llm_installer.data.encoding.encode import Encoder, load_tokenizer
+from llm_installer.data.encoding.encode import Encoder
+from llm_installer.data.encoding.tokenizer import Processor, Tokenizer, first_line, load_tokenizer
 
 FILES = ("processor_config.json", "preprocessor_config.json")
-"""Either of them makes a model folder one that can read images."""
+"""A model folder needs one of them to read images."""
 
 
 def load_encoder(info: ModelInfo, train_on_prompt: bool = False, adapter: Path | None = None) -> Encoder:
-    """The encoder of a model; the tokenizer and template are those kept with `adapter`, where there is one.
+    """The encoder of a model; its tokenizer and template are those stored with `adapter`, where there is one.
 
-    A model that cannot be shown images gets one that says why when it meets some. Raises ModelError when the tokenizer
-    cannot be loaded.
+    For a model that cannot be shown images, the encoder refuses these and says why. Raises ModelError when the
+    tokenizer cannot be loaded.
     """
     tokenizer = load_tokenizer(adapter or info.path)
-    processor, blind = _processor(info, tokenizer, keep_template=adapter is not None)
-    return Encoder(tokenizer, train_on_prompt, processor, blind)
+    processor, no_vision = _processor(info, tokenizer, keep_template=adapter is not None)
+    return Encoder(tokenizer, train_on_prompt, processor, no_vision)
 
 
-def _processor(info: ModelInfo, tokenizer: Any, keep_template: bool) -> tuple[Any, str]:
-    """The processor, ready to be used with this tokenizer; or none, and why images cannot be learned."""
+def _processor(info: ModelInfo, tokenizer: Tokenizer, keep_template: bool) -> tuple[Processor | None, str]:
+    """The processor, ready to be used with this tokenizer; or none, and why images cannot be used."""
     if not info.vision:
         return None, "it has images, and this model reads only text"
     if not any((info.path / name).is_file() for name in FILES):
@@ -32,21 +32,17 @@ def _processor(info: ModelInfo, tokenizer: Any, keep_template: bool) -> tuple[An
     from transformers import AutoProcessor
 
     try:
-        processor: Any = AutoProcessor.from_pretrained(info.path, local_files_only=True)  # type: ignore[no-untyped-call]
+        processor: Processor = AutoProcessor.from_pretrained(info.path, local_files_only=True)  # type: ignore[no-untyped-call]
     except ImportError as error:
-        return None, f"it has images, and more software is needed to read them ({_first_line(error).split('. ')[0]})"
+        return None, f"it has images, and reading them needs more software ({first_line(error).split('. ')[0]})"
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        return None, f"it has images, and the model's image processor cannot be loaded ({_first_line(error)})"
+        return None, f"it has images, and the model's image processor cannot be loaded ({first_line(error)})"
     token = getattr(processor, "image_token", None)
     if token not in tokenizer.get_vocab() or not tokenizer.is_fast:
         return None, "it has images, and the model's processor does not say where in a text they go"
     if "cross_attention_mask" in processor.model_input_names:
-        return None, "it has images, and this model looks at them beside the text, which is not supported"
+        return None, "it has images, and this model attends to them beside the text, which is not supported"
     if not (keep_template and tokenizer.chat_template) and processor.chat_template:
         tokenizer.chat_template = processor.chat_template
     processor.tokenizer = tokenizer
     return processor, ""
-
-
-def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), "unknown reason")

@@ -1,4 +1,4 @@
-"""The prompts that a model is asked while it is trained: a text file with one on each line, or JSON."""
+"""The prompts that a model answers while it is trained: a text file with one on each line, or JSON."""
 
 from __future__ import annotations
 
@@ -9,47 +9,48 @@ from pathlib import Path
 
 from llm_installer.core.errors import DataError
 from llm_installer.core.examples import Kind, Message, Role
-from llm_installer.data.encoding.chat import CannotRender
+from llm_installer.core.text import counted
+from llm_installer.data.encoding.chat_template import CannotRender
 from llm_installer.data.encoding.encode import Encoder
 
 MOST_PROMPTS = 50
-"""They are answered at each evaluation, and that takes time."""
+"""All of them are answered at each evaluation, and that takes time."""
 ROLES: dict[str, Role] = {"system": "system", "user": "user", "assistant": "assistant"}
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """One prompt, as it is shown and as the model is sent it."""
+    """One prompt, as it is shown and as it is sent to the model."""
 
     text: str
     ids: tuple[int, ...]
 
 
 def read_prompts(file: Path, encoder: Encoder, kind: Kind, longest: int) -> list[Prompt]:
-    """The prompts in a .txt, .json or .jsonl file. Plain ones go through the chat template where the model learns to
-    chat (`kind`), messages always do.
+    """The prompts in a .txt, .json or .jsonl file. Plain ones go through the chat template where the training data
+    are chats (`kind`); messages always do.
 
-    Raises DataError, which names the line, for a file that cannot be read, for what is no prompt, and for a prompt of
-    more than `longest` tokens.
+    Raises DataError, which names the line, for a file that cannot be read, for an entry that is not a prompt, and for a
+    prompt of more than `longest` tokens.
     """
     prompts = [_prompt(value, where, encoder, kind) for value, where in _values(file)]
     if not prompts:
-        raise DataError(f"{file} holds no prompt; write one on each line")
+        raise DataError(f"{file} holds no prompts; write one on each line")
     if len(prompts) > MOST_PROMPTS:
         raise DataError(f"{file} holds {len(prompts)} prompts; at most {MOST_PROMPTS} are answered at each evaluation")
     for prompt in prompts:
         if len(prompt.ids) > longest:
             raise DataError(
-                f"{file}: the prompt {prompt.text[:40]!r} has {len(prompt.ids)} tokens, and at most {longest} leave "
-                "room for an answer; shorten it"
+                f"{file}: the prompt {prompt.text[:40]!r} has {counted(len(prompt.ids), 'token')}, and at most "
+                f"{longest:,} leave room for an answer; shorten it"
             )
     return prompts
 
 
 def _values(file: Path) -> Iterator[tuple[object, str]]:
-    """(what stands there, where) of every entry."""
+    """(value, origin) of every entry."""
     if file.suffix not in (".txt", ".json", ".jsonl"):
-        raise DataError(f"{file} is no file of prompts; give a .txt, .json or .jsonl file")
+        raise DataError(f"{file} is not a file of prompts; give a .txt, .json or .jsonl file")
     try:
         text = file.read_text(encoding="utf-8-sig")
     except OSError as error:
@@ -59,7 +60,7 @@ def _values(file: Path) -> Iterator[tuple[object, str]]:
     if file.suffix == ".json":
         entries = _json(text, str(file))
         if not isinstance(entries, list):
-            raise DataError(f"{file} is no list; write the prompts as [...]")
+            raise DataError(f"{file} is not a list; write the prompts as [...]")
         yield from ((entry, f"{file} record {number}") for number, entry in enumerate(entries, 1))
         return
     for number, line in enumerate(text.splitlines(), 1):
@@ -88,7 +89,7 @@ def _prompt(value: object, where: str, encoder: Encoder, kind: Kind) -> Prompt:
         if messages[-1].role == "assistant":
             raise DataError(f"{where}: the last message is the assistant's; end with the one to answer")
     else:
-        raise DataError(f'{where}: no prompt; write a text, {{"prompt": "..."}} or {{"messages": [...]}}')
+        raise DataError(f'{where}: not a prompt; write a text, {{"prompt": "..."}} or {{"messages": [...]}}')
     try:
         return Prompt(messages[-1].content, tuple(encoder.prompt_ids(messages)))
     except CannotRender as error:

@@ -1,32 +1,30 @@
 """Images as a model sees them: where its chat template puts them, the tokens that stand for them, and their pixels.
 
 Nothing here knows a family by name. The processor of the model folder says where an image goes, by how many tokens it
-is replaced and which arrays the model needs; pictures are opened when a batch is made and kept nowhere.
+is replaced and which arrays the model needs; images are opened when a batch is made, and not kept.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from llm_installer.core.arrays import NamedArrays
 from llm_installer.core.errors import DataError
 from llm_installer.core.examples import Message
-from llm_installer.data.encoding.chat import CannotRender, Render, Rendered, Turns
-from llm_installer.data.encoding.spans import Listed, Tokens
+from llm_installer.data.encoding.chat_template import CannotRender, Render, Rendered, Turns
+from llm_installer.data.encoding.row import Ids, Mask
+from llm_installer.data.encoding.token_spans import TokenList, Tokens
+from llm_installer.data.encoding.tokenizer import Processor, Replacement, Tokenizer, only_encoding
 from llm_installer.data.formats.turns import IMAGE_MARK
-from llm_installer.data.reading.images import ImageGone, opened
+from llm_installer.data.reading.images import ImageError, open_image
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-
-    from llm_installer.data.encoding.encode import Ids, Mask
-
-Arrays: TypeAlias = "dict[str, npt.NDArray[Any]]"
-"""Inputs of a model beside the ids, by name."""
 
 _PROBE = "qwertz"
 _ROLES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -34,33 +32,33 @@ _ROLES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "assistant": (("user",), ()),
     "system": ((), ("user",)),
 }
-"""Roles whose contents may be lists of parts, and those that must stand before and after them."""
+"""Roles whose contents may be lists of parts, and the roles that must come before and after them."""
 _OURS = ("input_ids", "attention_mask", "token_type_ids")
-"""What the processor makes that comes from the rows instead."""
+"""Outputs of the processor that the rows have already."""
 
 
 class Vision:
-    """The processor of a model, with its habits known."""
+    """The processor of a model, and what was found out about it."""
 
-    def __init__(self, processor: Any) -> None:
+    def __init__(self, processor: Processor) -> None:
         self.processor = processor
         self.tokenizer = processor.tokenizer
         self.token = str(processor.image_token)
-        """What stands for an image in a text before it is expanded."""
+        """What marks an image in a text before it is expanded."""
         self.image_ids = tuple(int(i) for i in processor.image_token_ids if i is not None)
-        """The tokens that a model replaces by what it sees."""
+        """The tokens that a model replaces by what it sees in the image."""
         added = self.tokenizer.added_tokens_decoder
         self._special = frozenset(i for i, token in added.items() if token.special)
-        self._never = frozenset((*self.image_ids, int(self.tokenizer.convert_tokens_to_ids(self.token))))
+        self._masked = frozenset((*self.image_ids, int(self.tokenizer.convert_tokens_to_ids(self.token))))
         self._parts = self._roles_in_parts()
         self._kinds = self._names_of_kinds()
 
     def turns(self, turns: Turns, mark: str = "") -> Turns:
-        """Turns with their contents in the form that the template takes, an image where `mark` stands."""
+        """Turns with their contents in the form that the template takes, and an image in the place of `mark`."""
         return [turn | {"content": self._content(turn["role"], turn["content"], mark)} for turn in turns]
 
     def showing(self, render: Render, mark: str) -> Render:
-        """`render`, with an image wherever `mark` stands."""
+        """`render`, with an image in the place of every `mark`."""
         return lambda turns, tools, generation: render(self.turns(turns, mark), tools, generation)
 
     def marked(self, messages: Sequence[Message], images: int) -> tuple[tuple[Message, ...], str]:
@@ -69,21 +67,21 @@ class Vision:
         Raises CannotRender when an image is in an answer, or when there are more or fewer marks than images.
         """
         if any(m.role == "assistant" and IMAGE_MARK in m.content for m in messages):
-            raise CannotRender("an image is in an answer, and only text can be learned")
+            raise CannotRender("it has an image in an answer, and only text can be trained on")
         if sum(m.content.count(IMAGE_MARK) for m in messages) != images:
-            raise CannotRender(f"the number of {IMAGE_MARK} marks and of images ({images}) differ")
+            raise CannotRender(f"the number of {IMAGE_MARK} marks is not the number of images ({images})")
         written = "".join(m.content + m.tool_calls for m in messages)
         mark = next(c for c in map(chr, range(0x10FFFD, 0x100000, -1)) if c not in written)
         return tuple(Message(m.role, m.content.replace(IMAGE_MARK, mark), m.tool_calls) for m in messages), mark
 
     def expand(self, rendered: Rendered, pictures: Sequence[Image]) -> tuple[Rendered, Tokens]:
-        """The text as the processor makes it, with every token of its images, and the tokens of the whole of it.
+        """The text as the processor writes it, with every token of its images, and the tokens of all of it.
 
         Raises CannotRender when the processor refuses the pictures or does not say what it replaced.
         """
         if not pictures:
             found = self.tokenizer(rendered.text, add_special_tokens=False, return_offsets_mapping=True)
-            return rendered, found.encodings[0]
+            return rendered, only_encoding(found)
         try:
             found = self.processor(
                 text=[rendered.text],
@@ -99,30 +97,30 @@ class Vision:
             raise CannotRender("the model's processor does not say by which tokens it replaces an image")
         for change in changes:
             ids = self.tokenizer(change["replacement"], add_special_tokens=False)["input_ids"]
-            self._never |= self._special.intersection(ids)
+            self._masked |= self._special.intersection(ids)
         expanded = _expanded(rendered, changes)
-        return expanded, Listed(list(found["input_ids"][0]), [tuple(pair) for pair in found["offset_mapping"][0]])
+        return expanded, TokenList(list(found["input_ids"][0]), [tuple(pair) for pair in found["offset_mapping"][0]])
 
-    def learnable(self, ids: Ids) -> Mask:
-        """Which tokens are text, not part of an image or what the processor puts around it."""
-        return np.isin(ids, list(self._never), invert=True)
+    def is_text(self, ids: Ids) -> Mask:
+        """Which tokens are text, not part of an image or of what the processor puts around it; shape of `ids`."""
+        return np.isin(ids, list(self._masked), invert=True)
 
-    def inputs(self, ids: npt.NDArray[np.int64], images: Sequence[Sequence[str]]) -> Arrays:
+    def inputs(self, ids: npt.NDArray[np.int64], images: Sequence[Sequence[str]]) -> NamedArrays:
         """What the model needs beside `ids` [rows, length]: pixels for the images of all rows, in order, and the kind
-        of each token where the model wants to know it. Raises DataError for an image that is gone by now."""
-        found: Arrays = dict.fromkeys(self._kinds, self._kind(ids))
+        of each token where the model wants to know it. Raises DataError for an image that has been removed."""
+        found: NamedArrays = dict.fromkeys(self._kinds, self._kind(ids))
         shown = [some for some in images if some]
         if not shown:
             return found
         try:
-            pictures = [[opened(image) for image in some] for some in shown]
-        except ImageGone as gone:
+            pictures = [[open_image(image) for image in some] for some in shown]
+        except ImageError as gone:
             raise DataError(f"While training, {gone}; put it back and run the command again") from None
         texts = [self.token * len(some) for some in shown]
         made = self.processor(text=texts, images=pictures, return_tensors="pt", padding=True)
         return found | {n: array.numpy() for n, array in made.items() if n not in (*_OURS, *self._kinds)}
 
-    def _content(self, role: str, content: object, mark: str) -> object:
+    def _content(self, role: object, content: object, mark: str) -> object:
         if not isinstance(content, str):
             return content
         pieces = re.split(f"({re.escape(mark)})", content) if mark else [content]
@@ -150,7 +148,7 @@ class Vision:
         return frozenset(role for role, text in found.items() if _PROBE in text and not re.search("[\"']type", text))
 
     def _names_of_kinds(self) -> tuple[str, ...]:
-        """Under which name the processor tells the kinds of tokens, if it does: seen on a picture without content."""
+        """The names under which the processor gives the kinds of tokens, if it does: tested on a grey image."""
         from PIL import Image
 
         try:
@@ -165,8 +163,8 @@ class Vision:
         return np.isin(ids, self.image_ids).astype(np.int64)
 
 
-def _rendered(tokenizer: Any, turns: Turns) -> str:
-    """What the template makes of these turns; nothing when it refuses them."""
+def _rendered(tokenizer: Tokenizer, turns: Turns) -> str:
+    """The text of these turns; empty when the template refuses them."""
     from jinja2 import TemplateError
 
     try:
@@ -175,8 +173,8 @@ def _rendered(tokenizer: Any, turns: Turns) -> str:
         return ""
 
 
-def _expanded(rendered: Rendered, changes: Sequence[dict[str, Any]]) -> Rendered:
-    """The text with every change made, and the learned spans where they are then."""
+def _expanded(rendered: Rendered, changes: Sequence[Replacement]) -> Rendered:
+    """The text with every change made, and the supervised spans moved accordingly."""
     text, at = "", 0
     for change in changes:
         start, end = change["span"]
@@ -188,5 +186,5 @@ def _expanded(rendered: Rendered, changes: Sequence[dict[str, Any]]) -> Rendered
         before = [c for c in changes if c["span"][1] <= place]
         return place + (int(before[-1]["new_span"][1]) - int(before[-1]["span"][1]) if before else 0)
 
-    learned = tuple((moved(start), moved(end)) for start, end in rendered.learned)
-    return Rendered(text, learned, rendered.append_eos)
+    supervised = tuple((moved(start), moved(end)) for start, end in rendered.supervised)
+    return Rendered(text, supervised, rendered.append_eos)

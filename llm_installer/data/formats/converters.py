@@ -1,19 +1,21 @@
-"""How a record of each kind becomes an Example; which record is of which kind is the table's business."""
+"""How a record of each kind becomes an Example; table.py says which record is of which kind."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
 from llm_installer.core.examples import Example, Message, Origin
+from llm_installer.core.text import counted
+from llm_installer.data.formats.conversation import mark_images, messages, normalised
 from llm_installer.data.formats.tools import read_tools
-from llm_installer.data.formats.turns import Turn, mark_images, messages, read_turns, settle, turn
+from llm_installer.data.formats.turns import Turn, read_turns, turn
 from llm_installer.data.formats.values import (
     Record,
-    Unteachable,
+    SkipRecord,
+    as_list,
     best_answer,
     blank,
     image_paths,
-    listed,
     missing,
     parsed,
     pick,
@@ -24,21 +26,25 @@ Convert = Callable[[Record, Origin], Example]
 Frame = Callable[[str, str], str]
 
 IMAGES = ("images", "image", "image_path")
-_UNSEEN = ("videos", "video", "audios", "audio")
-# What may stand beside a question and its answer; a record without any of it takes the short way.
-_BESIDE = frozenset({"system", "system_prompt", "history", "tools", "functions", *IMAGES, *_UNSEEN})
+_OTHER_MEDIA = ("videos", "video", "audios", "audio")
+# What may accompany a question and its answer; a record without any of it takes the short way.
+_ACCOMPANYING = frozenset({"system", "system_prompt", "history", "tools", "functions", *IMAGES, *_OTHER_MEDIA})
 
 
 def converse(record: Record, origin: Origin, turns: Sequence[Turn], inside: Sequence[str] = ()) -> Example:
-    """A conversation, with the system prompt, history, images and tools that stand beside it."""
-    for key in _UNSEEN:
+    """A chat out of turns, with the record's own system prompt, history, images and tools.
+
+    `inside` are the paths of the images inside the turns, "" for those that the record's own list is to fill. Raises
+    SkipRecord when nothing in it can be trained on.
+    """
+    for key in _OTHER_MEDIA:
         if not missing(record.get(key)) and record[key] not in ("", []):
-            raise Unteachable(f"the record has {key}, and only text and images can be learned")
+            raise SkipRecord(f"the record has {key}, and only text and images can be trained on")
     before = _system(record)
     if before and turns and turns[0] == before[0]:
         before = []
     past, past_images = read_turns(record.get("history"), "history")
-    settled = settle([*before, *past, *turns])
+    settled = normalised([*before, *past, *turns])
     images = _fill([*past_images, *inside], [path for key in IMAGES for path in image_paths(record.get(key), key)])
     if images:
         settled = mark_images(settled, len(images))
@@ -52,23 +58,23 @@ def _system(record: Record) -> list[Turn]:
 
 
 def _fill(inside: Sequence[str], beside: list[str]) -> list[str]:
-    """Images in the order of their marks: those named inside the turns, gaps filled from the record's own list."""
+    """Paths in the order of the image marks: those inside the turns, gaps filled from the record's own list."""
     gaps = inside.count("")
     if not gaps:
         return [*inside, *beside]
     if gaps != len(beside):
-        raise Unteachable(f"the turns show {gaps} images and the record names {len(beside)}")
+        raise SkipRecord(f"the turns show {counted(gaps, 'image')} without a path, and the record names {len(beside)}")
     rest = iter(beside)
     return [path or next(rest) for path in inside]
 
 
 def exchange(record: Record, origin: Origin, prompt: str, answer: str, names: tuple[str, str]) -> Example:
-    """One question and its answer; `names` are the keys they came from."""
+    """A question and its answer as a chat; `names` are the keys they came from. Raises SkipRecord when one is empty."""
     if blank(answer):
-        raise Unteachable(f"{names[1]} is empty")
+        raise SkipRecord(f"{names[1]} is empty")
     if blank(prompt):
-        raise Unteachable(f"{names[0]} is empty")
-    if record.keys().isdisjoint(_BESIDE):
+        raise SkipRecord(f"{names[0]} is empty")
+    if record.keys().isdisjoint(_ACCOMPANYING):
         return Example((Message("user", prompt), Message("assistant", answer)), origin)
     return converse(record, origin, [turn("user", prompt), turn("assistant", answer)])
 
@@ -89,7 +95,7 @@ def above_named(prompt: str, context: str) -> str:
 
 
 def asked(prompts: Sequence[str], answers: Sequence[str], context: str = "", frame: Frame = below) -> Convert:
-    """A converter for records of a question, an answer and perhaps a context, under the first of these keys."""
+    """A converter for records with a question, an answer and perhaps a context, under the first of these keys."""
 
     def convert(record: Record, origin: Origin) -> Example:
         names = pick(record, prompts), pick(record, answers)
@@ -101,17 +107,17 @@ def asked(prompts: Sequence[str], answers: Sequence[str], context: str = "", fra
 
 
 def question(record: Record, origin: Origin) -> Example:
-    """A question with one or several right answers, perhaps about a context. The first answer is learned."""
+    """A question with one or several right answers, perhaps about a context. The first answer is trained on."""
     asks = pick(record, ("question", "query", "problem"))
-    # A problem's solution ends in its answer; the answer alone would teach to skip the way.
+    # The solution of a problem ends in its answer; the answer alone would teach the model to skip the reasoning.
     says = pick(record, ("solution", "answer") if asks == "problem" else ("answer", "answers", "response"))
     given = record.get(says)
     several = says == "answers"
     if several and isinstance(given := parsed(given), str) and given[:1] in ("[", "{"):
-        raise Unteachable("answers is text that is not JSON")
+        raise SkipRecord("answers is text that is not JSON")
     answer = best_answer(given, says)
     if (several and blank(answer)) or answer == "CANNOTANSWER" or record.get("is_impossible") is True:
-        raise Unteachable("the question has no answer in its text")
+        raise SkipRecord("the question has no answer in its text")
     prompt, context = text(record, asks), text(record, "context")
     return exchange(record, origin, prompt if blank(context) else above_named(prompt, context), answer, (asks, says))
 
@@ -123,19 +129,19 @@ def conversation(keys: Sequence[str]) -> Convert:
         key = pick(record, keys)
         turns, images = read_turns(record.get(key), key)
         if not turns:
-            raise Unteachable(f"{key} is empty")
-        if images or not record.keys().isdisjoint(_BESIDE):
+            raise SkipRecord(f"{key} is empty")
+        if images or not record.keys().isdisjoint(_ACCOMPANYING):
             return converse(record, origin, turns, images)
-        return Example(messages(settle(turns)), origin)
+        return Example(messages(normalised(turns)), origin)
 
     return convert
 
 
 def turns_of_two(record: Record, origin: Origin) -> Example:
     """`turns` that say who speaks. Plain strings are refused: some datasets list questions only."""
-    turns = listed(record.get("turns"), "turns")
+    turns = as_list(record.get("turns"), "turns")
     if turns and isinstance(turns[0], str):
-        raise Unteachable("turns holds plain strings, which do not say who speaks")
+        raise SkipRecord("turns holds plain strings, which do not say who speaks")
     return _by_turns(record, origin)
 
 
@@ -143,13 +149,13 @@ _by_turns = conversation(("turns",))
 
 
 def continuation(record: Record, origin: Origin) -> Example:
-    """A text and how it goes on: no template. With a system prompt, history, images or tools beside it: a chat."""
+    """A text and its continuation, without a template; with a system prompt, history, images or tools, a chat."""
     names = pick(record, ("prompt", "input")), pick(record, ("completion", "response", "canonical_solution", "output"))
     prompt, answer = text(record, names[0]), text(record, names[1])
-    if any(not missing(record.get(key)) and record[key] not in ("", []) for key in _BESIDE.intersection(record)):
+    if any(not missing(record.get(key)) and record[key] not in ("", []) for key in _ACCOMPANYING.intersection(record)):
         return exchange(record, origin, prompt, answer, names)
     if blank(answer):
-        raise Unteachable(f"{names[1]} is empty")
+        raise SkipRecord(f"{names[1]} is empty")
     return Example((Message("user", prompt), Message("assistant", answer)), origin, "completion")
 
 
@@ -161,10 +167,10 @@ def two_lists(record: Record, origin: Origin) -> Example:
 
 
 def plain(record: Record, origin: Origin) -> Example:
-    """Text without questions and answers, learned as it is."""
+    """Text without questions and answers, trained on as it is."""
     said = text(record, "text")
     if blank(said):
-        raise Unteachable("text is empty")
+        raise SkipRecord("text is empty")
     return Example((Message("assistant", said),), origin, "text")
 
 

@@ -1,4 +1,4 @@
-"""From a record to its format: by its exact keys and the containers they hold, never by words inside values."""
+"""From a record to its format: by its exact keys and the containers they hold, never by words in its values."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _candidates(keys: tuple[str, ...]) -> tuple[tuple[Format, tuple[str, ...], t
 
 
 def detect(record: object) -> Format | None:
-    """The format of a record, or None.
+    """The first format in FORMATS that the record fits, or None.
 
     A format whose keys are all null gives way to the next: tables that mix formats fill up with nulls.
     """
@@ -50,7 +50,7 @@ def detect(record: object) -> Format | None:
         return None
     empty: Format | None = None
     for row, keys, checks in _candidates(tuple(record)):
-        if checks and not all(fits(record[key]) or _nobody_said(record, key, fits) for key, fits in checks):
+        if checks and not all(fits(record[key]) or _is_unlabelled(record, key, fits) for key, fits in checks):
             continue
         for key in keys:
             if record[key] is not None:
@@ -59,8 +59,8 @@ def detect(record: object) -> Format | None:
     return empty
 
 
-def _nobody_said(record: Mapping[str, object], key: str, fits: Fits) -> bool:
-    """Whether a verdict is null because it was never given. In a table that mixes formats more than that is null."""
+def _is_unlabelled(record: Mapping[str, object], key: str, fits: Fits) -> bool:
+    """Whether the one null is a missing label. In a table that mixes formats, more than that is null."""
     return fits is _FITS["bool"] and record[key] is None and sum(value is None for value in record.values()) == 1
 
 
@@ -71,11 +71,11 @@ def has_shape(row: Format, keys: tuple[str, ...]) -> bool:
 
 
 def find_format(name: str) -> Format:
-    """The format that --dataset-format names, or that it is a synonym of. Raises UsageError."""
+    """The format with this name or synonym, as --dataset-format takes it. Raises UsageError."""
     wanted = name.strip().lower().replace("-", "_")
     if wanted in _NAMES:
         return _NAMES[wanted]
     close = difflib.get_close_matches(wanted, _NAMES, n=1)
-    hint = f"did you mean {close[0]}? " if close else ""
+    hint = f" (did you mean {close[0]}?)" if close else ""
     known = ", ".join(row.name for row in FORMATS)
-    raise UsageError(f"unknown dataset format '{name}': {hint}--dataset-format takes one of {known}")
+    raise UsageError(f"unknown dataset format '{name}'{hint}; --dataset-format takes one of {known}")

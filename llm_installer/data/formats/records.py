@@ -1,24 +1,24 @@
-"""The way in: a record becomes examples, or is left out by name."""
+"""From a record to its examples, or to the reason why it is skipped."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 
 from llm_installer.core.examples import Dropped, Example, Origin
 from llm_installer.data.formats.columns import renamed
-from llm_installer.data.formats.detect import detect, find_format, has_shape
+from llm_installer.data.formats.detect import detect, has_shape
 from llm_installer.data.formats.format import Format
-from llm_installer.data.formats.refusals import unknown_shape, wrong_columns, wrong_shape
-from llm_installer.data.formats.trees import Row
-from llm_installer.data.formats.values import Record, Unteachable
+from llm_installer.data.formats.shape_errors import unknown_shape, wrong_columns, wrong_shape
+from llm_installer.data.formats.values import Record, SkipRecord
 
 
 def convert(
     record: object, origin: Origin, forced: Format | None = None, columns: Mapping[str, str] | None = None
 ) -> tuple[Example | Dropped, ...]:
-    """The examples in a record, usually one; what cannot be learned comes as Dropped, with the reason.
+    """The examples in a record, usually one; what cannot be trained on comes as Dropped, with the reason.
 
-    Raises DataError when the record has no known shape, or not the shape that `forced` or `columns` say it has.
+    `columns` maps targets of --columns to keys of the record. Raises DataError when the record has no known format,
+    or lacks what `forced` or `columns` say it has.
     """
     if columns:
         if not isinstance(record, Mapping) or any(source not in record for source in columns.values()):
@@ -35,29 +35,15 @@ def convert(
         return (_one(row, fields, origin),)
     try:
         parts = tuple([_one(row, part, origin) for part in row.spread(fields)])
-    except Unteachable as broken:
+    except SkipRecord as broken:
         return (Dropped(origin, broken.reason),)
-    return parts or (Dropped(origin, "it holds no question"),)
+    return parts or (Dropped(origin, "it has no questions"),)
 
 
 def _one(row: Format, record: Record, origin: Origin) -> Example | Dropped:
     try:
         return row.convert(record, origin)
-    except Unteachable as nothing:
+    except SkipRecord as nothing:
         return Dropped(origin, nothing.reason)
     except RecursionError:
         return Dropped(origin, "its values are nested too deeply")
-
-
-def regroup(rows: Iterable[Row], forced: Format | None = None) -> Iterator[Row]:
-    """The rows of one file, those that mean nothing alone put together; all others pass at once, unchanged."""
-    waiting: dict[str, list[Row]] = {}
-    for record, origin in rows:
-        row = forced or detect(record)
-        if row is None or row.group is None:
-            yield record, origin
-        else:
-            waiting.setdefault(row.name, []).append((record, origin))
-    for name, group in waiting.items():
-        if gather := find_format(name).group:
-            yield from gather(group)

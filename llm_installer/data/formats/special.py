@@ -22,12 +22,12 @@ from llm_installer.data.formats.tools import read_calls
 from llm_installer.data.formats.turns import IMAGE_MARK, Turn, read_turns, turn
 from llm_installer.data.formats.values import (
     Record,
-    Unteachable,
+    SkipRecord,
+    as_list,
     best_answer,
     blank,
     image_paths,
     kind_of,
-    listed,
     missing,
     parsed,
     pick,
@@ -44,7 +44,7 @@ _CODE = frozenset(
 
 
 def code(record: Record, origin: Origin) -> Example:
-    """Alpaca about code: input and output are fenced in their language, unless they are already."""
+    """Alpaca about code: input and output are fenced with their language, unless they are fenced already."""
     language = text(record, "lang").strip()
     if language.lower() not in _CODE:
         return alpaca(record, origin)
@@ -57,7 +57,7 @@ def _fence(code: str, language: str) -> str:
 
 
 def functions(record: Record, origin: Origin) -> Example:
-    """A request, the tools at hand, and the calls that answer it."""
+    """A request, the tools offered, and the calls that answer it."""
     said = text(record, pick(record, ("response", "output", "assistant")))
     calls = read_calls(record.get("function_call"), "function_call") or read_calls(record.get("answers"), "answers")
     answer = [turn("assistant", said, calls)]
@@ -69,7 +69,7 @@ def functions(record: Record, origin: Origin) -> Example:
 
 
 def preferred(record: Record, origin: Origin) -> Example:
-    """The chosen answer of a pair, after whatever prompt stands beside it."""
+    """The chosen answer of a pair, after the prompt of the record if it has one."""
     key = pick(record, ("chosen_messages", "chosen"))
     chosen = parsed(record.get(key))
     if isinstance(chosen, Mapping):
@@ -78,7 +78,7 @@ def preferred(record: Record, origin: Origin) -> Example:
     if not isinstance(chosen, list | tuple):
         said = text(record, key)
         if blank(said):
-            raise Unteachable(f"{key} is empty")
+            raise SkipRecord(f"{key} is empty")
         if not before:
             return plain({"text": said}, origin)
         return converse(record, origin, [*before, turn("assistant", said)], seen)
@@ -100,13 +100,13 @@ def _asked_before(record: Record) -> tuple[list[Turn], list[str]]:
 
 
 def labelled(record: Record, origin: Origin) -> Example:
-    """An answer that somebody found good or bad. The bad ones are left out."""
+    """An answer that somebody rated good or bad. Raises SkipRecord for the bad ones."""
     key = pick(record, ("label", "kto_tag"))
     verdict = record.get(key)
     if missing(verdict):
-        raise Unteachable(f"{key} is null, so nobody has said whether the answer is good")
+        raise SkipRecord(f"{key} is null, so the answer is not rated")
     if str(verdict).lower() in ("false", "0"):
-        raise Unteachable(f"{key} is false")
+        raise SkipRecord(f"{key} is false")
     kinds: Mapping[str, Convert] = {
         "messages": openai,
         "conversations": sharegpt,
@@ -123,20 +123,20 @@ def captioned(record: Record, origin: Origin) -> Example:
     file = pick(record, (*IMAGES, "file_name"))
     images = image_paths(record.get(file), file)
     if not images:
-        raise Unteachable(f"{file} is empty")
+        raise SkipRecord(f"{file} is empty")
     marks = "\n".join([IMAGE_MARK] * len(images))
     return exchange(
         {**record, "images": images, "image": None, "image_path": None}, origin, marks, caption, (file, key)
     )
 
 
-def flat_questions(record: Record) -> Iterator[Record]:
-    """Every question of a SQuAD article or paragraph, with the text it is about."""
-    paragraphs = listed(record["paragraphs"], "paragraphs") if "paragraphs" in record else [record]
+def squad_questions(record: Record) -> Iterator[Record]:
+    """Each question of a SQuAD article or paragraph as a record, with the text it is about. Raises SkipRecord."""
+    paragraphs = as_list(record["paragraphs"], "paragraphs") if "paragraphs" in record else [record]
     for paragraph in paragraphs:
         if not isinstance(paragraph, Mapping):
-            raise Unteachable(f"a paragraph is {kind_of(paragraph)} where an object is expected")
-        for asked_about in listed(paragraph.get("qas"), "qas"):
+            raise SkipRecord(f"a paragraph is {kind_of(paragraph)} where an object is expected")
+        for asked_about in as_list(paragraph.get("qas"), "qas"):
             if not isinstance(asked_about, Mapping):
-                raise Unteachable(f"a question is {kind_of(asked_about)} where an object is expected")
+                raise SkipRecord(f"a question is {kind_of(asked_about)} where an object is expected")
             yield {**asked_about, "context": paragraph.get("context")}

@@ -1,4 +1,4 @@
-"""FORMATS: every shape of record that is understood, from the most to the least specific."""
+"""FORMATS: every format that is understood, from the most to the least specific."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from llm_installer.data.formats.converters import (
     two_lists,
 )
 from llm_installer.data.formats.format import Format, shapes
-from llm_installer.data.formats.special import captioned, code, flat_questions, functions, labelled, preferred
-from llm_installer.data.formats.trees import best_thread, plant
+from llm_installer.data.formats.oasst import best_thread, build_trees
+from llm_installer.data.formats.special import captioned, code, functions, labelled, preferred, squad_questions
 
 _INSTRUCTION = {"prompt": "instruction", "answer": "output", "context": "input"}
 _QUESTION = {"prompt": "question"}
@@ -27,10 +27,10 @@ FORMATS: tuple[Format, ...] = (
         "oasst",
         shapes("message_id parent_id text role", "message_tree_id prompt:object"),
         best_thread,
-        "OpenAssistant: flat messages of a whole file, or trees; the best ranked thread of each tree",
+        "OpenAssistant: flat messages of a whole file, or trees; the best-ranked thread of each tree",
         '{"message_id": "2", "parent_id": "1", "role": "assistant", "text": "Hi!"}',
-        notice="of several replies to one message only the best ranked is learned",
-        group=plant,
+        notice="of several replies to one message, only the best ranked is trained on",
+        group=build_trees,
     ),
     Format(
         "squad",
@@ -39,8 +39,8 @@ FORMATS: tuple[Format, ...] = (
         "SQuAD and QuAC as published: articles with paragraphs with questions",
         '{"paragraphs": [{"context": "...", "qas": [{"question": "Who?", "answers": [{"text": "Ada"}]}]}]}',
         synonyms=("quac",),
-        notice="questions without an answer in their text are left out",
-        spread=flat_questions,
+        notice="questions without an answer in their text are skipped",
+        spread=squad_questions,
     ),
     Format(
         "kto",
@@ -50,24 +50,24 @@ FORMATS: tuple[Format, ...] = (
             "prompt completion label:bool",
         ),
         labelled,
-        "answers labelled good or bad; the good ones are learned",
+        "answers labelled good or bad; the good ones are trained on",
         '{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yo"}], "label": true}',
-        notice="answers labelled false are left out",
+        notice="answers labelled false are skipped",
     ),
     Format(
         "preference",
         shapes("chosen_messages rejected_messages", "chosen rejected"),
         preferred,
-        "pairs of a better and a worse answer; the better one is learned",
+        "pairs of a better and a worse answer",
         '{"prompt": "Hi", "chosen": "Hello!", "rejected": "Go away."}',
         synonyms=("dpo", "orpo", "ranking"),
-        notice="the chosen answers are learned, the rejected ones are left out",
+        notice="only the chosen answers are trained on, not the rejected ones",
     ),
     Format(
         "function_calling",
         shapes("functions function_call", "query answers tools"),
         functions,
-        "a request, the functions at hand and the call that answers it",
+        "a request, the functions offered and the call that answers it",
         '{"prompt": "Rain?", "functions": [{"name": "sky"}], "function_call": {"name": "sky", "arguments": {}}}',
         synonyms=("tools", "xlam"),
         columns={"tools": "functions", "answer": "function_call"},
@@ -92,7 +92,7 @@ FORMATS: tuple[Format, ...] = (
         "lima",
         shapes("conversations:texts", "conversation:texts", "dialog:texts", "dialogue:texts"),
         conversation(("conversations", "conversation", "dialog", "dialogue")),
-        "plain strings, user and assistant in turn",
+        "plain strings, user and assistant alternating",
         '{"conversations": ["Hi", "Hello!"]}',
         columns={"messages": "conversations"},
     ),
@@ -134,7 +134,7 @@ FORMATS: tuple[Format, ...] = (
         "code_alpaca",
         shapes("instruction output lang"),
         code,
-        "alpaca about code; input and output are fenced in their language",
+        "alpaca about code; input and output are fenced with their language",
         '{"instruction": "Add two numbers", "input": "", "output": "a + b", "lang": "python"}',
         columns=_INSTRUCTION,
     ),
@@ -142,7 +142,7 @@ FORMATS: tuple[Format, ...] = (
         "alpaca",
         shapes("instruction output", "instruction response", "instruction completion", "instruction answer"),
         alpaca,
-        "an instruction, perhaps an input, and the output; system and history beside it",
+        "an instruction, perhaps an input, and the output; perhaps system and history",
         '{"instruction": "Translate to French", "input": "Hello", "output": "Bonjour"}',
         synonyms=("wizardlm", "instruct"),
         columns=_INSTRUCTION,
@@ -189,7 +189,7 @@ FORMATS: tuple[Format, ...] = (
             "problem answer",
         ),
         question,
-        "a question and its answer or answers (the first is learned), perhaps with a context",
+        "a question and its answer or answers (the first is trained on), perhaps with a context",
         '{"question": "What is the capital of France?", "answer": "Paris"}',
         synonyms=("question_answer",),
         columns=_QUESTION,
@@ -214,7 +214,7 @@ FORMATS: tuple[Format, ...] = (
         "completion",
         shapes("prompt completion", "prompt response", "input output", "prompt canonical_solution"),
         continuation,
-        "a text and how it goes on; no chat template",
+        "a text and its continuation; no chat template",
         '{"prompt": "The weather today is", "completion": " sunny."}',
         columns={"answer": "completion"},
     ),
@@ -237,7 +237,7 @@ FORMATS: tuple[Format, ...] = (
         "text",
         shapes("text"),
         plain,
-        "plain text, learned as it is",
+        "plain text, trained on as it is",
         '{"text": "Once upon a time"}',
         synonyms=("guanaco", "mistral", "plain"),
     ),

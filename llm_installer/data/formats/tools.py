@@ -1,4 +1,4 @@
-"""Tool definitions and tool calls, in whatever shape they come, as JSON text of OpenAI-style lists."""
+"""Tool definitions and tool calls of every shape, as JSON text of OpenAI-style lists."""
 
 from __future__ import annotations
 
@@ -6,26 +6,29 @@ import json
 from collections.abc import Mapping
 from functools import lru_cache
 
-from llm_installer.data.formats.values import Unteachable, kind_of, missing, parsed, render
+from llm_installer.data.formats.values import SkipRecord, kind_of, missing, parsed, render
 
 Call = Mapping[str, object]
 
 
 def dump(value: object) -> str:
-    """Compact JSON that keeps letters of every alphabet readable; what tables have and JSON has not, as dates, is text.
+    """JSON with the letters of every alphabet unescaped; what only tables have, such as dates, becomes text.
 
-    Raises Unteachable for what cannot be written so.
+    Raises SkipRecord for what JSON cannot hold.
     """
     try:
         return json.dumps(
             value, ensure_ascii=False, allow_nan=False, default=lambda inner: render(inner, "a tool's value")
         )
     except (ValueError, TypeError):
-        raise Unteachable("a tool or tool call holds what JSON has no word for, such as NaN or infinity") from None
+        raise SkipRecord("a tool or tool call has a value that JSON cannot hold, such as NaN or infinity") from None
 
 
 def read_calls(value: object, where: str) -> tuple[Call, ...]:
-    """The calls in an object, a list or JSON text of either. Arguments become objects, as chat templates expect."""
+    """The calls in an object, a list or JSON text of either, none when it is missing. `where` is for messages.
+
+    Arguments become objects, as chat templates expect. Raises SkipRecord for what is not a call.
+    """
     value = parsed(value)
     if missing(value) or value == "":
         return ()
@@ -35,7 +38,7 @@ def read_calls(value: object, where: str) -> tuple[Call, ...]:
 def _call(item: object, where: str) -> Call:
     body = item.get("function", item) if isinstance(item, Mapping) else None
     if not isinstance(item, Mapping) or not isinstance(body, Mapping) or not isinstance(body.get("name"), str):
-        raise Unteachable(f"{where} is not a tool call with a 'name'")
+        raise SkipRecord(f"{where} is not a tool call with a 'name'")
     arguments = parsed(body.get("arguments", body.get("parameters")))
     identity = {"id": item["id"]} if isinstance(item.get("id"), str) else {}
     function = {"name": body["name"], "arguments": {} if missing(arguments) else arguments}
@@ -43,13 +46,13 @@ def _call(item: object, where: str) -> Call:
 
 
 def read_tools(value: object, where: str) -> str:
-    """Tool definitions as JSON text; empty when there are none."""
+    """Tool definitions as JSON text, "" when there are none. Raises SkipRecord for what is not a tool."""
     if isinstance(value, str):
         return _tools_from_text(value, where)
     if missing(value):
         return ""
     if not isinstance(value, list | tuple):
-        raise Unteachable(f"{where} is {kind_of(value)} where a list of tools is expected")
+        raise SkipRecord(f"{where} is {kind_of(value)} where a list of tools is expected")
     tools = [_tool(tool, where) for tool in value]
     return dump(tools) if tools else ""
 
@@ -61,11 +64,11 @@ def _tools_from_text(value: str, where: str) -> str:
         return ""
     inner = parsed(value)
     if isinstance(inner, str):
-        raise Unteachable(f"{where} is text that is not JSON")
+        raise SkipRecord(f"{where} is text that is not JSON")
     return read_tools([inner] if isinstance(inner, dict) else inner, where)
 
 
 def _tool(tool: object, where: str) -> object:
     if not isinstance(tool, Mapping) or not ("function" in tool or "name" in tool):
-        raise Unteachable(f"{where} holds something that is not a tool with a 'name'")
+        raise SkipRecord(f"{where} holds something that is not a tool with a 'name'")
     return tool if "function" in tool else {"type": "function", "function": tool}

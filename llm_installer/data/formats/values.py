@@ -1,4 +1,4 @@
-"""The values inside a record: what is text, what is missing, what is a list; never a Python repr."""
+"""The values inside a record: what is text, what is missing, what is a list; a Python repr is never used."""
 
 from __future__ import annotations
 
@@ -29,9 +29,8 @@ _HALF = re.compile(r"\\u[dD][89a-fA-F]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-class Unteachable(Exception):
-    """A record of a known format from which nothing can be learned: empty, unanswered or broken. It is left out, and
-    `reason` is what the account says."""
+class SkipRecord(Exception):
+    """A record of a known format that cannot be trained on (empty, unanswered, broken) is skipped, for this reason."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -52,28 +51,31 @@ _RENDER: dict[type, Callable[..., str]] = {
 
 
 def blank(text: str) -> bool:
-    """Nothing but whitespace."""
+    """Whether a text is nothing but whitespace."""
     return not text or text.isspace()
 
 
 def missing(value: object) -> bool:
-    """Null, or the not-a-number that tables put where a cell is empty."""
+    """Whether a value is null, or the not-a-number that tables put into empty cells."""
     return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def render(value: object, where: str) -> str:
-    """A scalar as JSON would write it, without quotes: 0 is "0", true is "true"; what is missing is empty."""
+    """A scalar as JSON would write it, without quotes: 0 is "0", true is "true"; a missing value is "".
+
+    `where` names the value in messages. Raises SkipRecord for what is not a scalar.
+    """
     for kind in type(value).__mro__:
         if kind in _RENDER:
             try:
                 return _RENDER[kind](value)
             except ValueError:  # Python writes no whole number of more than 4300 digits
-                raise Unteachable(f"{where} is a number too long to write") from None
-    raise Unteachable(f"{where} is {kind_of(value)} where text is expected")
+                raise SkipRecord(f"{where} is a number too long to write") from None
+    raise SkipRecord(f"{where} is {kind_of(value)} where text is expected")
 
 
 def text(record: Record, key: str) -> str:
-    """The text under `key`, empty when it is missing."""
+    """The text under `key`, "" when it is missing. Raises SkipRecord when it is a list or an object."""
     value = record.get(key)
     if type(value) is str:
         return value
@@ -86,7 +88,7 @@ def kind_of(value: object) -> str:
 
 
 def pick(record: Record, keys: Sequence[str]) -> str:
-    """The first of `keys` that holds something, else the first that is there at all."""
+    """The first of `keys` whose value is not null, else the first that is in the record, else the first."""
     for key in keys:
         if record.get(key) is not None:
             return key
@@ -94,20 +96,25 @@ def pick(record: Record, keys: Sequence[str]) -> str:
 
 
 def parsed(value: object) -> object:
-    """A list or object that a table could only hold as JSON text; anything else comes back as it is."""
+    """The list or object in a JSON text, which is all that a table can hold; anything else comes back as it is.
+
+    Raises SkipRecord for half of a surrogate pair, which no tokenizer can encode.
+    """
     if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
         try:
             found = json.loads(value)
         except (ValueError, RecursionError):
             return value
         if _HALF.search(value) and _SURROGATE.search(json.dumps(found, ensure_ascii=False)):
-            raise Unteachable("a JSON text inside the record holds half of a character, as left where an emoji is cut")
+            raise SkipRecord(
+                "a JSON text inside the record has half of a character, as when a text is cut inside an emoji"
+            )
         return found
     return value
 
 
-def listed(value: object, where: str) -> Sequence[object]:
-    """A list, given as such or as JSON text; empty when it is missing."""
+def as_list(value: object, where: str) -> Sequence[object]:
+    """A list, given as such or as JSON text; empty when it is missing. Raises SkipRecord for anything else."""
     if isinstance(value, list | tuple):
         return value
     if missing(value) or (isinstance(value, str) and blank(value)):
@@ -115,11 +122,14 @@ def listed(value: object, where: str) -> Sequence[object]:
     inner = parsed(value)
     if isinstance(inner, list):
         return inner
-    raise Unteachable(f"{where} is {kind_of(value)} where a list is expected")
+    raise SkipRecord(f"{where} is {kind_of(value)} where a list is expected")
 
 
 def best_answer(value: object, where: str) -> str:
-    """One answer out of one or many: the first that says something. Also SQuAD's {"text": [...]}."""
+    """The first of one or many answers that is not blank, else "". Takes SQuAD's {"text": [...]} too.
+
+    Raises SkipRecord when an answer is not text.
+    """
     if type(value) is str:
         return value
     if isinstance(value, Mapping):
@@ -131,7 +141,7 @@ def best_answer(value: object, where: str) -> str:
 
 
 def image_path(value: object, where: str) -> str:
-    """Where an image is: a path or address as given, or the bytes that a table holds as a data: address."""
+    """Where an image is: a path or address as given, or the bytes in a table as a data: address. Raises SkipRecord."""
     content = value.get("bytes") if isinstance(value, Mapping) else value
     if isinstance(content, bytes) and content:
         return "data:application/octet-stream;base64," + base64.b64encode(content).decode()
@@ -139,11 +149,11 @@ def image_path(value: object, where: str) -> str:
         value = value.get("path", value.get("url"))
     if isinstance(value, str) and not blank(value):
         return value
-    raise Unteachable(f"{where} is {kind_of(value)} where the path of an image is expected")
+    raise SkipRecord(f"{where} is {kind_of(value)} where the path of an image is expected")
 
 
 def image_paths(value: object, where: str) -> list[str]:
-    """The images under one key: none, one or a list."""
+    """The images under one key (none, one or a list), as image_path gives them. Raises SkipRecord."""
     if missing(value) or value == "":
         return []
     inner = parsed(value)

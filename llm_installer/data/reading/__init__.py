@@ -1,1 +1,1 @@
-"""From what --data names to raw records: sources found, files of every kind read, each record with its place."""
+"""From --data to raw records: sources are found, files of every kind are read, each record has its origin."""

@@ -1,4 +1,4 @@
-"""Which files of a folder (or a zip) are data, and why the others are not."""
+"""Which files of a folder (or a zip) are data, and why the others are skipped."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _PART = re.compile(r"(train(?:ing)?|valid(?:ation)?|val|dev|eval|test)(?=[-_.]|$
 
 
 def part_of(name: str) -> str:
-    """What a file is for by its name: "train", "validation", "test" or "" where it does not say."""
+    """The split that the name of a file begins with: "train", "validation", "test", or "" where it names none."""
     said = _PART.match(PurePosixPath(name).name.lower())
     if said is None:
         return ""
@@ -42,7 +42,7 @@ def part_of(name: str) -> str:
 
 
 def skip_reason(path: PurePosixPath | Path) -> str:
-    """Why a file found by looking around is no data, "" if it is; only its name and suffix are looked at."""
+    """Why a file that was not named itself is not data, judged by its name; "" if it is data."""
     name = path.name.lower()
     if is_hidden(path.name):
         return HIDDEN
@@ -50,11 +50,11 @@ def skip_reason(path: PurePosixPath | Path) -> str:
         if pattern.search(name):
             return reason
     known = data_suffix(name) in READERS or name.endswith(".zip")
-    return "" if known else "not a kind of file that holds data here"
+    return "" if known else "not a kind of data file"
 
 
 def member_reason(name: str) -> str:
-    """The same for a member of a zip, whose folders count too."""
+    """skip_reason for a member of a zip, by the names of its folders too."""
     path = PurePosixPath(name)
     if any(map(is_hidden, path.parts)):
         return HIDDEN
@@ -67,8 +67,8 @@ def is_saved(folder: Path) -> bool:
     return any(all(os.path.isfile(folder / name) for name in needed) for needed in names)
 
 
-def files_below(folder: Path) -> tuple[list[Path], list[tuple[Path, str]]]:
-    """Every data file (and saved dataset) in a folder and below, sorted, and what was skipped with its reason."""
+def find_files(folder: Path) -> tuple[list[Path], list[tuple[Path, str]]]:
+    """The data files (and saved datasets) in a folder and below, and the skipped files with reasons; both sorted."""
     found: list[Path] = []
     skipped: list[tuple[Path, str]] = []
     for here in folders(folder, lambda below: not is_saved(below)):
@@ -86,7 +86,7 @@ def files_below(folder: Path) -> tuple[list[Path], list[tuple[Path, str]]]:
 
 
 def file_reason(path: Path) -> str:
-    """skip_reason for a file on disk, which may also be a link to nothing or no file at all."""
+    """skip_reason for a path on disk, which may be a broken link or not a regular file too."""
     reason = skip_reason(path)
     if reason or path.is_file():
         return reason
@@ -94,24 +94,24 @@ def file_reason(path: Path) -> str:
 
 
 def skipped_note(shown: str, skipped: list[tuple[str, str]]) -> list[str]:
-    """One note on what was skipped, or none; hidden files are not worth a word."""
+    """One note on what was skipped, or none; hidden files are not mentioned. Takes pairs of a name and a reason."""
     by_reason: dict[str, list[str]] = {}
     for name, reason in skipped:
         if reason != HIDDEN:
             by_reason.setdefault(reason, []).append(name)
     if not by_reason:
         return []
-    return [f"{shown}: skipped " + "; ".join(f"{listed(names)} ({why})" for why, names in by_reason.items())]
+    return [f"{shown}: skipped " + "; ".join(f"{name_list(names)} ({why})" for why, names in by_reason.items())]
 
 
-def listed(names: list[str]) -> str:
+def name_list(names: list[str]) -> str:
     """The first few names, and how many more there are."""
     more = len(names) - _SHOWN
     return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def nothing_found(shown: str, skipped: list[tuple[str, str]]) -> DataError:
-    """The error for a place without any data file."""
+    """The error for a folder, zip or pattern without data files."""
     seen = skipped_note("", skipped)
     why = f" ({seen[0].removeprefix(': ')})" if seen else ""
-    return DataError(f"{shown} holds no data files{why}; data files end in {', '.join(READERS)}, .zip or .gz")
+    return DataError(f"{shown} contains no data files{why}; data files end in {', '.join(READERS)}, .zip or .gz")

@@ -1,4 +1,4 @@
-"""Datasets of the Hugging Face hub, asked for as name, name:split, name:config or name:config:split."""
+"""Datasets of the Hugging Face hub, given as name, name:split, name:config or name:config:split."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from pathlib import Path
 
 from llm_installer.core.errors import DataError
 from llm_installer.core.examples import Origin
-from llm_installer.data.reading.rows import PARTS, Row, Source, shortened
+from llm_installer.core.text import shortened
+from llm_installer.data.reading.rows import PARTS, Row, Source
 from llm_installer.data.reading.splits import choose_splits
 
 _ID = re.compile(r"(?P<name>[\w-][\w.-]*(/[\w.-]+)?)(:(?P<words>[\w.+-]+(:[\w.+-]+)?))?", re.ASCII)
@@ -18,23 +19,26 @@ _BATCH_ROWS = 1024
 _REASONS = (
     (
         "GatedRepoError|gated dataset",
-        "the hub wants its terms accepted first; do so on its page, then log in with: hf auth login",
+        "its terms must be accepted first; do so on its page on the hub, then log in with: hf auth login",
     ),
-    ("RepositoryNotFoundError", "the hub has no dataset of that name, or only a private one; correct the name or path"),
-    ("DatasetNotFoundError", "the hub has no dataset of that name, or only a private one; correct the name or path"),
-    ("OfflineModeIsEnabled", "the hub is switched off by HF_HUB_OFFLINE; give a file, or unset HF_HUB_OFFLINE"),
-    ("Connect|Timeout|Network", "the hub cannot be reached; give a file, or HF_HUB_OFFLINE=1 for a copy from before"),
-    ("", "the hub or its data failed ({error}); download a file of it and give that"),
+    ("RepositoryNotFoundError", "the hub has no dataset of that name, or it is private; correct the name or path"),
+    ("DatasetNotFoundError", "the hub has no dataset of that name, or it is private; correct the name or path"),
+    ("OfflineModeIsEnabled", "HF_HUB_OFFLINE switches the hub off; give a file, or unset HF_HUB_OFFLINE"),
+    ("Connect|Timeout|Network", "the hub cannot be reached; give a file, or set HF_HUB_OFFLINE=1 to use a cached copy"),
+    ("", "the hub or its data failed ({error}); download its files and give those"),
 )
 
 
 def is_hub_id(piece: str) -> bool:
-    """Whether a word may name a dataset of the hub."""
+    """Whether a text has the form of a hub dataset."""
     return _ID.fullmatch(piece) is not None
 
 
 def hub_sources(piece: str, not_here: str) -> tuple[list[Source], list[str]]:
-    """The splits to read of a hub dataset; `not_here` begins the message when there is none."""
+    """The splits to read of a hub dataset, and notes for the user; `not_here` begins the message when there is none.
+
+    Raises DataError.
+    """
     match = _ID.fullmatch(piece)
     assert match is not None, piece
     name, words = match["name"], (match["words"] or "").split(":")
@@ -54,7 +58,7 @@ def hub_sources(piece: str, not_here: str) -> tuple[list[Source], list[str]]:
 
 
 def hub_rows(source: Source) -> Iterator[Row]:
-    """The rows of one split; it is downloaded first, or taken from the cache."""
+    """The rows of one split, which is downloaded first unless it is in the cache. Raises DataError."""
     with _reported(f"{source.name} cannot be read"):
         from datasets import load_dataset
 
@@ -74,7 +78,7 @@ def _config_and_split(name: str, words: list[str], configs: list[str]) -> tuple[
         config = "default" if "default" in configs else configs[0]
     if config not in configs:
         listed = shortened(", ".join(configs), 200)
-        raise DataError(f"{name} wants one of its configurations ({listed}); say which, as in {name}:{configs[0]}")
+        raise DataError(f"{name} has several configurations ({listed}); name one, as in {name}:{configs[0]}")
     return config, split
 
 
@@ -91,7 +95,7 @@ def _ask_hub(name: str) -> None:
 
 @contextmanager
 def _reported(beginning: str) -> Iterator[None]:
-    """Turn what the hub's libraries raise into one DataError."""
+    """Turns what the hub's libraries raise into one DataError."""
     from datasets.exceptions import DatasetsError  # type: ignore[import-untyped]
     from huggingface_hub.errors import HfHubHTTPError
 

@@ -1,4 +1,4 @@
-"""The images of an example: beside its data, at an absolute path, or inside the record; found, and opened."""
+"""The images of an example, in files or inside the record: found, checked and opened."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from llm_installer.core.examples import Example
-from llm_installer.data.reading.rows import Source, shortened
+from llm_installer.core.text import shortened
+from llm_installer.data.reading.rows import Source
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -23,14 +24,14 @@ _SAMPLE = 1 << 16
 """Bytes."""
 
 
-class ImageGone(Exception):
-    """An image is not where the record says, or is none."""
+class ImageError(Exception):
+    """An image does not exist, or cannot be read. The message says which and why."""
 
 
-def placed(example: Example, source: Source, base: Path) -> Example:
-    """The example with absolute paths to its images; relative ones begin at the folder of their file, else at `base`.
+def with_image_paths(example: Example, source: Source, base: Path) -> Example:
+    """The example with absolute paths to its images; relative ones are below the folder of `source`, else below `base`.
 
-    Raises ImageGone, in words, for an image that is not there or plainly broken. Nothing is downloaded.
+    Raises ImageError for an image that does not exist or is plainly broken. Nothing is downloaded.
     """
     beside = source.path if source.path.is_dir() else source.path.parent
     return replace(example, images=tuple(_place(image, (beside, base)) for image in example.images))
@@ -43,19 +44,19 @@ def _place(image: str, folders: Sequence[Path]) -> str:
     try:
         address = urlsplit(image)
     except ValueError:
-        raise ImageGone(f"the image {shortened(image)} is neither a path nor an address") from None
+        raise ImageError(f"the image {shortened(image, 80)} is neither a path nor an address") from None
     if address.scheme in ("http", "https", "ftp", "s3", "gs", "hf"):
-        raise ImageGone(f"the image {image} is on the web, and nothing is downloaded; save it and give its path")
+        raise ImageError(f"the image {image} is on the web, and images are not downloaded; save it and give its path")
     name = os.path.expanduser(unquote(address.path) if address.scheme == "file" else image)
     found = next((folder / name for folder in folders if os.path.isfile(folder / name)), None)
     if found is None:
-        raise ImageGone(f"there is no image {folders[0] / name}")
+        raise ImageError(f"the image {folders[0] / name} does not exist")
     _check(str(found))
     return str(found)
 
 
-def opened(image: str) -> Image:
-    """The picture at a path or inside a data: address, whole, upright and in RGB. Raises ImageGone."""
+def open_image(image: str) -> Image:
+    """The image at a path or inside a data: address, decoded, upright and in RGB. Raises ImageError."""
     from PIL import ImageOps
 
     with _reading(image) as picture:
@@ -63,7 +64,10 @@ def opened(image: str) -> Image:
 
 
 def image_content(image: str) -> bytes:
-    """The picture's bytes, or of a large file its size and four samples: enough to tell it from another picture."""
+    """The bytes of an image, or the size and four samples of a large one: enough to tell it from another image.
+
+    Empty when the file cannot be read.
+    """
     if image.startswith("data:"):
         return image.encode(errors="surrogatepass")
     try:
@@ -76,19 +80,19 @@ def image_content(image: str) -> bytes:
                 file.seek(offset)
                 found.append(file.read(_SAMPLE))
             return b"".join(found)
-    except (OSError, ValueError):  # Training names it, where it is still gone by then.
+    except (OSError, ValueError):  # Opening it for training raises the error, if it is still missing then.
         return b""
 
 
 def _check(image: str) -> None:
-    """Raise ImageGone when the file says by itself that it is none; that it is whole, only decoding tells."""
+    """Raises ImageError when the header shows that it is not an image; only decoding would find a truncated one."""
     with _reading(image) as picture:
         picture.verify()
 
 
 @contextmanager
 def _reading(image: str) -> Iterator[Image]:
-    """The picture, not decoded yet; all that its file can do wrong becomes ImageGone."""
+    """The image, not decoded yet; everything that can be wrong with its file becomes ImageError."""
     from PIL import Image, UnidentifiedImageError
     from PIL.Image import DecompressionBombError
 
@@ -96,16 +100,16 @@ def _reading(image: str) -> Iterator[Image]:
     try:
         content = _inside(image) if image.startswith("data:") else None
         if content == b"" or (content is None and not os.path.getsize(image)):
-            raise ImageGone(f"the image {name} is empty")
+            raise ImageError(f"the image {name} is empty")
         with Image.open(io.BytesIO(content) if content is not None else image) as picture:
             yield picture
     except FileNotFoundError:
-        raise ImageGone(f"there is no image {name}") from None
+        raise ImageError(f"the image {name} does not exist") from None
     except UnidentifiedImageError:
-        raise ImageGone(f"the image {name} is broken, or no image at all") from None
-    # What decoders raise when a file breaks off or contradicts itself.
+        raise ImageError(f"the image {name} is damaged, or not an image") from None
+    # What decoders raise for truncated and contradictory files.
     except (OSError, ValueError, SyntaxError, EOFError, IndexError, struct.error, DecompressionBombError) as error:
-        raise ImageGone(f"the image {name} cannot be read ({error})") from None
+        raise ImageError(f"the image {name} cannot be read ({error})") from None
 
 
 def _inside(image: str) -> bytes:

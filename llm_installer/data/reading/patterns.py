@@ -1,4 +1,4 @@
-"""Patterns with *, ? and [] for file names, as a shell reads them; links that lead in circles do no harm."""
+"""Patterns with *, ? and [] for file names, as a shell reads them; circles of links do no harm."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 def matches(pattern: str, base: Path) -> list[Path]:
-    """The files and folders that a pattern names, sorted; ** stands for any folders. None without * ? or [."""
+    """The files and folders that match a pattern, sorted; ** stands for any folders. Empty without *, ? or [."""
     if not glob.has_magic(pattern):
         return []
     path = base / os.path.expanduser(pattern)
@@ -18,9 +18,10 @@ def matches(pattern: str, base: Path) -> list[Path]:
 
 
 def folders(start: Path, enter: Callable[[Path], bool] = bool) -> Iterator[Path]:
-    """A folder and all below it, each once by whatever links it is reached; `enter` may keep out of some.
+    """A folder and all folders below it, each once however many links lead there.
 
-    Hidden ones are left out, and those in which programs keep their own things.
+    Hidden folders and those that programs make for themselves are skipped, and so is what is below a folder for which
+    `enter` is false.
     """
     visited: set[tuple[int, int]] = set()
     waiting = [start]
@@ -37,7 +38,7 @@ def folders(start: Path, enter: Callable[[Path], bool] = bool) -> Iterator[Path]
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a name is hidden, or that of a folder made by a program for itself."""
+    """Whether a name is hidden, or that of a folder that programs make for themselves."""
     return name.startswith(".") or name in ("__pycache__", "__MACOSX")
 
 

@@ -1,4 +1,4 @@
-"""From a source to raw records with their exact origins; how to read is chosen by suffix, from a table."""
+"""READERS: how a source is read, by its suffix."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ READERS: dict[str, Reader] = {
 
 
 def read_rows(source: Source) -> Iterator[Row]:
-    """The records of a source, one at a time; a file without records has none. Raises DataError."""
+    """The records of a source with their origins, one at a time; none for an empty file. Raises DataError."""
     if source.hub:
         return hub_rows(source)
     if source.path.is_dir():
@@ -46,7 +46,7 @@ def read_rows(source: Source) -> Iterator[Row]:
     name = source.member or source.path.name
     reader = READERS.get(data_suffix(name))
     if reader is None:
-        raise DataError(f"{source.name}: the name does not say what kind of file it is; known are {known_suffixes()}")
+        raise DataError(f"{source.name}: its name does not end like a data file; known endings are {known_suffixes()}")
     return reader(source)
 
 

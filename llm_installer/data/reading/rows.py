@@ -1,4 +1,4 @@
-"""What passes between the finder of data and its readers: a source, and the raw records read from it."""
+"""What passes from the finder of data to its readers, and from those on: sources and raw records."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PARTS = {
     "eval": "validation",
     "test": "validation",
 }
-"""Names under which data say what they are for, the better ones first, and what that is here."""
+"""Names of splits and what they are used for here; where a dataset has several, the first is taken."""
 
 
 @dataclass(frozen=True)
@@ -25,14 +25,14 @@ class Source:
     """One thing to read: a file, a member of a zip, or one split of a saved or hub dataset."""
 
     path: Path
-    """Absolute; a file, or the folder that datasets.save_to_disk wrote. The id as a path for a hub dataset."""
+    """Absolute: a file, or a folder that datasets.save_to_disk wrote. For a hub dataset, its id as a path."""
     name: str
     """As shown to the user: relative to the caller's folder when below it; `a.zip!b.jsonl` for a member."""
     member: str = ""
     """Name inside the zip."""
     split: str = ""
     part: str = ""
-    """What every row is for, "train" or "validation", when the dataset has splits and all were asked for."""
+    """What all rows are used for, "train" or "validation"; "" where the source does not say."""
     hub: str = ""
     """Id on the hub, with the configuration in `config`."""
     config: str = ""
@@ -48,14 +48,8 @@ class Row:
 
 
 def data_suffix(name: str) -> str:
-    """The suffix that says how to read a file, in lower case; `.gz` around it is looked through."""
+    """The suffix that says how to read a file, in lower case: ".json" for "a.json" and "a.json.gz"."""
     suffixes = [suffix.lower() for suffix in PurePosixPath(name).suffixes[-2:]]
     if len(suffixes) == 2 and suffixes[1] == ".gz":
         return suffixes[0]
     return suffixes[-1] if suffixes else ""
-
-
-def shortened(text: str, limit: int = 80) -> str:
-    """One line of at most `limit` characters, for a message."""
-    line = " ".join(text.split())
-    return line if len(line) <= limit else line[: limit - 3] + "..."

@@ -1,4 +1,4 @@
-"""From the `--data` string to the files, zip members and dataset splits it means."""
+"""From the text after --data to the files, zip members and dataset splits that it names."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from llm_installer.core.errors import DataError
+from llm_installer.core.text import counted
 from llm_installer.data.reading.archives import broken, zip_members
 from llm_installer.data.reading.arrow_rows import STATE, saved_splits
 from llm_installer.data.reading.folders import (
     MARKDOWN,
     file_reason,
-    files_below,
+    find_files,
     is_saved,
-    listed,
     member_reason,
+    name_list,
     nothing_found,
     part_of,
     skipped_note,
 )
 from llm_installer.data.reading.hub import hub_sources, is_hub_id
-from llm_installer.data.reading.missing import missing
+from llm_installer.data.reading.not_found import not_found
 from llm_installer.data.reading.patterns import matches
 from llm_installer.data.reading.readers import READERS, known_suffixes
 from llm_installer.data.reading.rows import Source, data_suffix
@@ -46,34 +47,34 @@ _ELSEWHERE = {
     ".zst": "unpack it with unzstd",
     ".arrow": "give the folder that save_to_disk wrote",
 }
-"""What to do with well-known files that are not read."""
+"""What to do with well-known kinds of files that cannot be read."""
 
 Found = tuple[list[Source], list[str]]
 
 
 def find_sources(data: str, base: Path) -> Found:
-    """Everything that `data` means, sorted by name, each thing once; and notes for the user.
+    """Everything that `data` names, sorted by name, without duplicates; and notes for the user.
 
-    A path that exists wins over any other reading of it. Relative paths begin at `base`. Raises DataError.
+    A path that exists wins over any other reading of it. Relative paths are below `base`. Raises DataError.
     """
     base = Path(os.path.abspath(base))
     found: list[Source] = []
     notes: list[str] = []
     try:
         for piece in _pieces(data, base):
-            sources, more = _meant(piece, base)
+            sources, more = _piece_sources(piece, base)
             found += sources
             notes += more
     except PermissionError as error:
         raise broken(_shown(Path(error.filename), base), error) from None
     if not found:
-        raise DataError("--data is empty; give a file, a folder, a pattern, or several with commas between")
-    kept, doubled = _once(sorted(found, key=lambda source: source.name))
-    return kept, notes + doubled
+        raise DataError("--data is empty; give a file, a folder, a pattern, or several separated by commas")
+    kept, duplicates = _without_duplicates(sorted(found, key=lambda source: source.name))
+    return kept, notes + duplicates
 
 
 def _pieces(data: str, base: Path) -> Iterator[str]:
-    """The parts of a comma list; the longest run that exists (or matches) is one part, its commas its own."""
+    """The parts of a comma-separated list; the longest run that exists or matches is one part, commas included."""
     words = data.split(",")
     while words:
         for end in range(len(words), 0, -1):
@@ -87,23 +88,23 @@ def _pieces(data: str, base: Path) -> Iterator[str]:
         words = words[end:]
 
 
-def _meant(piece: str, base: Path) -> Found:
+def _piece_sources(piece: str, base: Path) -> Found:
     path = _existing(piece, base)
     if path:
-        return _at(path, base)
+        return _path_sources(path, base)
     if matched := matches(piece, base):
         return _matched(piece, matched, base)
     if "://" in piece:
-        raise DataError(f"{piece} is an address; download the file first, for example with: curl -LO {piece}")
+        raise DataError(f"{piece} is a web address; download the file first, for example with: curl -LO {piece}")
     head, _, split = piece.rpartition(":")
     place = _existing(head, base) if head else None
     if place:
         if not place.is_dir() or not is_saved(place):
-            raise DataError(f'{head} has no splits to choose from, so ":{split}" means nothing; give {head} alone')
+            raise DataError(f'{head} has no splits to choose from; give it without ":{split}"')
         return _saved(place, _shown(place, base), split)
     if _looks_like_path(piece, base) or not is_hub_id(piece) or os.path.lexists(base / piece):
-        raise DataError(f"{missing(piece, base)}; correct the path")
-    return hub_sources(piece, missing(piece, base))
+        raise DataError(f"{not_found(piece, base)}; correct the path")
+    return hub_sources(piece, not_found(piece, base))
 
 
 def _existing(name: str, base: Path) -> Path | None:
@@ -112,7 +113,7 @@ def _existing(name: str, base: Path) -> Path | None:
         path.stat()
     except PermissionError:
         raise
-    except (OSError, ValueError):  # a name too long, a loop of links, a NUL byte: nothing of that name is there
+    except (OSError, ValueError):  # a name that is too long, a loop of links, a NUL byte: nothing of that name exists
         return None
     if ".." not in path.parts:
         return path
@@ -120,17 +121,18 @@ def _existing(name: str, base: Path) -> Path | None:
     return tidy if tidy.exists() and tidy.samefile(path) else path
 
 
-def _at(path: Path, base: Path) -> Found:
-    """The file, zip or folder at a path that was named itself."""
+def _path_sources(path: Path, base: Path) -> Found:
+    """The file, zip or folder at a path that was given itself."""
     shown = _shown(path, base)
     if path.is_dir():
         return _saved(path, shown, "") if is_saved(path) else _folder(path, shown, base)
     suffix = data_suffix(path.name)
     if suffix not in READERS and suffix != ".zip":
-        advice = _ELSEWHERE.get(suffix) or _ELSEWHERE.get(path.suffix.lower()) or f"known are {known_suffixes()}"
-        raise DataError(f"{shown} is not a kind of file that can be read; {advice}")
+        advice = _ELSEWHERE.get(suffix) or _ELSEWHERE.get(path.suffix.lower())
+        known = f"known endings are {known_suffixes()}"
+        raise DataError(f"{shown} is not a kind of file that can be read; {advice or known}")
     if not path.is_file():
-        raise DataError(f"{shown} is not a regular file; write what it gives into a file first")
+        raise DataError(f"{shown} is not a regular file; save its content to a file first")
     return _file(path, shown)
 
 
@@ -150,29 +152,29 @@ def _file(path: Path, shown: str) -> Found:
 
 
 def _folder(path: Path, shown: str, base: Path) -> Found:
-    files, skipped = files_below(path)
-    left_out = [(str(file.relative_to(path)), reason) for file, reason in skipped]
+    files, skipped = find_files(path)
+    not_used = [(str(file.relative_to(path)), reason) for file, reason in skipped]
     parts = {file: part_of(file.name) for file in files if file.is_file()}
     if "train" not in parts.values():
-        return _several(shown, files, left_out, base)
+        return _several(shown, files, not_used, base)
     tests = [file for file in files if parts.get(file) == "test"]
-    left_out += [(str(file.relative_to(path)), "by its name a test, not training data") for file in tests]
-    sources, notes = _several(shown, [file for file in files if file not in tests], left_out, base)
+    not_used += [(str(file.relative_to(path)), "a test set by its name") for file in tests]
+    sources, notes = _several(shown, [file for file in files if file not in tests], not_used, base)
     held_out = {str(file): "validation" for file, part in parts.items() if part == "validation"}
     if held_out:
-        names = listed([str(Path(file).relative_to(path)) for file in held_out])
-        notes.append(f"{shown}: used for validation by its name, not learned: {names}")
+        names = name_list([str(Path(file).relative_to(path)) for file in held_out])
+        notes.append(f"{shown}: used for validation, not for training, by its name: {names}")
     return [replace(source, part=source.part or held_out.get(str(source.path), "")) for source in sources], notes
 
 
 def _matched(pattern: str, matched: list[Path], base: Path) -> Found:
-    """What a pattern matched: folders stand for what they hold, unless ** has already gone into them."""
+    """What a pattern matched: folders stand for the files in them, unless ** has matched those already."""
     files: list[Path] = []
     skipped: list[tuple[str, str]] = []
     for match in matched:
         shown = _shown(match, base)
         if match.is_dir():
-            below, not_data = ([], []) if "**" in pattern else files_below(match)
+            below, not_data = ([], []) if "**" in pattern else find_files(match)
             files += below
             skipped += [(_shown(file, base), reason) for file, reason in not_data]
         elif (reason := file_reason(match)) and not (reason == MARKDOWN and PurePosixPath(pattern).suffix == ".md"):
@@ -192,7 +194,8 @@ def _several(shown: str, files: list[Path], skipped: list[tuple[str, str]], base
         sources, more = _saved(file, name, "") if file.is_dir() else _file(file, name)
         found += sources
         notes += more
-    used = f"{shown}: using {len(files)} file{'s' * (len(files) > 1)}: {listed([_shown(file, base) for file in files])}"
+    names = name_list([_shown(file, base) for file in files])
+    used = f"{shown}: using {counted(len(files), 'file')}: {names}"
     return found, [used, *skipped_note(shown, skipped), *notes]
 
 
@@ -204,12 +207,12 @@ def _saved(path: Path, shown: str, asked: str) -> Found:
         return [Source(path, shown)], []
     chosen, notes = choose_splits(splits, asked, shown)
     if gone := next((split for split, _ in chosen if not (path / split / STATE).is_file()), ""):
-        raise DataError(f"{shown} is damaged: its split {gone} is not there; write the dataset again with save_to_disk")
+        raise DataError(f"{shown} is damaged: its split {gone} is missing; save the dataset again with save_to_disk")
     return [Source(path / split, f"{shown}:{split}", split=split, part=part) for split, part in chosen], notes
 
 
-def _once(sources: list[Source]) -> Found:
-    """Each file once, however often and under whatever names it was reached."""
+def _without_duplicates(sources: list[Source]) -> Found:
+    """Each source once, however often and under whatever names it was given; and notes about those."""
     first: dict[object, Source] = {}
     again: dict[str, list[str]] = {}
     for source in sources:
@@ -221,9 +224,9 @@ def _once(sources: list[Source]) -> Found:
     for name, others in again.items():
         aliases = [other for other in others if other != name]
         notes.append(
-            f"{name} is used once, though given as {listed(aliases)} too"
+            f"{name} is used once, although it was given as {name_list(aliases)} too"
             if aliases
-            else f"{name} is used once, though given twice or more"
+            else f"{name} is used once, although it was given more than once"
         )
     return list(first.values()), notes
 
@@ -238,7 +241,7 @@ def _shown(path: Path, base: Path) -> str:
 
 
 def _looks_like_path(piece: str, base: Path) -> bool:
-    """Whether only a path can be meant: by how it begins, by its slashes, or by a suffix, be it misspelt."""
+    """Whether only a path can be meant: by how it begins, by its slashes, or by a suffix, even a misspelt one."""
     if piece.startswith((".", "/", "~")) or piece.endswith("/") or piece.count("/") > 1 or "\\" in piece:
         return True
     suffix = data_suffix(piece.partition(":")[0])

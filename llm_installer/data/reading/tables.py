@@ -1,4 +1,4 @@
-"""CSV and TSV: the delimiter is found, the first line must name the columns, and every cell stays text."""
+"""CSV and TSV: the delimiter is detected, the first line must name the columns, and every cell stays text."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from itertools import chain, islice
 
 from llm_installer.core.errors import DataError
 from llm_installer.core.examples import Origin
-from llm_installer.data.reading.rows import Row, Source, data_suffix, shortened
+from llm_installer.core.text import counted, shortened
+from llm_installer.data.reading.rows import Row, Source, data_suffix
 from llm_installer.data.reading.text_files import text_lines
 
 _DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
@@ -20,22 +21,22 @@ _NUMBER = re.compile(r"[+-]?\d+([.,]\d+)?")
 _LONG = 80
 _WORDS = 8
 _MISTAKES = (
-    ("unexpected end", 'a cell opens with " and is never closed'),
-    ("expected after", 'a " inside a cell in quotes; write it twice ("")'),
-    ("new-line", "a bare carriage return inside a line; put quotes around that cell"),
+    ("unexpected end", 'a cell begins with " and is never closed'),
+    ("expected after", 'a " inside a quoted cell; write it twice ("")'),
+    ("new-line", "a carriage return inside a line; put quotes around that cell"),
 )
 
 
 @dataclass(frozen=True)
 class _Shape:
-    """How the lines of a table are cut."""
+    """How the lines of a table are divided."""
 
     delimiter: str
     space_after: bool
 
 
 def table_rows(source: Source) -> Iterator[Row]:
-    """The rows of a table as dicts of text, each with the line on which it begins."""
+    """The rows of a table as dicts of str, each with the line on which it begins. Raises DataError."""
     csv.field_size_limit(2**31 - 1)
     lines = (text for _, text in text_lines(source))
     sample = list(islice(lines, _SAMPLE_LINES))
@@ -52,12 +53,12 @@ def table_rows(source: Source) -> Iterator[Row]:
 
 
 def _shape(sample: list[str], suffix: str) -> _Shape:
-    """The delimiter that cuts the first record into columns and most others into as many."""
+    """The delimiter that divides the first record into columns, and most others into as many."""
     fits: dict[str, tuple[float, int]] = {}
     headers: dict[str, list[str]] = {}
     for delimiter in _DELIMITERS:
         records: list[list[str]] = []
-        with suppress(csv.Error):  # named when the line is read for good
+        with suppress(csv.Error):  # reported when the line is read again
             records.extend(cells for cells in csv.reader(sample, delimiter=delimiter) if cells)
         if len(records) > 2 and len(sample) == _SAMPLE_LINES:
             records.pop()  # the sample may end inside it
@@ -88,23 +89,23 @@ def _records(source: Source, lines: Iterator[str], shape: _Shape) -> Iterator[tu
 
 def _check_header(source: Source, names: list[str], shape: _Shape) -> None:
     if any(_is_data(name) for name in names):
-        shown = shortened(shape.delimiter.join(names))
+        shown = shortened(shape.delimiter.join(names), 80)
         raise DataError(
-            f"{source.name} has no line with column names: its first row is {shown!r}; put a first line such as "
-            f'"question{shape.delimiter}answer" above it (other names can be mapped with --columns)'
+            f"{source.name} has no line with column names: its first row is {shown!r}; add a first line such as "
+            f'"question{shape.delimiter}answer" (other names can be mapped with --columns)'
         )
     for number, name in enumerate(names, 1):
         if not name:
             raise DataError(
-                f"{source.name}: column {number} has no name ({shortened(shape.delimiter.join(names))!r}); "
-                f"name it in the first line, or take the column out"
+                f"{source.name}: column {number} has no name ({shortened(shape.delimiter.join(names), 80)!r}); "
+                f"name it in the first line, or remove the column"
             )
         if name in names[: number - 1]:
             raise DataError(f'{source.name}: two columns have the name "{shortened(name, 40)}"; rename one of them')
 
 
 def _is_data(cell: str) -> bool:
-    """Whether a cell of the first line reads like content, not like the name of a column."""
+    """Whether a cell of the first line looks like content, not like the name of a column."""
     return (
         len(cell) > _LONG
         or "\n" in cell
@@ -117,12 +118,9 @@ def _is_data(cell: str) -> bool:
 
 def _wrong_width(source: Source, line: int, cells: list[str], names: list[str], shape: _Shape) -> DataError:
     delimiter = _DELIMITERS[shape.delimiter]
-    advice = f'put " around cells that hold a {delimiter}' if len(cells) > len(names) else "fill in the missing ones"
-    columns = shortened(shape.delimiter.join(names))
+    advice = f'put " around cells that contain a {delimiter}' if len(cells) > len(names) else "add the missing ones"
+    columns = shortened(shape.delimiter.join(names), 80)
     return DataError(
-        f"{source.name}:{line}: {_cells(len(cells))} where the first line names {len(names)} ({columns}); {advice}"
+        f"{source.name}:{line}: {counted(len(cells), 'cell')} where the first line names {len(names)} ({columns}); "
+        f"{advice}"
     )
-
-
-def _cells(count: int) -> str:
-    return "1 cell" if count == 1 else f"{count} cells"

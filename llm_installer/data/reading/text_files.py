@@ -1,4 +1,4 @@
-"""Text out of bytes: UTF-8, or what a byte order mark announces; anything else is refused with its place."""
+"""Text from bytes: UTF-8, or the encoding that a byte order mark names; anything else is refused with its place."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-_DISGUISES = (
-    (b"version https://git-lfs", "a Git LFS pointer, not the data; fetch them with: git lfs pull"),
-    (b"\x1f\x8b\x08", "packed with gzip; add .gz to its name"),
+_SIGNATURES = (
+    (b"version https://git-lfs", "a Git LFS pointer, not the data; fetch the data with: git lfs pull"),
+    (b"\x1f\x8b\x08", "compressed with gzip; add .gz to its name"),
     (b"PK\x03\x04", "a zip file; give it a name that ends in .zip"),
     (b"PAR1\x15", "a parquet file; give it a name that ends in .parquet"),
     (b"%PDF-", "a PDF; save its text as a .txt file"),
 )
-"""How files begin that are not what their names say."""
+"""First bytes of files that are not text, whatever their names say, and what they are."""
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Whole lines in UTF-8, with where they begin: a 1-based line, and the byte of the unpacked file."""
+    """Complete lines in UTF-8, and where they begin: a 1-based line, and a byte offset in the decompressed file."""
 
     data: bytes
     line: int
@@ -40,7 +40,7 @@ class Block:
 
 
 def line_blocks(source: Source) -> Iterator[Block]:
-    """The lines of a text file, many at a time; only \\n ends a line (a file with \\r alone is read as if it did)."""
+    """The lines of a text file in blocks. Only \\n ends a line, or \\r in a file without any \\n. Raises DataError."""
     start, chunks = _utf8_chunks(source)
     line, offset = 1, start
     waiting: list[bytes] = []
@@ -58,7 +58,7 @@ def line_blocks(source: Source) -> Iterator[Block]:
 
 
 def decoded(source: Source, block: Block) -> str:
-    """The block as text; bytes that are no text raise a DataError with their place."""
+    """A block as text. Raises DataError, with the place, for bytes that are not UTF-8 and for NUL."""
     try:
         text = block.data.decode()
     except UnicodeDecodeError as error:
@@ -66,7 +66,7 @@ def decoded(source: Source, block: Block) -> str:
         found = f"byte 0x{block.data[error.start]:02X} at offset {block.offset + error.start}"
         command = _command(source, "iconv -f {} -t UTF-8", "WINDOWS-1252")
         raise DataError(
-            f"{source.name}:{line}: not UTF-8 ({found}); convert the file with the encoding it has, say: {command}"
+            f"{source.name}:{line}: not UTF-8 ({found}); convert it from its encoding, for example with: {command}"
         ) from None
     if "\0" in text:
         raise _has_nul(source, block)
@@ -74,7 +74,7 @@ def decoded(source: Source, block: Block) -> str:
 
 
 def text_lines(source: Source) -> Iterator[tuple[int, str]]:
-    """Each line with its number, its own end (\\n or \\r\\n) kept."""
+    """Each line with its 1-based number, and with its \\n or \\r\\n. Raises DataError."""
     for block in line_blocks(source):
         lines = decoded(source, block).split("\n")
         last = lines.pop()
@@ -85,29 +85,29 @@ def text_lines(source: Source) -> Iterator[tuple[int, str]]:
 
 
 def whole_text(source: Source) -> str:
-    """The text of a file that has to be read at once."""
+    """The text of a file that must be read as a whole. Raises DataError."""
     return "".join([decoded(source, block) for block in line_blocks(source)])
 
 
 def plain_rows(source: Source) -> Iterator[Row]:
-    """Plain text: every line that is not blank is a row, its spaces as they are."""
+    """Plain text: every line that is not blank is a row, with its spaces. Raises DataError."""
     for number, line in text_lines(source):
         if line.strip():
             yield Row(line.removesuffix("\n").removesuffix("\r"), Origin(source.name, number))
 
 
-def refuse_disguise(source: Source, beginning: bytes) -> None:
-    """Raise when the first bytes are those of some other kind of file."""
-    for magic, kind in _DISGUISES:
+def check_signature(source: Source, beginning: bytes) -> None:
+    """Raises DataError when the first bytes are those of another kind of file."""
+    for magic, kind in _SIGNATURES:
         if beginning.startswith(magic):
             raise DataError(f"{source.name} is really {kind}")
 
 
 def _utf8_chunks(source: Source) -> tuple[int, Iterator[bytes]]:
-    """The offset after a UTF-8 mark, and UTF-8 without any mark."""
+    """The offset after a UTF-8 byte order mark, and the content as UTF-8 without one."""
     blocks = byte_blocks(source)
     first = next(blocks, b"")
-    refuse_disguise(source, first)
+    check_signature(source, first)
     start = 0
     chunks = chain((first,), blocks)
     if first.startswith(codecs.BOM_UTF8):
@@ -132,7 +132,7 @@ def _converted(source: Source, blocks: Iterator[bytes], encoding: str) -> Iterat
         except UnicodeDecodeError as error:
             place = offset - len(waiting) + error.start
             raise DataError(
-                f"{source.name} begins with the mark of {encoding.upper()} but is broken at byte {place} "
+                f"{source.name} has the byte order mark of {encoding.upper()} but is damaged at byte {place} "
                 f"({error.reason}); save it again as UTF-8"
             ) from None
         offset += len(block)
@@ -146,17 +146,17 @@ def _has_nul(source: Source, block: Block) -> DataError:
         advice = _command(source, "iconv -f {} -t UTF-8", "UTF-16LE" if place % 2 else "UTF-16BE")
         return DataError(
             f"{source.name}:{line}: a NUL byte at offset {block.offset + place}; the file looks like UTF-16 "
-            f"without a mark; convert it with: {advice}"
+            f"without a byte order mark; convert it with: {advice}"
         )
     advice = _command(source, "tr -d {}", "'\\000'")
     return DataError(
-        f"{source.name}:{line}: a NUL byte at offset {block.offset + place}, which is no text; "
-        f"if the rest is in order, take it out with: {advice}"
+        f"{source.name}:{line}: a NUL byte at offset {block.offset + place}, which is not text; "
+        f"if the rest is sound, remove it with: {advice}"
     )
 
 
 def _command(source: Source, filter_command: str, argument: str) -> str:
-    """A shell line that runs the unpacked file through a filter into a new file."""
+    """A shell command that filters the decompressed file into a new file."""
     command = filter_command.format(argument)
     packed = (source.member or source.name).lower().endswith(".gz")
     file = PurePosixPath(source.member or source.name)

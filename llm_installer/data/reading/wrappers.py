@@ -1,4 +1,4 @@
-"""The records inside a parsed document: a list, a wrapper around one, a table by columns, or a single record."""
+"""The records inside a parsed document: a list, a wrapper around one, a table by column, or a single record."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterator
 
 from llm_installer.core.errors import DataError
-from llm_installer.data.reading.rows import PARTS, shortened
+from llm_installer.core.text import shortened
+from llm_installer.data.reading.rows import PARTS
 
 _WRAPPERS = ("data", "examples", "items", "samples", "rows", "records", "instances", "dataset")
 _ABOUT = re.compile(
@@ -14,7 +15,7 @@ _ABOUT = re.compile(
     r"info|language|length|license|meta(data)?|name|num_\w+|partial|size|source|split|title|total|url|version",
     re.IGNORECASE,
 )
-"""Names beside a list of records that tell about the file, and belong to no record."""
+"""Names in a wrapper that describe the file and belong to no record."""
 
 
 def is_one_record(document: object) -> bool:
@@ -23,7 +24,7 @@ def is_one_record(document: object) -> bool:
 
 
 def records(document: object, name: str) -> Iterator[tuple[object, str]]:
-    """Each record of a document with the part it is for, "" where the document does not say."""
+    """Each record of a document with "train", "validation", or "" where the document does not say. Raises DataError."""
     if isinstance(document, list):
         yield from ((record, "") for record in document)
     elif not isinstance(document, dict) or is_one_record(document):
@@ -38,7 +39,7 @@ def records(document: object, name: str) -> Iterator[tuple[object, str]]:
 
 
 def _inner_lists(document: dict[str, object]) -> dict[str, list[object]]:
-    """The lists of records in a wrapper, by name; none when the document is no wrapper."""
+    """The lists of records in a wrapper, by name; none when the document is not a wrapper."""
     named = {key: value for key, value in document.items() if isinstance(value, list)}
     parts = {key: value for key, value in named.items() if str(key).lower() in PARTS}
     if parts and (len(parts) == len(document) or all(map(_holds_records, parts.values()))):
@@ -54,13 +55,13 @@ def _holds_records(values: list[object]) -> bool:
 
 
 def _refuse_fields(document: dict[str, object], inner: dict[str, list[object]], name: str) -> None:
-    """Refuse what would be lost: fields beside the lists that are not known to tell about the file only."""
+    """Refuses fields that would be lost: those that are neither lists of records nor known to describe the file."""
     lost = [key for key in document if key not in inner and not _ABOUT.fullmatch(str(key))]
     if lost:
         kept, left = next(iter(inner)), shortened(str(lost[0]), 40)
         raise DataError(
             f'{name} may be one record or a wrapper around "{kept}", because it also has "{left}"; '
-            f'put [ ] around it if it is one record, or take "{left}" out'
+            f'put [ ] around it if it is one record, or remove "{left}"'
         )
 
 
@@ -79,7 +80,7 @@ def _by_column(document: dict[str, object], name: str) -> Iterator[object]:
     match document:
         case {"columns": list(names), "data": list(lines)}:
             if len({key for key in names if isinstance(key, str)}) < len(names):
-                raise DataError(f'{name}: "columns" is no list of different names; give every column a name of its own')
+                raise DataError(f'{name}: "columns" is not a list of different names; give each column its own name')
             for line in lines:
                 fits = isinstance(line, list) and len(line) == len(names)
                 yield dict(zip(names, line, strict=True)) if fits else line

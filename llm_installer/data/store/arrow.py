@@ -9,25 +9,28 @@ from collections.abc import Sequence
 from itertools import accumulate
 from pathlib import Path
 from types import TracebackType
-from typing import Any, overload
+from typing import TYPE_CHECKING, overload
 
 import numpy as np
 from xxhash import xxh3_64_intdigest
 
+from llm_installer.core.arrays import Indices, Keys
 from llm_installer.core.errors import DataError
 from llm_installer.core.examples import Example
-from llm_installer.data.splitting import Indices, Keys
 from llm_installer.data.store.columns import arrow_schema, example_at, flat_columns, numbers, to_arrow
 from llm_installer.data.store.keys import prompt_key, row_bytes
+
+if TYPE_CHECKING:
+    import pyarrow as pa  # type: ignore[import-untyped]
 
 _BATCH_ROWS = 1024
 _BATCH_BYTES = 1 << 24
 
 
 class _Batches:
-    """Examples on their way into batches, which go to an Arrow writer."""
+    """Collects examples into batches and hands these to an Arrow writer."""
 
-    def __init__(self, writer: Any) -> None:
+    def __init__(self, writer: pa.RecordBatchWriter) -> None:
         self._writer = writer
         self._examples: list[Example] = []
         self._keys: list[tuple[int, int]] = []
@@ -51,13 +54,13 @@ class _Batches:
 
 
 class ExampleWriter:
-    """Writes examples to `path`. The file appears, whole, when the writer is closed; after an error it never does.
+    """Writes examples to `path`. The complete file appears when the writer is closed; after an error it never does.
 
-    It is not forced to disk: who needs to know that it survived a power cut compares its checksum.
+    It is not forced to disk: whoever needs to know that it survived a power cut compares its checksum.
     """
 
     def __init__(self, path: Path) -> None:
-        import pyarrow as pa  # type: ignore[import-untyped]
+        import pyarrow as pa
 
         self._path = path
         self._unfinished = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -78,14 +81,14 @@ class ExampleWriter:
             self._writer.write_batch(batch, custom_metadata=metadata)
 
     def close(self) -> None:
-        """Write what is left and give the file its name."""
+        """Write what is still in memory and give the file its name."""
         self._batches.flush()
         self._writer.close()
         self._sink.close()
         os.replace(self._unfinished, self._path)
 
     def discard(self) -> None:
-        """Give up: nothing is left behind."""
+        """Give up and leave nothing behind."""
         self._sink.close()
         self._unfinished.unlink(missing_ok=True)
 
@@ -102,7 +105,7 @@ class ExampleWriter:
 
 
 class ExamplePacker:
-    """Examples as bytes that another process adds to its store."""
+    """Examples as bytes, for another process to add to its store."""
 
     def __init__(self) -> None:
         import pyarrow as pa
@@ -112,11 +115,11 @@ class ExamplePacker:
         self._batches = _Batches(self._writer)
 
     def append(self, example: Example) -> None:
-        """Add an example."""
+        """Add an example. Raises UnicodeEncodeError for text with half a surrogate pair."""
         self._batches.append(example)
 
     def packed(self) -> bytes:
-        """All of them; no more can be added."""
+        """The bytes of all of them; no more can be added."""
         self._batches.flush()
         self._writer.close()
         return bytes(self._sink.getvalue())
@@ -156,38 +159,38 @@ class ExampleStore(Sequence[Example]):
         return example_at(self._columns[number], index - self._ends[number])
 
     def prompt_keys(self) -> Keys:
-        """For every row the hash of its normalised prompt."""
+        """For every example the hash of its normalised prompt, shape [examples]."""
         return self._keys("prompt_key")
 
     def row_keys(self) -> Keys:
-        """For every row the hash of all of it, exactly."""
+        """For every example the hash of the whole of it, shape [examples]."""
         return self._keys("row_key")
 
     def file_codes(self) -> tuple[tuple[str, ...], Indices]:
-        """The files that rows are of, and for every row which of them."""
+        """The files that the examples come from, and for every example the index of its file."""
         names: dict[str, int] = {}
         codes = [np.empty(0, np.int64)]
-        for batch, (*_, files) in zip(self._batches, self._columns, strict=True):
-            known = np.array([names.setdefault(file, len(names)) for file in files], np.int64)
-            codes.append(known[numbers(batch.column("file"))])
+        for batch, columns in zip(self._batches, self._columns, strict=True):
+            known = np.array([names.setdefault(file, len(names)) for file in columns.files], np.int64)
+            codes.append(known[numbers(batch.column("file")).astype(np.int64)])
         return tuple(names), np.concatenate(codes)
 
     def select(self, indices: Indices) -> ExampleView:
-        """These rows, in this order, still on disk."""
+        """These examples, in this order, still on disk."""
         return ExampleView(self, indices)
 
     def _keys(self, column: str) -> Keys:
         if not self._batches:
             return np.empty(0, dtype=np.uint64)
-        return np.concatenate([numbers(batch.column(column)) for batch in self._batches])
+        return np.concatenate([numbers(batch.column(column)).view(np.uint64) for batch in self._batches])
 
     def __reduce__(self) -> tuple[type[ExampleStore], tuple[Path]]:
-        # Another process maps the file itself; rows are never sent.
+        # Another process maps the file itself; examples are never sent.
         return ExampleStore, (self.path,)
 
 
 class ExampleView(Sequence[Example]):
-    """Some rows of a store, in an order of their own."""
+    """Some examples of a store, in an order of their own."""
 
     def __init__(self, store: ExampleStore, indices: Indices) -> None:
         self.store = store

@@ -1,29 +1,32 @@
-"""Folders of converted data, known by the content they were made from: whole, or absent, or made again."""
+"""Folders of converted data, found again by the content they were made from: complete, or absent, or rebuilt."""
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import xxhash
+from filelock import BaseFileLock, FileLock
 
 from llm_installer.core import examples
 
 _MANIFEST = "whole.json"
 _UNFINISHED = ".unfinished-"
+_LOCK = ".lock"
+"""Of the cache folder, and of each unfinished folder in it. The system frees both when their process ends, also by
+kill -9."""
 _BLOCK = 1 << 20
 _UNUSED_DAYS = 30
 
 
 def content_hash(path: Path) -> str:
-    """A fast hash of a file's bytes, or of all files below a folder with their names."""
+    """A fast hash of a file's bytes, or of all files below a folder with their names. Raises OSError."""
     digest = xxhash.xxh3_128()
     for file in sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]:
         digest.update(f"{file.relative_to(path)}:{file.stat().st_size}:".encode(errors="surrogateescape"))
@@ -40,40 +43,35 @@ def code_hash() -> str:
 
 
 def cached(folder: Path, key: str, build: Callable[[Path], bool]) -> Path:
-    """A folder with everything that `build` wrote into the one it was given: `folder`/`key`, to be used again.
+    """The folder `folder`/`key` with everything that `build` wrote into the temporary folder it was given.
 
-    What was built before is used when every byte of it is still right. Any number of processes may do this at once:
-    each builds by itself, the first to finish wins, and what a killed one left behind is cleared away. When `build`
-    returns False its work is for this process alone.
+    What was built before is used again when every byte of it is unchanged. Any number of processes may do this at
+    once: each builds by itself, the first to finish wins, and what a killed one left behind is deleted. When `build`
+    returns False its work is for this process alone. Raises OSError when `folder` cannot be written.
     """
     target = folder / key
-    if _is_whole(target):
+    if _is_complete(target):
         os.utime(target)
         return target
     folder.mkdir(parents=True, exist_ok=True)
-    work, lock = _begin(folder)
+    work, lock = _start(folder)
     try:
         if not build(work):
             _IN_USE.append(lock)
             return work
-        files = {file.name: content_hash(file) for file in sorted(work.iterdir())}
-        (work / _MANIFEST).write_text(json.dumps(files), encoding="utf-8")
-        with _locked(folder):
-            if not _is_whole(target):
-                shutil.rmtree(target, ignore_errors=True)
-                os.rename(work, target)
+        _publish(work, target, lock)
         return target
     finally:
         if lock not in _IN_USE:
-            os.close(lock)
+            lock.release()
             shutil.rmtree(work, ignore_errors=True)
 
 
-_IN_USE: list[int] = []
-"""Locks of folders for this process alone. They end with it, and whoever builds next clears the folders away."""
+_IN_USE: list[BaseFileLock] = []
+"""Locks of folders for this process alone. They end with it, and the next process to build deletes the folders."""
 
 
-def _is_whole(target: Path) -> bool:
+def _is_complete(target: Path) -> bool:
     try:
         files = json.loads((target / _MANIFEST).read_text(encoding="utf-8"))
         return all(content_hash(target / name) == digest for name, digest in files.items())
@@ -81,37 +79,41 @@ def _is_whole(target: Path) -> bool:
         return False
 
 
-def _begin(folder: Path) -> tuple[Path, int]:
-    """A folder to work in and its lock, which lasts as long as the process: one without a lock was left behind."""
-    with _locked(folder):
+def _alone_in(folder: Path) -> BaseFileLock:
+    """The lock of the cache folder, held for the moments of looking and renaming. Open to all who share the folder."""
+    return FileLock(folder / _LOCK, mode=0o666)
+
+
+def _start(folder: Path) -> tuple[Path, BaseFileLock]:
+    """A temporary folder and its lock: one without a lock was left behind."""
+    with _alone_in(folder):
         _tidy(folder)
         work = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=folder))
-        lock = os.open(work, os.O_RDONLY)
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        lock = FileLock(work / _LOCK)
+        lock.acquire()
     return work, lock
 
 
+def _publish(work: Path, target: Path, lock: BaseFileLock) -> None:
+    """Give the finished work its name, unless another process was quicker."""
+    files = {file.name: content_hash(file) for file in sorted(work.iterdir()) if file.name != _LOCK}
+    (work / _MANIFEST).write_text(json.dumps(files), encoding="utf-8")
+    with _alone_in(target.parent):
+        if _is_complete(target):
+            return
+        shutil.rmtree(target, ignore_errors=True)
+        lock.release()
+        (work / _LOCK).unlink(missing_ok=True)  # some systems remove it on release
+        os.rename(work, target)
+
+
 def _tidy(folder: Path) -> None:
-    """Clear away what was left behind, and what nobody has used for a month."""
+    """Delete what was left behind, and what nobody has used for a month."""
     for left in folder.glob(f"{_UNFINISHED}*"):
-        with suppress(FileNotFoundError):
-            handle = os.open(left, os.O_RDONLY)
-            with suppress(BlockingIOError):
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(left, ignore_errors=True)
-            os.close(handle)
+        # A Timeout, which is an OSError too: somebody works in it. Or it is another user's, or just gone.
+        with suppress(OSError), FileLock(left / _LOCK, timeout=0):
+            shutil.rmtree(left, ignore_errors=True)
     for manifest in folder.glob(f"*/{_MANIFEST}"):
         with suppress(FileNotFoundError):
             if time.time() - manifest.parent.stat().st_mtime > _UNUSED_DAYS * 86400:
                 shutil.rmtree(manifest.parent, ignore_errors=True)
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Alone in `folder` for the moments of looking and renaming."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)

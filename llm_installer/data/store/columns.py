@@ -1,20 +1,44 @@
-"""Examples as columns of Arrow batches, and one of them out of such columns again."""
+"""Examples as columns of Arrow batches, and back again one by one."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any, TypeAlias, get_args
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias, get_args
 
 import numpy as np
+import numpy.typing as npt
 
 from llm_installer.core.examples import Example, Kind, Message, Origin, Role
 
 if TYPE_CHECKING:
     import pyarrow as pa  # type: ignore[import-untyped]
 
-Columns: TypeAlias = "tuple[Any, ...]"
+Codes: TypeAlias = "memoryview[int]"
+
+
+class Columns(NamedTuple):
+    """A batch of examples as flat columns; those of texts are Arrow's."""
+
+    ends: Codes
+    """Where the turns of each row end, with a 0 in front."""
+    roles: Codes
+    """By turn, like `contents`, `calls` and `asides`."""
+    image_ends: Codes
+    """Where the images of each row end, with a 0 in front."""
+    kinds: Codes
+    file: Codes
+    """Index into `files`."""
+    line: Codes
+    record: Codes
+    contents: pa.Array
+    calls: pa.Array
+    asides: pa.Array
+    tools: pa.Array
+    images: pa.Array
+    files: list[str]
+
 
 ROLES: tuple[Role, ...] = get_args(Role)
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -77,21 +101,35 @@ def to_arrow(examples: list[Example], keys: list[tuple[int, int]], files: Sequen
     return pa.record_batch(columns, schema=schema)
 
 
-def numbers(column: Any) -> Any:
+def numbers(column: pa.Array) -> npt.NDArray[np.generic]:
     """A column of numbers, none of them missing, as an array over the same memory. Arrow's own way imports pandas."""
     place, dtype = column.buffers()[1], np.dtype(str(column.type))
     return np.frombuffer(place or b"", dtype, len(column), column.offset * dtype.itemsize if len(column) else 0)
 
 
-def flat_columns(batch: Any, metadata: Any) -> Columns:
-    """A batch taken apart once, down to flat columns, so that reading a row is only indexing."""
+def flat_columns(batch: pa.RecordBatch, metadata: Mapping[str, bytes]) -> Columns:
+    """A batch taken apart once, down to flat columns, so that reading an example is only indexing."""
     turns, images = batch.column("messages"), batch.column("images")
-    fixed = [turns.offsets, turns.values.field("role"), images.offsets]
-    fixed += [batch.column(name) for name in ("kind", "file", "line", "record")]
-    spoken = [turns.values.field(name) for name in ("content", "tool_calls", "aside")]
-    texts = (*spoken, batch.column("tools"), images.values)
-    # A memoryview gives Python numbers, several times faster than numpy gives its own.
-    return (*(memoryview(numbers(column)) for column in fixed), *texts, json.loads(metadata["files"]))
+
+    def plain(column: pa.Array) -> Codes:
+        # A memoryview gives Python numbers, several times faster than numpy gives its own.
+        return numbers(column).data
+
+    return Columns(
+        ends=plain(turns.offsets),
+        roles=plain(turns.values.field("role")),
+        image_ends=plain(images.offsets),
+        kinds=plain(batch.column("kind")),
+        file=plain(batch.column("file")),
+        line=plain(batch.column("line")),
+        record=plain(batch.column("record")),
+        contents=turns.values.field("content"),
+        calls=turns.values.field("tool_calls"),
+        asides=turns.values.field("aside"),
+        tools=batch.column("tools"),
+        images=images.values,
+        files=json.loads(metadata["files"]),
+    )
 
 
 def example_at(columns: Columns, row: int) -> Example:
@@ -112,7 +150,7 @@ def _message(role: int, content: str, calls: str, aside: str) -> Message:
 
 
 def _aside(turn: Message) -> str:
-    """What few turns have, as one text: three columns would cost every row."""
-    if turn.learn and not turn.tool_call_id and not turn.reasoning_content:
+    """What few turns have, as one text: columns of their own would cost space in every row."""
+    if turn.supervised and not turn.tool_call_id and not turn.reasoning_content:
         return ""
-    return json.dumps([turn.learn, turn.tool_call_id, turn.reasoning_content], ensure_ascii=False)
+    return json.dumps([turn.supervised, turn.tool_call_id, turn.reasoning_content], ensure_ascii=False)

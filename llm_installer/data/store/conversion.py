@@ -1,4 +1,4 @@
-"""The rows of one source on their way to examples: each converted, or left out by name and reason, and counted."""
+"""The records of one source on their way to examples: each converted, or skipped with a reason, and counted."""
 
 from __future__ import annotations
 
@@ -11,34 +11,36 @@ from typing import TypeAlias
 from llm_installer.core.errors import DataError
 from llm_installer.core.examples import Dropped, Example, Origin
 from llm_installer.data.formats import Format, convert, detect, find_format, unknown_shape
-from llm_installer.data.reading.images import ImageGone, placed
+from llm_installer.data.reading.images import ImageError, with_image_paths
 from llm_installer.data.reading.rows import Row, Source
 
 Waiting: TypeAlias = dict[tuple[str, str], list[tuple[object, Origin]]]
-"""Rows that mean nothing alone, by format and by the part they are for."""
+"""Records that mean nothing alone, by format and by the part they are for."""
 Item: TypeAlias = tuple[str, Example | Dropped]
-"""What came out of a row, with the part it is for."""
+"""What came out of a record, with the part it is for."""
 
 
 @dataclass(frozen=True)
-class Request:
-    """What to read and how to take it."""
+class Conversion:
+    """What to read and how to convert it."""
 
     base: Path
-    """The caller's folder."""
+    """The caller's folder, in which relative paths of images are looked up."""
     sources: tuple[tuple[Source, str], ...]
-    """Each with the part its rows are for where they do not say: "" or "validation"."""
+    """Each with the part its records are for where they do not say: "" or "validation"."""
     forced: Format | None = None
+    """The format of every record, where the user named one."""
     columns: Mapping[str, str] | None = None
+    """The user's names for what a record holds, target to source."""
     strict: bool = False
-    """Whether the first record that would be left out is an error."""
+    """Whether the first record that would be skipped is an error."""
     lenient: bool = False
-    """Whether even a source in which nothing is understood is left out, instead of being an error."""
+    """Whether a source in which nothing is understood is skipped too, instead of being an error."""
 
 
 @dataclass(frozen=True)
-class FileReport:
-    """What was found in one file."""
+class FileSummary:
+    """What was found in one file. `data --json` prints these names."""
 
     name: str
     formats: dict[str, int] = field(default_factory=dict)
@@ -46,8 +48,9 @@ class FileReport:
     records: int = 0
     examples: int = 0
     dropped: int = 0
+    """Records that are skipped."""
     unknown: int = 0
-    """Records that were left out because they have no known format, or not the one asked for."""
+    """Those of them that have no known format, or not the one asked for."""
 
 
 @dataclass
@@ -61,12 +64,12 @@ class Count:
     dropped: int = 0
     unknown: int = 0
     images_gone: bool = False
-    """Whether something was left out that the next look may find."""
+    """Whether an image was missing, which may be there the next time."""
     refusal: DataError | None = None
-    """What the first record of no known format would be refused with."""
+    """The error for the first record of no known format."""
 
     def add(self, more: Count) -> None:
-        """Count what came after this, too."""
+        """Add the figures of what came after this."""
         self.formats += more.formats
         self.records += more.records
         self.examples += more.examples
@@ -75,67 +78,69 @@ class Count:
         self.images_gone |= more.images_gone
         self.refusal = self.refusal or more.refusal
 
-    def report(self) -> FileReport:
+    def summary(self) -> FileSummary:
         """The final figures."""
         formats = dict(self.formats.most_common())
-        return FileReport(self.name, formats, self.records, self.examples, self.dropped, self.unknown)
+        return FileSummary(self.name, formats, self.records, self.examples, self.dropped, self.unknown)
 
 
-def examples(source: Source, rows: Iterable[Row], request: Request, count: Count) -> Iterator[Item]:
-    """What is in the rows of a source, each with the part it is for, counted.
+def examples(source: Source, rows: Iterable[Row], conversion: Conversion, count: Count) -> Iterator[Item]:
+    """What is in the records of a source, each with the part it is for, counted.
 
-    Rows that mean nothing alone wait for the end of their file, to be put together. Raises DataError when nothing in
-    the source is understood, unless the request is lenient; when it is strict, for the first row that is not.
+    Records that mean nothing alone wait for the end of their file, to be put together. Raises DataError when nothing
+    in the source is understood, unless `conversion` is lenient; when it is strict, for the first record that is not.
     """
     waiting: Waiting = {}
-    yield from converted(source, rows, request, count, waiting)
-    yield from put_together(source, waiting, request, count)
+    yield from converted(source, rows, conversion, count, waiting)
+    yield from put_together(source, waiting, conversion, count)
 
 
-def converted(source: Source, rows: Iterable[Row], request: Request, count: Count, waiting: Waiting) -> Iterator[Item]:
-    """What is in the rows themselves; those that mean nothing alone are added to `waiting`."""
+def converted(
+    source: Source, rows: Iterable[Row], conversion: Conversion, count: Count, waiting: Waiting
+) -> Iterator[Item]:
+    """What is in the records themselves; those that mean nothing alone are added to `waiting`."""
     for row in rows:
         count.records += 1
         try:
-            format = request.forced or detect(row.value)
+            format = conversion.forced or detect(row.value)
             if format is None:
                 raise unknown_shape(row.value, row.origin)
             if format.group:
                 count.formats[format.name] += 1
                 waiting.setdefault((format.name, row.part), []).append((row.value, row.origin))
                 continue
-            found = convert(row.value, row.origin, format, request.columns)
+            found = convert(row.value, row.origin, format, conversion.columns)
         except DataError as error:
-            yield row.part, _not_understood(error, row.origin, request, count)
+            yield row.part, _not_understood(error, row.origin, conversion, count)
             continue
         count.formats[format.name] += 1
         for item in found:
-            yield row.part, _settled(item, source, request, count)
+            yield row.part, _settled(item, source, conversion, count)
 
 
-def put_together(source: Source, waiting: Waiting, request: Request, count: Count) -> Iterator[Item]:
-    """What is in the rows that waited for the end of their source, which this is."""
+def put_together(source: Source, waiting: Waiting, conversion: Conversion, count: Count) -> Iterator[Item]:
+    """What is in the records that waited for the end of their source, which this is."""
     for (name, part), rows in waiting.items():
         format = find_format(name)
         assert format.group
         for value, origin in format.group(rows):
             try:
-                found = convert(value, origin, format, request.columns)
+                found = convert(value, origin, format, conversion.columns)
             except DataError as error:
-                yield part, _not_understood(error, origin, request, count)
+                yield part, _not_understood(error, origin, conversion, count)
                 continue
             for item in found:
-                yield part, _settled(item, source, request, count)
-    if count.refusal and not count.examples and count.dropped == count.unknown and not request.lenient:
+                yield part, _settled(item, source, conversion, count)
+    if count.refusal and not count.examples and count.dropped == count.unknown and not conversion.lenient:
         raise count.refusal
 
 
-def _settled(item: Example | Dropped, source: Source, request: Request, count: Count) -> Example | Dropped:
+def _settled(item: Example | Dropped, source: Source, conversion: Conversion, count: Count) -> Example | Dropped:
     """The item with its images found, counted."""
     if type(item) is Example and item.images:
         try:
-            item = placed(item, source, request.base)
-        except ImageGone as gone:
+            item = with_image_paths(item, source, conversion.base)
+        except ImageError as gone:
             count.images_gone = True
             item = Dropped(item.origin, str(gone))
     if type(item) is Example:
@@ -145,9 +150,9 @@ def _settled(item: Example | Dropped, source: Source, request: Request, count: C
     return item
 
 
-def _not_understood(error: DataError, origin: Origin, request: Request, count: Count) -> Dropped:
-    """A row among others that are understood is left out, and the advice is left for when none is."""
-    if request.strict:
+def _not_understood(error: DataError, origin: Origin, conversion: Conversion, count: Count) -> Dropped:
+    """A record among others that are understood is skipped; the advice is kept for when none is."""
+    if conversion.strict:
         raise error
     count.dropped += 1
     count.unknown += 1

@@ -1,4 +1,4 @@
-"""Rows in, two stores and an account out: what became an example, what was left out, and why."""
+"""Records in, two stores and an account out: what became an example, what is skipped, and why."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from llm_installer.core.garbage import rare_collections
 from llm_installer.data.reading.readers import read_rows
 from llm_installer.data.reading.rows import Source
 from llm_installer.data.store.arrow import ExampleWriter
-from llm_installer.data.store.conversion import Count, FileReport, Request, Waiting, examples, put_together
-from llm_installer.data.store.gather_work import Converted, convert_apart
+from llm_installer.data.store.conversion import Conversion, Count, FileSummary, Waiting, examples, put_together
+from llm_installer.data.store.gather_parallel import Converted, convert_apart
 
 TRAIN, VALIDATION, DROPPED, ACCOUNT = "train.arrow", "validation.arrow", "dropped.jsonl", "account.json"
 _KINDS_OF_REASONS = 1000
@@ -30,9 +30,9 @@ _ANY_NAME = "surrogatepass"
 class Account:
     """What became of all records."""
 
-    files: tuple[FileReport, ...]
+    files: tuple[FileSummary, ...]
     reasons: dict[str, int]
-    """How often something was left out, by reason, the most frequent first."""
+    """How many records are skipped, by reason, the most frequent first."""
     complete: bool
     """False when images were missing: they may be there the next time."""
 
@@ -40,30 +40,30 @@ class Account:
     def read(cls, file: Path) -> Account:
         """The account that `gather` wrote."""
         found = json.loads(file.read_text(encoding="utf-8"))
-        return cls(tuple(FileReport(**report) for report in found["files"]), found["reasons"], found["complete"])
+        return cls(tuple(FileSummary(**file) for file in found["files"]), found["reasons"], found["complete"])
 
 
-def gather(request: Request, folder: Path) -> Account:
+def gather(conversion: Conversion, folder: Path) -> Account:
     """Read everything into stores in `folder`, with an account of it. Raises DataError for what cannot be understood.
 
-    A side without examples gets no store.
+    A part without examples gets no store.
     """
     with ExitStack() as stack:
         stack.enter_context(rare_collections())
-        out = _Out(folder, request.strict, stack)
-        for source, part in request.sources:
-            out.add(_take(source, part, request, out))
+        out = _Out(folder, conversion.strict, stack)
+        for source, part in conversion.sources:
+            out.add(_take(source, part, conversion, out))
         account = out.account()
     (folder / ACCOUNT).write_text(json.dumps(asdict(account)), encoding="utf-8")
     return account
 
 
-def _take(source: Source, part: str, request: Request, out: _Out) -> Count:
-    """Everything in a source goes out; what was counted."""
+def _take(source: Source, part: str, conversion: Conversion, out: _Out) -> Count:
+    """Write everything that is in a source; what was counted."""
     count = Count(source.name)
-    apart = convert_apart(source, request)
+    apart = convert_apart(source, conversion)
     if apart is None:
-        rest = examples(source, read_rows(source), request, count)
+        rest = examples(source, read_rows(source), conversion, count)
     else:
         waiting: Waiting = {}
         with closing(apart):
@@ -72,7 +72,7 @@ def _take(source: Source, part: str, request: Request, out: _Out) -> Count:
                 count.add(found.count)
                 for key, rows in found.waiting.items():
                     waiting.setdefault(key, []).extend(rows)
-        rest = put_together(source, waiting, request, count)
+        rest = put_together(source, waiting, conversion, count)
     for side, item in rest:
         if isinstance(item, Example):
             out.writer(part or side).append(item)
@@ -91,7 +91,7 @@ def _take_converted(found: Converted, part: str, out: _Out) -> None:
 
 
 class _Out:
-    """Where examples and left-out records go."""
+    """Where examples and skipped records go."""
 
     def __init__(self, folder: Path, strict: bool, stack: ExitStack) -> None:
         self._folder, self._strict, self._stack = folder, strict, stack
@@ -108,7 +108,7 @@ class _Out:
         return self._writers[part]
 
     def drop(self, dropped: Dropped) -> None:
-        """Leave a record out, with its reason on file; the first one is an error when the user asked for that."""
+        """Skip a record, with its reason on file; in a strict conversion the first one is an error."""
         if self._strict:
             raise refused(dropped)
         json.dump({**asdict(dropped.origin), "reason": dropped.reason}, self._dropped, ensure_ascii=False)
@@ -125,18 +125,18 @@ class _Out:
 
     def account(self) -> Account:
         """All of it, in the order of the files."""
-        files = tuple(count.report() for count in self._counts.values())
+        files = tuple(count.summary() for count in self._counts.values())
         complete = not any(count.images_gone for count in self._counts.values())
         return Account(files, dict(self._reasons.most_common()), complete)
 
 
 def refused(dropped: Dropped) -> DataError:
-    """The error for a record that --strict does not let pass."""
-    return DataError(f"{dropped.origin}: {dropped.reason}; correct it, or leave out --strict to go on without it")
+    """The error for a record that --strict does not allow to be skipped."""
+    return DataError(f"{dropped.origin}: {dropped.reason}; correct it, or run without --strict to skip it")
 
 
 def read_dropped(file: Path, limit: int) -> Iterator[Dropped]:
-    """The first records that were left out."""
+    """The first `limit` records that were skipped."""
     with file.open(encoding="utf-8", errors=_ANY_NAME) as lines:
         for _, line in zip(range(limit), lines, strict=False):
             found = json.loads(line)

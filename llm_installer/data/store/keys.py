@@ -1,4 +1,4 @@
-"""What rows are recognised by: a hash of the prompt that its variants share, and a hash of all of the row."""
+"""What examples are recognised by: a hash of the prompt, which its variants share, and a hash of the whole example."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from llm_installer.core.examples import Example
 
 
 class _Folding(dict[int, int | None]):
-    """A translation table, filled as characters are met: punctuation and space vanish."""
+    """A translation table, filled as characters are met: punctuation and space are deleted."""
 
     def __missing__(self, code: int) -> int | None:
         character = chr(code)
@@ -23,7 +23,7 @@ class _Folding(dict[int, int | None]):
 _FOLDING = _Folding()
 _ASCII_LOWER = bytes(range(256)).lower()
 _ASCII_FOLDED = bytes(code for code in range(128) if not chr(code).isalnum())
-# Digits as 0, what folds as a space: a quick look whether anything can stand between two numbers.
+# Digits as 0, what folds as a space: a quick test whether anything can stand between two numbers.
 _ASCII_SHAPE = bytes(48 if chr(code).isdigit() else 32 if code in _ASCII_FOLDED else 97 for code in range(128)) + bytes(
     128
 )
@@ -31,7 +31,7 @@ _BETWEEN_NUMBERS = re.compile(r"(\d)([\W_]+)(?=\d)")
 
 
 def normalise(text: str) -> bytes:
-    """`text` without what does not change its meaning: case, width, punctuation and space."""
+    """`text` as UTF-8 without what does not change its meaning: case, width, punctuation and space."""
     if text.isascii():
         folded = text.encode().translate(_ASCII_LOWER, _ASCII_FOLDED)
         if not folded or folded.isalpha() or b"0 " not in text.encode().translate(_ASCII_SHAPE):
@@ -42,7 +42,7 @@ def normalise(text: str) -> bytes:
 
 
 def _sign(found: re.Match[str]) -> str:
-    """What stands between two numbers is meaning: 7 + 2 is not 7 - 2, 1.5 is not 15, and 1 23 is not 12 3."""
+    """What stands between two numbers has a meaning: 7 + 2 is not 7 - 2, 1.5 is not 15, and 1 23 is not 12 3."""
     number, between = found.groups()
     bare = between.strip()
     joins = len(bare) == 1 and (bare == between or bare not in ".,:;")
@@ -50,7 +50,8 @@ def _sign(found: re.Match[str]) -> str:
 
 
 def prompt_key(example: Example) -> int:
-    """A hash that all variants of one prompt share. Without a prompt it is the answer's, or all would be one group."""
+    """A 64-bit hash that all variants of one prompt share. Without a prompt it is the answer's, or all would be one
+    group."""
     turns = example.messages if example.kind == "text" else example.messages[:-1]
     asks = any([turn.role != "system" and turn.content and not turn.content.isspace() for turn in turns])
     if not example.images and not asks:
@@ -63,15 +64,18 @@ def prompt_key(example: Example) -> int:
 
 
 def row_key(example: Example) -> int:
-    """A hash of everything that is learned from: two rows share it only when they are identical."""
+    """A 64-bit hash of everything that is trained on: two examples share it only when they are identical.
+
+    Raises UnicodeEncodeError for half a surrogate pair.
+    """
     return xxhash.xxh3_64_intdigest(row_bytes(example))
 
 
 def row_bytes(example: Example) -> bytes:
-    """Everything that is learned from, in one piece. Raises UnicodeEncodeError for half a surrogate pair."""
+    """Everything that is trained on, as one run of bytes. Raises UnicodeEncodeError for half a surrogate pair."""
     parts = [example.kind, example.tools, *example.images]
     for turn in example.messages:
         parts += (turn.role, turn.content, turn.tool_calls)
-        if not turn.learn or turn.tool_call_id or turn.reasoning_content:
-            parts += (f"{turn.learn}", turn.tool_call_id, turn.reasoning_content)
+        if not turn.supervised or turn.tool_call_id or turn.reasoning_content:
+            parts += (f"{turn.supervised}", turn.tool_call_id, turn.reasoning_content)
     return "\x1f".join(parts).encode()

@@ -12,6 +12,7 @@ import xxhash
 from llm_installer.core.errors import DataError
 from llm_installer.core.examples import Dropped
 from llm_installer.core.paths import cache_dir
+from llm_installer.core.text import counted
 from llm_installer.data.formats import FORMATS, find_format, parse_columns
 from llm_installer.data.formats.columns import renamed
 from llm_installer.data.reading.archives import broken
@@ -19,7 +20,7 @@ from llm_installer.data.reading.rows import Source
 from llm_installer.data.reading.sources import find_sources
 from llm_installer.data.store.arrow import ExampleStore
 from llm_installer.data.store.cache import cached, code_hash, content_hash
-from llm_installer.data.store.conversion import FileReport, Request
+from llm_installer.data.store.conversion import Conversion, FileSummary
 from llm_installer.data.store.gather import (
     ACCOUNT,
     DROPPED,
@@ -32,8 +33,26 @@ from llm_installer.data.store.gather import (
     refused,
 )
 
-SHOWN = 1000
-"""Left-out records that are kept in memory; the rest is on file."""
+IN_MEMORY = 1000
+"""Skipped records that are kept in memory; all of them are on file."""
+
+
+@dataclass(frozen=True)
+class DataRequest:
+    """What to read, as the user named it."""
+
+    data: str
+    """What --data names: files, folders, globs and hub ids, joined by commas."""
+    base: Path
+    """The folder below which relative paths are."""
+    dataset_format: str | None = None
+    """Name of the format of every record; without it each record's own is detected."""
+    columns: str | None = None
+    """The user's names for what a record holds, as in prompt=Question,answer=Reply."""
+    validation_data: str | None = None
+    """Like `data`, for the validation rows."""
+    strict: bool = False
+    """Whether the first record that would be skipped is an error."""
 
 
 @dataclass(frozen=True)
@@ -42,93 +61,82 @@ class Loaded:
 
     train: ExampleStore
     validation: ExampleStore | None
-    """What the data themselves, or --validation-data, set aside for measuring."""
+    """What the data themselves, or --validation-data, reserve for validation."""
     dropped: list[Dropped]
-    """The first thousand records left out."""
+    """The first thousand records that are skipped."""
     reasons: dict[str, int]
-    """How many were left out, by reason, the most frequent first."""
+    """How many are skipped, by reason, the most frequent first."""
     dropped_file: Path
-    """All of them, a JSON object a line."""
-    files: tuple[FileReport, ...]
+    """All of them, one JSON object per line."""
+    files: tuple[FileSummary, ...]
     warnings: tuple[str, ...]
     notices: tuple[str, ...]
     paths: dict[str, Path]
-    """Where each local file lies, by the name it is reported under."""
+    """Where each local file is, by the name it is shown under."""
 
     @property
     def dropped_count(self) -> int:
-        """How many records were left out."""
+        """How many records are skipped."""
         return sum(self.reasons.values())
 
 
-def load_examples(
-    data: str,
-    *,
-    base: Path,
-    dataset_format: str | None = None,
-    columns: str | None = None,
-    validation_data: str | None = None,
-    strict: bool = False,
-    workdir: Path | None = None,
-) -> Loaded:
-    """Read all of `data` (relative paths are below `base`) into stores below `workdir`, by default in the cache.
+def load_examples(asked: DataRequest, workdir: Path | None = None) -> Loaded:
+    """Read all the data into stores below `workdir`, by default in the cache.
 
-    Raises DataError for what cannot be found or understood, or when nothing is left to learn from; `strict` makes the
-    first record that would be left out an error too.
+    Raises DataError for what cannot be found or understood, or when nothing is left to train on.
     """
-    sources, notes = find_sources(data, base)
+    sources, notes = find_sources(asked.data, asked.base)
     wanted = [(source, source.part) for source in sources]
-    if validation_data:
-        held_out, more = find_sources(validation_data, base)
-        wanted += [(source, "validation") for source in held_out]
+    if asked.validation_data:
+        validation, more = find_sources(asked.validation_data, asked.base)
+        wanted += [(source, "validation") for source in validation]
         notes = [*notes, *(note for note in more if note not in notes)]
-    forced = find_format(dataset_format) if dataset_format else None
-    named = parse_columns(columns) if columns else None
+    forced = find_format(asked.dataset_format) if asked.dataset_format else None
+    named = parse_columns(asked.columns) if asked.columns else None
     if named:
         _, forced = renamed(dict.fromkeys(named.values()), named, forced)
-    base = base.absolute()
-    request = Request(base, tuple(wanted), forced, named, strict)
-    folder = _converted(request, workdir or cache_dir() / "datasets")
-    return _loaded(folder, request, notes)
+    conversion = Conversion(asked.base.absolute(), tuple(wanted), forced, named, asked.strict)
+    folder = _converted(conversion, workdir or cache_dir() / "datasets")
+    return _loaded(folder, conversion, notes)
 
 
-def _converted(request: Request, folder: Path) -> Path:
-    """The folder with the stores of this request: the one made before from the same bytes, or a new one."""
-    hub = any(source.hub for source, _ in request.sources)
-    before = _stamps(request)
-    key = _key(request)
+def _converted(conversion: Conversion, folder: Path) -> Path:
+    """The folder with the stores: the one made before from the same bytes, or a new one."""
+    hub = any(source.hub for source, _ in conversion.sources)
+    before = _stamps(conversion)
+    key = _key(conversion)
     try:
-        found = cached(folder, key, lambda work: _build(request, work) and not hub)
+        found = cached(folder, key, lambda work: _build(conversion, work) and not hub)
     except OSError as error:
         raise DataError(
             f"The converted data cannot be kept in {folder} ({error.strerror or error}); "
-            f"make room there, or let LLM_HOME name a folder on another disk"
+            f"make room there, or set LLM_HOME to a folder on another disk"
         ) from None
-    changed = [name for name, stamp in _stamps(request).items() if stamp != before[name]]
+    changed = [name for name, stamp in _stamps(conversion).items() if stamp != before[name]]
     if changed:
-        raise DataError(f"{changed[0]} changed while it was read; run the command again")
+        raise DataError(f"{changed[0]} changed while it was being read; run the command again")
     return found
 
 
-def _build(request: Request, work: Path) -> bool:
-    """Convert everything. True when the result may be used again. What is refused must not take up room."""
-    account = gather(request, work)
+def _build(conversion: Conversion, work: Path) -> bool:
+    """Convert everything. True when the result may be used again. What is refused must not take up disk space."""
+    account = gather(conversion, work)
     if not (work / TRAIN).exists():
         dropped = list(read_dropped(work / DROPPED, 1))
-        raise _nothing(request, account, dropped, held_out=(work / VALIDATION).exists())
+        raise _nothing(conversion, account, dropped, only_validation=(work / VALIDATION).exists())
     return account.complete
 
 
-def _key(request: Request) -> str:
-    """A name for the result: the same bytes, read the same way by the same code, have the same."""
+def _key(conversion: Conversion) -> str:
+    """A name for the result, the same for the same bytes read the same way by the same code."""
     contents: dict[Path, str] = {}
     parts: list[object] = [
         code_hash(),
-        str(request.base),
-        request.forced and request.forced.name,
-        sorted((request.columns or {}).items()),
+        str(conversion.base),
+        conversion.forced and conversion.forced.name,
+        sorted((conversion.columns or {}).items()),
     ]
-    for source, part in request.sources:
+    for source, part in conversion.sources:
         if source.path not in contents:
             contents[source.path] = "" if source.hub else _content(source)
         parts.append([*map(str, asdict(source).values()), part, contents[source.path]])
@@ -142,10 +150,10 @@ def _content(source: Source) -> str:
         raise broken(source.name, error) from None
 
 
-def _stamps(request: Request) -> dict[str, tuple[int, int]]:
-    """Size and time of every file, to notice that one is written to while it is read."""
+def _stamps(conversion: Conversion) -> dict[str, tuple[int, int]]:
+    """Size in bytes and modification time in ns of every file, to notice that one is written to while it is read."""
     stamps = {}
-    for source, _ in request.sources:
+    for source, _ in conversion.sources:
         if not source.hub:
             try:
                 stat = source.path.stat()
@@ -155,12 +163,12 @@ def _stamps(request: Request) -> dict[str, tuple[int, int]]:
     return stamps
 
 
-def _loaded(folder: Path, request: Request, notes: Sequence[str]) -> Loaded:
+def _loaded(folder: Path, conversion: Conversion, notes: Sequence[str]) -> Loaded:
     account = Account.read(folder / ACCOUNT)
-    dropped = list(read_dropped(folder / DROPPED, SHOWN))
-    if request.strict and dropped:
+    dropped = list(read_dropped(folder / DROPPED, IN_MEMORY))
+    if conversion.strict and dropped:
         raise refused(dropped[0])
-    met = {name for file in account.files for name in file.formats}
+    found = {name for file in account.files for name in file.formats}
     return Loaded(
         train=ExampleStore(folder / TRAIN),
         validation=ExampleStore(folder / VALIDATION) if (folder / VALIDATION).exists() else None,
@@ -169,8 +177,8 @@ def _loaded(folder: Path, request: Request, notes: Sequence[str]) -> Loaded:
         dropped_file=folder / DROPPED,
         files=account.files,
         warnings=tuple(_warnings(account)),
-        notices=(*notes, *(f"{row.name}: {row.notice}" for row in FORMATS if row.notice and row.name in met)),
-        paths={source.name: source.path for source, _ in request.sources if not source.hub},
+        notices=(*notes, *(f"{row.name}: {row.notice}" for row in FORMATS if row.notice and row.name in found)),
+        paths={source.name: source.path for source, _ in conversion.sources if not source.hub},
     )
 
 
@@ -179,19 +187,20 @@ def _warnings(account: Account) -> Iterator[str]:
         if not file.records:
             yield f"{file.name} holds no records"
         elif file.unknown:
-            yield f"{file.name}: {file.unknown:,} of {file.records:,} records are of no known format and left out"
+            yield f"{file.name}: {file.unknown:,} of {counted(file.records, 'record')} skipped, as no known format fits"
 
 
-def _nothing(request: Request, account: Account, dropped: Sequence[Dropped], held_out: bool) -> DataError:
+def _nothing(conversion: Conversion, account: Account, dropped: Sequence[Dropped], only_validation: bool) -> DataError:
     """The error when no example is left to train on: what was read, and what became of it."""
     records = sum(file.records for file in account.files)
-    names = origins(request.sources)
+    names = origins(conversion.sources)
     if not records:
-        return DataError(f"{names} holds no records; give a file with examples to learn from")
-    if held_out:
-        return DataError(f"{names}: every example is set aside for validation; name the training data with --data too")
+        return DataError(f"{names} holds no records; give a file with examples to train on")
+    if only_validation:
+        return DataError(f"{names}: every example is reserved for validation; name the training data with --data too")
     reasons = "; ".join(f"{reason} ({count:,}x)" for reason, count in list(account.reasons.items())[:3])
     return DataError(
-        f"Nothing can be learned from {names} (records: {records:,}, left out: all, the first at {dropped[0].origin}): "
-        f"{reasons}; correct the data, or read them another way with --dataset-format or --columns"
+        f"Nothing in {names} can be trained on ({counted(records, 'record')} skipped, the first at "
+        f"{dropped[0].origin}): {reasons}; correct the data, or have it read another way with --dataset-format "
+        "or --columns"
     )

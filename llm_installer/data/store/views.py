@@ -1,4 +1,4 @@
-"""Examples as training wants to see them: plain text in pieces, prompts with the name of their task."""
+"""Examples as training uses them: plain text in pieces, prompts with the name of their task."""
 
 from __future__ import annotations
 
@@ -9,17 +9,11 @@ from typing import overload
 
 import numpy as np
 
+from llm_installer.core.arrays import Indices
 from llm_installer.core.examples import Example
-from llm_installer.data.splitting import Indices
 from llm_installer.data.store.arrow import ExampleView
 
 _WORD = re.compile(r"\S+")
-
-
-def word_pieces(text: str, words: int) -> list[str]:
-    """`text` in pieces of `words` words, the last possibly shorter. Joined they are the text: space stays with the word
-    before it."""
-    return [text[start:end] for start, end in _bounds(text, words)]
 
 
 def prefixed(example: Example, name: str) -> Example:
@@ -33,7 +27,7 @@ def prefixed(example: Example, name: str) -> Example:
 
 
 def file_codes(examples: Sequence[Example]) -> tuple[tuple[str, ...], Indices]:
-    """The files that examples are of, and for each example which of them; no row is read."""
+    """The files that the examples come from, and the index of its file for each example; no example is read."""
     match examples:
         case Pieces():
             names, codes = file_codes(examples.examples)
@@ -48,7 +42,10 @@ def file_codes(examples: Sequence[Example]) -> tuple[tuple[str, ...], Indices]:
 
 
 class Pieces(Sequence[Example]):
-    """Examples with each plain text in pieces of a number of words; other examples are whole."""
+    """Examples with each plain text split into pieces of a number of words; other examples stay whole.
+
+    Joined, the pieces are the text: space stays with the word before it.
+    """
 
     def __init__(self, examples: Sequence[Example], words: int) -> None:
         self.examples = examples
@@ -62,7 +59,7 @@ class Pieces(Sequence[Example]):
             source += [i] * len(found)
             bounds += found
         self.source: Indices = np.array(source, dtype=np.int64)
-        """The example that each piece is of."""
+        """Index of the example that each piece comes from."""
         self._bounds = np.array(bounds, dtype=np.int64).reshape(-1, 2)
         self._last: tuple[int, Example] | None = None
 
@@ -85,7 +82,7 @@ class Pieces(Sequence[Example]):
         return replace(example, messages=(replace(turn, content=turn.content[start:end]),), ends=last)
 
     def _whole(self, source: int) -> Example:
-        # Pieces are read in order: without this a long text would be read anew for each of them.
+        # Pieces are read in order: without this a long text would be read again for each of them.
         if self._last is None or self._last[0] != source:
             self._last = (source, self.examples[source])
         return self._last[1]
@@ -115,6 +112,6 @@ class Prefixed(Sequence[Example]):
 
 
 def _bounds(text: str, words: int) -> list[tuple[int, int]]:
-    """Where pieces start and end: at the first letter of every `words`-th word."""
+    """(start, end) of each piece: cut at the first letter of every `words`-th word, the last piece possibly shorter."""
     starts = [word.start() for i, word in enumerate(_WORD.finditer(text)) if i % words == 0]
     return list(zip([0, *starts[1:]], [*starts[1:], len(text)], strict=True))

@@ -11,18 +11,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm_installer.data.encoding.cutting import cut, cut_shares, lost_shares
-from llm_installer.data.encoding.encode import Row
 from llm_installer.data.encoding.encoded import EncodedSet, EncodedWriter
+from llm_installer.data.encoding.row import Row
 
 
-def first_masked(learned: np.ndarray) -> np.ndarray:
-    copy = learned.copy()
+def first_masked(supervised: np.ndarray) -> np.ndarray:
+    copy = supervised.copy()
     copy[:1] = False
     return copy
 
 
 def window(row: Row, limit: int) -> np.ndarray:
-    masked = np.flatnonzero(~row.learned)
+    masked = np.flatnonzero(~row.supervised)
     answer = int(masked[-1]) + 1 if len(masked) else 0
     start = min(len(row.ids) - limit, max(0, answer - max(1, limit // 8)))
     return np.concatenate([[0], np.arange(start + 1, start + limit)]).astype(np.int64)
@@ -34,24 +34,26 @@ def cut_one(row: Row, limit: int) -> list[Row]:
         return [row]
     if row.text:
         starts = range(0, len(row.ids) - 1, limit - 1)
-        return [Row(row.ids[s : s + limit], first_masked(row.learned[s : s + limit]), row.source, True) for s in starts]
+        return [
+            Row(row.ids[s : s + limit], first_masked(row.supervised[s : s + limit]), row.source, True) for s in starts
+        ]
     keep = window(row, limit)
-    return [Row(row.ids[keep], first_masked(row.learned[keep]), row.source)]
+    return [Row(row.ids[keep], first_masked(row.supervised[keep]), row.source)]
 
 
 def lost_one(row: Row, limit: int) -> int:
     if len(row.ids) <= limit:
         return 0
-    kept = 0 if row.text else first_masked(row.learned[window(row, limit)]).sum()
-    return int(row.learned.sum() - kept)
+    kept = 0 if row.text else first_masked(row.supervised[window(row, limit)]).sum()
+    return int(row.supervised.sum() - kept)
 
 
 def same(found: EncodedSet, expected: list[Row]) -> None:
     assert [r.ids.tolist() for r in found] == [r.ids.tolist() for r in expected]
-    assert [r.learned.tolist() for r in found] == [r.learned.tolist() for r in expected]
+    assert [r.supervised.tolist() for r in found] == [r.supervised.tolist() for r in expected]
     assert [(r.source, r.text) for r in found] == [(r.source, r.text) for r in expected]
     assert found.lengths.tolist() == [len(r.ids) for r in expected]
-    assert found.counts.tolist() == [int(r.learned.sum()) for r in expected]
+    assert found.counts.tolist() == [int(r.supervised.sum()) for r in expected]
 
 
 @st.composite
@@ -61,25 +63,25 @@ def row_lists(draw: st.DrawFn) -> list[Row]:
         length = draw(st.integers(1, 300))
         random = np.random.default_rng(draw(st.integers(0, 1000)))
         runs = random.random(length) < draw(st.sampled_from([0.0, 0.02, 0.5, 1.0]))
-        learned = np.logical_xor.accumulate(runs) if draw(st.booleans()) else runs
+        supervised = np.logical_xor.accumulate(runs) if draw(st.booleans()) else runs
         ids = random.integers(0, 1000, length).astype(np.int32)
-        rows.append(Row(ids, first_masked(learned), source, draw(st.booleans())))
+        rows.append(Row(ids, first_masked(supervised), source, draw(st.booleans())))
     return rows
 
 
 @settings(max_examples=200, deadline=None)
 @given(row_lists(), st.integers(2, 320), st.integers(2, 64))
 def test_cutting_is_what_it_is_row_by_row(rows: list[Row], limit: int, again: int) -> None:
-    expected = [r for row in rows for r in cut_one(row, limit) if r.learned.any()]
+    expected = [r for row in rows for r in cut_one(row, limit) if r.supervised.any()]
     found = cut(rows, limit)
     same(found, expected)
-    same(cut(found, again), [r for row in expected for r in cut_one(row, again) if r.learned.any()])
+    same(cut(found, again), [r for row in expected for r in cut_one(row, again) if r.supervised.any()])
 
 
 @settings(max_examples=100, deadline=None)
 @given(row_lists(), st.sampled_from([8, 64]))
 def test_lost_shares_are_what_they_are_row_by_row(rows: list[Row], step: int) -> None:
-    total = sum(int(r.learned.sum()) for r in rows) or 1
+    total = sum(int(r.supervised.sum()) for r in rows) or 1
     longest = max((len(r.ids) for r in rows), default=step)
     limits = [*range(step, longest, step), longest]
     assert lost_shares(rows, step) == [(n, sum(lost_one(r, n) for r in rows) / total) for n in limits]
@@ -89,9 +91,9 @@ def many(rows: int, length: int) -> EncodedSet:
     ids = np.arange(rows * length, dtype=np.int32)
     starts = np.arange(rows) * length
     lengths, counts = np.full(rows, length), np.full(rows, length // 2)
-    learned = ids % length >= length - length // 2
+    supervised = ids % length >= length - length // 2
     no_text, no_images = np.zeros(rows, np.bool_), np.zeros(rows, np.int64)
-    return EncodedSet(ids, learned, starts, starts, lengths, counts, np.arange(rows), no_text, no_images)
+    return EncodedSet(ids, supervised, starts, starts, lengths, counts, np.arange(rows), no_text, no_images)
 
 
 def test_a_million_rows_cost_no_more_than_a_moment() -> None:

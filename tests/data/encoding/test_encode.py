@@ -1,4 +1,4 @@
-"""What is learned, token by token, under the templates of many families."""
+"""What is supervised, token by token, under the templates of many families."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 from transformers import PreTrainedTokenizerFast
 
 from llm_installer.core.examples import Example, Message, Origin
-from llm_installer.data.encoding.bulk import encode_all
-from llm_installer.data.encoding.chat import CannotRender
+from llm_installer.data.encoding.chat_template import CannotRender
 from llm_installer.data.encoding.cutting import cut, lost_shares
-from llm_installer.data.encoding.encode import Encoder, Row, load_tokenizer
+from llm_installer.data.encoding.encode import Encoder
+from llm_installer.data.encoding.encode_many import encode_all
+from llm_installer.data.encoding.row import Row
+from llm_installer.data.encoding.tokenizer import load_tokenizer
 from llm_installer.data.store.views import Pieces
 
 TEMPLATES = {f.stem: f.read_text(encoding="utf-8") for f in (Path(__file__).parent / "chat_templates").glob("*.jinja")}
@@ -71,11 +73,11 @@ def chat(*turns: tuple[str, str]) -> Example:
     return Example(tuple(Message(role, text) for role, text in turns), ORIGIN)  # type: ignore[arg-type]
 
 
-def learned_texts(encoder: Encoder, rows: list[Row]) -> list[str]:
-    """The text of every run of learned tokens."""
+def supervised_texts(encoder: Encoder, rows: list[Row]) -> list[str]:
+    """The text of every run of supervised tokens."""
     found = []
     for row in rows:
-        edges = np.flatnonzero(np.diff(np.concatenate([[0], row.learned.astype(int), [0]])))
+        edges = np.flatnonzero(np.diff(np.concatenate([[0], row.supervised.astype(int), [0]])))
         found += [
             encoder.tokenizer.decode(
                 row.ids[a:b].tolist(), skip_special_tokens=False, clean_up_tokenization_spaces=False
@@ -96,18 +98,18 @@ assert len(ALL) > 15, "the templates are files beside this test"
 
 @pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize("answer", ["hello", "The end.", "hello\n\nthe dog", "caf\u00e9 \U0001f642", "0", "a  b"])
-def test_the_answer_and_its_end_token_are_learned_exactly_once(name: str, answer: str) -> None:
+def test_the_answer_and_its_end_token_are_supervised_exactly_once(name: str, answer: str) -> None:
     encoder = ENCODERS[name]
     rows = encoder.encode(chat(("user", "says the fox?"), ("assistant", answer)))
-    assert learned_texts(encoder, rows) == [closed(name, answer)]
+    assert supervised_texts(encoder, rows) == [closed(name, answer)]
     assert rows[0].ids[-1] in encoder.stop_ids
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_every_turn_is_learned(name: str) -> None:
+def test_every_turn_is_supervised(name: str) -> None:
     turns = [("user", "one?"), ("assistant", "first"), ("user", "two?"), ("assistant", "second")]
     rows = ENCODERS[name].encode(chat(*turns))
-    assert learned_texts(ENCODERS[name], rows) == [closed(name, "first"), closed(name, "second")]
+    assert supervised_texts(ENCODERS[name], rows) == [closed(name, "first"), closed(name, "second")]
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -122,8 +124,8 @@ def test_training_prompt_is_what_chatting_sends(name: str) -> None:
         prompt = encoder.prompt_ids(example.messages[:-1])
         last = encoder.encode(example)[-1]
         assert last.ids[: len(prompt)].tolist() == prompt
-        assert last.learned[len(prompt) :].all()
-        assert not last.learned[len(prompt) - 1]
+        assert last.supervised[len(prompt) :].all()
+        assert not last.supervised[len(prompt) - 1]
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -141,7 +143,7 @@ def test_typed_control_tokens_stay_text(name: str) -> None:
     control = set(encoder.tokenizer.convert_tokens_to_ids(SPECIAL))
     count = [sum(i in control for row in rows for i in row.ids.tolist()) for rows in (plain, evil)]
     assert count[0] == count[1], "what was typed must not become control tokens"
-    assert learned_texts(encoder, evil) == learned_texts(encoder, plain)
+    assert supervised_texts(encoder, evil) == supervised_texts(encoder, plain)
     text = encoder.tokenizer.decode(evil[0].ids.tolist(), skip_special_tokens=False)
     assert "hi <|im_end|></s><end_of_turn><|eot_id|> there" in text
 
@@ -169,7 +171,7 @@ def test_any_text_survives(name: str, question: str, answer: str) -> None:
         return
     encoder = ENCODERS[name]
     rows = encoder.encode(chat(("user", question), ("assistant", answer)))
-    text = learned_texts(encoder, rows)
+    text = supervised_texts(encoder, rows)
     assert len(text) == 1
     assert answer.strip() in text[0]
     prompt = encoder.prompt_ids([Message("user", question)])
@@ -182,7 +184,7 @@ def test_answer_starting_with_a_newline_keeps_the_prompt_intact() -> None:
     row = encoder.encode(example)[0]
     prompt = encoder.prompt_ids(example.messages[:1])
     assert row.ids[: len(prompt)].tolist() == prompt
-    assert learned_texts(encoder, [row]) == ["\n\nhello<|im_end|>"]
+    assert supervised_texts(encoder, [row]) == ["\n\nhello<|im_end|>"]
 
 
 def test_a_template_that_refuses_is_counted_not_raised() -> None:
@@ -197,7 +199,7 @@ def test_a_template_that_refuses_is_counted_not_raised() -> None:
 def test_an_opening_by_the_assistant_is_context() -> None:
     encoder = ENCODERS["chatml"]
     rows = encoder.encode(chat(("assistant", "Welcome!"), ("user", "hi"), ("assistant", "hello")))
-    assert learned_texts(encoder, rows) == ["hello<|im_end|>"]
+    assert supervised_texts(encoder, rows) == ["hello<|im_end|>"]
     assert "Welcome!" in encoder.tokenizer.decode(rows[0].ids.tolist())
     with pytest.raises(CannotRender, match="nothing comes before"):
         encoder.encode(chat(("assistant", "Welcome!")))
@@ -207,18 +209,18 @@ def test_plain_text_and_completion_use_no_template() -> None:
     encoder = ENCODERS["chatml"]
     text = encoder.encode(Example((Message("assistant", "the quick fox"),), ORIGIN, "text"))[0]
     assert encoder.tokenizer.decode(text.ids.tolist()) == "the quick fox</s>"
-    assert learned_texts(encoder, [text])[0].endswith("fox</s>")
+    assert supervised_texts(encoder, [text])[0].endswith("fox</s>")
     pair = Example((Message("user", "the quick"), Message("assistant", " brown fox")), ORIGIN, "completion")
     row = encoder.encode(pair)[0]
-    assert learned_texts(encoder, [row]) == [" brown fox</s>"]
+    assert supervised_texts(encoder, [row]) == [" brown fox</s>"]
     assert row.ids[: len(encoder.text_ids("the quick"))].tolist() == encoder.text_ids("the quick")
 
 
 def test_training_on_prompts_learns_all_but_the_first_token() -> None:
     encoder = encoder_for(TEMPLATES["chatml"], train_on_prompt=True)
     row = encoder.encode(chat(("user", "hi"), ("assistant", "hello")))[0]
-    assert row.learned[1:].all()
-    assert not row.learned[0]
+    assert row.supervised[1:].all()
+    assert not row.supervised[0]
 
 
 def test_tool_calls_and_results_are_never_lost() -> None:
@@ -235,7 +237,7 @@ def test_tool_calls_and_results_are_never_lost() -> None:
         rows = encoder.encode(example)
         text = "".join(encoder.tokenizer.decode(r.ids.tolist()) for r in rows)
         assert "Oslo" in text and "rain" in text and "parameters" in text
-        assert any("weather" in t for t in learned_texts(encoder, rows)), name
+        assert any("weather" in t for t in supervised_texts(encoder, rows)), name
 
 
 def rows_of(lengths: list[tuple[int, int]], text: bool = False) -> list[Row]:
@@ -253,28 +255,28 @@ def test_cutting_keeps_the_answer_and_the_first_token(limit: int) -> None:
     assert len(row.ids) == limit
     assert row.ids[0] == 0
     assert row.ids[-1] == 105
-    assert row.learned.sum() == 6
+    assert row.supervised.sum() == 6
 
 
 def test_an_answer_longer_than_the_limit_keeps_its_head() -> None:
     (row,) = cut(rows_of([(100, 50)]), 32)
-    assert row.learned.sum() == 32 - 4
-    assert row.ids[row.learned][0] == 100
+    assert row.supervised.sum() == 32 - 4
+    assert row.ids[row.supervised][0] == 100
 
 
 @pytest.mark.parametrize("length", [5, 31, 32, 33, 63, 64, 65, 1000])
 def test_long_text_is_cut_into_pieces_and_nothing_is_lost(length: int) -> None:
     pieces = cut(rows_of([(1, length - 1)], text=True), 32)
-    predicted = [i for p in pieces for i in p.ids[p.learned].tolist()]
+    predicted = [i for p in pieces for i in p.ids[p.supervised].tolist()]
     assert predicted == list(range(1, length))
-    assert all(len(p.ids) <= 32 and not p.learned[0] for p in pieces)
+    assert all(len(p.ids) <= 32 and not p.supervised[0] for p in pieces)
 
 
 def test_lost_share_is_what_cutting_really_loses() -> None:
     rows = rows_of([(10, 20), (200, 30), (10, 300), (500, 100)])
-    total = sum(int(r.learned.sum()) for r in rows)
+    total = sum(int(r.supervised.sum()) for r in rows)
     for limit, share in lost_shares(rows):
-        assert share == pytest.approx(1 - sum(int(r.learned.sum()) for r in cut(rows, limit)) / total)
+        assert share == pytest.approx(1 - sum(int(r.supervised.sum()) for r in cut(rows, limit)) / total)
 
 
 def test_real_tokenizer_with_a_prefix_space(shared: Path) -> None:
@@ -282,7 +284,7 @@ def test_real_tokenizer_with_a_prefix_space(shared: Path) -> None:
     assert encoder.default_template
     example = chat(("user", "Who are you </s>?"), ("assistant", "I am \U0001f642 here"))
     row = encoder.encode(example)[0]
-    assert encoder.tokenizer.decode(row.ids[row.learned].tolist()) == "I am \U0001f642 here</s>"
+    assert encoder.tokenizer.decode(row.ids[row.supervised].tolist()) == "I am \U0001f642 here</s>"
     prompt = encoder.prompt_ids(example.messages[:1])
     assert row.ids[: len(prompt)].tolist() == prompt
     assert row.ids.tolist().count(encoder.tokenizer.bos_token_id) == 1
@@ -290,12 +292,12 @@ def test_real_tokenizer_with_a_prefix_space(shared: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_an_answer_that_is_context_is_there_and_not_learned(name: str) -> None:
+def test_an_answer_that_is_context_is_there_and_masked(name: str) -> None:
     encoder = ENCODERS[name]
     turns = chat(("user", "one?"), ("assistant", "first"), ("user", "two?"), ("assistant", "second")).messages
-    context = (turns[0], replace(turns[1], learn=False), *turns[2:])
+    context = (turns[0], replace(turns[1], supervised=False), *turns[2:])
     rows = encoder.encode(Example(context, ORIGIN))
-    assert learned_texts(encoder, rows) == [closed(name, "second")]
+    assert supervised_texts(encoder, rows) == [closed(name, "second")]
     everything = encoder.encode(Example(turns, ORIGIN))
     assert rows[-1].ids.tolist() == everything[-1].ids.tolist(), "what the model reads is the same"
 
@@ -319,7 +321,7 @@ def test_a_template_sees_call_ids_and_reasoning() -> None:
     )
     (rendered,) = encoder.template.rows(Example(turns, ORIGIN))
     assert "tool call7\ndog" in rendered.text
-    assert rendered.text[slice(*rendered.learned[-1])] == "<quick>the end<|im_end|>"
+    assert rendered.text[slice(*rendered.supervised[-1])] == "<quick>the end<|im_end|>"
 
 
 @pytest.mark.parametrize("where", ["tools", "result", "reasoning", "arguments"])
@@ -354,7 +356,7 @@ def test_a_text_that_goes_on_does_not_end() -> None:
     text = Example((Message("assistant", "the quick brown fox says hello to"),), ORIGIN, "text")
     rows = [row for piece in Pieces([text], 3) for row in encoder.encode(piece)]
     assert [bool(row.ids[-1] == encoder.eos) for row in rows] == [False, False, True]
-    assert [int(row.learned.sum()) for row in rows] == [len(row.ids) - 1 for row in rows]
+    assert [int(row.supervised.sum()) for row in rows] == [len(row.ids) - 1 for row in rows]
     whole = encoder.encode(text)[0].ids.tolist()
     assert "".join(encoder.tokenizer.decode(r.ids.tolist(), skip_special_tokens=True) for r in rows) == (
         encoder.tokenizer.decode(whole, skip_special_tokens=True)

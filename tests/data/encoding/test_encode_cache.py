@@ -16,12 +16,13 @@ import pytest
 from llm_installer.core.errors import DataError
 from llm_installer.core.paths import cache_dir
 from llm_installer.data.encoding import encode_cache
-from llm_installer.data.encoding.encode import Encoder, load_tokenizer
+from llm_installer.data.encoding.encode import Encoder
 from llm_installer.data.encoding.encode_cache import SMALL, encode
-from llm_installer.data.encoding.encode_work import encode_to_folder
+from llm_installer.data.encoding.encode_parallel import encode_to_folder
 from llm_installer.data.encoding.encoded import EncodedSet
+from llm_installer.data.encoding.tokenizer import load_tokenizer
 from llm_installer.data.store.arrow import ExampleView
-from llm_installer.data.store.load import load_examples
+from llm_installer.data.store.load import DataRequest, load_examples
 from llm_installer.tiny import MODEL_DIR
 
 ROOT = Path(__file__).parents[3]
@@ -36,7 +37,7 @@ def view(folder: Path, count: int, say: str = "answer") -> ExampleView:
             if i % 100 == 7:
                 turns = [("assistant", f"{say} {i}")]
             lines.write(json.dumps({"messages": [{"role": r, "content": t} for r, t in turns]}) + "\n")
-    return load_examples(file.name, base=folder).train[:]
+    return load_examples(DataRequest(file.name, base=folder)).train[:]
 
 
 def encoder(**more: bool) -> Encoder:
@@ -53,7 +54,7 @@ def kept() -> list[Path]:
 
 
 def equal(a: EncodedSet, b: EncodedSet) -> bool:
-    columns = ("ids", "learned", "heads", "starts", "lengths", "counts", "source", "text")
+    columns = ("ids", "supervised", "heads", "starts", "lengths", "counts", "source", "text")
     return all(np.array_equal(getattr(a, name), getattr(b, name)) for name in columns)
 
 
@@ -101,7 +102,7 @@ def test_a_template_that_writes_the_date_is_rendered_anew(tmp_path):
 
 
 @pytest.mark.parametrize("damage", [b"", b"garbage", None])
-@pytest.mark.parametrize("name", ["ids.int32", "learned.bool", "rows.int64", "refused.jsonl", "whole.json"])
+@pytest.mark.parametrize("name", ["ids.int32", "supervised.bool", "rows.int64", "refused.jsonl", "whole.json"])
 def test_a_damaged_result_is_made_again(tmp_path, name, damage):
     examples = view(tmp_path, SMALL)
     before = encode(examples, encoder(), lambda done, total: None)
@@ -116,7 +117,7 @@ def test_a_damaged_result_is_made_again(tmp_path, name, damage):
 
 @pytest.mark.parametrize("processes", [1, 2, 3])
 def test_any_number_of_processes_gives_the_same(tmp_path, processes, monkeypatch):
-    monkeypatch.setattr("llm_installer.data.encoding.encode_work._SHARD", 700)
+    monkeypatch.setattr("llm_installer.data.encoding.encode_parallel._SHARD", 700)
     tokenizer = load_tokenizer(MODEL_DIR)
     tokenizer.chat_template = (
         "{% if messages[0].role == 'assistant' %}{{ raise_exception('must alternate') }}{% endif %}"
@@ -135,9 +136,9 @@ def test_any_number_of_processes_gives_the_same(tmp_path, processes, monkeypatch
     assert told == sorted(told) and told[-1] == 3000
     assert sorted(path.name for path in folder.iterdir()) == [
         "ids.int32",
-        "learned.bool",
         "refused.jsonl",
         "rows.int64",
+        "supervised.bool",
     ]
 
 
@@ -170,7 +171,8 @@ def test_memory_does_not_grow_with_the_data(tmp_path):
 KILLED = """
 import sys
 from pathlib import Path
-from llm_installer.data.encoding.encode import Encoder, load_tokenizer
+from llm_installer.data.encoding.encode import Encoder
+from llm_installer.data.encoding.tokenizer import load_tokenizer
 from llm_installer.data.encoding.encode_cache import encode
 from llm_installer.data.store.arrow import ExampleStore
 examples = ExampleStore(Path(sys.argv[1]))[:]

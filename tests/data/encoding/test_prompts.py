@@ -9,8 +9,9 @@ import pytest
 
 from llm_installer.core.errors import DataError
 from llm_installer.core.examples import Message
-from llm_installer.data.encoding.encode import Encoder, load_tokenizer
+from llm_installer.data.encoding.encode import Encoder
 from llm_installer.data.encoding.prompts import MOST_PROMPTS, read_prompts
+from llm_installer.data.encoding.tokenizer import load_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -51,12 +52,12 @@ def test_a_model_of_plain_text_goes_on_with_the_text(tmp_path: Path, encoder: En
 @pytest.mark.parametrize(
     ("name", "text", "says"),
     [
-        ("p.txt", "\n \n", "holds no prompt"),
-        ("p.csv", "a", "no file of prompts; give a .txt, .json or .jsonl file"),
-        ("p.json", "{}", "no list"),
+        ("p.txt", "\n \n", "holds no prompts"),
+        ("p.csv", "a", "is not a file of prompts; give a .txt, .json or .jsonl file"),
+        ("p.json", "{}", "not a list"),
         ("p.json", "[1", "not valid JSON"),
-        ("p.json", '["a", 3]', "p.json record 2: no prompt"),
-        ("p.jsonl", '"a"\n{"text": "b"}', "p.jsonl:2: no prompt"),
+        ("p.json", '["a", 3]', "p.json record 2: not a prompt"),
+        ("p.jsonl", '"a"\n{"text": "b"}', "p.jsonl:2: not a prompt"),
         ("p.jsonl", '"a"\n{', "p.jsonl:2: not valid JSON"),
         ("p.json", '[{"messages": [{"role": "robot", "content": "x"}]}]', "roles are system, user, assistant"),
         ("p.json", '[{"messages": [{"role": "assistant", "content": "x"}]}]', "end with the one to answer"),

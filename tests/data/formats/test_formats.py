@@ -232,7 +232,9 @@ CONVERSATIONS: list[tuple[str, object, Example]] = [
                 {"role": "assistant", "content": "What?", "train": False},
             ]
         },
-        chat("u: Hi", ("a: Wrong.", {"learn": False}), "u: No.", ("a: Hello!", {"reasoning_content": "Be polite."})),
+        chat(
+            "u: Hi", ("a: Wrong.", {"supervised": False}), "u: No.", ("a: Hello!", {"reasoning_content": "Be polite."})
+        ),
     ),
     ("kto", {"messages": TALK, "label": "true", "note": None}, chat("u: Hi", "a: Hello!")),
     (

@@ -18,46 +18,46 @@ HERE = Origin("my.csv", 7)
     [
         (
             {"Question": "Q", "Best Answer": "A"},
-            "the keys are 'Question', 'Best Answer'",
+            "the record has the keys 'Question', 'Best Answer'",
             "qa (question and answer); vision_qa (image and question and answer); "
             "orca (system_prompt and question and response)",
             "prompt=Question,answer=KEY",
         ),
         (
             {"Instruction": "Q", "Input": "", "Output": "A"},
-            "the keys are 'Instruction', 'Input', 'Output'",
+            "the record has the keys 'Instruction', 'Input', 'Output'",
             "alpaca (instruction and output); completion (input and output); "
             "dolly (instruction and context and output)",
             "prompt=Instruction,answer=Output,context=Input",
         ),
         (
             {"Messages": []},
-            "the keys are 'Messages'",
+            "the record has the keys 'Messages'",
             "openai (messages); kto (messages and label as true or false)",
             "messages=Messages",
         ),
         (
             {"TEXT": "x"},
-            "the keys are 'TEXT'",
+            "the record has the keys 'TEXT'",
             "text (text); pair (text and summary); vision (image and text)",
             "text=TEXT",
         ),
         (
             {"foo": 1, "bar": 2},
-            "the keys are 'foo', 'bar'",
+            "the record has the keys 'foo', 'bar'",
             "openai (messages); alpaca (instruction and output); qa (question and answer)",
             "prompt=KEY,answer=KEY",
         ),
         (
             {"Prompt ": 1, "Completion": 2},
-            "the keys are 'Prompt ', 'Completion'",
+            "the record has the keys 'Prompt ', 'Completion'",
             "completion (prompt and completion); conversational (prompt as a list and completion as a list); "
             "kto (prompt and completion and label as true or false)",
             'prompt="Prompt ",answer=Completion',
         ),
         (
             {"turns": "Hi"},
-            "the keys are 'turns'",
+            "the record has the keys 'turns'",
             "multi_turn (turns as a list)",
             "messages=turns",
         ),
@@ -77,8 +77,8 @@ def test_an_unknown_shape_is_answered_with_what_to_type(
         convert(record, HERE)
     assert str(error.value) == str(unknown_shape(record, HERE))
     assert str(error.value) == (
-        f"my.csv:7: no known format, {found}; the nearest are {nearest}; say which key is which with --columns "
-        f"'{columns}', and with --dataset-format NAME if it is to be read as one of these"
+        f"my.csv:7: no known format fits: {found}; the nearest are {nearest}; say which key is which with --columns "
+        f"'{columns}', and add --dataset-format NAME to read it as one of these"
     )
 
 
@@ -94,7 +94,7 @@ def test_what_is_no_record_is_refused(record: object, kind: str) -> None:
         convert(record, HERE)
     assert str(error.value) == (
         f"my.csv:7: the record is {kind} where text or an object with named keys is expected; "
-        'write it as {"prompt": "...", "completion": "..."} or in another of the formats'
+        'write it as {"prompt": "...", "completion": "..."} or in another format'
     )
 
 
@@ -129,10 +129,10 @@ def test_formats_are_found_by_name(name: str, found: str) -> None:
 
 def test_an_unknown_name_names_the_closest_and_all() -> None:
     with pytest.raises(
-        UsageError, match=r"unknown dataset format 'alpacca': did you mean alpaca\? .* one of oasst, .*, text$"
+        UsageError, match=r"unknown dataset format 'alpacca' \(did you mean alpaca\?\); .* one of oasst, .*, text$"
     ):
         find_format("alpacca")
-    with pytest.raises(UsageError, match="unknown dataset format 'x': --dataset-format takes one of"):
+    with pytest.raises(UsageError, match="unknown dataset format 'x'; --dataset-format takes one of"):
         find_format("x")
 
 
@@ -141,8 +141,8 @@ def test_a_forced_format_on_another_shape_is_refused() -> None:
         convert({"question": "Q", "answer": "A"}, HERE, find_format("completion"))
     assert str(error.value) == (
         "my.csv:7: the format completion needs the keys prompt and completion, or prompt and response, or input and "
-        "output, or prompt and canonical_solution, but the keys are 'question', 'answer'; leave --dataset-format out "
-        "to have it detected"
+        "output, or prompt and canonical_solution, but the record has the keys 'question', 'answer'; omit "
+        "--dataset-format to have the format detected"
     )
     with pytest.raises(DataError, match=r"my.csv:7: the format alpaca needs .* but the record is text;"):
         convert("a line", HERE, find_format("alpaca"))
@@ -178,17 +178,17 @@ def test_columns_are_read(typed: str, columns: dict[str, str]) -> None:
 @pytest.mark.parametrize(
     ("typed", "sentence"),
     [
-        ("", "--columns '' names nothing to learn: give prompt and answer, image and answer, messages, or text"),
-        ("prompt=q", "names nothing to learn"),
-        ("answer=a", "names nothing to learn"),
+        ("", "--columns '' names nothing to train on: give prompt and answer, image and answer, messages, or text"),
+        ("prompt=q", "names nothing to train on"),
+        ("answer=a", "names nothing to train on"),
         (
             "prompt=q,anwser=a",
-            "--columns has no target 'anwser': did you mean answer? it takes prompt, answer, context,",
+            "--columns has no target 'anwser' (did you mean answer?); it takes prompt, answer, context,",
         ),
-        ("xyz=q", "--columns has no target 'xyz': it takes prompt,"),
-        ("prompt", "--columns cannot be read at 'prompt': write it as --columns prompt=KEY,answer=KEY"),
+        ("xyz=q", "--columns has no target 'xyz'; it takes prompt,"),
+        ("prompt", "--columns cannot be read at 'prompt'; write it as --columns prompt=KEY,answer=KEY"),
         ("prompt=,answer=a", "--columns cannot be read at 'prompt=,answer=a'"),
-        ("prompt=q;answer=a,", "names nothing to learn"),
+        ("prompt=q;answer=a,", "names nothing to train on"),
         ('prompt="q"x,answer=a', '--columns cannot be read at \'prompt="q"x'),
         ("prompt=q,prompt=r,answer=a", "--columns names 'prompt' twice; name it once"),
     ],
@@ -257,7 +257,10 @@ def test_columns_are_used(columns: dict[str, str], forced: str | None, expected:
 def test_columns_that_are_not_there() -> None:
     with pytest.raises(DataError) as error:
         convert({"q": "Q"}, HERE, None, {"prompt": "q", "answer": "a"})
-    assert str(error.value) == "my.csv:7: --columns names 'a', but the keys are 'q'; give a key that is there"
+    assert (
+        str(error.value)
+        == "my.csv:7: --columns names 'a', but the record has the keys 'q'; give a key that the record has"
+    )
     with pytest.raises(DataError, match="--columns names 'a', but the record is text;"):
         convert("line", HERE, None, {"prompt": "a", "answer": "b"})
     with pytest.raises(DataError, match="the format preference needs the keys"):

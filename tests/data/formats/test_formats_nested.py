@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from llm_installer.core.examples import Dropped, Example, Message, Origin
-from llm_installer.data.formats import convert, detect, find_format, regroup
+from llm_installer.data.formats import convert, detect, find_format
+from llm_installer.data.reading.rows import Row, Source
+from llm_installer.data.store.conversion import Conversion, Count, examples
 
 HERE = Origin("squad.json", record=1)
 ARTICLE = {
@@ -45,7 +48,7 @@ def test_a_paragraph_alone() -> None:
 
 
 def test_an_article_without_questions_is_left_out_by_name() -> None:
-    assert convert({"paragraphs": []}, HERE) == (Dropped(HERE, "it holds no question"),)
+    assert convert({"paragraphs": []}, HERE) == (Dropped(HERE, "it has no questions"),)
 
 
 def row(number: int, parent: object, role: str, text: str, **more: Any) -> tuple[object, Origin]:
@@ -70,9 +73,15 @@ def thread(origin: Origin, *said: str) -> Example:
     return Example(tuple(Message(roles[i % 2], text) for i, text in enumerate(said)), origin)  # type: ignore[arg-type]
 
 
+def trees(rows: list[tuple[object, Origin]]) -> list[tuple[object, Origin]]:
+    group = find_format("oasst").group
+    assert group
+    return list(group(rows))
+
+
 def test_flat_messages_become_the_best_thread_of_each_tree() -> None:
     other = row(9, float("nan"), "prompter", "Yo"), row(10, "m9", "assistant", "Hey")
-    rows = list(regroup([*TREE, *other]))
+    rows = trees([*TREE, *other])
     assert [origin for _, origin in rows] == [Origin("oasst.jsonl", 1), Origin("oasst.jsonl", 9)]
     assert [convert(record, origin) for record, origin in rows] == [
         (thread(Origin("oasst.jsonl", 1), "Hi", "Better", "And?", "Ranked"),),
@@ -84,8 +93,8 @@ def test_messages_outside_of_any_tree_are_left_out_by_name() -> None:
     lost = row(11, "m99", "assistant", "Lost")
     twice = row(3, "m1", "assistant", "Again")
     loop = row(12, "m12", "assistant", "Loop")
-    found = [convert(record, origin) for record, origin in regroup([*TREE, lost, twice, loop])]
-    reason = "its tree is not whole in this file, or the message is there twice"
+    found = [convert(record, origin) for record, origin in trees([*TREE, lost, twice, loop])]
+    reason = "its tree is incomplete in this file, or the message is there twice"
     assert [item for items in found for item in items if isinstance(item, Dropped)] == [
         Dropped(Origin("oasst.jsonl", 3), reason),
         Dropped(Origin("oasst.jsonl", 11), reason),
@@ -103,24 +112,26 @@ def test_a_tree_as_published() -> None:
         "prompt": {"role": "prompter", "text": "Hi", "replies": [worse, best]},
     }
     assert detect(tree) is find_format("oasst")
-    assert list(regroup([(tree, HERE)])) == [(tree, HERE)]
+    assert trees([(tree, HERE)]) == [(tree, HERE)]
     assert convert(tree, HERE) == (thread(HERE, "Hi", "Better"),)
 
 
 def test_a_deep_tree_needs_no_deep_stack() -> None:
     chain = [row(1, None, "prompter", "0")]
     chain += [row(i + 1, f"m{i}", ("prompter", "assistant")[i % 2], str(i)) for i in range(1, 5000)]
-    ((record, origin),) = regroup(chain)
+    ((record, origin),) = trees(chain)
     (example,) = convert(record, origin)
     assert isinstance(example, Example) and len(example.messages) == 5000
 
 
-def test_other_rows_pass_regroup_at_once_and_unchanged() -> None:
+def test_rows_of_other_formats_do_not_wait_for_the_trees_of_their_file() -> None:
     def rows() -> Any:
-        yield {"question": "Q", "answer": "A"}, HERE
-        yield "a line", HERE
-        yield {"unknown": 1}, HERE
-        pytest.fail("regroup reads ahead")
+        yield from (Row(value, origin) for value, origin in TREE)
+        yield Row({"question": "Q", "answer": "A"}, HERE)
+        yield Row("a line", HERE)
+        pytest.fail("the conversion reads ahead")
 
-    passing = regroup(rows())
-    assert [next(passing)[0] for _ in range(3)] == [{"question": "Q", "answer": "A"}, "a line", {"unknown": 1}]
+    source = Source(Path("/mixed.jsonl"), "mixed.jsonl")
+    found = examples(source, rows(), Conversion(Path("/"), ((source, ""),)), Count("mixed.jsonl"))
+    items = [next(found)[1] for _ in range(2)]
+    assert [item.messages[-1].content for item in items if isinstance(item, Example)] == ["A", "a line"]

@@ -82,11 +82,11 @@ DROPPED: list[tuple[object, str]] = [
     ({"messages": [said("user", [{"type": "poem"}])]}, "turn 1 has a part of the unknown type 'poem'"),
     (
         {"messages": [said("user", [{"type": "audio_url", "audio_url": "a.wav"}]), ANSWERED]},
-        "turn 1 has a part of type audio_url, and only text and images can be learned",
+        "turn 1 has a part of type audio_url, and only text and images can be trained on",
     ),
     (
         {"messages": [ASKED, ANSWERED], "videos": ["a.mp4"]},
-        "the record has videos, and only text and images can be learned",
+        "the record has videos, and only text and images can be trained on",
     ),
     (
         {"messages": [ASKED, {**ANSWERED, "weight": 0}]},
@@ -94,11 +94,11 @@ DROPPED: list[tuple[object, str]] = [
     ),
     (
         {"messages": [ASKED, {**ANSWERED, "weight": 0}, ANSWERED]},
-        "an answer of weight 0 and one that is learned stand in one turn",
+        "an answer of weight 0 directly follows or precedes one that is trained on",
     ),
     (
         {"messages": [ASKED, ANSWERED], "label": None},
-        "label is null, so nobody has said whether the answer is good",
+        "label is null, so the answer is not rated",
     ),
     (
         {"messages": [ASKED, said("assistant", None, tool_calls=[{"id": "1"}])]},
@@ -126,13 +126,16 @@ DROPPED: list[tuple[object, str]] = [
     ({"image": "a.png", "question": "Q", "answer": ""}, "answer is empty"),
     (
         {"messages": [said("user", "<image><image>"), ANSWERED], "images": ["a.png"]},
-        "the number of <image> marks (2) and of images (1) differ",
+        "the text has 2 <image> marks for 1 image",
     ),
-    ({"messages": [said("user", [{"type": "image"}]), ANSWERED]}, "the turns show 1 images and the record names 0"),
-    ({"messages": [ANSWERED], "images": ["a.png"]}, "the images belong to no user turn"),
+    (
+        {"messages": [said("user", [{"type": "image"}]), ANSWERED]},
+        "the turns show 1 image without a path, and the record names 0",
+    ),
+    ({"messages": [ANSWERED], "images": ["a.png"]}, "there is no user turn that the images could belong to"),
     (
         {"message_id": "2", "parent_id": "1", "role": "assistant", "text": "Hi"},
-        "its tree is not whole in this file, or the message is there twice",
+        "its tree is incomplete in this file, or the message is there twice",
     ),
     ({"message_tree_id": "1", "prompt": {"role": "prompter", "text": "Hi", "replies": []}}, "no assistant turn"),
     (

@@ -123,7 +123,7 @@ def test_all_files_are_in_the_table() -> None:
 def test_questions_without_answers_are_refused_with_what_to_type() -> None:
     refused = 0
     for record in records(DATA / "toolcall/bfcl_v4_parallel_multiple.json"):
-        with pytest.raises(DataError, match="the keys are 'id', 'question', 'function'; the nearest are qa"):
+        with pytest.raises(DataError, match="the record has the keys 'id', 'question', 'function'; the nearest are qa"):
             convert(record, Origin("bfcl.json", refused + 1))
         refused += 1
     assert refused == 200

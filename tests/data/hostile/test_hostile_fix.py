@@ -1,4 +1,4 @@
-"""A cleaned copy of hostile lines: what can be learned is written, the rest is listed, and nothing is a traceback."""
+"""A cleaned copy of hostile lines: what can be trained on is written, the rest listed, and nothing is a traceback."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ GOOD = '{"prompt": "p", "completion": "c"}'
 
 
 @pytest.mark.parametrize(
-    ("line", "left_out"),
+    ("line", "skipped"),
     [
-        ('{"prompt": "\\ud83d", "completion": "b"}', "half of a character"),
-        ("{'prompt': '\\ud83d', 'completion': 'b'}", "half of a character"),
+        ('{"prompt": "\\ud83d", "completion": "b"}', "half a character"),
+        ("{'prompt': '\\ud83d', 'completion': 'b'}", "half a character"),
         ('{"prompt": "a", "completion": ' + "9" * 5000 + "}", "a number too long"),
         ('{"prompt": ' + "[" * 100_000, "nested too deeply"),
         ("{'prompt': " + "(" * 5000, "column"),
@@ -27,11 +27,11 @@ GOOD = '{"prompt": "p", "completion": "c"}'
     ],
     ids=["half", "python half", "number", "deep", "deep python", "set", "complex", "nan", "mark"],
 )
-def test_lines(line: str, left_out: str, here: Path) -> None:
+def test_lines(line: str, skipped: str, here: Path) -> None:
     (here / "a.jsonl").write_text(f"{GOOD}\n{line}\n", encoding="utf-8")
     found = fix("a.jsonl", here / "out.jsonl", base=here)
-    assert (found.written, found.left_out_count) == (1, 1)
-    assert left_out in found.left_out[0].reason
+    assert (found.written, found.skipped_count) == (1, 1)
+    assert skipped in found.skipped[0].reason
     assert json.loads((here / "out.jsonl").read_text(encoding="utf-8")) == json.loads(GOOD)
 
 
@@ -39,4 +39,4 @@ def test_repeated_lines_and_rows_are_written_once(here: Path) -> None:
     (here / "a.txt").write_text("la\nla\nli\n", encoding="utf-8")
     (here / "b.jsonl").write_text(f"{GOOD}\n{GOOD}\n", encoding="utf-8")
     found = fix("a.txt,b.jsonl", here / "out.jsonl", base=here)
-    assert (found.written, found.left_out_count) == (3, 2)
+    assert (found.written, found.skipped_count) == (3, 2)

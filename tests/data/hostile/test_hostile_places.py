@@ -43,15 +43,15 @@ PACKED: tuple[tuple[str, bytes, tuple[int, ...] | str], ...] = (
     ("a.jsonl.gz", gzip.compress(ROWS), TWO),
     ("joined.jsonl.gz", gzip.compress(ROWS) + gzip.compress(OTHER), FOUR),
     ("A.JSONL.GZ", gzip.compress(ROWS), TWO),
-    ("cut.jsonl.gz", gzip.compress(ROWS)[:-10], "is cut off"),
-    ("head.jsonl.gz", gzip.compress(ROWS)[:5], "is cut off"),
+    ("cut.jsonl.gz", gzip.compress(ROWS)[:-10], "is truncated"),
+    ("head.jsonl.gz", gzip.compress(ROWS)[:5], "is truncated"),
     ("zero.jsonl.gz", b"", "holds no records"),
-    ("no.jsonl.gz", ROWS, "is not a whole gzip file"),
-    ("tail.jsonl.gz", gzip.compress(ROWS) + b"garbage", "is not a whole gzip file"),
+    ("no.jsonl.gz", ROWS, "is not a complete gzip file"),
+    ("tail.jsonl.gz", gzip.compress(ROWS) + b"garbage", "is not a complete gzip file"),
     ("padded.jsonl.gz", gzip.compress(ROWS) + b"\0" * 100, TWO),
     ("bits.jsonl.gz", damaged(gzip.compress(ROWS), 12), "."),
-    ("sum.jsonl.gz", damaged(gzip.compress(ROWS), len(gzip.compress(ROWS)) - 8), "is not a whole gzip file"),
-    ("twice.jsonl.gz", gzip.compress(gzip.compress(ROWS)), "packed with gzip"),
+    ("sum.jsonl.gz", damaged(gzip.compress(ROWS), len(gzip.compress(ROWS)) - 8), "is not a complete gzip file"),
+    ("twice.jsonl.gz", gzip.compress(gzip.compress(ROWS)), "compressed with gzip"),
     ("a.gz", gzip.compress(ROWS), "is not a kind of file that can be read"),
     ("bomb.jsonl.gz", gzip.compress(BLANKS, 1), "unpacks to more than 200 times its size"),
     ("a.zip", zipped(("a.jsonl", ROWS), ("b/c.jsonl", OTHER)), FOUR),
@@ -64,14 +64,14 @@ PACKED: tuple[tuple[str, bytes, tuple[int, ...] | str], ...] = (
     ("bits.zip", damaged(zipped(("a.jsonl", ROWS)), 45), "is a damaged zip file"),
     ("lzma.zip", damaged(zipped(("a.jsonl", ROWS * 9), method=zipfile.ZIP_LZMA), 50), "damaged"),
     ("bzip2.zip", damaged(zipped(("a.jsonl", ROWS * 9), method=zipfile.ZIP_BZIP2), 45), "cannot be read"),
-    ("locked.zip", bytes(LOCKED), "asks for a password"),
+    ("locked.zip", bytes(LOCKED), "needs a password"),
     ("bad_name.zip", BAD_NAME, "is a damaged zip file"),
-    ("names.zip", zipped(("a.jsonl", ROWS), ("a.jsonl", OTHER)), "holds two files of the name a.jsonl"),
-    ("nothing.zip", zipped(), "holds no data files"),
+    ("names.zip", zipped(("a.jsonl", ROWS), ("a.jsonl", OTHER)), "contains two files named a.jsonl"),
+    ("nothing.zip", zipped(), "contains no data files"),
     ("zips.zip", zipped(("a.zip", zipped(("a.jsonl", ROWS)))), "a zip inside a zip"),
-    ("pictures.zip", zipped(("a.png", b"x"), ("README.md", b"x")), "holds no data files"),
+    ("pictures.zip", zipped(("a.png", b"x"), ("README.md", b"x")), "contains no data files"),
     ("hidden.zip", zipped(("__MACOSX/._a.jsonl", b"\0"), ("a.jsonl", ROWS)), TWO),
-    ("climbing.zip", zipped(("../../a.jsonl", ROWS)), "holds no data files"),
+    ("climbing.zip", zipped(("../../a.jsonl", ROWS)), "contains no data files"),
     ("bad_member.zip", zipped(("a.jsonl", ROWS), ("b.jsonl", b"{")), "bad_member.zip!b.jsonl:1"),
     ("a.tar", b"", "unpack it and give the folder"),
     ("a.xlsx", b"PK\x03\x04", "save the sheet as CSV"),
@@ -113,7 +113,7 @@ def test_a_name_that_is_no_text(here: Path, judge: Callable[..., None]) -> None:
     (here / os.fsdecode(b"a\xff.jsonl")).write_bytes(ROWS + b'{"prompt": "x", "completion": ""}\n')
     judge((2, 1, 1, 0, 1), ".")
     (here / os.fsdecode(b"a\xff.jsonl")).write_bytes(b"{")
-    judge("the text ends too early", ".")
+    judge("the JSON ends too early", ".")
 
 
 def make_fifo(here: Path) -> None:
@@ -159,7 +159,7 @@ def make_garbage_dataset(here: Path) -> None:
 
 PLACES: tuple[tuple[Callable[[Path], None], str], ...] = (
     (make_fifo, "is not a regular file"),
-    (make_folder, "holds no data files"),
+    (make_folder, "contains no data files"),
     (make_loop, "is a link to something that does not exist"),
     (make_dangling, "is a link to something that does not exist"),
     (make_unreadable, "cannot be read"),

@@ -22,8 +22,8 @@ CSV: tuple[tuple[str, str, tuple[int, ...] | str], ...] = (
     ("embedded.csv", 'prompt,completion\n"a\nb","c\n\nd"\ne,f\n', (2, 1, 1, 0, 0)),
     ("embedded_crlf.csv", 'prompt,completion\r\n"a\r\nb",c\r\ne,f\r\n', (2, 1, 1, 0, 0)),
     ("quotes.csv", 'prompt,completion\n"say ""hi""",c\ne,"f, g"\n', (2, 1, 1, 0, 0)),
-    ("open_quote.csv", 'prompt,completion\na,b\n"c,d\ne,f\n', "open_quote.csv:3: a cell opens with"),
-    ("inner_quote.csv", 'prompt,completion\n"a"b,c\n', 'a " inside a cell in quotes'),
+    ("open_quote.csv", 'prompt,completion\na,b\n"c,d\ne,f\n', "open_quote.csv:3: a cell begins with"),
+    ("inner_quote.csv", 'prompt,completion\n"a"b,c\n', 'a " inside a quoted cell'),
     ("short.csv", "prompt,completion\na,b\nc\n", "short.csv:3: 1 cell where the first line names 2"),
     ("long.csv", "prompt,completion\na,b\nc,d,e\n", "long.csv:3: 3 cells where the first line names 2"),
     ("spaces_line.csv", "prompt,completion\na,b\n   \nc,d\n", "spaces_line.csv:3: 1 cell"),
@@ -50,7 +50,7 @@ CSV: tuple[tuple[str, str, tuple[int, ...] | str], ...] = (
     ("kto.csv", "prompt,completion,label\na,b,True\nc,d,False\ne,f,true\n", (2, 1, 1, 0, 1)),
     ("na.csv", "prompt,completion\nSodium?,NA\nn,0\nm,false\n", (3, 2, 1, 0, 0)),
     ("formula.csv", "prompt,completion\n=1+1,\"=cmd|' /C calc'!A0\"\n", (1, 1, 0, 0, 0)),
-    ("cr_inside.csv", "prompt,completion\na\rb,c\n", "a bare carriage return"),
+    ("cr_inside.csv", "prompt,completion\na\rb,c\n", "a carriage return"),
     ("nbsp.csv", "\u00a0prompt,completion\na,b\n", (1, 1, 0, 0, 0)),
 )
 
@@ -58,7 +58,7 @@ CSV: tuple[tuple[str, str, tuple[int, ...] | str], ...] = (
 @pytest.mark.parametrize(("name", "content", "expected"), CSV, ids=[name for name, _, _ in CSV])
 def test_csv(name: str, content: str, expected: tuple[int, ...] | str, here: Path, judge: Callable[..., None]) -> None:
     (here / name).write_text(content, encoding="utf-8", newline="")
-    judge("Nothing can be learned" if expected == "no example" else expected, name)
+    judge("can be trained on" if expected == "no example" else expected, name)
 
 
 TURNS = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
@@ -70,7 +70,7 @@ COLUMNS: tuple[tuple[str, dict[str, Any], tuple[int, ...] | str], ...] = (
     ("bools", {"prompt": ["a", "b"], "answer": [False, None]}, (1, 1, 0, 0, 1)),
     ("zero_rows", {"prompt": pa.array([], pa.string()), "completion": pa.array([], pa.string())}, "holds no records"),
     ("no_columns", {}, "holds no records"),
-    ("all_null", {"prompt": pa.nulls(2), "completion": pa.nulls(2)}, "Nothing can be learned"),
+    ("all_null", {"prompt": pa.nulls(2), "completion": pa.nulls(2)}, "can be trained on"),
     ("nested", {"messages": [TURNS, None, []]}, (1, 1, 0, 0, 2)),
     (
         "nested_nulls",
@@ -86,17 +86,17 @@ COLUMNS: tuple[tuple[str, dict[str, Any], tuple[int, ...] | str], ...] = (
     (
         "far_dates",
         {"prompt": ["a"], "answer": pa.array([2**62], pa.timestamp("us"))},
-        "is damaged or not what its name says",
+        "is damaged, or not what its name says",
     ),
     (
         "far_days",
         {"prompt": ["a"], "answer": pa.array([2**31 - 1], pa.date32())},
-        "is damaged or not what its name says",
+        "is damaged, or not what its name says",
     ),
     (
         "zone",
         {"prompt": ["a"], "answer": pa.array([1], pa.timestamp("us", tz="Nowhere/Else"))},
-        "is damaged or not what its name says",
+        "is damaged, or not what its name says",
     ),
     ("dictionary", {"prompt": pa.array(["a", "b"]).dictionary_encode(), "completion": ["c", "d"]}, (2, 1, 1, 0, 0)),
     (
@@ -109,7 +109,7 @@ COLUMNS: tuple[tuple[str, dict[str, Any], tuple[int, ...] | str], ...] = (
     (
         "nan_call",
         {"prompt": ["a"], "functions": ["[]"], "function_call": [{"name": "f", "arguments": {"x": math.nan}}]},
-        "Nothing can be learned",
+        "can be trained on",
     ),
     (
         "bytes_call",
@@ -124,7 +124,7 @@ COLUMNS: tuple[tuple[str, dict[str, Any], tuple[int, ...] | str], ...] = (
     (
         "null_label",
         {"prompt": ["a", "b"], "completion": ["c", "d"], "label": [False, None]},
-        "label is null, so nobody",
+        "label is null, so the answer",
     ),
     (
         "one_null_label",
@@ -155,12 +155,12 @@ WHOLE = parquet({"prompt": ["a", "b"], "completion": ["c", "d"]})
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        (WHOLE[:-1], "is damaged or not what its name says"),
-        (WHOLE[:100], "is damaged or not what its name says"),
-        (WHOLE[:4], "is damaged or not what its name says"),
-        (WHOLE[:30] + b"\xff" * 30 + WHOLE[60:], "is damaged or not what its name says"),
-        (b'{"prompt": "a", "completion": "b"}\n', "is damaged or not what its name says"),
-        (b"\x1f\x8b\x08" + b"\0" * 9, "packed with gzip"),
+        (WHOLE[:-1], "is damaged, or not what its name says"),
+        (WHOLE[:100], "is damaged, or not what its name says"),
+        (WHOLE[:4], "is damaged, or not what its name says"),
+        (WHOLE[:30] + b"\xff" * 30 + WHOLE[60:], "is damaged, or not what its name says"),
+        (b'{"prompt": "a", "completion": "b"}\n', "is damaged, or not what its name says"),
+        (b"\x1f\x8b\x08" + b"\0" * 9, "compressed with gzip"),
     ],
     ids=["tail", "half", "magic", "middle", "json", "gzip"],
 )
@@ -181,10 +181,10 @@ def test_two_fields_of_one_name_inside(here: Path, judge: Callable[..., None]) -
     )
     turns = pa.ListArray.from_arrays(pa.array([0, 1], pa.int32()), inner)
     pq.write_table(pa.table({"messages": turns}), here / "a.parquet")
-    judge("is damaged or not what its name says", "a.parquet")
+    judge("is damaged, or not what its name says", "a.parquet")
 
 
 def test_text_that_is_no_text(here: Path, judge: Callable[..., None]) -> None:
     bad = pa.array([b"\xff\xfe"]).view(pa.string())
     pq.write_table(pa.table({"prompt": ["a"], "completion": bad}), here / "a.parquet")
-    judge("is damaged or not what its name says", "a.parquet")
+    judge("is damaged, or not what its name says", "a.parquet")

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from llm_installer.core.examples import Example, Message, Origin
-from llm_installer.data.encoding.encode import Encoder, load_tokenizer
+from llm_installer.data.encoding.encode import Encoder
+from llm_installer.data.encoding.tokenizer import load_tokenizer
 from llm_installer.install.installer import install
 
 HERE = Origin("a.jsonl", 1)
@@ -42,7 +43,7 @@ def test_texts_come_back(name: str, side: str, encoder: Encoder) -> None:
     asked, answer = (TEXTS[name], "fine") if side == "user" else ("Say it", TEXTS[name])
     (row,) = encoder.encode(Example((Message("user", asked), Message("assistant", answer)), HERE))
     learned = encoder.tokenizer.decode(
-        row.ids[row.learned], skip_special_tokens=False, clean_up_tokenization_spaces=False
+        row.ids[row.supervised], skip_special_tokens=False, clean_up_tokenization_spaces=False
     )
     assert answer.strip() in learned
     assert asked.strip() in encoder.tokenizer.decode(row.ids, clean_up_tokenization_spaces=False)

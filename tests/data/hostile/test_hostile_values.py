@@ -112,7 +112,7 @@ CASES: tuple[tuple[str, Rows, tuple[int, ...] | str], ...] = (
         [GOOD, {"paragraphs": []}, {"paragraphs": None}, {"paragraphs": [{"qas": []}]}],
         (1, 1, 0, 0, 3),
     ),
-    ("nothing but empty articles", [{"paragraphs": []}], "it holds no question"),
+    ("nothing but empty articles", [{"paragraphs": []}], "it has no questions"),
     (
         "questions without answers",
         [
@@ -182,7 +182,7 @@ def test_records(rows: Rows, expected: tuple[int, ...] | str, here: Path, judge:
         (pairs(("a", "1"), ("b", "2")), pairs(("A!", "3"), ("c", "4")), (4, 2, 1, 0, 0)),
         (pairs(("a", "1"), ("a", "1")), pairs(("a", "1")), (3, 1, 0, 1, 0)),
         (pairs(("a", "1")), pairs(("b", "")), (1, 1, 0, 0, 1)),
-        (pairs(("a", "")), pairs(("b", "1")), "every example is set aside for validation"),
+        (pairs(("a", "")), pairs(("b", "1")), "every example is reserved for validation"),
     ],
     ids=["some", "all", "empty", "no train"],
 )

@@ -79,7 +79,7 @@ def test_dates_are_left_to_the_formats(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "x.parquet is damaged or not what its name says"),
+        (b"", "x.parquet is damaged, or not what its name says"),
         (b"PAR1 and nothing more", "x.parquet is damaged"),
         (b"hello", "x.parquet is damaged"),
         (b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer"),
@@ -140,7 +140,7 @@ def test_a_saved_dataset_with_splits(saved: Path) -> None:
         (value("c"), "three:train record 3", "train"),
         (value("d"), "three:validation record 1", "validation"),
     ]
-    assert notes == ["three: not used: test; ask for one as three:test"]
+    assert notes == ["three: not used: test; name one, as in three:test, to use it"]
 
 
 def test_one_split_of_a_saved_dataset(saved: Path) -> None:
@@ -162,9 +162,9 @@ def test_saved_datasets_below_a_folder(saved: Path) -> None:
     [
         (
             "odd",
-            r"odd has no split train; say which to learn from, as in odd:train_sft \(there are train_sft, test_sft",
+            r"odd has no train split; name the one to train on, as in odd:train_sft \(there are train_sft, test_sft",
         ),
-        ("three:dev", "three has no split dev"),
+        ("three:dev", "three has no split named dev"),
         ("one:train", 'one is a single dataset without splits; give it without ":train"'),
     ],
 )

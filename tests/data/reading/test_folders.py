@@ -20,7 +20,7 @@ def names(data: str, base: Path) -> list[str]:
 
 
 DOCUMENT, BACKUP, SETTINGS = "a document about the data", "a backup or unfinished copy", "settings, not data"
-PICTURE, OTHER, HIDDEN = "a picture, sound or video", "not a kind of file that holds data here", ""
+PICTURE, OTHER, HIDDEN = "a picture, sound or video", "not a kind of data file", ""
 SKIPPED = [
     *[
         (name, HIDDEN)
@@ -80,11 +80,11 @@ def test_zip(tmp_path: Path) -> None:
 
 def test_a_zip_that_cannot_be_used(tmp_path: Path) -> None:
     (tmp_path / "broken.zip").write_bytes(b"PK\x03\x04 and so on")
-    with pytest.raises(DataError, match=r"^broken\.zip is a damaged zip file, or none"):
+    with pytest.raises(DataError, match=r"^broken\.zip is a damaged zip file, or not a zip file"):
         find_sources("broken.zip", tmp_path)
     with zipfile.ZipFile(tmp_path / "none.zip", "w") as archive:
         archive.writestr("x.png", "")
-    with pytest.raises(DataError, match=r"^none\.zip holds no data files \(skipped x\.png"):
+    with pytest.raises(DataError, match=r"^none\.zip contains no data files \(skipped x\.png"):
         find_sources("none.zip", tmp_path)
     with zipfile.ZipFile(tmp_path / "locked.zip", "w") as archive:
         archive.writestr("x.json", "{}")
@@ -92,7 +92,7 @@ def test_a_zip_that_cannot_be_used(tmp_path: Path) -> None:
     content[6] |= 1  # the flags of the member, in its own header and in the directory at the end
     content[content.index(b"PK\x01\x02") + 8] |= 1
     (tmp_path / "locked.zip").write_bytes(content)
-    with pytest.raises(DataError, match=r"^locked\.zip asks for a password"):
+    with pytest.raises(DataError, match=r"^locked\.zip needs a password"):
         find_sources("locked.zip", tmp_path)
 
 
@@ -141,8 +141,8 @@ def test_names_say_what_files_are_for(tmp_path: Path, there: list[str], expected
     sources, notes = find_sources("in", tmp_path)
     assert {source.name.removeprefix("in/"): source.part for source in sources} == expected
     said = "\n".join(notes)
-    assert ("used for validation by its name" in said) == ("validation" in expected.values())
+    assert ("used for validation, not for training, by its name" in said) == ("validation" in expected.values())
     for name in there:
-        assert (name not in expected) == (f"{name} (by its name a test" in said)
+        assert (name not in expected) == (f"{name} (a test set by its name" in said)
     (alone,) = find_sources(f"in/{there[-1]}", tmp_path)[0]
     assert alone.part == "", "a file that is named itself is learned"

@@ -137,14 +137,12 @@ def test_the_hub(tmp_path: Path, endpoint: str) -> None:
     assert train["rows"] == [[value, origin, ""] for value, origin, _ in TRAIN]
     assert both["rows"] == [[value, origin, ""] for value, origin, _ in [TEST, *TRAIN]]
     assert no_split["error"] == (
-        "org/qa has no split dev; name one of its own, as in org/qa:train (there are train, test)"
+        "org/qa has no split named dev; name one that it has, as in org/qa:train (there are train, test)"
     )
-    assert no_config["error"] == (
-        "org/many wants one of its configurations (main, other); say which, as in org/many:main"
-    )
+    assert no_config["error"] == ("org/many has several configurations (main, other); name one, as in org/many:main")
     assert config["rows"] == [[{"q": "m"}, "org/many:main:train record 1", ""]]
     assert config_split["rows"] == [[{"q": "m"}, "org/many:other:test record 1", ""]]
-    assert "wants one of its configurations (main, other)" in str(wrong["error"])
+    assert "has several configurations (main, other)" in str(wrong["error"])
     assert "org/nothing does not exist" in str(nothing["error"])
     assert "the hub has no dataset of that name" in str(nothing["error"])
     assert "the hub or its data failed" in str(empty["error"])
@@ -161,4 +159,4 @@ def test_no_hub(tmp_path: Path) -> None:
     [unreachable] = ask(tmp_path, "org/qa", HF_ENDPOINT=endpoint)
     assert "the hub cannot be reached" in str(unreachable["error"])
     [offline] = ask(tmp_path, "org/qa", HF_HUB_OFFLINE="1")
-    assert "switched off by HF_HUB_OFFLINE" in str(offline["error"])
+    assert "HF_HUB_OFFLINE switches the hub off" in str(offline["error"])

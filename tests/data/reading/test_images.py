@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from llm_installer.core.examples import Example, Message, Origin
-from llm_installer.data.reading.images import ImageGone, opened, placed
+from llm_installer.data.reading.images import ImageError, open_image, with_image_paths
 from llm_installer.data.reading.rows import Source
 
 
@@ -23,7 +23,7 @@ def source(tmp_path) -> Source:
 
 def place(image: str, source: Source) -> str:
     example = Example((Message("user", "<image>"), Message("assistant", "x")), Origin("f"), images=(image,))
-    return placed(example, source, source.path.parent.parent).images[0]
+    return with_image_paths(example, source, source.path.parent.parent).images[0]
 
 
 @pytest.mark.parametrize(
@@ -45,26 +45,26 @@ def test_an_image_inside_the_record_stays_there(source):
     held = base64.b64encode((source.path.parent / "a b.png").read_bytes()).decode()
     for address in (f"data:image/png;base64,{held}", f"data:application/octet-stream;base64,{held}"):
         assert place(address, source) == address
-        assert opened(address).size == (2, 2)
+        assert open_image(address).size == (2, 2)
 
 
 @pytest.mark.parametrize(
     ("image", "reason"),
     [
-        ("gone.png", "there is no image .*/data/gone.png"),
-        ("data", "there is no image"),
-        ("https://x.org/a.png", "https://x.org/a.png is on the web, and nothing is downloaded"),
+        ("gone.png", "the image .*/data/gone.png does not exist"),
+        ("data", "the image .*/data/data does not exist"),
+        ("https://x.org/a.png", "https://x.org/a.png is on the web, and images are not downloaded"),
         ("s3://bucket/a.png", "on the web"),
         ("empty.png", "the image .*/data/empty.png is empty"),
-        ("words.png", "the image .*/data/words.png is broken, or no image at all"),
-        ("data:image/png;base64,AAAA", "the image data:image/png;base64,AAAA is broken, or no image at all"),
+        ("words.png", "the image .*/data/words.png is damaged, or not an image"),
+        ("data:image/png;base64,AAAA", "the image data:image/png;base64,AAAA is damaged, or not an image"),
         ("data:text/plain,hello", "cannot be read .it is not base64"),
     ],
 )
 def test_not_found(image, reason, source):
     (source.path.parent / "empty.png").touch()
     (source.path.parent / "words.png").write_text("words")
-    with pytest.raises(ImageGone, match=reason):
+    with pytest.raises(ImageError, match=reason):
         place(image, source)
 
 
@@ -73,7 +73,7 @@ def test_pictures_are_upright_and_in_colour(tmp_path):
     exif = turned.getexif()
     exif[0x0112] = 6
     turned.save(tmp_path / "turned.jpg", exif=exif)
-    shown = opened(str(tmp_path / "turned.jpg"))
+    shown = open_image(str(tmp_path / "turned.jpg"))
     assert (shown.mode, shown.size) == ("RGB", (2, 4))
 
 
@@ -81,5 +81,5 @@ def test_a_picture_that_breaks_off_is_noticed_when_it_is_opened(tmp_path):
     file = tmp_path / "cut.jpg"
     Image.effect_noise((64, 64), 90).save(file)
     file.write_bytes(file.read_bytes()[:1500])
-    with pytest.raises(ImageGone, match=r"the image .*/cut\.jpg cannot be read \(.*truncated"):
-        opened(str(file))
+    with pytest.raises(ImageError, match=r"the image .*/cut\.jpg cannot be read \(.*truncated"):
+        open_image(str(file))

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm_installer.core.errors import DataError
-from llm_installer.data.reading.json_faithful import is_faithful
+from llm_installer.data.reading.json_lossless import is_lossless
 from llm_installer.data.reading.readers import read_rows
 from llm_installer.data.reading.rows import Source
 
@@ -89,43 +90,43 @@ BROKEN = [
     ("nan.jsonl", b'{"q":"NaN"}\n{"q": "NaN", "r": NaN}\n', ":2, column 19: NaN is not a JSON value"),
     ("inf.json", b'[{"q": "a\\"Infinity"},\n {"q": -Infinity}]', ":2, column 8: -Infinity is not a JSON value"),
     ("float.jsonl", b'{"q":1}\n{"q": 1e999}', ":2: the number 1e999 is too large"),
-    ("digits.jsonl", b'{"q":1}\n{"q":' + b"1" * 5000 + b"}", ":2: a number too long"),
-    ("twice.jsonl", b'{"q":"a"}\n{"q":"a","r":"b","q":"c"}\n', ':2: the name "q" stands twice'),
-    ("twice.json", b'[{"a": {"q":"a", "q" : "b"}}]', 'the name "q" stands twice'),
-    ("spaced.jsonl", b'{"a" : 1}\n{"a" : 1, "b": 2, "b": 3}', ':2: the name "b" stands twice'),
-    ("tabbed.jsonl", b'{"a":1}\n{"a"\t: 1, "b": 2, "b": 3}', ':2: the name "b" stands twice'),
-    ("unclosed.jsonl", b'{"q":"a"}\n{"q":"b"\n{"q":"c"}\n', ":2, column 9: the text ends too early"),
+    ("digits.jsonl", b'{"q":1}\n{"q":' + b"1" * 5000 + b"}", ":2: a number is too long"),
+    ("twice.jsonl", b'{"q":"a"}\n{"q":"a","r":"b","q":"c"}\n', ':2: the name "q" is given twice'),
+    ("twice.json", b'[{"a": {"q":"a", "q" : "b"}}]', 'the name "q" is given twice'),
+    ("spaced.jsonl", b'{"a" : 1}\n{"a" : 1, "b": 2, "b": 3}', ':2: the name "b" is given twice'),
+    ("tabbed.jsonl", b'{"a":1}\n{"a"\t: 1, "b": 2, "b": 3}', ':2: the name "b" is given twice'),
+    ("unclosed.jsonl", b'{"q":"a"}\n{"q":"b"\n{"q":"c"}\n', ":2, column 9: the JSON ends too early"),
     ("first.jsonl", b'{"q":"a"\n{"q":"b"}\n{"q":"c"}\n', ":1: the record is not closed at the end of its line"),
-    ("cut.json", b'[{"q": "a"}, {"q": "b"', "the text ends too early"),
-    ("quote.jsonl", b'{"q":"a}\n{"q":"b"}\n', ":1, column 6: a text that begins here is never closed"),
-    ("quote.json", b'[\n{"q": "a\n"}]', ":2, column 9: a text runs over the end of the line"),
-    ("tab.jsonl", b'{"q":"a\tb"}\n{}', "column 8: a tab inside a text"),
-    ("bell.jsonl", b'{"q":"a\x07b"}\n{}', "a control character inside a text"),
-    ("escape.jsonl", b'{"q":"C:\\dir"}\n{}', "a backslash that begins no JSON escape"),
-    ("escape.json", b'{"q":"\\u12"}', "a broken \\u escape"),
+    ("cut.json", b'[{"q": "a"}, {"q": "b"', "the JSON ends too early"),
+    ("quote.jsonl", b'{"q":"a}\n{"q":"b"}\n', ":1, column 6: the string that begins here is never closed"),
+    ("quote.json", b'[\n{"q": "a\n"}]', ":2, column 9: a line break inside a string"),
+    ("tab.jsonl", b'{"q":"a\tb"}\n{}', "column 8: a tab inside a string"),
+    ("bell.jsonl", b'{"q":"a\x07b"}\n{}', "a control character inside a string"),
+    ("escape.jsonl", b'{"q":"C:\\dir"}\n{}', "a backslash that does not begin a JSON escape"),
+    ("escape.json", b'{"q":"\\u12"}', "an invalid \\u escape"),
     ("inner.jsonl", b'{"q":"say "hi""}\n{}', ':1, column 12: "hi" where a comma'),
     ("missing.json", b'[{"q":"a"}\n{"q":"b"}]', ':2, column 1: "{" where a comma'),
     ("colon.jsonl", b'{"q" "a"}\n{}', "where the colon after a name"),
-    ("bare.json", b'{q: "a"}', '"q" where a name in double quotes should stand'),
+    ("bare.json", b'{q: "a"}', '"q" where a name in double quotes should be'),
     ("python.jsonl", b'{"q": None}\n{"q": 1}', '"None" is not a JSON value'),
     ("comment.json", b'[\n// mine\n{"q": 1}]', ":2, column 1: a comment"),
     ("html.json", b"<!DOCTYPE html>\n<html></html>", "beginning of a web page"),
-    ("prose.jsonl", b"Hello there\nYou\n", ':1, column 1: "Hello" where a JSON value should stand'),
-    ("lines.jsonl", b'{"q":"a"},\n{"q":"b"},\n', ":1, column 10: a comma after a whole record"),
-    ("extra.json", b'{"q":"a"}]', ':1, column 10: "]" after a whole record'),
+    ("prose.jsonl", b"Hello there\nYou\n", ':1, column 1: "Hello" where a JSON value should be'),
+    ("lines.jsonl", b'{"q":"a"},\n{"q":"b"},\n', ":1, column 10: a comma after a complete record"),
+    ("extra.json", b'{"q":"a"}]', ':1, column 10: "]" after a complete record'),
     ("joined.jsonl", b'{"q":"a"}\n\xef\xbb\xbf{"q":"b"}\n', ":2, column 1: a byte order mark in the middle"),
     ("half.jsonl", b'{"q":"a"}\n{"q":"cut \\ud83d"}', ":2: \\ud83d is half of a character"),
     ("half.json", b'[{"q":"cut \\ude00"}]', "\\ude00 is half of a character"),
     ("deep.json", b"[" * 100_000, "nested too deeply"),
-    ("deep.jsonl", b"{}\n" + b"[" * 100_000, ":2: brackets nested too deeply"),
+    ("deep.jsonl", b"{}\n" + b"[" * 100_000, ":2: brackets are nested too deeply"),
     ("latin.jsonl", b'{"q":"a"}\n{"q":"caf\xe9"}\n', ":2: not UTF-8 (byte 0xE9 at offset 19)"),
     ("latin.json", b'\xef\xbb\xbf[\n{"q":"caf\xe9"}]', ":2: not UTF-8 (byte 0xE9 at offset 14)"),
     ("nul.jsonl", b'{"q":"a"}\n{"q":"a\0b"}\n', ":2: a NUL byte at offset 17"),
-    ("utf16.jsonl", '{"q":"a"}\n{"q":"b"}'.encode("utf-16-le"), "looks like UTF-16 without a mark"),
-    ("cut16.json", b"\xff\xfe[\x00]", "broken at byte 4"),
+    ("utf16.jsonl", '{"q":"a"}\n{"q":"b"}'.encode("utf-16-le"), "looks like UTF-16 without a byte order mark"),
+    ("cut16.json", b"\xff\xfe[\x00]", "damaged at byte 4"),
     ("record.json", b'{"instruction": "x", "instances": [{"q": "a"}]}', 'because it also has "instruction"'),
     ("lfs.jsonl", b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "git lfs pull"),
-    ("packed.json", b"\x1f\x8b\x08\0abc", "packed with gzip; add .gz"),
+    ("packed.json", b"\x1f\x8b\x08\0abc", "compressed with gzip; add .gz"),
 ]
 
 
@@ -208,7 +209,7 @@ def test_a_repeated_name_is_never_overlooked(record: dict[str, object], data: st
     blank = st.sampled_from(["", " ", "  ", "\t", "\r\n", "\n "])
     separators = (",", data.draw(blank) + ":")
     text = json.dumps(record, separators=separators)[:-1] + f",{json.dumps(name)}{data.draw(blank)}: 1}}"
-    assert not is_faithful(json.loads(text), text.encode())
+    assert not is_lossless(json.loads(text), text.encode())
 
 
 @pytest.mark.parametrize(
@@ -216,11 +217,24 @@ def test_a_repeated_name_is_never_overlooked(record: dict[str, object], data: st
 )
 def test_escapes_do_not_hide_a_repeated_name(hidden: str) -> None:
     text = f'{{"a": "x{hidden}", "b": 1, "b": 2}}'
-    assert not is_faithful(json.loads(text), text.encode())
+    assert not is_lossless(json.loads(text), text.encode())
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["18446744073709551617", "[1,18446744073709551617]", '{"a":-9223372036854775809}', "[12, 99999999999999999999]"],
+)
+def test_a_number_beyond_64_bits_is_never_rounded(text: str) -> None:
+    assert not is_lossless(orjson.loads(text), text.encode())
+
+
+@pytest.mark.parametrize("text", ["[1844674407370955161]", "[0.12345678901234567890123]"])
+def test_numbers_that_every_reader_reads_alike_take_the_fast_way(text: str) -> None:
+    assert is_lossless(orjson.loads(text), text.encode())
 
 
 @pytest.mark.parametrize(
     "text", ['{"a": "x \\": y", "b" : "c :d", "e": "\\u00e9 \\\\\\":"}', '{"a\\\\":1, "b":"\\\\"}', "[1.5e3, 12]"]
 )
 def test_ordinary_records_take_the_fast_way(text: str) -> None:
-    assert is_faithful(json.loads(text), text.encode())
+    assert is_lossless(json.loads(text), text.encode())

@@ -61,9 +61,9 @@ BOMB = b"a: &a [x,x,x,x,x,x,x,x,x]\n" + b"".join(
 BROKEN = [
     ("tab.yaml", b"- q: a\n\tr: b\n", "tab.yaml:2, column 1: not YAML"),
     ("unclosed.yaml", b'- q: "a\n', "not YAML"),
-    ("twice.yaml", b"- q: a\n  r: b\n  q: c\n", 'twice.yaml:3, column 3: not YAML: the name "q" stands twice'),
+    ("twice.yaml", b"- q: a\n  r: b\n  q: c\n", 'twice.yaml:3, column 3: not YAML: the name "q" is given twice'),
     ("object.yaml", b"- !!python/object/apply:os.system [ls]\n", "could not determine a constructor"),
-    ("bomb.yaml", BOMB, "its aliases (*name) unfold"),
+    ("bomb.yaml", BOMB, "its aliases (*name) expand"),
     ("loop.yaml", b"&a [*a]\n", "loop.yaml"),
     ("deep.yaml", b"[" * 5000, "deep.yaml"),
     ("control.yaml", b"- q: a\x07\n", "not YAML"),
@@ -74,11 +74,11 @@ BROKEN = [
     ("entity.xml", b"<d><e>&nbsp;</e></d>", "not XML (undefined entity)"),
     ("ampersand.xml", b"<d>\n<e>a & b</e></d>", "ampersand.xml:2, column 7: not XML"),
     ("cut.xml", b"<d><e>a</e>", "not XML (no element found)"),
-    ("nested.xml", b"<d>\n<e><m><role>user</role></m></e></d>", "nested.xml:2: <role> nested deeper"),
-    ("twice.xml", b"<d><e><q>a</q><q>b</q></e></d>", "<q> stands twice"),
-    ("loose.xml", b"<d><e><q>a</q>oops</e></d>", 'the text "oops" stands between fields'),
-    ("root.xml", b"<d>oops<e/></d>", 'the text "oops" stands between fields'),
-    ("lost.xml", b'<d><e><q lang="en">a</q></e></d>', "attributes of the field <q>"),
+    ("nested.xml", b"<d>\n<e><m><role>user</role></m></e></d>", "nested.xml:2: <role> is nested deeper"),
+    ("twice.xml", b"<d><e><q>a</q><q>b</q></e></d>", "<q> is given twice"),
+    ("loose.xml", b"<d><e><q>a</q>oops</e></d>", 'the text "oops" is between fields'),
+    ("root.xml", b"<d>oops<e/></d>", 'the text "oops" is between fields'),
+    ("lost.xml", b'<d><e><q lang="en">a</q></e></d>', "the field <q> has attributes"),
     ("latin.xml", b'<?xml version="1.0" encoding="ISO-8859-1"?>\n<d><e>caf\xe9</e></d>', "latin.xml:2: not UTF-8"),
 ]
 

@@ -45,24 +45,24 @@ PLAIN = [
 ]
 REFUSED = [
     ("latin.txt", "a\ncaf\u00e9\n".encode("latin-1"),
-     "latin.txt:2: not UTF-8 (byte 0xE9 at offset 5); convert the file with the encoding it has, say: "
+     "latin.txt:2: not UTF-8 (byte 0xE9 at offset 5); convert it from its encoding, for example with: "
      "iconv -f WINDOWS-1252 -t UTF-8 < latin.txt > latin.utf8.txt"),
     ("my data.txt", b"\xff", "iconv -f WINDOWS-1252 -t UTF-8 < 'my data.txt' > 'my data.utf8.txt'"),
     ("latin.txt.gz", gzip.compress(b"caf\xe9"),
      "gzip -dc latin.txt.gz | iconv -f WINDOWS-1252 -t UTF-8 > latin.utf8.txt"),
     ("surrogate.txt", b"a\xed\xa0\x80", "byte 0xED at offset 1"),
-    ("nul.txt", b"a\nb\0c\n", "nul.txt:2: a NUL byte at offset 3, which is no text"),
+    ("nul.txt", b"a\nb\0c\n", "nul.txt:2: a NUL byte at offset 3, which is not text"),
     ("wide.txt", "hello\n".encode("utf-16-le"), "iconv -f UTF-16LE -t UTF-8 < wide.txt"),
     ("big.txt", "hello\n".encode("utf-16-be"), "iconv -f UTF-16BE -t UTF-8 < big.txt"),
-    ("odd.txt", b"\xff\xfea\0b", "odd.txt begins with the mark of UTF-16 but is broken at byte 4"),
+    ("odd.txt", b"\xff\xfea\0b", "odd.txt has the byte order mark of UTF-16 but is damaged at byte 4"),
     ("pointer.txt", b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer"),
     ("zip.txt", b"PK\x03\x04rest", "zip.txt is really a zip file"),
     ("parquet.csv", b"PAR1\x15\x04", "parquet.csv is really a parquet file"),
-    ("cut.jsonl.gz", gzip.compress(b'{"q": "a"}\n' * 1000)[:-20], "cut.jsonl.gz is cut off"),
-    ("flipped.txt.gz", gzip.compress(b"a\n" * 1000)[:-8] + b"\0" * 8, "is not a whole gzip file"),
+    ("cut.jsonl.gz", gzip.compress(b'{"q": "a"}\n' * 1000)[:-20], "cut.jsonl.gz is truncated"),
+    ("flipped.txt.gz", gzip.compress(b"a\n" * 1000)[:-8] + b"\0" * 8, "is not a complete gzip file"),
     ("garbled.txt.gz", gzip.compress(b"a")[:10] + b"\xff" * 30, "garbled.txt.gz is damaged"),
-    ("plain.json.gz", b'{"q": "a"}', "is not a whole gzip file in spite of its name"),
-    ("unknown.dat", b"x", "known are .json, .jsonl"),
+    ("plain.json.gz", b'{"q": "a"}', "is not a complete gzip file despite its name"),
+    ("unknown.dat", b"x", "known endings are .json, .jsonl"),
 ]  # fmt: skip
 
 

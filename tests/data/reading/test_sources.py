@@ -106,7 +106,7 @@ def test_notes_of_a_folder(base: Path) -> None:
     notes = find_sources(".", base)[1]
     assert notes == [
         f"{base}: using 12 files:  lead.txt, a,b.json, a.json, b.JSONL, c.csv.gz and 7 more",
-        f"{base}: skipped data.bin (not a kind of file that holds data here); pic.png (a picture, sound or video); "
+        f"{base}: skipped data.bin (not a kind of data file); pic.png (a picture, sound or video); "
         f"readme.md (a document about the data); sub/note.md (Markdown, used only when named)",
     ]
     assert find_sources("a.json", base)[1] == []
@@ -118,10 +118,10 @@ def test_the_same_file_is_used_once(base: Path) -> None:
     sources, notes = find_sources("z.json,a.json,./a.json,zz.json,b.JSONL", base)
     assert [source.name for source in sources] == ["a.json", "b.JSONL"]
     assert notes == [
-        "a.json is used once, though given as z.json too",
-        "b.JSONL is used once, though given as zz.json too",
+        "a.json is used once, although it was given as z.json too",
+        "b.JSONL is used once, although it was given as zz.json too",
     ]
-    assert find_sources("a.json,./a.json", base)[1] == ["a.json is used once, though given twice or more"]
+    assert find_sources("a.json,./a.json", base)[1] == ["a.json is used once, although it was given more than once"]
     assert names("sub,sub/deep,sub/**/*.yaml", base) == ["sub/d.parquet", "sub/deep/e.yaml"]
 
 
@@ -148,11 +148,11 @@ MISSING = [
     ("~nobody-here/x.json", "does not exist"),
     ("not a name", "There is no not a name in {base}"),
     ("a.json,zebra.csv", "There is no zebra.csv in {base}"),
-    ("a.json:train", 'a.json has no splits to choose from, so ":train" means nothing; give a.json alone'),
+    ("a.json:train", 'a.json has no splits to choose from; give it without ":train"'),
     ("sub:train", "sub has no splits to choose from"),
     ("q*.json", "No file matches q*.json in {base}; correct the path"),
-    ("*.png", "*.png holds no data files (skipped pic.png (a picture, sound or video)); data files end in .json"),
-    ("data.bin", "data.bin is not a kind of file that can be read; known are .json"),
+    ("*.png", "*.png contains no data files (skipped pic.png (a picture, sound or video)); data files end in .json"),
+    ("data.bin", "data.bin is not a kind of file that can be read; known endings are .json"),
     ("pic.png", "pic.png is not a kind of file that can be read"),
     ("https://example.org/x.json", "download the file first, for example with: curl -LO https://example.org/x.json"),
     ("", "--data is empty"),
@@ -181,7 +181,7 @@ def test_well_known_files_that_are_not_read(tmp_path: Path, name: str, advice: s
 
 def test_nothing_to_read(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match=r"^empty holds no data files; data files end in \.json"):
+    with pytest.raises(DataError, match=r"^empty contains no data files; data files end in \.json"):
         find_sources("empty", tmp_path)
     os.mkfifo(tmp_path / "pipe.json")
     with pytest.raises(DataError, match=r"pipe\.json is not a regular file"):

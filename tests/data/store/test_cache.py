@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from llm_installer.core.errors import DataError
-from llm_installer.data.store.load import Loaded, load_examples
+from llm_installer.data.store.load import DataRequest, Loaded, load_examples
 
 ROOT = Path(__file__).parents[3]
 
@@ -30,7 +30,7 @@ def write(path: Path, *records: object) -> Path:
 
 
 def load(folder: Path, data: str = "my.jsonl", **more) -> Loaded:
-    return load_examples(data, base=folder, workdir=folder / "work", **more)
+    return load_examples(DataRequest(data, base=folder, **more), folder / "work")
 
 
 def converted(folder: Path) -> list[Path]:
@@ -92,7 +92,7 @@ def test_one_flipped_bit_is_found(tmp_path):
 def test_an_image_that_appears_later_is_seen(tmp_path):
     write(tmp_path / "my.jsonl", alpaca(1), {"image": "a.png", "caption": "a cat"})
     loaded = load(tmp_path)
-    assert loaded.reasons == {f"there is no image {tmp_path / 'a.png'}": 1}
+    assert loaded.reasons == {f"the image {tmp_path / 'a.png'} does not exist": 1}
     Image.new("RGB", (2, 2)).save(tmp_path / "a.png")
     again = load(tmp_path)
     assert again.dropped_count == 0
@@ -102,9 +102,9 @@ def test_an_image_that_appears_later_is_seen(tmp_path):
 KILLED = """
 import sys, threading, time, os, signal
 from pathlib import Path
-from llm_installer.data.store.load import load_examples
+from llm_installer.data.store.load import DataRequest, load_examples
 print("ready", flush=True)
-load_examples("my.jsonl", base=Path(sys.argv[1]), workdir=Path(sys.argv[1]) / "work")
+load_examples(DataRequest("my.jsonl", Path(sys.argv[1])), Path(sys.argv[1]) / "work")
 print("done", flush=True)
 """
 
@@ -145,7 +145,7 @@ def test_writers_at_the_same_time_do_not_hurt_each_other(tmp_path):
 def test_a_place_that_cannot_be_written_is_named(tmp_path):
     write(tmp_path / "my.jsonl", alpaca(1))
     (tmp_path / "work").write_text("a file, not a folder")
-    with pytest.raises(DataError, match=r"cannot be kept in .*work \(.*\); make room there, or let LLM_HOME"):
+    with pytest.raises(DataError, match=r"cannot be kept in .*work \(.*\); make room there, or set LLM_HOME"):
         load(tmp_path)
 
 

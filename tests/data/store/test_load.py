@@ -10,7 +10,7 @@ import pytest
 from llm_installer.core.errors import DataError, UsageError
 from llm_installer.core.examples import Example, Message, Origin
 from llm_installer.data.splitting import split
-from llm_installer.data.store.load import Loaded, load_examples
+from llm_installer.data.store.load import DataRequest, Loaded, load_examples
 
 SHARED = Path(__file__).parents[3].parent / "shared" / "data"
 
@@ -52,10 +52,10 @@ ACCEPTED = {
 }
 REFUSED = {
     "SOURCES.tsv": r"SOURCES\.tsv:2: no known format",
-    "toolcall/bfcl_v4_parallel_multiple.json": r"multiple\.json:1: no known format, .*'id', 'question', 'function'",
-    "vision/msswift_multi_modal_images_url.jsonl": r"records: 3, .* is on the web, and nothing is downloaded",
-    "vision/torchtune_vqa_tiny.json": r"there is no image .*vision/tests/assets/rgb_pytorch\.png \(1x\)",
-    "vision/v1_multimodal_demo.jsonl": r"there is no image .*/1\.jpg \(8x\)",
+    "toolcall/bfcl_v4_parallel_multiple.json": r"multiple\.json:1: no known format .*'id', 'question', 'function'",
+    "vision/msswift_multi_modal_images_url.jsonl": r"3 records skipped, .* images are not downloaded",
+    "vision/torchtune_vqa_tiny.json": r"the image .*vision/tests/assets/rgb_pytorch\.png does not exist \(1x\)",
+    "vision/v1_multimodal_demo.jsonl": r"the image .*/1\.jpg does not exist \(8x\)",
 }
 shared = pytest.mark.skipif(not SHARED.is_dir(), reason="the shared data are not here")
 
@@ -71,14 +71,19 @@ def write(path: Path, *records: object) -> Path:
 
 
 def load(folder: Path, data: str = "my.jsonl", **more) -> Loaded:
-    return load_examples(data, base=folder, workdir=folder / "work", **more)
+    return load_examples(DataRequest(data, base=folder, **more), folder / "work")
+
+
+def left(folder: Path) -> list[Path]:
+    """What is in the cache beside its lock."""
+    return [path for path in (folder / "work").iterdir() if path.name != ".lock"]
 
 
 @shared
 @pytest.mark.parametrize("name", ACCEPTED)
 def test_shared_data_are_accepted(name, tmp_path):
     form, examples, dropped = ACCEPTED[name]
-    loaded = load_examples(name, base=SHARED, workdir=tmp_path)
+    loaded = load_examples(DataRequest(name, base=SHARED), tmp_path)
     assert len(loaded.train) == examples
     assert loaded.dropped_count == len(loaded.dropped) == dropped
     assert [tuple(file.formats) for file in loaded.files] == [(form,)]
@@ -94,7 +99,7 @@ def test_shared_data_are_accepted(name, tmp_path):
 @pytest.mark.parametrize("name", REFUSED)
 def test_shared_data_are_refused_for_the_right_reason(name, tmp_path):
     with pytest.raises(DataError, match=REFUSED[name]):
-        load_examples(name, base=SHARED, workdir=tmp_path)
+        load_examples(DataRequest(name, base=SHARED), tmp_path)
 
 
 @shared
@@ -130,7 +135,7 @@ def test_several_formats_and_a_row_each_way(tmp_path):
     }  # fmt: skip
 
 
-def test_many_left_out_rows_are_counted_and_kept_on_file(tmp_path):
+def test_many_skipped_records_are_counted_and_kept_on_file(tmp_path):
     write(tmp_path / "my.jsonl", *({"instruction": "q", "output": ""} for _ in range(1500)), alpaca(1))
     loaded = load(tmp_path)
     assert (len(loaded.train), len(loaded.dropped), loaded.dropped_count) == (1, 1000, 1500)
@@ -142,20 +147,20 @@ def test_strict_refuses_the_first_row_by_name_also_from_the_cache(tmp_path, firs
     write(tmp_path / "my.jsonl", alpaca(1), {"instruction": "q", "output": ""})
     if first == "loose":
         assert len(load(tmp_path).train) == 1
-    with pytest.raises(DataError, match=r"my\.jsonl:2: .*output.* is empty; correct it, or leave out --strict"):
+    with pytest.raises(DataError, match=r"my\.jsonl:2: .*output.* is empty; correct it, or run without --strict"):
         load(tmp_path, strict=True)
 
 
-def test_an_unknown_shape_among_others_is_left_out_by_name(tmp_path):
+def test_an_unknown_shape_among_others_is_skipped_by_name(tmp_path):
     write(tmp_path / "my.jsonl", {"foo": 1, "bar": 2}, alpaca(1), {"foo": 3, "bar": 4}, 7)
     loaded = load(tmp_path)
     assert [row.origin.line for row in loaded.train] == [2]
     assert loaded.reasons == {
-        "no known format, the keys are 'foo', 'bar'": 2,
+        "no known format fits: the record has the keys 'foo', 'bar'": 2,
         "the record is a number where text or an object with named keys is expected": 1,
     }
     assert [dropped.origin.line for dropped in loaded.dropped] == [1, 3, 4]
-    assert loaded.warnings == ("my.jsonl: 3 of 4 records are of no known format and left out",)
+    assert loaded.warnings == ("my.jsonl: 3 of 4 records skipped, as no known format fits",)
     (file,) = loaded.files
     assert (file.records, file.examples, file.dropped, file.unknown, file.formats) == (4, 1, 3, 3, {"alpaca": 1})
 
@@ -165,30 +170,30 @@ def test_a_named_format_or_column_that_some_rows_lack(tmp_path):
     loaded = load(tmp_path, dataset_format="alpaca")
     assert len(loaded.train) == 1 and next(iter(loaded.reasons)).startswith("the format alpaca needs the keys")
     loaded = load(tmp_path, columns="prompt=Q,answer=A")
-    assert len(loaded.train) == 1 and next(iter(loaded.reasons)).startswith("--columns names 'Q', but the keys are")
+    assert len(loaded.train) == 1 and next(iter(loaded.reasons)).startswith("--columns names 'Q', but the record has")
 
 
 @pytest.mark.parametrize("strict", [False, True])
 def test_a_file_of_unknown_shape_stops(tmp_path, strict):
     write(tmp_path / "a.jsonl", alpaca(1))
     write(tmp_path / "my.jsonl", *([alpaca(1)] * strict), {"foo": 1, "bar": 2}, {"foo": 1})
-    with pytest.raises(DataError, match=rf"my\.jsonl:{1 + strict}: no known format, .*; the nearest are .*--columns"):
+    with pytest.raises(DataError, match=rf"my\.jsonl:{1 + strict}: no known format .*; the nearest are .*--columns"):
         load(tmp_path, "a.jsonl,my.jsonl", strict=strict)
-    assert not list((tmp_path / "work").iterdir()), "a refused dataset leaves nothing behind"
+    assert left(tmp_path) == [], "a refused dataset leaves nothing behind"
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
         ("", r"my\.jsonl holds no records"),
-        ('{"instruction": "q", "output": ""}\n' * 2, r"records: 2, .* at my\.jsonl:1\): .*output.* \(2x\)"),
+        ('{"instruction": "q", "output": ""}\n' * 2, r"2 records skipped, .* at my\.jsonl:1\): .*output.* \(2x\)"),
     ],
 )
-def test_nothing_to_learn_is_an_error_that_says_why(tmp_path, content, message):
+def test_nothing_to_train_on_is_an_error_that_says_why(tmp_path, content, message):
     (tmp_path / "my.jsonl").write_text(content)
     with pytest.raises(DataError, match=message):
         load(tmp_path)
-    assert not list((tmp_path / "work").iterdir()), "a refused dataset leaves nothing behind"
+    assert left(tmp_path) == [], "a refused dataset leaves nothing behind"
 
 
 def test_an_empty_file_among_others_is_a_warning(tmp_path):
@@ -205,7 +210,7 @@ def test_a_document_that_sets_rows_aside(tmp_path):
     assert len(loaded.train) == 2 and loaded.validation is not None
     assert loaded.validation[0].messages[0].content == "question 3"
     (tmp_path / "my.json").write_text(json.dumps({"validation": [alpaca(3)]}))
-    with pytest.raises(DataError, match="set aside for validation"):
+    with pytest.raises(DataError, match="reserved for validation"):
         load(tmp_path, "my.json")
 
 
@@ -248,13 +253,13 @@ def test_flat_messages_of_a_tree_are_put_together(tmp_path):
 def test_the_usual_place_is_the_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("LLM_HOME", str(tmp_path / "home"))
     write(tmp_path / "my.jsonl", alpaca(1))
-    loaded = load_examples("my.jsonl", base=tmp_path)
+    loaded = load_examples(DataRequest("my.jsonl", base=tmp_path))
     assert loaded.train.path.is_relative_to(tmp_path / "home" / "cache" / "datasets")
 
 
 def test_relative_and_absolute_names_read_the_same(tmp_path, monkeypatch):
     write(tmp_path / "in" / "my.jsonl", alpaca(1))
     monkeypatch.chdir(tmp_path)
-    relative = load_examples("in/my.jsonl", base=Path(), workdir=tmp_path / "work")
-    absolute = load_examples(str(tmp_path / "in" / "my.jsonl"), base=tmp_path, workdir=tmp_path / "work")
+    relative = load_examples(DataRequest("in/my.jsonl", base=Path()), tmp_path / "work")
+    absolute = load_examples(DataRequest(str(tmp_path / "in" / "my.jsonl"), base=tmp_path), tmp_path / "work")
     assert relative.train[0] == absolute.train[0]

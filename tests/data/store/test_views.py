@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from llm_installer.core.examples import Example, Kind, Message, Origin
-from llm_installer.data.store.views import Pieces, Prefixed, prefixed, word_pieces
+from llm_installer.data.store.views import Pieces, Prefixed, prefixed
 
 
 def example(*turns: tuple[str, str], kind: Kind = "chat", file: str = "a.json") -> Example:
@@ -24,9 +24,13 @@ def example(*turns: tuple[str, str], kind: Kind = "chat", file: str = "a.json") 
     ],
 )
 def test_pieces_are_words_with_their_space_and_nothing_is_lost(text: str, pieces: list[str]) -> None:
-    assert word_pieces(text, 2) == pieces
+    def split(words: int) -> list[str]:
+        plain = example(("assistant", text), kind="text")
+        return [piece.messages[0].content for piece in Pieces([plain], words)]
+
+    assert split(2) == pieces
     for words in (1, 2, 3, 100):
-        assert "".join(word_pieces(text, words)) == text
+        assert "".join(split(words)) == text
 
 
 def test_only_plain_text_is_cut() -> None:

@@ -1,4 +1,4 @@
-"""The story of looking at a dataset without training: what was found, kept and left out, and how long its rows are.
+"""The story of inspecting a dataset without training: what was found, used and skipped, and how long its rows are.
 
 Run as: llm-installer data my.json --model tiny
 """
@@ -11,9 +11,10 @@ import numpy as np
 
 from llm_installer.core.model_info import read_model_info
 from llm_installer.core.paths import ModelDir
+from llm_installer.core.text import counted
 from llm_installer.data.mixing import Mix
+from llm_installer.data.overview import DataOverview, TokenFacts, make_overview
 from llm_installer.data.prepare import Given, read
-from llm_installer.data.report import DataReport, TokenFacts, data_report
 from llm_installer.planning.options import Options
 from llm_installer.planning.registry import find_handler
 
@@ -21,25 +22,27 @@ QUANTILES = {"half": 0.5, "90%": 0.9, "99%": 0.99, "longest": 1.0}
 LONGEST_SHOWN = 5
 
 
-def look(options: Options, base: Path) -> DataReport:
-    """Read and split the data as training would; with a model, encode it too. Raises DataError when training could not
-    start."""
+def inspect_data(options: Options, base: Path) -> DataOverview:
+    """Read and split the data as training would; with a model, encode it too.
+
+    Raises DataError and UsageError where training could not start.
+    """
     given = read(options, base)
     tokens = _token_facts(given, options) if options.model_path else None
     mix = given.mix(np.arange(len(given.train))) if given.weights else None
-    return data_report(given.loaded, given.split, tokens=tokens, changes=_changes(given, options, mix), mix=mix)
+    return make_overview(given.loaded, given.split, tokens=tokens, changes=_changes(given, options, mix), mix=mix)
 
 
 def _changes(given: Given, options: Options, mix: Mix | None) -> dict[str, str]:
     """What the options make of the examples, in words."""
     changes = dict(given.changes)
     if options.max_examples is not None:
-        most = f"{options.max_examples:,} with seed {options.seed}"
         sampled = len(given.split.train) + (len(given.split.validation) if given.loaded.validation is None else 0)
-        changes["sample"] = f"{sampled:,} examples, where at most {most} were asked for"
+        most = f"at most {options.max_examples:,} asked for, chosen with seed {options.seed}"
+        changes["sample"] = f"{counted(sampled, 'example')}, {most}"
     if mix:
-        rows = ", ".join(f"{count:,} of {name}" for name, count in zip(mix.names, mix.counts, strict=True))
-        changes["mix"] = f"{mix}; in an epoch {rows}"
+        rows = ", ".join(f"{count:,} from {name}" for name, count in zip(mix.names, mix.counts, strict=True))
+        changes["mix"] = f"{mix}; an epoch takes {rows}"
     return changes
 
 

@@ -1,4 +1,4 @@
-"""What is said about a place where nothing is: the names nearby that look like what was typed."""
+"""The message for a path where nothing is, with similar names in its folder."""
 
 from __future__ import annotations
 
@@ -7,25 +7,20 @@ import glob
 import os
 from pathlib import Path
 
-_LONG_NAME = 300
+from llm_installer.core.text import shortened
 
 
-def missing(piece: str, base: Path) -> str:
-    """That nothing is there, with the names in the folder that look like what was typed."""
+def not_found(piece: str, base: Path) -> str:
+    """A sentence, without its full stop, that `piece` is not in `base`; it suggests similar names in the folder."""
     path = base / os.path.expanduser(piece)
-    shown = _cut(piece)
+    shown = shortened(piece)
     if os.path.lexists(path):
         return f"{shown} is a link to something that does not exist"
     if glob.has_magic(piece):
         return f"No file matches {shown} in {base}"
     if not os.path.isdir(path.parent):
-        return f"{shown} does not exist, and neither does the folder {_cut(str(path.parent))}"
+        return f"{shown} does not exist, and neither does the folder {shortened(str(path.parent))}"
     names = {name.lower(): name for name in sorted(os.listdir(path.parent))}
     close = [names[name] for name in difflib.get_close_matches(path.name.lower(), names, n=3)]
     hint = f" (did you mean {' or '.join(str(Path(piece).with_name(name)) for name in close)}?)" if close else ""
     return f"There is no {shown} in {base}{hint}"
-
-
-def _cut(name: str) -> str:
-    """A name as typed, unless somebody gave a whole text for one."""
-    return name if len(name) <= _LONG_NAME else name[:_LONG_NAME] + "..."

@@ -1,4 +1,4 @@
-"""Encoding shared out over processes: each is sent where the examples are, and writes its rows to files."""
+"""Encoding by several processes: each is told where the examples are, and writes its rows to files."""
 
 from __future__ import annotations
 
@@ -9,29 +9,26 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeAlias
 
 from llm_installer.core.examples import Example
-from llm_installer.core.workers import cores, share_out
-from llm_installer.data.encoding.bulk import Bulk
+from llm_installer.core.voice import Progress
+from llm_installer.core.workers import cores, parallel_map
 from llm_installer.data.encoding.encode import Encoder
+from llm_installer.data.encoding.encode_many import BatchEncoder
 from llm_installer.data.encoding.encoded import EncodedWriter
 from llm_installer.data.store.arrow import ExampleView
 
 REFUSED = "refused.jsonl"
 _PAYS = 20_000
-"""Examples from which on starting processes takes less time than it saves."""
+"""Examples above which starting processes takes less time than it saves."""
 _SHARD = 4_000
 _MOST = 16
-"""Processes; reading from one disk and each holding a tokenizer, more bring little."""
-
-Progress: TypeAlias = Callable[[int, int], None]
-"""Told how many examples of how many are done."""
+"""Processes; they read from one disk and each holds a tokenizer, so more bring little."""
 
 
 @dataclass(frozen=True)
 class Shard:
-    """Some of the examples, and where their rows go."""
+    """Some of the examples, by index, and where their rows go."""
 
     start: int
     end: int
@@ -45,25 +42,27 @@ def encode_to_folder(
     total = len(examples)
     count = processes or (min(cores(), _MOST) if total >= _PAYS else 1)
     if count == 1:
-        _encode(examples, 0, Bulk(encoder, True), folder, lambda done: progress(done, total))
+        _encode(examples, 0, BatchEncoder(encoder), folder, lambda done: progress(done, total))
         return
     shards = [Shard(s, min(s + _SHARD, total), folder / f"shard-{s}") for s in range(0, total, _SHARD)]
-    with closing(share_out(partial(_encode_shard, examples, Bulk(encoder, True)), shards, count)) as ends:
+    with closing(parallel_map(partial(_encode_shard, examples, BatchEncoder(encoder)), shards, count)) as ends:
         for end in ends:
             progress(end, total)
     _join(shards, folder)
 
 
-def _encode_shard(examples: ExampleView, bulk: Bulk, shard: Shard) -> int:
-    """In another process: the rows of a shard into its folder. How far the shard reaches."""
+def _encode_shard(examples: ExampleView, batch_encoder: BatchEncoder, shard: Shard) -> int:
+    """In another process: write the rows of a shard into its folder. Returns where the shard ends."""
     shard.folder.mkdir()
     chosen = ExampleView(examples.store, examples.indices[shard.start : shard.end])
-    _encode(chosen, shard.start, bulk, shard.folder, lambda done: None)
+    _encode(chosen, shard.start, batch_encoder, shard.folder, lambda done: None)
     return shard.end
 
 
-def _encode(examples: Sequence[Example], first: int, bulk: Bulk, folder: Path, report: Callable[[int], None]) -> None:
-    """Encode in this process; the first example has this number."""
+def _encode(
+    examples: Sequence[Example], first: int, batch_encoder: BatchEncoder, folder: Path, report: Callable[[int], None]
+) -> None:
+    """Encode in this process; `first` is the index of the first example."""
     writer = EncodedWriter(folder)
     done = 0
 
@@ -73,15 +72,15 @@ def _encode(examples: Sequence[Example], first: int, bulk: Bulk, folder: Path, r
             yield first + done, example
 
     with (folder / REFUSED).open("w", encoding="utf-8") as refused:
-        for rows, left_out in bulk.batches(numbered()):
+        for rows, skipped in batch_encoder.batches(numbered()):
             writer.append(rows)
-            refused.writelines(json.dumps([r.index, r.reason]) + "\n" for r in left_out)
+            refused.writelines(json.dumps([r.index, r.reason]) + "\n" for r in skipped)
             report(done + 1)
     writer.close()
 
 
 def _join(shards: Sequence[Shard], folder: Path) -> None:
-    """One file of each kind from those of all shards, in order."""
+    """Join the files of all shards, in order."""
     writer = EncodedWriter(folder)
     with (folder / REFUSED).open("wb") as refused:
         for shard in shards:

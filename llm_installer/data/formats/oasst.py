@@ -1,4 +1,4 @@
-"""OpenAssistant's trees of messages: flat rows are put together again, and of every tree the best thread is taught."""
+"""OpenAssistant's trees of messages: flat rows become trees, and each tree gives its best-ranked thread."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from collections.abc import Iterable, Iterator, Mapping
 from llm_installer.core.examples import Example, Origin
 from llm_installer.data.formats.converters import converse
 from llm_installer.data.formats.turns import Turn, read_turns
-from llm_installer.data.formats.values import Record, Unteachable, listed, missing
+from llm_installer.data.formats.values import Record, SkipRecord, as_list, missing
 
 Row = tuple[object, Origin]
 _Node = dict[str, object]
 _KEYS = {"message_id", "parent_id"}
 
 
-def plant(rows: Iterable[Row]) -> Iterator[Row]:
+def build_trees(rows: Iterable[Row]) -> Iterator[Row]:
     """The trees that flat rows belong to, each with the origin of its first message.
 
-    What belongs to no tree of the file comes back as it was, to be left out by name.
+    Rows that belong to no tree of the file come back as they were, to be skipped with a reason.
     """
     flat: dict[str, tuple[Record, Origin]] = {}
     for record, origin in rows:
@@ -32,7 +32,7 @@ def plant(rows: Iterable[Row]) -> Iterator[Row]:
         replies.setdefault(_parent(record), []).append(key)
     planted: set[str] = set()
     for root in replies.get("", ()):
-        yield {"message_tree_id": root, "prompt": _grown(root, flat, replies, planted)}, flat[root][1]
+        yield {"message_tree_id": root, "prompt": _tree(root, flat, replies, planted)}, flat[root][1]
     yield from (row for key, row in flat.items() if key not in planted)
 
 
@@ -41,7 +41,7 @@ def _parent(record: Record) -> str:
     return "" if missing(parent) else str(parent)
 
 
-def _grown(
+def _tree(
     root: str, flat: Mapping[str, tuple[Record, Origin]], replies: Mapping[str, list[str]], planted: set[str]
 ) -> _Node:
     """The message `root` with its replies inside it, and theirs inside them."""
@@ -57,17 +57,17 @@ def _grown(
 
 
 def best_thread(record: Record, origin: Origin) -> Example:
-    """From the first message down, always the reply that people ranked best."""
+    """From the first message down, always the reply that people ranked best. Raises SkipRecord."""
     if "prompt" not in record:
-        raise Unteachable("its tree is not whole in this file, or the message is there twice")
+        raise SkipRecord("its tree is incomplete in this file, or the message is there twice")
     turns: list[Turn] = []
     replies: list[object] = [record["prompt"]]
     while replies:
         best = min(replies, key=_rank)
         if not isinstance(best, Mapping):
-            raise Unteachable("a reply of the tree is not an object")
+            raise SkipRecord("a reply of the tree is not an object")
         turns += read_turns([{"role": best.get("role"), "text": best.get("text")}], "prompt")[0]
-        replies = [reply for reply in listed(best.get("replies"), "replies") if not _deleted(reply)]
+        replies = [reply for reply in as_list(best.get("replies"), "replies") if not _deleted(reply)]
     return converse({}, origin, turns)
 
 

@@ -6,26 +6,22 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from llm_installer.core.examples import Dropped, Example, Kind, Origin
-from llm_installer.data.encoding.chat import CannotRender, Rendered
-from llm_installer.data.encoding.encode import Encoder, Restore, Row
+from llm_installer.data.encoding.chat_template import CannotRender, Rendered
+from llm_installer.data.encoding.control_tokens import Restore
+from llm_installer.data.encoding.encode import Encoder
 from llm_installer.data.encoding.encoded import EncodedSet
-from llm_installer.data.encoding.lengths import lengths_of, placed
-from llm_installer.data.encoding.pictured import pictured
-from llm_installer.data.encoding.shapes import Shapes
-from llm_installer.data.encoding.spans import Tokens
+from llm_installer.data.encoding.fast_render import FastRenderer
+from llm_installer.data.encoding.image_rows import with_images
+from llm_installer.data.encoding.row import Row
+from llm_installer.data.encoding.token_spans import Tokens
 
 _BATCH_ROWS = 512
 _BATCH_CHARACTERS = 1 << 20
-_FEW = 64
-"""Texts tokenised at once: what is found of more no longer fits into the processor's cache."""
-
-_MANY = 2000
-"""Examples from which on looking for the quickest way takes less time than it saves."""
 
 
 @dataclass(frozen=True)
 class Refused:
-    """An example that is left out, and why."""
+    """An example that the chat template refuses, and why."""
 
     index: int
     origin: Origin
@@ -46,15 +42,12 @@ class _Text:
     source: int
 
 
-class Bulk:
-    """An encoder, and what is found out about it on the way: kept, it is found out once."""
+class BatchEncoder:
+    """An encoder for many examples. What it finds out about the chat template on the way is kept."""
 
-    def __init__(self, encoder: Encoder, many: bool) -> None:
+    def __init__(self, encoder: Encoder) -> None:
         self.encoder = encoder
-        self._render = Shapes(encoder.template.render, encoder.template.source).render
-        # To look at a whole vocabulary takes a while.
-        worth_it = many and encoder.tokenizer.is_fast
-        self._lengths = lengths_of(encoder.tokenizer.backend_tokenizer) if worth_it else None
+        self._render = FastRenderer(encoder.template.render, encoder.template.source).render
 
     def batches(self, examples: Iterable[tuple[int, Example]]) -> Iterator[tuple[list[Row], list[Refused]]]:
         """Rows and refusals of numbered examples, in their order, some hundreds of examples at a time."""
@@ -83,7 +76,7 @@ class Bulk:
         if self.encoder.tokenizer.is_fast:
             for split_special in (False, True):
                 plain = {
-                    i: t.rendered
+                    i: t.rendered.text
                     for i, t in enumerate(texts)
                     if isinstance(t, _Text) and not t.restore and (t.kind != "chat") == split_special
                 }
@@ -93,26 +86,16 @@ class Bulk:
             for i, t in enumerate(texts)
         ]
 
-    def _tokens(self, texts: Mapping[int, Rendered], split_special: bool) -> dict[int, Tokens]:
+    def _tokens(self, texts: Mapping[int, str], split_special: bool) -> dict[int, Tokens]:
         """The tokens of numbered texts."""
-        found: dict[int, Tokens] = {}
-        if self._lengths is not None:
-            ascii_only = [(i, t) for i, t in texts.items() if t.text.isascii()]
-            for start in range(0, len(ascii_only), _FEW):
-                some = ascii_only[start : start + _FEW]
-                tokens = self.encoder.tokens([t.text for _, t in some], split_special, places=False)
-                known = placed(tokens, self._lengths, [t for _, t in some])
-                found.update((i, k) for (i, _), k in zip(some, known, strict=True) if k is not None)
-        left = [i for i in texts if i not in found]
-        found.update(zip(left, self.encoder.tokens([texts[i].text for i in left], split_special), strict=True))
-        return found
+        return dict(zip(texts, self.encoder.tokens(list(texts.values()), split_special), strict=True))
 
 
 def encode_all(examples: Sequence[Example], encoder: Encoder) -> tuple[EncodedSet, list[Dropped]]:
-    """All training rows, in memory, and the examples the template refused."""
+    """All training rows, in memory, and the examples that are skipped because the template refuses them."""
     rows: list[Row] = []
     dropped: list[Dropped] = []
-    for some, refused in Bulk(encoder, len(examples) >= _MANY).batches(enumerate(examples)):
+    for some, refused in BatchEncoder(encoder).batches(enumerate(examples)):
         rows += some
         dropped += [r.dropped for r in refused]
-    return pictured(EncodedSet.of(rows), examples), dropped
+    return with_images(EncodedSet.of(rows), examples), dropped

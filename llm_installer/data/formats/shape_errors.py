@@ -1,4 +1,4 @@
-"""What is said about a record that cannot be read: what was found, what comes close, what to type next."""
+"""The errors for records of an unknown or wrong format: what was found, what is closest, what to type next."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from llm_installer.core.errors import DataError
 from llm_installer.core.examples import Origin
+from llm_installer.core.text import shortened
 from llm_installer.data.formats.columns import TARGETS
 from llm_installer.data.formats.format import Format, Shape
 from llm_installer.data.formats.table import FORMATS
@@ -16,9 +17,9 @@ _AS = {"": "", "list": " as a list", "turns": " as a list", "texts": " as a list
 _AS |= {"object": " as an object", "bool": " as true or false"}
 
 _NAMED = 12
-"""So many keys of a record are named."""
+"""Keys of a record that a message names."""
 
-# Named when nothing comes close.
+# Named when no format is close.
 _COMMON = ("alpaca", "openai", "qa")
 
 
@@ -27,13 +28,13 @@ def unknown_shape(record: object, origin: Origin) -> DataError:
     if not isinstance(record, Mapping):
         return DataError(
             f"{origin}: the record is {kind_of(record)} where text or an object with named keys is expected; "
-            'write it as {"prompt": "...", "completion": "..."} or in another of the formats'
+            'write it as {"prompt": "...", "completion": "..."} or in another format'
         )
     near = _nearest({_folded(key): str(key) for key in record})
     named = "; ".join(f"{row.name} ({_keys(shape)})" for row, shape in near)
     return DataError(
-        f"{origin}: no known format, {_found(record)}; the nearest are {named}; say which key is which with "
-        f"--columns '{_columns(record, *near[0])}', and with --dataset-format NAME if it is to be read as one of these"
+        f"{origin}: no known format fits: {_found(record)}; the nearest are {named}; say which key is which with "
+        f"--columns '{_columns(record, *near[0])}', and add --dataset-format NAME to read it as one of these"
     )
 
 
@@ -42,13 +43,13 @@ def wrong_shape(record: object, origin: Origin, forced: Format) -> DataError:
     needed = ", or ".join(_keys(shape) for shape in forced.required)
     return DataError(
         f"{origin}: the format {forced.name} needs the keys {needed}, but {_found(record)}; "
-        "leave --dataset-format out to have it detected"
+        "omit --dataset-format to have the format detected"
     )
 
 
 def wrong_columns(record: object, origin: Origin, absent: str) -> DataError:
     """The error for a record without a column that --columns names."""
-    return DataError(f"{origin}: --columns names '{absent}', but {_found(record)}; give a key that is there")
+    return DataError(f"{origin}: --columns names '{absent}', but {_found(record)}; give a key that the record has")
 
 
 def _found(record: object) -> str:
@@ -56,8 +57,8 @@ def _found(record: object) -> str:
         return f"the record is {kind_of(record)}"
     if not record:
         return "the record has no keys"
-    named = ", ".join(repr(str(key)[:40]) for key in list(record)[:_NAMED])
-    return f"the keys are {named}" + (f" and {len(record) - _NAMED} more" if len(record) > _NAMED else "")
+    named = ", ".join(shortened(repr(str(key)), 42) for key in list(record)[:_NAMED])
+    return f"the record has the keys {named}" + (f" and {len(record) - _NAMED} more" if len(record) > _NAMED else "")
 
 
 def _keys(shape: Shape) -> str:
@@ -69,7 +70,7 @@ def _folded(key: object) -> str:
 
 
 def _nearest(there: Mapping[str, str]) -> list[tuple[Format, Shape]]:
-    """Three formats, each by its best spelling: the larger share of their keys that is there, the nearer."""
+    """The three nearest formats, each by its nearest spelling: the one with the largest share of keys in the record."""
     scored = sorted(_scores(there), key=lambda scored: scored[0])[:3]
     if not scored:
         return [(row, row.required[0]) for row in FORMATS if row.name in _COMMON]
@@ -88,7 +89,7 @@ def _share(counted: tuple[int, Shape]) -> float:
 
 
 def _columns(record: Mapping[object, object], row: Format, shape: Shape) -> str:
-    """What to type after --columns: the keys that can be told, KEY for those that cannot."""
+    """What to type after --columns: the keys that are recognised, KEY for those that are not."""
     there = {_folded(key): str(key) for key in record}
     told = {target: there.get(_folded(row.columns.get(target, target))) for target in TARGETS}
     if told["messages"] or (told["text"] and "text" in shape):

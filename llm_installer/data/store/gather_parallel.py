@@ -1,4 +1,4 @@
-"""Conversion shared out over processes: lines of one big file go out, packed examples come back, in order."""
+"""Conversion by several processes: lines of one big file go out, packed examples come back, in order."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from functools import partial
 
 from llm_installer.core.errors import DataError
 from llm_installer.core.examples import Dropped, Example
-from llm_installer.core.workers import cores, share_out
+from llm_installer.core.workers import cores, parallel_map
 from llm_installer.data.formats import find_format
 from llm_installer.data.reading.json_rows import line_rows, records_in_lines
 from llm_installer.data.reading.readers import reads_json
 from llm_installer.data.reading.rows import Row, Source
 from llm_installer.data.reading.text_files import Block
 from llm_installer.data.store.arrow import ExamplePacker
-from llm_installer.data.store.conversion import Count, Request, Waiting, converted
+from llm_installer.data.store.conversion import Conversion, Count, Waiting, converted
 
 _PAYS = 32 << 20
-"""Bytes from which on starting processes takes less time than it saves."""
+"""Bytes above which starting processes takes less time than it saves."""
 _CHUNK = 4 << 20
 """Bytes that a process is sent at once."""
 _MOST = 4
-"""Processes: what the caller reads and writes keeps no more of them busy."""
+"""Processes: the caller, who reads and writes, cannot keep more of them busy."""
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Some lines, and what is wrong behind them."""
+    """Some lines, and the error that follows them, if any."""
 
     blocks: tuple[Block, ...]
     error: DataError | None = None
@@ -43,11 +43,11 @@ class Converted:
     dropped: list[Dropped] = field(default_factory=list)
     waiting: Waiting = field(default_factory=dict)
     error: DataError | None = None
-    """What stopped it, behind all that was dropped."""
+    """What stopped it, after everything that was skipped."""
 
 
-def convert_apart(source: Source, request: Request) -> Generator[Converted, None, None] | None:
-    """The source converted by several processes; None when it is no big file of lines, or there is but one core."""
+def convert_apart(source: Source, conversion: Conversion) -> Generator[Converted, None, None] | None:
+    """The source converted by several processes; None when it is not a big file of lines, or there is only one core."""
     count = min(cores(), _MOST)
     if count < 2 or not reads_json(source) or source.path.stat().st_size < _PAYS:
         return None
@@ -55,20 +55,20 @@ def convert_apart(source: Source, request: Request) -> Generator[Converted, None
     if not a_line_each:
         return None
     # A format is functions, and those are known to the other process by name.
-    told = replace(request, sources=(), forced=None)
-    job = partial(convert_chunk, source, told, request.forced.name if request.forced else "")
-    return share_out(job, _chunks(blocks), count)
+    told = replace(conversion, sources=(), forced=None)
+    job = partial(convert_chunk, source, told, conversion.forced.name if conversion.forced else "")
+    return parallel_map(job, _chunks(blocks), count)
 
 
-def convert_chunk(source: Source, request: Request, forced: str, chunk: Chunk) -> Converted:
-    """In another process: what the lines are."""
+def convert_chunk(source: Source, conversion: Conversion, forced: str, chunk: Chunk) -> Converted:
+    """In another process: what is in the lines."""
     if forced:
-        request = replace(request, forced=find_format(forced))
+        conversion = replace(conversion, forced=find_format(forced))
     found = Converted(Count(source.name))
     packers: dict[str, ExamplePacker] = {}
     error = None
     try:
-        for part, item in converted(source, _rows(source, chunk), request, found.count, found.waiting):
+        for part, item in converted(source, _rows(source, chunk), conversion, found.count, found.waiting):
             if isinstance(item, Example):
                 if part not in packers:
                     packers[part] = ExamplePacker()

@@ -1,8 +1,11 @@
-"""What a chat template writes around the contents of a conversation, learned once, so that most need no rendering.
+"""What a chat template writes around the contents of a conversation, found out once, so that most need no rendering.
 
-A shape is trusted only after rendering by the template itself has confirmed it on contents made to break it, among them
-every text that the template's source mentions. Contents with anything that changed what is written around them, or that
-looks like markup the template knows, are rendered by the template.
+A frame is trusted only after the template itself has confirmed it on contents made to break it, among them every text
+that the template's source mentions. Contents with anything that changed what is written around them, or that looks like
+markup the template knows, are rendered by the template.
+
+Delete when rendering a conversation costs no more than tokenising it: FastRenderer.render gives what Template.render
+gives, only sooner.
 """
 
 from __future__ import annotations
@@ -12,14 +15,14 @@ from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import TypeAlias
 
-from llm_installer.data.encoding.chat import CannotRender, Render, Turns
+from llm_installer.data.encoding.chat_template import CannotRender, Render, Turns
 
 Pieces: TypeAlias = "tuple[str, ...]"
-"""What stands before, between and after the contents."""
+"""The text before, between and after the contents."""
 
 _WORTH_IT = 200
-_LONGEST = 6
-"""Turns; of longer conversations few have the same roles, and confirming a shape takes longer."""
+_MOST_TURNS = 6
+"""Few longer conversations have the same roles, and confirming a frame takes longer."""
 _SHORT = 5
 _MARK = "qwertz{}zwtreq"
 _HARD = (
@@ -32,35 +35,35 @@ _EDGES = (" a", "a ", "\na", "a\n", "\n\n a \n\n", "\ta\t", "\u00a0a\u2003")
 _MARKUP = frozenset("<>[]{}|")
 
 
-class Shapes:
+class FastRenderer:
     """Renders as the template does, by joining constants and contents where that is known to give the same."""
 
-    def __init__(self, render: Render, source: str, after: int = _WORTH_IT) -> None:
+    def __init__(self, render: Render, source: str, after: int | None = None) -> None:
+        """`after`: how often a sequence of roles is rendered before its frame is found, which takes many renderings."""
         self._render = render
-        self._after = after
-        """Times that a sequence of roles is rendered before its shape is learned: that takes many renderings."""
+        self._after = _WORTH_IT if after is None else after
         self._literals = _literals(source)
         self._markup = tuple(text for text in self._literals if _MARKUP & set(text))
         self._met: Counter[tuple[str, ...]] = Counter()
-        self._known: dict[tuple[str, ...], Shape | None] = {}
+        self._known: dict[tuple[str, ...], Frame | None] = {}
 
     def render(self, turns: Turns, tools: object, generation: bool) -> str:
         """What the template renders. Raises CannotRender as it does."""
-        if tools is None and len(turns) <= _LONGEST and all(len(turn) == 2 for turn in turns):
-            roles = tuple(turn["role"] for turn in turns)
-            contents = [turn["content"] for turn in turns]
-            shape = self._shape((*roles, "answer") if generation else roles, roles, generation)
-            if shape and shape.fits(contents):
-                return shape.join(contents)
+        if tools is None and len(turns) <= _MOST_TURNS and all(len(turn) == 2 for turn in turns):
+            roles = tuple(str(turn["role"]) for turn in turns)
+            contents = [str(turn["content"]) for turn in turns]
+            frame = self._frame((*roles, "answer") if generation else roles, roles, generation)
+            if frame and frame.fits(contents):
+                return frame.join(contents)
         return self._render(turns, tools, generation)
 
-    def _shape(self, key: tuple[str, ...], roles: Sequence[str], generation: bool) -> Shape | None:
+    def _frame(self, key: tuple[str, ...], roles: Sequence[str], generation: bool) -> Frame | None:
         if key in self._known:
             return self._known[key]
         self._met[key] += 1
         if self._met[key] <= self._after:
             return None
-        self._known[key] = learn(
+        self._known[key] = find_frame(
             lambda contents: self._render(
                 [{"role": role, "content": content} for role, content in zip(roles, contents, strict=True)],
                 None,
@@ -73,15 +76,15 @@ class Shapes:
         return self._known[key]
 
 
-class Shape:
+class Frame:
     """The constants of one sequence of roles, and which contents they hold for."""
 
     def __init__(self, pieces: Pieces, tight: bool, special: Sequence[str]) -> None:
         self.pieces = pieces
         self.tight = tight
-        """Whether only contents without space at their edges fit: the template does something about it."""
+        """Whether only contents without space at their edges fit, because the template strips or changes it."""
         self.special = tuple(special)
-        """Texts that no fitting content has."""
+        """Texts that no fitting content contains."""
 
     def fits(self, contents: Sequence[str]) -> bool:
         """Whether joining gives what the template would write."""
@@ -99,10 +102,10 @@ class Shape:
         return "".join(chain.from_iterable(zip(self.pieces, (*contents, ""), strict=True)))
 
 
-def learn(
+def find_frame(
     render: Callable[[Sequence[str]], str], turns: int, literals: Sequence[str], markup: Sequence[str]
-) -> Shape | None:
-    """The shape of what `render` writes around so many contents; None when it is not the same for all."""
+) -> Frame | None:
+    """The frame that `render` writes around this many contents; None when it is not the same for all."""
     try:
         pieces = _pieces(render, turns)
     except CannotRender:
@@ -120,7 +123,7 @@ def learn(
             if probe.strip()
         )
     ]
-    return Shape(pieces, tight, [*markup, *unsafe])
+    return Frame(pieces, tight, [*markup, *unsafe])
 
 
 def _pieces(render: Callable[[Sequence[str]], str], turns: int) -> Pieces | None:
@@ -136,17 +139,17 @@ def _pieces(render: Callable[[Sequence[str]], str], turns: int) -> Pieces | None
 
 
 def _holds(render: Callable[[Sequence[str]], str], pieces: Pieces, turns: int, probe: str) -> bool:
-    """Whether the constants are right when each turn in its own right, and all at once, say `probe`."""
-    shape = Shape(pieces, False, ())
+    """Whether the constants are right when each turn alone, and all at once, say `probe`."""
+    frame = Frame(pieces, False, ())
     said = [[probe if i == at else "plain" for i in range(turns)] for at in range(turns)]
     try:
-        return all(render(contents) == shape.join(contents) for contents in [*said, [probe] * turns])
+        return all(render(contents) == frame.join(contents) for contents in [*said, [probe] * turns])
     except CannotRender:
         return False
 
 
 def _literals(source: str) -> tuple[str, ...]:
-    """Every text that the template's code mentions, and each sign of a short one: what it may look for in a content."""
+    """Every text that the template's code mentions, and each sign of a short one: what it may search a content for."""
     from jinja2 import Environment, TemplateSyntaxError
 
     # Tokens, not a syntax tree: templates may have tags of their own.

@@ -14,11 +14,13 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 from transformers import PreTrainedTokenizerFast
 
 from llm_installer.core.examples import Example, Message, Origin
-from llm_installer.data.encoding import bulk, shapes
-from llm_installer.data.encoding.bulk import encode_all
-from llm_installer.data.encoding.chat import CannotRender, Turns
-from llm_installer.data.encoding.encode import Encoder, Row, load_tokenizer
-from llm_installer.data.encoding.shapes import Shapes
+from llm_installer.data.encoding import fast_render
+from llm_installer.data.encoding.chat_template import CannotRender, Turns
+from llm_installer.data.encoding.encode import Encoder
+from llm_installer.data.encoding.encode_many import encode_all
+from llm_installer.data.encoding.fast_render import FastRenderer
+from llm_installer.data.encoding.row import Row
+from llm_installer.data.encoding.tokenizer import load_tokenizer
 
 TEMPLATES = {f.stem: f.read_text(encoding="utf-8") for f in (Path(__file__).parent / "chat_templates").glob("*.jinja")}
 SPECIAL = ["<s>", "</s>", "<|im_start|>", "<|im_end|>", "<|eot_id|>", "<start_of_turn>", "<end_of_turn>", "<|end|>"]
@@ -76,9 +78,9 @@ def same(found: Sequence[Row], expected: Sequence[Row]) -> None:
     assert len(found) == len(expected)
     for a, b in zip(found, expected, strict=True):
         assert a.ids.tolist() == b.ids.tolist()
-        assert a.learned.tolist() == b.learned.tolist()
+        assert a.supervised.tolist() == b.supervised.tolist()
         assert (a.source, a.text) == (b.source, b.text)
-        assert (a.ids.dtype, a.learned.dtype) == (b.ids.dtype, b.learned.dtype)
+        assert (a.ids.dtype, a.supervised.dtype) == (b.ids.dtype, b.supervised.dtype)
 
 
 def random_examples(count: int, seed: int) -> list[Example]:
@@ -107,29 +109,26 @@ def random_examples(count: int, seed: int) -> list[Example]:
     return [example(i) for i in range(count)]
 
 
-@pytest.mark.parametrize(("train_on_prompt", "many"), [(False, 0), (True, 0), (False, 2000)])
+@pytest.mark.parametrize("train_on_prompt", [False, True])
 @pytest.mark.parametrize("name", ALL)
-def test_the_same_rows_as_one_by_one(
-    name: str, train_on_prompt: bool, many: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(shapes, "_WORTH_IT", 3)
-    monkeypatch.setattr(bulk, "_MANY", many)
+def test_the_same_rows_as_one_by_one(name: str, train_on_prompt: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fast_render, "_WORTH_IT", 3)
     encoder = ENCODERS[name] if not train_on_prompt else Encoder(tokenizer_for(TEMPLATES.get(name)), True)
     check(random_examples(150, seed=len(name)), encoder)
 
 
-def learned(encoder: Encoder) -> Shapes:
-    return Shapes(encoder.template.render, encoder.template.source, after=0)
+def prepared(encoder: Encoder) -> FastRenderer:
+    return FastRenderer(encoder.template.render, encoder.template.source, after=0)
 
 
-SHAPES = {name: learned(encoder) for name, encoder in ENCODERS.items()}
+RENDERERS = {name: prepared(encoder) for name, encoder in ENCODERS.items()}
 
 
 @pytest.mark.parametrize("generation", [True, False])
 @pytest.mark.parametrize("name", ALL)
 @settings(max_examples=40, deadline=None)
 @given(contents=st.lists(texts, min_size=1, max_size=4))
-def test_a_shape_renders_as_the_template_does(name: str, generation: bool, contents: list[str]) -> None:
+def test_a_frame_renders_as_the_template_does(name: str, generation: bool, contents: list[str]) -> None:
     encoder = ENCODERS[name]
     turns: Turns = [{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(contents)]
     try:
@@ -138,15 +137,15 @@ def test_a_shape_renders_as_the_template_does(name: str, generation: bool, conte
         )
     except Exception as error:  # whatever the template raises
         with pytest.raises(CannotRender, match=r"refuses the conversation"):
-            SHAPES[name].render(turns, None, generation)
+            RENDERERS[name].render(turns, None, generation)
         assert "must" in str(error)
         return
-    assert SHAPES[name].render(turns, None, generation) == expected
+    assert RENDERERS[name].render(turns, None, generation) == expected
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_ordinary_turns_need_no_rendering(name: str) -> None:
-    """The speed is there: once learned, plain contents never reach the template."""
+    """The speed is there: once its frame is found, plain contents never reach the template."""
     encoder = ENCODERS[name]
     rendered = []
 
@@ -154,7 +153,7 @@ def test_ordinary_turns_need_no_rendering(name: str) -> None:
         rendered.append(turns)
         return encoder.template.render(turns, tools, generation)
 
-    known = Shapes(render, encoder.template.source, after=0)
+    known = FastRenderer(render, encoder.template.source, after=0)
     turns: Turns = [{"role": "user", "content": "Is it red?"}, {"role": "assistant", "content": "No, it\nis blue."}]
     first = [known.render(turns[:1], None, True), known.render(turns, None, False)]
     rendered.clear()
@@ -187,7 +186,7 @@ def test_templates_that_look_into_contents_are_found_out(name: str) -> None:
     def render(turns: Turns, tools: object, generation: bool) -> str:
         return str(encoder.tokenizer.apply_chat_template(turns, chat_template=source, tokenize=False))
 
-    known = Shapes(render, source, after=0)
+    known = FastRenderer(render, source, after=0)
     said = [
         "a",
         "A cat?",
@@ -212,7 +211,7 @@ def test_a_real_tokenizer_with_a_prefix_space(shared: Path) -> None:
     check(random_examples(400, seed=1), Encoder(load_tokenizer(shared / "models" / "stories260K")))
 
 
-def test_examples_with_images_are_left_out_and_numbers_stay() -> None:
+def test_examples_with_images_are_skipped_and_numbers_stay() -> None:
     plain = Example((Message("user", "hi"), Message("assistant", "hello")), Origin("f", 1))
     seen = Example(plain.messages, Origin("f", 2), images=("a.png",))
     rows, dropped = encode_all([plain, seen, plain], ENCODERS["chatml"])

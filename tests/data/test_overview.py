@@ -1,4 +1,4 @@
-"""The report says in figures and words what was found, kept and left out."""
+"""The overview says in figures and words what was found, used and skipped."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from click.testing import CliRunner
 from rich.console import Console
 
 from llm_installer.cli.main import cli
+from llm_installer.data.overview import DataOverview, TokenFacts, as_json, make_overview
 from llm_installer.data.prepare import read
-from llm_installer.data.report import DataReport, TokenFacts, as_json, data_report, render
 from llm_installer.data.splitting import split
-from llm_installer.data.store.load import load_examples
+from llm_installer.data.store.load import DataRequest, load_examples
 from llm_installer.planning.options import Options
+from llm_installer.ui.dataset import overview_parts
 
 TOKENS = TokenFacts(
     quantiles={"half": 120, "95%": 610, "longest": 2040},
@@ -30,17 +31,17 @@ def write(path: Path, *records: object) -> None:
     path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
 
 
-def report(folder: Path, data: str, tokens: TokenFacts | None = None, **more) -> DataReport:
-    loaded = load_examples(data, base=folder, workdir=folder / "work", **more)
+def overview(folder: Path, data: str, tokens: TokenFacts | None = None, **more) -> DataOverview:
+    loaded = load_examples(DataRequest(data, base=folder, **more), folder / "work")
     given = None if loaded.validation is None else loaded.validation.prompt_keys()
     keys = loaded.train.prompt_keys(), loaded.train.row_keys()
     parts = split(*keys, validation_split=0.1, seed=42, max_examples=None, given_validation_keys=given)
-    return data_report(loaded, parts, tokens=tokens)
+    return make_overview(loaded, parts, tokens=tokens)
 
 
-def shown(found: DataReport, width: int = 100) -> str:
+def shown(found: DataOverview, width: int = 100) -> str:
     out = io.StringIO()
-    for part in render(found):
+    for part in overview_parts(found):
         Console(width=width, file=out).print(part)
     return out.getvalue()
 
@@ -55,7 +56,7 @@ def messy(tmp_path) -> Path:
 
 
 def test_figures_add_up(messy):
-    found = report(messy, "my.jsonl,other [x].jsonl,empty.jsonl")
+    found = overview(messy, "my.jsonl,other [x].jsonl,empty.jsonl")
     assert found.examples == 36
     assert found.duplicates == 5
     assert found.train + found.validation == found.examples - found.duplicates
@@ -67,7 +68,7 @@ def test_figures_add_up(messy):
 
 
 def test_json_is_one_object_with_every_dropped_place(messy):
-    found = json.loads(as_json(report(messy, "my.jsonl,other [x].jsonl,empty.jsonl", TOKENS)))
+    found = json.loads(as_json(overview(messy, "my.jsonl,other [x].jsonl,empty.jsonl", TOKENS)))
     assert (found["examples"], found["train"], found["validation"], found["duplicates"]) == (36, 28, 3, 5)
     assert [(place["file"], place["line"]) for place in found["dropped"]] == [
         *(("my.jsonl", line) for line in (36, 37, 38, 39)),
@@ -83,18 +84,18 @@ def test_json_is_one_object_with_every_dropped_place(messy):
 
 def test_json_names_the_record_where_there_are_no_lines(tmp_path):
     (tmp_path / "my.json").write_text(json.dumps([{"text": "a"}, {"text": " "}]))
-    (place,) = json.loads(as_json(report(tmp_path, "my.json")))["dropped"]
+    (place,) = json.loads(as_json(overview(tmp_path, "my.json")))["dropped"]
     assert place["file"] == "my.json" and place["record"] == 2 and "line" not in place
 
 
 def test_a_person_reads_all_of_it(messy):
-    text = shown(report(messy, "my.jsonl,other [x].jsonl,empty.jsonl", TOKENS))
+    text = shown(overview(messy, "my.jsonl,other [x].jsonl,empty.jsonl", TOKENS))
     for said in (
         "other [x].jsonl",
         "alpaca",
-        "Examples     36",
-        "Training     28 without 5 that are exact copies",
-        "Validation   3: 3 of 31 rows",
+        "examples    36",
+        "training    28, without 5 exact copies",
+        "validation  3: 3 of 31 rows",
         "my.jsonl:36, my.jsonl:37, my.jsonl:38, ...",
         "half 120, 95% 610, longest 2,040",
         "43% of all tokens",
@@ -106,25 +107,25 @@ def test_a_person_reads_all_of_it(messy):
 
 
 def test_without_a_model_nothing_is_said_of_tokens(messy):
-    assert "oken" not in shown(report(messy, "my.jsonl"))
+    assert "oken" not in shown(overview(messy, "my.jsonl"))
 
 
 def test_given_validation_and_notices_are_shown(tmp_path):
     pair = {"prompt": "q", "chosen": "good", "rejected": "bad"}
     write(tmp_path / "my.jsonl", pair)
     write(tmp_path / "held.jsonl", pair, {**pair, "prompt": "new"})
-    text = shown(report(tmp_path, "my.jsonl", validation_data="held.jsonl"))
+    text = shown(overview(tmp_path, "my.jsonl", validation_data="held.jsonl"))
     assert "1 given validation row, without 1 whose prompt is also trained on" in text
-    assert "Note: preference: the chosen answer" in text
+    assert "Note: preference: only the chosen answer" in text
 
 
 def test_many_reasons_are_summed_up(tmp_path):
     rows = [{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}], "image": f"{i}.png"}
             for i in range(12)]  # fmt: skip
     write(tmp_path / "my.jsonl", {"text": "kept"}, *rows)
-    text = shown(report(tmp_path, "my.jsonl"), 300)
-    assert text.count("there is no image") == 8
-    assert "4   for other reasons; see them all with --json" in text
+    text = shown(overview(tmp_path, "my.jsonl"), 300)
+    assert text.count("does not exist") == 8
+    assert "4  for other reasons; see them all with --json" in text
 
 
 def looked(folder: Path, *arguments: str) -> dict[str, object]:
@@ -148,29 +149,29 @@ def test_the_data_command_shows_what_options_do(three_files: Path) -> None:
     half = looked(three_files, "--validation-split", "0.5")
     assert abs(half["validation"] - 20) <= 1 and half["train"] + half["validation"] == 41
     few = looked(three_files, "--max-examples", "10", "--validation-split", "0")
-    assert (few["train"], few["changes"]["sample"]) == (10, "10 examples, where at most 10 with seed 42 were asked for")
+    assert (few["train"], few["changes"]["sample"]) == (10, "10 examples, at most 10 asked for, chosen with seed 42")
     mixed = looked(three_files, "--mix", "a.jsonl=3,b.jsonl=1,t.txt=1", "--validation-split", "0")
     assert mixed["epoch"] == {str(three_files / "a.jsonl"): 25, str(three_files / "b.jsonl"): 8} | {
         str(three_files / "t.txt"): 8
     }
     assert "60 %" in mixed["changes"]["mix"]
     cut = looked(three_files, "--chunk-words", "2", "--task-prefix", "a.jsonl=QA", "--validation-split", "0")
-    assert cut["changes"]["pieces"] == "1 plain texts in 3 rows of at most 2 words"
+    assert cut["changes"]["pieces"] == "1 plain text in 3 rows of at most 2 words"
     assert "a.jsonl [QA]" in cut["changes"]["prefixes"]
 
 
-def test_the_seed_chooses_what_is_held_out(three_files: Path) -> None:
-    def held_out(seed: str) -> list[object]:
+def test_the_seed_chooses_the_validation_rows(three_files: Path) -> None:
+    def validation(seed: str) -> list[object]:
         given = read(Options(data=str(three_files / "a.jsonl"), seed=int(seed)), three_files)
         return [row.origin for row in given.validation]
 
-    assert held_out("1") == held_out("1") != held_out("2")
+    assert validation("1") == validation("1") != validation("2")
 
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("--mix", "z.jsonl=2"), "none of the files"),
+        (("--mix", "z.jsonl=2"), "matches none of the files"),
         (("--max-examples", "0"), "max_examples"),
         (("--validation-split", "2"), "validation_split"),
     ],

@@ -1,7 +1,7 @@
-"""The chat template of a tokenizer: conversations to text, and which characters of it are to be learned.
+"""The chat template of a tokenizer: conversations to text, and which characters of it are supervised.
 
 Spans come from rendering prefixes of the conversation, never from searching for a family's marker strings: the prompt
-of a turn is what the template renders for inference, the answer is what it renders beyond that.
+of a turn is what the template renders for inference, and the answer is what it renders beyond that.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from llm_installer.core.errors import ModelError
 from llm_installer.core.examples import Example, Message
@@ -23,12 +23,13 @@ DEFAULT_CHAT_TEMPLATE = (
 )
 """For base models that come without one; stored with the adapter, so that chatting uses what training used."""
 
-Turns: TypeAlias = "list[dict[str, Any]]"
-Render: TypeAlias = Callable[[Turns, Any, bool], str]
-"""Turns, tool definitions and whether an answer is to be opened, to text."""
+Turns: TypeAlias = "list[dict[str, object]]"
+"""A conversation as templates take it: for each turn its "role", its "content" and what else it has."""
+Render: TypeAlias = Callable[[Turns, object, bool], str]
+"""Turns, tool definitions and whether to open an answer, to text."""
 
 _PROBE = "qwertz"
-_KEYWORDS: tuple[dict[str, Any], ...] = ({}, {"enable_thinking": False})
+_KEYWORDS: tuple[dict[str, object], ...] = ({}, {"enable_thinking": False})
 """Template settings to try: the first under which an answer follows its prompt directly."""
 
 
@@ -38,15 +39,16 @@ class CannotRender(Exception):
 
 @dataclass(frozen=True)
 class Rendered:
-    """A text and the character spans of it that are to be learned."""
+    """A text, and the spans of its characters that are supervised."""
 
     text: str
-    learned: tuple[tuple[int, int], ...]
+    supervised: tuple[tuple[int, int], ...]
     append_eos: bool = False
+    """Whether the end-of-text token, supervised too, follows it."""
 
 
 class Template:
-    """A chat template with its habits known: roles it supports, how a turn ends."""
+    """A chat template, and what was found out about it: roles it supports, how a turn ends."""
 
     def __init__(self, render: Callable[..., str], source: str, added_tokens: Sequence[str], eos: str) -> None:
         self._render_raw = render
@@ -66,32 +68,36 @@ class Template:
         self.stop = self.end or eos
 
     def prompt(self, messages: Sequence[Message], tools: str = "", render: Render | None = None) -> str:
-        """What a model is sent to answer `messages`. Raises CannotRender when the template refuses them. `render` may
-        stand in for the template's own."""
+        """What a model is sent to answer `messages`; `render` may replace the template's own.
+
+        Raises CannotRender when the template refuses them.
+        """
         turns, definitions = self._adapt(messages, tools)
         return (render or self.render)(turns, definitions, True)
 
     def rows(self, example: Example, render: Render | None = None) -> list[Rendered]:
-        """The training texts of a conversation: one for all turns where earlier turns render the same in every prefix
-        and are closed by a token, else one per assistant turn. Raises CannotRender when the template refuses it.
-        `render` may stand in for the template's own."""
+        """The training texts of a conversation; `render` may replace the template's own.
+
+        One text for all turns where earlier turns render the same in every prefix and are closed by a token, else one
+        per assistant turn. Raises CannotRender when the template refuses it.
+        """
         turns, tools = self._adapt(example.messages, example.tools)
-        # A system turn may have come or gone in front of the others.
-        spoken = [m.learn for m in example.messages if m.role != "system"]
-        learn = [True] * (len(turns) - len(spoken)) + spoken
-        answers = [i for i, turn in enumerate(turns) if turn["role"] == "assistant" and i and learn[i]]
+        # Adapting may have added or removed a system turn in front of the others.
+        spoken = [m.supervised for m in example.messages if m.role != "system"]
+        train_on = [True] * (len(turns) - len(spoken)) + spoken
+        answers = [i for i, turn in enumerate(turns) if turn["role"] == "assistant" and i and train_on[i]]
         if not answers:
             raise CannotRender("nothing comes before its only answer")
         pieces = [self._answer(turns, i, tools, render or self.render) for i in answers]
         if len(pieces) == 1:
             return pieces
         last = pieces[-1].text
-        if self.end and all(last.startswith(p.text[: p.learned[0][1]]) for p in pieces[:-1]):
-            return [Rendered(last, tuple(p.learned[0] for p in pieces))]
+        if self.end and all(last.startswith(p.text[: p.supervised[0][1]]) for p in pieces[:-1]):
+            return [Rendered(last, tuple(p.supervised[0] for p in pieces))]
         return pieces
 
-    def _answer(self, turns: Turns, i: int, tools: Any, render: Render) -> Rendered:
-        """The text up to the end of assistant turn `i`, with that turn's answer as the one learned span."""
+    def _answer(self, turns: Turns, i: int, tools: object, render: Render) -> Rendered:
+        """The text up to the end of assistant turn `i`, with that turn's answer as the one supervised span."""
         prompt = render(turns[:i], tools, True)
         whole = render(turns[: i + 1], tools, False)
         if not whole.startswith(prompt):
@@ -103,8 +109,8 @@ class Template:
         whole = whole.rstrip()
         return Rendered(whole, ((len(prompt), len(whole)),), append_eos=True)
 
-    def _adapt(self, messages: Sequence[Message], tools: str) -> tuple[Turns, Any]:
-        """Messages as the template takes them: roles that it lacks become text in roles that it has."""
+    def _adapt(self, messages: Sequence[Message], tools: str) -> tuple[Turns, object]:
+        """Messages and tool definitions as the template takes them: what it has no role for becomes text in another."""
         system = "\n\n".join(m.content for m in messages if m.role == "system")
         if tools and not self.tools:
             system = "\n\n".join(filter(None, [system, f"You can call these tools:\n{tools}"]))
@@ -118,7 +124,7 @@ class Template:
             first["content"] = f"{system}\n\n{first['content']}"
         return turns, (json.loads(tools) if tools and self.tools else None)
 
-    def _adapt_turn(self, message: Message) -> dict[str, Any]:
+    def _adapt_turn(self, message: Message) -> dict[str, object]:
         turn = _turn(message.role, message.content)
         if message.reasoning_content:
             turn["reasoning_content"] = message.reasoning_content
@@ -130,8 +136,8 @@ class Template:
             return _turn("user", message.content)
         return turn | {"tool_call_id": message.tool_call_id} if message.tool_call_id else turn
 
-    def render(self, turns: Turns, tools: Any, generation: bool) -> str:
-        """The text of these turns, with the opening of an answer where `generation`. Raises CannotRender."""
+    def render(self, turns: Turns, tools: object, generation: bool) -> str:
+        """The text of these turns, and the opening of an answer where `generation`. Raises CannotRender."""
         from jinja2 import TemplateError
 
         try:
@@ -139,7 +145,7 @@ class Template:
         except (TemplateError, TypeError, KeyError) as error:
             raise CannotRender(f"its chat template refuses the conversation ({error})") from None
 
-    def _answer_follows_prompt(self, keywords: Mapping[str, Any]) -> bool:
+    def _answer_follows_prompt(self, keywords: Mapping[str, object]) -> bool:
         self.keywords = dict(keywords)
         turns = [_turn("user", "a"), _turn("assistant", _PROBE)]
         try:
@@ -156,7 +162,7 @@ class Template:
             return False
 
     def _end_of_turn(self, added_tokens: Sequence[str]) -> str:
-        """What follows an answer, up to and including the first token of the vocabulary's added ones."""
+        """What follows an answer, up to and including the first of the tokenizer's added tokens."""
         try:
             text = self.render([_turn("user", "a"), _turn("assistant", _PROBE)], None, False)
         except CannotRender as error:
@@ -169,7 +175,7 @@ class Template:
         return tail[: start + length]
 
 
-def _turn(role: str, content: str) -> dict[str, Any]:
+def _turn(role: str, content: str) -> dict[str, object]:
     return {"role": role, "content": content}
 
 

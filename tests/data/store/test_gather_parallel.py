@@ -14,19 +14,24 @@ import numpy as np
 import pytest
 
 from llm_installer.core.errors import DataError
-from llm_installer.data.store import gather_work
+from llm_installer.data.store import gather_parallel
 from llm_installer.data.store.gather import ACCOUNT
-from llm_installer.data.store.load import Loaded, load_examples
+from llm_installer.data.store.load import DataRequest, Loaded, load_examples
 
 ROOT = Path(__file__).parents[3]
 ROWS = 3_000
 
 
+def left(folder: Path) -> list[Path]:
+    """What is in the cache beside its lock."""
+    return [path for path in (folder / "work").iterdir() if path.name != ".lock"]
+
+
 def by(monkeypatch, cores: int) -> None:
     """By so many processes, each sent a block at a time."""
-    monkeypatch.setattr(gather_work, "cores", lambda: cores)
-    monkeypatch.setattr(gather_work, "_PAYS", 1)
-    monkeypatch.setattr(gather_work, "_CHUNK", 1)
+    monkeypatch.setattr(gather_parallel, "cores", lambda: cores)
+    monkeypatch.setattr(gather_parallel, "_PAYS", 1)
+    monkeypatch.setattr(gather_parallel, "_CHUNK", 1)
 
 
 @pytest.fixture(params=["one", "several"])
@@ -76,7 +81,7 @@ def test_the_same_comes_out(tmp_path, form, monkeypatch):
     found = []
     for cores in (1, 3):
         by(monkeypatch, cores)
-        loaded = load_examples(name, base=tmp_path, workdir=tmp_path / str(cores))
+        loaded = load_examples(DataRequest(name, base=tmp_path), tmp_path / str(cores))
         found.append((summary(loaded), loaded.train.prompt_keys(), loaded.train.row_keys()))
     (one, *keys), (several, *keys_too) = found
     assert one == several
@@ -88,11 +93,11 @@ def test_it_is_really_shared_out(tmp_path, processes, monkeypatch):
     (tmp_path / "my.jsonl").write_text(text(300))
     monkeypatch.setattr("llm_installer.core.workers._PROGRAM", "import os; os._exit(9)")
     if processes == "one":
-        assert len(load_examples("my.jsonl", base=tmp_path, workdir=tmp_path / "work").train) > 200
+        assert len(load_examples(DataRequest("my.jsonl", base=tmp_path), tmp_path / "work").train) > 200
     else:
         with pytest.raises(DataError, match=r"A process that worked on the data ended \(exit code 9"):
-            load_examples("my.jsonl", base=tmp_path, workdir=tmp_path / "work")
-        assert not list((tmp_path / "work").iterdir())
+            load_examples(DataRequest("my.jsonl", base=tmp_path), tmp_path / "work")
+        assert left(tmp_path) == []
 
 
 @pytest.mark.parametrize("strict", [False, True])
@@ -116,8 +121,8 @@ def test_errors_name_the_same_place(tmp_path, monkeypatch, place, broken, messag
     for cores in (1, 3):
         by(monkeypatch, cores)
         with pytest.raises(DataError, match=message) as raised:
-            load_examples("my.jsonl", base=tmp_path, workdir=tmp_path / "work", strict=strict)
-        assert not list((tmp_path / "work").iterdir()), "a refused dataset leaves nothing behind"
+            load_examples(DataRequest("my.jsonl", base=tmp_path, strict=strict), tmp_path / "work")
+        assert left(tmp_path) == [], "a refused dataset leaves nothing behind"
         said.append(str(raised.value))
     assert said[0] == said[1]
 
@@ -125,14 +130,14 @@ def test_errors_name_the_same_place(tmp_path, monkeypatch, place, broken, messag
 def test_a_packed_file_that_is_cut_off(tmp_path, processes):
     data = gzip.compress(text().encode())
     (tmp_path / "my.jsonl.gz").write_bytes(data[:-200])
-    with pytest.raises(DataError, match="packed data end too early"):
-        load_examples("my.jsonl.gz", base=tmp_path, workdir=tmp_path / "work")
+    with pytest.raises(DataError, match="compressed data ends too early"):
+        load_examples(DataRequest("my.jsonl.gz", base=tmp_path), tmp_path / "work")
 
 
 @pytest.mark.parametrize("forced", ["alpaca", "oasst"])
 def test_a_named_format_is_known_to_the_others(tmp_path, processes, forced):
     (tmp_path / "my.jsonl").write_text(text(3000))
-    loaded = load_examples("my.jsonl", base=tmp_path, workdir=tmp_path / "work", dataset_format=forced)
+    loaded = load_examples(DataRequest("my.jsonl", base=tmp_path, dataset_format=forced), tmp_path / "work")
     assert list(loaded.files[0].formats) == [forced]
     assert loaded.files[0].unknown and len(loaded.train)
 
@@ -140,19 +145,19 @@ def test_a_named_format_is_known_to_the_others(tmp_path, processes, forced):
 INTERRUPTED = """
 import sys
 from pathlib import Path
-from llm_installer.data.store import gather_work
-gather_work._PAYS = gather_work._CHUNK = 1
-gather_work.cores = lambda: 2
-share_out = gather_work.share_out
+from llm_installer.data.store import gather_parallel
+gather_parallel._PAYS = gather_parallel._CHUNK = 1
+gather_parallel.cores = lambda: 2
+parallel_map = gather_parallel.parallel_map
 def told(*given):
-    for number, answer in enumerate(share_out(*given)):
+    for number, answer in enumerate(parallel_map(*given)):
         if number == 1:
             print("begun", flush=True)
         yield answer
-gather_work.share_out = told
-from llm_installer.data.store.load import load_examples
+gather_parallel.parallel_map = told
+from llm_installer.data.store.load import DataRequest, load_examples
 try:
-    load_examples("my.jsonl", base=Path(sys.argv[1]), workdir=Path(sys.argv[1]) / "work")
+    load_examples(DataRequest("my.jsonl", Path(sys.argv[1])), Path(sys.argv[1]) / "work")
 except KeyboardInterrupt:
     sys.exit(130)
 """
@@ -170,7 +175,7 @@ def test_interrupted_or_killed(tmp_path, how, monkeypatch):
         _, said = process.communicate(timeout=60)
     assert process.returncode == (130 if how == signal.SIGINT else -how), said
     if how == signal.SIGINT:
-        assert not said and not list((tmp_path / "work").iterdir())
+        assert not said and left(tmp_path) == []
     by(monkeypatch, 1)
-    assert len(load_examples("my.jsonl", base=tmp_path, workdir=tmp_path / "work").train) > 20_000
-    assert len(list((tmp_path / "work").iterdir())) == 1
+    assert len(load_examples(DataRequest("my.jsonl", base=tmp_path), tmp_path / "work").train) > 20_000
+    assert len(left(tmp_path)) == 1
