@@ -27,7 +27,7 @@ from llm_installer.planning.options import Options
 
 NOTES = "LLM_LAUNCH_NOTES"
 PARENT = "LLM_LAUNCH_PARENT"
-"""The process that started this one, and without which it should not go on."""
+"""The process that started this one, and without which it should not continue."""
 CPU_PROCESSES = "LLM_CPU_PROCESSES"
 """How many processes a machine without GPUs may run instead, to try this out."""
 GRACE = 5.0
@@ -54,7 +54,7 @@ def per_machine(options: Options, found: int) -> int:
     """Processes on this machine, where so many devices were found. Raises UsageError for what cannot be."""
     asked = options.gpus or "all"
     if asked != "all" and not (asked.isdecimal() and int(asked)):
-        raise UsageError(f"--gpus {asked} is no number of GPUs; give 1 or more, or all")
+        raise UsageError(f"--gpus {asked} is not a number of GPUs; give 1 or more, or all")
     if not found:
         raise UsageError(f"--gpus {asked}: this machine has no GPU that torch can use; leave --gpus out")
     if asked != "all" and int(asked) > found:
@@ -185,7 +185,9 @@ def _verdict(notes: Path, code: int, asked: list[tuple[int, float]], debug: bool
         click.echo("Stopped.", err=True)
         return 128 + asked[0][0]
     click.echo(said, err=True, nl=False)
-    raise TrainingError("A process ended without a word, perhaps for lack of memory; what is above may say why")
+    raise TrainingError(
+        "A process ended without an error message, perhaps for lack of memory; the lines above may say why"
+    )
 
 
 class Worker:

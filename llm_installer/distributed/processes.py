@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
-from typing import Any
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from llm_installer.training.device_memory import is_out_of_memory
+from llm_installer.distributed.memory_errors import RanOut, is_out_of_memory
 
+Held = TypeVar("Held")
+Told = TypeVar("Told")
 PATIENCE = timedelta(days=2)
 """How long a process waits for another, which may be encoding much data; a dead one is noticed by the launcher."""
 
@@ -68,13 +70,20 @@ def main_first() -> Iterator[None]:
         greatest(0)
 
 
-def of_main(make: Callable[[], Any]) -> Any:
-    """What `make` returns in the main process, in all of them; it travels as JSON."""
+def main_only(hold: Callable[[], AbstractContextManager[Held]], otherwise: Held) -> AbstractContextManager[Held]:
+    """What the main process holds for all of them; the others have `otherwise`."""
+    return hold() if is_main() else nullcontext(otherwise)
+
+
+def of_main(make: Callable[[], Told]) -> Told:
+    """What `make` returns in the main process, in all of them. It travels as JSON: plain values come back as such,
+    tuples as lists."""
     if count() == 1:
         return make()
     told = [json.dumps(make()) if is_main() else ""]
     dist.broadcast_object_list(told, src=0, device=torch.device("cpu"))
-    return json.loads(told[0])
+    found: Told = json.loads(told[0])
+    return found
 
 
 def greatest(*numbers: int) -> tuple[int, ...]:
@@ -84,10 +93,6 @@ def greatest(*numbers: int) -> tuple[int, ...]:
     found = torch.tensor(numbers)
     dist.all_reduce(found, op=dist.ReduceOp.MAX)
     return tuple(int(n) for n in found)
-
-
-class RanOut(RuntimeError):
-    """Memory ran out in one process or more, and all of them know."""
 
 
 @contextmanager
@@ -124,11 +129,11 @@ def seed_apart(seed: int, step: int) -> None:
 
 
 def shares(sizes: Sequence[int], parts: int) -> list[list[int]]:
-    """Indices of works of these sizes dealt to so many hands, the largest first to whoever has least."""
+    """Indices of works of these sizes for each of so many workers, the largest first to whoever has least to do."""
     dealt: list[list[int]] = [[] for _ in range(parts)]
     loads = [0] * parts
     for i in sorted(range(len(sizes)), key=lambda i: -sizes[i]):
-        hand = loads.index(min(loads))
-        dealt[hand].append(i)
-        loads[hand] += sizes[i]
+        worker = loads.index(min(loads))
+        dealt[worker].append(i)
+        loads[worker] += sizes[i]
     return dealt

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias
 
+import numpy as np
 import numpy.typing as npt
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -17,14 +18,17 @@ from transformers.utils import logging
 
 from llm_installer.core.errors import ModelError
 from llm_installer.core.handler import ALL_LINEAR
-from llm_installer.models.init_lora import STARTS, begin_from_weights
+from llm_installer.models.init_lora import INITIALISERS, initialise_from_weights
 from llm_installer.models.quantise import quantising, settle_quantised
 from llm_installer.planning.method import Method
 from llm_installer.planning.plan import Plan
 from llm_installer.planning.registry import check_targets
-from llm_installer.training.fast.waiting import upload
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+Device: TypeAlias = "torch.device | str"
+Copy: TypeAlias = "Callable[[Tensor, Device], Tensor]"
+"""Brings a tensor to a device."""
+Array: TypeAlias = "npt.NDArray[np.generic]"
 
 
 def load_base(folder: Path, dtype: str, device: str, quantised: str = "") -> PreTrainedModel:
@@ -36,7 +40,7 @@ def load_base(folder: Path, dtype: str, device: str, quantised: str = "") -> Pre
             dtype=DTYPES[dtype],
             device_map={"": device},
             local_files_only=True,
-            **quantising(quantised, DTYPES[dtype]),
+            quantization_config=quantising(quantised, DTYPES[dtype]),
         )
     except (OSError, ValueError) as error:
         raise ModelError(f"The model in {folder} cannot be loaded: {_first_line(error)}") from None
@@ -46,26 +50,36 @@ def load_base(folder: Path, dtype: str, device: str, quantised: str = "") -> Pre
     return model.requires_grad_(False)
 
 
-def _auto(folder: Path) -> Any:
-    """The class that loads this model whole: with its vision tower, where it has one."""
+def _auto(folder: Path) -> type[AutoModelForCausalLM | AutoModelForImageTextToText]:
+    """The class that loads this model with all its parts: with its vision tower, where it has one."""
     config = AutoConfig.from_pretrained(folder, local_files_only=True)
     sees = hasattr(config, "vision_config") and config.model_type in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
     return AutoModelForImageTextToText if sees else AutoModelForCausalLM
 
 
-def model_inputs(arrays: Mapping[str, npt.NDArray[Any]], device: Any, dtype: torch.dtype) -> dict[str, Tensor]:
-    """Arrays as the model takes them: on its device, fractions in its precision."""
-    tensors = {name: upload(torch.from_numpy(array), device) for name, array in arrays.items()}
+def to_device(data: Tensor, device: Device) -> Tensor:
+    """The same on the device."""
+    return data.to(device)
+
+
+def model_inputs(
+    arrays: Mapping[str, Array], device: Device, dtype: torch.dtype, copy: Copy = to_device
+) -> dict[str, Tensor]:
+    """Arrays as the model takes them: on its device, fractions in its precision. `copy` brings them to the device."""
+    tensors = {name: copy(torch.from_numpy(array), device) for name, array in arrays.items()}
     return {name: t.to(dtype) if t.is_floating_point() else t for name, t in tensors.items()}
 
 
 def add_lora(model: PreTrainedModel, plan: Plan) -> PeftModel:
-    """Wrap the base with float32 adapters, A random from the seed, B zero. Raises ModelError if nothing matches."""
+    """Wrap the base with float32 adapters, initialised as the plan says: usually A random from the seed, and B zero.
+
+    Raises ModelError where no layer matches, or PEFT refuses one.
+    """
     prefix = _decoder_prefix(model)
     linear = [n for n, module in model.named_modules() if _adaptable(module) and n.startswith(prefix)]
     adapted_layers = check_targets(linear, plan.target_modules)
     check_patterns(adapted_layers, plan.method)
-    targets: Any = "all-linear" if plan.target_modules == ALL_LINEAR else list(plan.target_modules)
+    targets = "all-linear" if plan.target_modules == ALL_LINEAR else list(plan.target_modules)
     torch.manual_seed(plan.seed)
     method = plan.method
     config = LoraConfig(
@@ -89,8 +103,8 @@ def add_lora(model: PreTrainedModel, plan: Plan) -> PeftModel:
             f"PEFT refuses these layers ({_first_line(error)}); choose others with --target-modules a,b"
         ) from None
     assert isinstance(adapted, PeftModel)
-    if method.init in STARTS:
-        begin_from_weights(adapted, method.init)
+    if method.init in INITIALISERS:
+        initialise_from_weights(adapted, method.init)
     return adapted
 
 

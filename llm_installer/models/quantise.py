@@ -1,19 +1,38 @@
-"""A base in 4 or 8 bits: what transformers is told, what is checked afterwards, and one trap of bitsandbytes."""
+"""A base in 4 or 8 bits: whether bitsandbytes is there, what transformers is told, and what is checked afterwards."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
-from typing import Any
+from importlib import import_module
 
 import torch
 from torch import nn
 from transformers import BitsAndBytesConfig, PreTrainedModel
 
-from llm_installer.core.errors import ModelError
+from llm_installer.core.errors import ModelError, TrainingError
+from llm_installer.core.text import counted
+from llm_installer.planning.method import Method
+from llm_installer.planning.optimizers import BITSANDBYTES, OPTIMIZERS
 
 _REPACKS = "support_avx512bf16_for_cpu"
+_FOUR_BITS = ("bitsandbytes.nn.modules", "Linear4bit")
+"""Module and class; compared by name, so that nothing imports bitsandbytes where no base is quantised."""
 STORED = {"nf4": "Linear4bit", "int8": "Linear8bitLt"}
 """The class a linear layer has afterwards."""
+
+
+def check_ready(method: Method) -> None:
+    """Raise TrainingError when the method needs bitsandbytes and that cannot be used; before a weight is loaded."""
+    if OPTIMIZERS[method.optimizer].library == BITSANDBYTES:
+        _import_bitsandbytes(f"--optimizer {method.optimizer}")
+    if method.quantised:
+        _import_bitsandbytes("a quantised base")
+
+
+def is_four_bit(layer: nn.Module) -> bool:
+    """Whether this layer holds its weight in 4 bits."""
+    return (type(layer).__module__, type(layer).__name__) == _FOUR_BITS
 
 
 def _nf4(dtype: torch.dtype) -> BitsAndBytesConfig:
@@ -32,17 +51,18 @@ def _int8(dtype: torch.dtype) -> BitsAndBytesConfig:
 _CONFIGS: dict[str, Callable[[torch.dtype], BitsAndBytesConfig]] = {"nf4": _nf4, "int8": _int8}
 
 
-def quantising(name: str, dtype: torch.dtype) -> dict[str, Any]:
-    """Keywords for from_pretrained: nothing where `name` is empty. Embeddings and output layer stay whole."""
-    return {"quantization_config": _CONFIGS[name](dtype)} if name else {}
+def quantising(name: str, dtype: torch.dtype) -> BitsAndBytesConfig | None:
+    """What from_pretrained is told: nothing where `name` is empty. Embeddings and output layer are not quantised."""
+    return _CONFIGS[name](dtype) if name else None
 
 
 def settle_quantised(model: PreTrainedModel, name: str) -> None:
     """Make sure that the layers really are quantised, and stay usable for training.
 
     On CPUs with bfloat16 instructions bitsandbytes repacks 4-bit weights at the first evaluation for a product that has
-    no gradient, and that refuses sizes which are no multiples of 32 and 64; training would go on without the base's
+    no gradient, and that refuses sizes which are not multiples of 32 and 64; training would continue without the base's
     gradient and say nothing. That repacking is switched off. Raises ModelError when no layer could be quantised.
+    Delete the switch when bitsandbytes' gemm_4bit has a gradient on CPUs (0.50 has none).
     """
     layers = [m for m in model.modules() if type(m).__name__ == STORED[name]]
     if not layers:
@@ -55,22 +75,22 @@ def settle_quantised(model: PreTrainedModel, name: str) -> None:
 
 
 def _leave_file(model: PreTrainedModel) -> None:
-    """Copy what stays whole out of the file on a CPU, where it lies in memory as long as one tensor of it is used."""
+    """Copy what is not quantised out of the file on a CPU, which stays mapped as long as one tensor of it is used."""
     for weight in model.parameters():
         if weight.is_floating_point() and weight.device.type == "cpu":
             weight.data = weight.data.clone()
 
 
-def whole_line(model: nn.Module) -> str:
+def unquantised_line(model: nn.Module) -> str:
     """Which weights could not be quantised, besides embeddings and output layer; empty where there are none."""
-    found = left_whole(model)
+    found = unquantised(model)
     if not found:
         return ""
-    names = ", ".join(f"{name} ({count:,} weights)" for name, count in found.items())
-    return f"Not quantised, for these are no plain linear layers: {names}."
+    names = ", ".join(f"{name} ({counted(count, 'weight')})" for name, count in found.items())
+    return f"Not quantised, because they are not plain linear layers: {names}."
 
 
-def left_whole(model: nn.Module) -> dict[str, int]:
+def unquantised(model: nn.Module) -> dict[str, int]:
     """Names of the weights that are not quantised, without those that never are, and how many numbers each has.
 
     Numbers in a name are taken out, so that equal parts of different layers count as one.
@@ -84,3 +104,17 @@ def left_whole(model: nn.Module) -> dict[str, int]:
             general = ".".join(part for part in name.split(".") if not part.isdigit()).removesuffix(".weight")
             found[general] = found.get(general, 0) + weight.numel()
     return found
+
+
+def _import_bitsandbytes(wanted: str) -> None:
+    """Import it without its remarks about kernels it could download. Raises TrainingError where it cannot be used."""
+    logging.getLogger(BITSANDBYTES).setLevel(logging.ERROR)
+    try:
+        import_module("bitsandbytes.nn")
+        import_module("bitsandbytes.optim")
+    except (ImportError, OSError, RuntimeError, AttributeError) as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise TrainingError(
+            f"bitsandbytes, which {wanted} needs, cannot be used here ({first}); "
+            "install it with pip install bitsandbytes, or leave that out"
+        ) from None

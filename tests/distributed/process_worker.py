@@ -11,19 +11,24 @@ from typing import Any
 
 import torch
 from peft import PeftModel
+from torch import nn
+from torch.distributed.tensor import DTensor
 
 from llm_installer.core.paths import Run
-from llm_installer.data.encoding.encode import Row
+from llm_installer.core.run.checkpoints import newest_valid
+from llm_installer.core.run.signals import Requests
+from llm_installer.data.encoding.row import Row
 from llm_installer.distributed import processes
-from llm_installer.distributed.sharding import bytes_here, decoder_layers, shard_base
+from llm_installer.distributed.sharding import decoder_layers, shard_base
 from llm_installer.models.base import add_lora, load_base
 from llm_installer.planning.plan import Plan
-from llm_installer.training.checkpoint import CheckpointWriter, adapter_weights, newest_valid
+from llm_installer.training.checkpoint import CheckpointWriter, adapter_weights, read_checkpoint
 from llm_installer.training.device_memory import checkpoint_layers
-from llm_installer.training.loop import TrainingData, train
-from llm_installer.training.memory_probe import rehearse
-from llm_installer.training.signals import Requests
+from llm_installer.training.loop import train_loop
+from llm_installer.training.memory_probe import probe
+from llm_installer.training.session import Session
 from llm_installer.training.trainer import Trainer
+from llm_installer.training.training_data import TrainingData
 
 
 class Notes:
@@ -40,7 +45,7 @@ class Notes:
     def on_evaluation(self, evaluation, state, best) -> None:
         self.evaluations.append(evaluation.train_loss)
 
-    def on_moment(self, moment, state) -> None:
+    def on_event(self, event, state) -> None:
         pass
 
     def on_note(self, text: str) -> None:
@@ -52,6 +57,13 @@ def model_for(model: Path, plan: Plan, sharded: bool) -> PeftModel:
     if sharded:
         shard_base(made, "cpu")
     return made
+
+
+def bytes_here(module: nn.Module) -> int:
+    """Bytes of frozen weights that this process holds."""
+    held = (p for p in module.parameters() if not p.requires_grad)
+    local = (p.to_local() if isinstance(p, DTensor) else p for p in held)
+    return sum(p.numel() * p.element_size() for p in local)
 
 
 def limit(model: PeftModel, tokens: int, after: int) -> None:
@@ -73,7 +85,7 @@ def limit(model: PeftModel, tokens: int, after: int) -> None:
 
 def trained(
     folder: Path, model: Path, plan: Plan, rows: list[Row], resume: bool = False, end: int | None = None,
-    sharded: bool = False, tight: tuple[int, int] | None = None, rehearsed: bool = False,
+    sharded: bool = False, tight: tuple[int, int] | None = None, probed: bool = False,
 ) -> dict[str, Any]:  # fmt: skip
     """What this process saw of a whole run in a folder."""
     run, last = Run(folder / "run"), processes.index() == processes.count() - 1
@@ -88,11 +100,11 @@ def trained(
     notes = Notes(requests, end if last else None)
     if tight and last:
         limit(peft, *tight)
-    if rehearsed:
-        rehearse(trainer, rows, rows[:9], notes.on_note)
-    since = newest_valid(run, print) if resume else None
+    if probed:
+        probe(trainer, rows, rows[:9], notes.on_note)
+    since = read_checkpoint(newest_valid(run, print)) if resume else None
     data = TrainingData(rows, rows[:9], [])
-    state, _ = train(trainer, data, CheckpointWriter(run), notes, requests, since)
+    state, _ = train_loop(trainer, data, Session(CheckpointWriter(run), notes, requests, since))
     return {
         "losses": notes.losses,
         "evaluations": notes.evaluations,
@@ -110,7 +122,7 @@ def trained(
 
 
 def gradients(model: Path, plan: Plan, checkpointed: int = 0) -> dict[str, Any]:
-    """The greatest difference between a parted and a whole base in loss and gradients, two steps long, and the size."""
+    """Loss and gradients of two steps: their size, and how far a sharded base is from one that is not."""
     ids = torch.arange(3, 63).view(3, 20)
     found = []
     for sharded in (False, True):
@@ -125,8 +137,8 @@ def gradients(model: Path, plan: Plan, checkpointed: int = 0) -> dict[str, Any]:
             loss.backward()
         grads = [p.grad.flatten() for p in peft.parameters() if p.requires_grad]
         found.append(torch.cat([loss.detach().view(1), *grads]).float())
-    whole, parted = found
-    return {"off": (whole - parted).abs().max().item(), "size": whole[1:].abs().max().item(), "count": len(whole)}
+    whole, shards = found
+    return {"off": (whole - shards).abs().max().item(), "size": whole[1:].abs().max().item(), "count": len(whole)}
 
 
 def main(folder: Path) -> None:

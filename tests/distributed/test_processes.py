@@ -92,13 +92,13 @@ def learned(
         2,
         {name: train(name) for name in ("whole", "packed", "qlora", "dropout")}
         | {
-            "parted": train("three", sharded=True),
-            "parted qlora": train("qlora three", sharded=True),
-            "parted dora": train("dora", sharded=True),
+            "sharded": train("three", sharded=True),
+            "sharded qlora": train("qlora three", sharded=True),
+            "sharded dora": train("dora", sharded=True),
             "gradients": compare("qlora"),
             "gradients, checkpointed": compare("qlora", checkpointed=2),
             "gradients in bfloat16": compare("bfloat16"),
-            "rehearsed": train("large", tight=(2 * longest, 0), rehearsed=True),
+            "probed": train("large", tight=(2 * longest, 0), probed=True),
             "in a step": train("large", tight=(2 * longest, 5)),
             "in an evaluation": train("large", tight=(2 * longest, 0)),
             "broken off": train("whole", "by two", end=4),
@@ -156,18 +156,18 @@ def test_each_process_draws_dropout_of_its_own(learned: dict[str, Seen]) -> None
 
 
 @pytest.mark.parametrize(
-    ("plan", "parted", "stored"),
+    ("plan", "sharded", "stored"),
     [
-        ("whole", "parted", ["Linear"]),
-        ("qlora", "parted qlora", ["Linear4bit"]),
-        ("dora", "parted dora", ["Linear4bit"]),
+        ("whole", "sharded", ["Linear"]),
+        ("qlora", "sharded qlora", ["Linear4bit"]),
+        ("dora", "sharded dora", ["Linear4bit"]),
     ],
 )
-def test_a_parted_base_learns_the_same_in_half_the_memory(
-    learned: dict[str, Seen], plan: str, parted: str, stored: list[str]
+def test_a_sharded_base_learns_the_same_in_half_the_memory(
+    learned: dict[str, Seen], plan: str, sharded: str, stored: list[str]
 ) -> None:
     """Two of them with 3 micro-batches for 2 processes, so that one of them has to call the layers once for nothing."""
-    (whole,), (first, second) = learned["one"][plan], learned["two"][parted]
+    (whole,), (first, second) = learned["one"][plan], learned["two"][sharded]
     for seen in (first, second):
         assert seen["losses"] == pytest.approx(whole["losses"], abs=1e-4)
         assert seen["evaluations"] == pytest.approx(whole["evaluations"], abs=1e-4)
@@ -178,18 +178,18 @@ def test_a_parted_base_learns_the_same_in_half_the_memory(
 
 
 @pytest.mark.parametrize("task", ["gradients", "gradients, checkpointed", "gradients in bfloat16"])
-def test_a_parted_base_in_4_bits_has_the_gradients_of_a_whole_one(learned: dict[str, Seen], task: str) -> None:
+def test_a_sharded_base_in_4_bits_has_the_gradients_of_a_whole_one(learned: dict[str, Seen], task: str) -> None:
     """Each number of each gradient is the same, for the same operations compute it from the same bytes."""
     for seen in learned["two"][task]:
         assert seen["off"] == 0 and seen["size"] > 0.01 and seen["count"] > 1000
 
 
-@pytest.mark.parametrize("task", ["rehearsed", "in a step", "in an evaluation"])
+@pytest.mark.parametrize("task", ["probed", "in a step", "in an evaluation"])
 def test_memory_that_runs_out_in_one_process_loses_nothing(learned: dict[str, Seen], task: str) -> None:
     """One of them has no room for more than two of the longest rows: both back off, equally."""
     (whole,), (first, second) = learned["one"]["whole"], learned["two"][task]
     assert first["notes"] == second["notes"] and first["tokens"] == second["tokens"] < 2048
-    assert all("in more parts per step" in note for note in first["notes"]) and first["notes"]
+    assert all("more of them per step" in note for note in first["notes"]) and first["notes"]
     for seen in (first, second):
         assert seen["losses"] == pytest.approx(whole["losses"], abs=1e-5)
         assert seen["evaluations"] == pytest.approx(whole["evaluations"], abs=1e-5)

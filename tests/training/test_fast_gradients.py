@@ -1,4 +1,4 @@
-"""The fast path against plain PEFT: losses and gradients in float32, on families that differ where it matters."""
+"""The fast path against the plain one of the same switch: losses and gradients, on families that differ in them."""
 
 from __future__ import annotations
 
@@ -24,8 +24,9 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-from llm_installer.training.fast.speed import speed_up
-from llm_installer.training.loss import ScoredHead
+from llm_installer.planning.plan import Plan
+from llm_installer.training.fast.interface import FastPath, prepare, speed_up
+from llm_installer.training.fast.loss import SupervisedLoss
 
 SHAPE = {
     "vocab_size": 300,
@@ -103,20 +104,30 @@ def scored() -> tuple[Tensor, Tensor, Tensor]:
     return ids, places, ids.reshape(-1)[places + 1]
 
 
-def plain_pass(model: PeftModel) -> tuple[float, dict[str, Tensor]]:
+PathOf = Callable[..., FastPath]
+
+
+@pytest.fixture
+def path_of(plan_for: Callable[..., Plan]) -> PathOf:
+    """How a model is trained with the switch on or off."""
+    return lambda model, fast: prepare(model, plan_for(8, fast=fast))
+
+
+def one_pass(path: FastPath) -> tuple[float, dict[str, Tensor]]:
+    """Loss and gradients of three rows with scattered targets."""
+    loss = path.loss(*scored())
+    (loss / 7).backward()
+    return float(loss.detach()), gradients(path.model)
+
+
+def test_the_plain_loss_is_cross_entropy_over_the_models_own_logits(path_of: PathOf) -> None:
+    model = adapted(llama, "all-linear")
     ids, places, targets = scored()
     logits = model(input_ids=ids, use_cache=False).logits
-    loss = nn.functional.cross_entropy(logits.view(-1, logits.shape[-1])[places].float(), targets, reduction="sum")
-    (loss / 7).backward()
-    return float(loss.detach()), gradients(model)
-
-
-def fast_pass(model: PeftModel, head: ScoredHead) -> tuple[float, dict[str, Tensor]]:
-    ids, places, targets = scored()
-    with head.attached():
-        loss = head.loss_sum(model, ids, places, targets)
-        (loss / 7).backward()
-    return float(loss.detach()), gradients(model)
+    expected = nn.functional.cross_entropy(logits.view(-1, logits.shape[-1])[places], targets, reduction="none")
+    plain = path_of(model, False)
+    assert torch.equal(plain.loss(ids, places, targets, reduction="none"), expected)
+    assert plain.loss(ids, places, targets).item() == pytest.approx(expected.sum().item(), rel=1e-6)
 
 
 def gradients(model: nn.Module) -> dict[str, Tensor]:
@@ -131,29 +142,27 @@ def worst(found: dict[str, Tensor], expected: dict[str, Tensor]) -> float:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_gradients_equal_those_of_plain_peft(family: str) -> None:
+def test_gradients_equal_those_of_plain_peft(family: str, path_of: PathOf) -> None:
     build, targets, layers, gates, norms = FAMILIES[family]
     model = adapted(build, targets)
-    loss, expected = plain_pass(model)
-    speed = speed_up(model)
-    head = ScoredHead(model)
-    assert speed.notes[0] == f"fused LoRA on {layers} of {layers} layers"
-    assert gates == 0 or speed.notes[1] == f"lean gates in {gates} layers and {norms} lean norms"
-    assert head.fused, head.note
-    own, found = fast_pass(model, head)
+    loss, expected = one_pass(path_of(model, False))
+    fast = path_of(model, True)
+    assert fast.notes[0] == f"fused LoRA on {layers} of {layers} layers"
+    assert gates == 0 or fast.notes[1] == f"memory-saving gates in {gates} layers and {norms} memory-saving norms"
+    assert fast.loss.note == "fused loss: logits one chunk at a time"
+    own, found = one_pass(fast)
     assert own == pytest.approx(loss, rel=1e-6)
     assert float((flat(found) - flat(expected)).norm() / flat(expected).norm()) < 1e-5
-    exact = plain_pass(adapted(build, targets).double())[1]
+    exact = one_pass(path_of(adapted(build, targets).double(), False))[1]
     assert worst(found, exact) < max(1e-5, 2 * worst(expected, exact)), "each tensor, as near to float64 as plain PEFT"
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_undone_and_while_on_the_state_is_pefts_own(family: str, tmp_path: Path) -> None:
+def test_while_on_the_state_is_pefts_own(family: str, tmp_path: Path) -> None:
     build, targets, *_ = FAMILIES[family]
     model, plain = adapted(build, targets), adapted(build, targets)
-    forwards = {name: "forward" in module.__dict__ for name, module in model.named_modules()}
     config = copy.deepcopy(model.peft_config["default"].to_dict())
-    speed = speed_up(model)
+    speed_up(model)
     ids = scored()[0]
     expected = plain(input_ids=ids).logits
     assert torch.allclose(model(input_ids=ids).logits, expected, rtol=1e-5, atol=1e-5)
@@ -163,8 +172,6 @@ def test_undone_and_while_on_the_state_is_pefts_own(family: str, tmp_path: Path)
     model.save_pretrained(str(tmp_path))
     again = PeftModel.from_pretrained(adapted(build, targets).unload(), str(tmp_path))
     assert torch.allclose(again(input_ids=ids).logits, expected, rtol=1e-5, atol=1e-5)
-    speed.undo()
-    assert {name: "forward" in module.__dict__ for name, module in model.named_modules()} == forwards
     merged = model.merge_and_unload()
     assert torch.allclose(merged(input_ids=ids).logits, expected, rtol=1e-4, atol=1e-4)
 
@@ -198,7 +205,7 @@ def two_adapters(model: PeftModel) -> None:
 
 REFUSED = [
     ({"lora_dropout": 0.5}, None, "dropout is on"),
-    ({"use_dora": True}, None, "the adapter is no plain LoRA"),
+    ({"use_dora": True}, None, "the adapter is not plain LoRA"),
     ({"lora_bias": True}, None, "the adapter has a bias"),
     ({}, two_adapters, "there is more than one adapter"),
     ({}, lambda m: m.merge_adapter(), "the adapter is merged"),
@@ -211,11 +218,11 @@ def test_what_is_not_covered_keeps_pefts_path_and_says_why(changed: Any, change:
     model = adapted(qwen, ["q_proj"], **changed)
     if change:
         change(model)
-    speed = speed_up(model)
-    assert speed.notes[:2] == ("fused LoRA on 0 of 2 layers", f"2 LoRA layers use PEFT's own path: {why}")
+    notes = speed_up(model)
+    assert notes[:2] == ["fused LoRA on 0 of 2 layers", f"2 LoRA layers use PEFT's own path: {why}"]
 
 
-def test_rank_stabilised_scale_and_bfloat16_base_stay_as_close_as_plain_peft() -> None:
+def test_rank_stabilised_scale_and_bfloat16_base_stay_as_close_as_plain_peft(path_of: PathOf) -> None:
     def build() -> nn.Module:
         return llama().to(torch.bfloat16)
 
@@ -228,10 +235,9 @@ def test_rank_stabilised_scale_and_bfloat16_base_stay_as_close_as_plain_peft() -
         return model
 
     exact, plain, fast = (small(adapted(build, "all-linear", use_rslora=True)) for _ in range(3))
-    reference = flat(plain_pass(exact.float())[1])
-    theirs = flat(plain_pass(plain)[1])
-    speed_up(fast)
-    ours = flat(fast_pass(fast, ScoredHead(fast))[1])
+    reference = flat(one_pass(path_of(exact.float(), False))[1])
+    theirs = flat(one_pass(path_of(plain, False))[1])
+    ours = flat(one_pass(path_of(fast, True))[1])
     cosine = nn.functional.cosine_similarity
     assert float(cosine(ours, reference, dim=0)) > float(cosine(theirs, reference, dim=0)) - 1e-3
 
@@ -240,11 +246,12 @@ def test_rank_stabilised_scale_and_bfloat16_base_stay_as_close_as_plain_peft() -
     ("size", "worst", "all_together"), [(1.0, 1.75, 1.5), (0.05, 1.2, 1.2)], ids=["large", "small"]
 )
 def test_on_a_bfloat16_base_errors_stay_near_those_of_plain_peft(
-    size: float, worst: float, all_together: float
+    size: float, worst: float, all_together: float, path_of: PathOf
 ) -> None:
     """Errors against float32, of each tensor the mean over seeds: one seed alone is chance.
 
-    Adapters so large that they outweigh the base lose more, as their products are rounded to 16 bits (docs/methods.md).
+    Adapters so large that they outweigh the base lose more, as their products are rounded to 16 bits
+    (docs/guides/methods.md).
     """
     theirs: dict[str, float] = {}
     ours: dict[str, float] = {}
@@ -256,10 +263,9 @@ def test_on_a_bfloat16_base_errors_stay_near_those_of_plain_peft(
                 if "lora_" in name:
                     nn.init.kaiming_uniform_(weight, a=5**0.5)
                     weight.mul_(size if "lora_B" in name else 1)
-        exact = plain_pass(copy.deepcopy(model).float())[1]
-        plain = plain_pass(model)[1]
-        speed_up(model)
-        found = fast_pass(model, ScoredHead(model))[1]
+        exact = one_pass(path_of(copy.deepcopy(model).float(), False))[1]
+        plain = one_pass(path_of(model, False))[1]
+        found = one_pass(path_of(model, True))[1]
         for name, true in exact.items():
             theirs[name] = theirs.get(name, 0) + float((plain[name] - true).norm() / true.norm())
             ours[name] = ours.get(name, 0) + float((found[name] - true).norm() / true.norm())
@@ -271,16 +277,16 @@ def flat(found: dict[str, Tensor]) -> Tensor:
     return torch.cat([found[n].reshape(-1) for n in sorted(found)])
 
 
-def test_a_trained_head_computes_the_plain_loss() -> None:
+def test_a_trained_head_computes_the_plain_loss(path_of: PathOf) -> None:
     model = adapted(llama, ["q_proj"], modules_to_save=["lm_head"])
-    loss, expected = plain_pass(model)
-    head = ScoredHead(model)
-    assert not head.fused and head.note.startswith("plain loss: the output layer is trained")
-    own, found = fast_pass(model, head)
+    loss, expected = one_pass(path_of(model, False))
+    fast = path_of(model, True)
+    assert fast.loss.note.startswith("plain loss: the output layer is trained")
+    own, found = one_pass(fast)
     assert own == pytest.approx(loss, rel=1e-6) and worst(found, expected) < 1e-5
 
 
-def test_an_unknown_logit_rule_computes_the_plain_loss() -> None:
+def test_an_unknown_logit_rule_computes_the_plain_loss(path_of: PathOf) -> None:
     model = adapted(granite, ["q_proj"])
 
     def double(_module: nn.Module, _given: Any, output: Any) -> Any:
@@ -288,7 +294,22 @@ def test_an_unknown_logit_rule_computes_the_plain_loss() -> None:
         return output
 
     model.get_base_model().register_forward_hook(double)
-    loss, _ = plain_pass(model)
-    head = ScoredHead(model)
-    assert head.note.startswith("plain loss: this model does something")
-    assert fast_pass(model, head)[0] == pytest.approx(loss, rel=1e-6)
+    loss, _ = one_pass(path_of(model, False))
+    fast = path_of(model, True)
+    assert fast.loss.note.startswith("plain loss: this model does something")
+    assert one_pass(fast)[0] == pytest.approx(loss, rel=1e-6)
+
+
+def test_the_output_layer_is_its_own_again_after_each_call() -> None:
+    """Also where the model fails half way, and where the layer had another forward before."""
+    model = adapted(llama, "all-linear")
+    head, loss = model.get_output_embeddings(), SupervisedLoss(model)
+    ids, places, targets = scored()
+    for before in (None, head.forward):
+        if before:
+            head.forward = before
+        loss(ids, places, targets)
+        with pytest.raises(IndexError):
+            loss(ids + 1000, places, targets)
+        assert vars(head).get("forward") is before
+    assert model(input_ids=ids).logits.shape == (3, 20, 300), "and answers are generated as usual"

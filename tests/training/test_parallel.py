@@ -1,4 +1,4 @@
-"""Micro-batches side by side: the same gradient as one after the other, the same each time, and nothing blurred."""
+"""Parallel micro-batches: the same gradient as one after the other, the same each time, and nothing blurred."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from torch import Tensor, nn
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from llm_installer.data.batches import Batch, collate
-from llm_installer.data.encoding.encode import Row
+from llm_installer.data.encoding.row import Row
 from llm_installer.planning.method import Method
 from llm_installer.planning.plan import Plan
-from llm_installer.training.fast.cpu import parallel as lanes
+from llm_installer.training.fast.cpu import parallel
 from llm_installer.training.fast.cpu.native.attention import usable
 from llm_installer.training.fast.cpu.precision import OtherProducts, by_way_of_bfloat16, exactly
-from llm_installer.training.fast.speed import speed_up
-from llm_installer.training.loss import ScoredHead
+from llm_installer.training.fast.interface import make_parallel, speed_up
+from llm_installer.training.fast.loss import SupervisedLoss
 from llm_installer.training.trainer import Trainer, row_lengths
 
 
@@ -52,10 +52,10 @@ def some_batches() -> list[Batch]:
     return [collate([row(i, n) for i, n in enumerate(part)], 0) for part in lengths]
 
 
-def made(model: PeftModel) -> lanes.Lanes:
-    twins = [lanes.twin(model)]
+def made(model: PeftModel) -> parallel.ParallelMicroBatches:
+    models = [model, parallel.replica(model)]
     speed_up(model)
-    found, note = lanes.make_lanes(model, ScoredHead(model), twins, compiling=False)
+    found, note = make_parallel(models, SupervisedLoss(model), compiling=False)
     assert found, note
     return found
 
@@ -67,13 +67,12 @@ def gradient(model: PeftModel) -> Tensor:
 
 
 def one_by_one(model: PeftModel, batches: list[Batch]) -> tuple[float, Tensor]:
-    head, total = ScoredHead(model), 0.0
-    with head.attached():
-        for b in batches:
-            ids, positions, targets = (torch.from_numpy(a) for a in (b.ids, b.positions, b.targets))
-            loss = head.loss_sum(model, ids, positions, targets)
-            (loss / 50).backward()
-            total += float(loss.detach())
+    loss_sum, total = SupervisedLoss(model), 0.0
+    for b in batches:
+        ids, positions, targets = (torch.from_numpy(a) for a in (b.ids, b.positions, b.targets))
+        loss = loss_sum(ids, positions, targets)
+        (loss / 50).backward()
+        total += float(loss.detach())
     return total, gradient(model)
 
 
@@ -81,8 +80,7 @@ def test_the_gradient_is_that_of_one_after_the_other_before_and_after_a_step() -
     model = tiny()
     together, batches = made(model), some_batches()
     for _ in range(2):
-        with together.heads[0].attached():
-            loss = float(together.step(batches, 50))
+        loss = float(together.add_gradients(batches, 50))
         own = gradient(model)
         expected, plain = one_by_one(model, batches)
         assert loss == pytest.approx(expected, rel=1e-3)
@@ -99,15 +97,14 @@ def test_it_is_the_same_each_time_to_the_last_bit() -> None:
     together, batches = made(model), some_batches()
     found = []
     for _ in range(4):
-        with together.heads[0].attached():
-            loss = together.step(batches, 50)
+        loss = together.add_gradients(batches, 50)
         found.append(torch.cat([loss.view(1), gradient(model)]))
     assert all(torch.equal(found[0], other) for other in found[1:])
 
 
-def test_a_twin_has_the_same_weights_and_a_gradient_of_its_own() -> None:
+def test_a_replica_has_the_same_weights_and_a_gradient_of_its_own() -> None:
     model = tiny()
-    other = lanes.twin(model)
+    other = parallel.replica(model)
     for own, its in zip(model.parameters(), other.parameters(), strict=True):
         assert own.data_ptr() == its.data_ptr() and own.requires_grad == its.requires_grad
         assert (own is its) != own.requires_grad
@@ -118,12 +115,10 @@ def test_a_twin_has_the_same_weights_and_a_gradient_of_its_own() -> None:
     assert {id(m) for m in model.modules()}.isdisjoint(id(m) for m in other.modules())
 
 
-def test_an_error_in_one_lane_is_raised_when_all_have_stopped_and_leaves_nothing(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_an_error_in_one_replica_is_raised_when_all_have_stopped_and_leaves_nothing() -> None:
     model = tiny()
     together, batches = made(model), some_batches()
-    own = together.heads[1].loss_sum
+    own = together.losses[1]
     calls: list[int] = []
 
     def refuse(*given: Any) -> Tensor:
@@ -132,13 +127,12 @@ def test_an_error_in_one_lane_is_raised_when_all_have_stopped_and_leaves_nothing
             raise RuntimeError("not enough memory")
         return own(*given)
 
-    monkeypatch.setattr(together.heads[1], "loss_sum", refuse)
-    with together.heads[0].attached(), pytest.raises(RuntimeError, match="not enough memory"):
-        together.step(batches, 50)
+    together.losses[1] = refuse
+    with pytest.raises(RuntimeError, match="not enough memory"):
+        together.add_gradients(batches, 50)
     assert all(p.grad is None for p in together.models[1].parameters())
     model.zero_grad()
-    with together.heads[0].attached():
-        together.step(batches, 50)
+    together.add_gradients(batches, 50)
     own_gradient, plain = gradient(model), one_by_one(model, batches)[1]
     assert float((own_gradient - plain).norm()) <= 3e-3 * float(plain.norm())
 
@@ -147,19 +141,19 @@ def test_rows_are_dealt_evenly_each_once() -> None:
     random = np.random.default_rng(0)
     lengths = random.integers(5, 400, 64)
     chosen = random.choice(64, 16, replace=False)
-    parts = lanes.side_by_side(lengths, chosen, 800, 16)
+    parts = parallel.split_padded(lengths, chosen, 800, 16)
     assert sorted(np.concatenate(parts)) == sorted(chosen)
     assert all(len(p) * lengths[p].max() <= 400 or len(p) == 1 for p in parts)
     sizes = [int(lengths[p].max()) * len(p) for p in parts]
-    shares = [sum(sizes[i] for i in mine) for mine in lanes.shares(sizes, lanes.COUNT)]
+    shares = [sum(sizes[i] for i in mine) for mine in parallel.shares(sizes, parallel.COUNT)]
     assert max(shares) <= 1.15 * min(shares)
 
 
-def test_a_long_row_among_short_ones_has_a_lane_of_its_own() -> None:
+def test_a_long_row_among_short_ones_has_a_replica_of_its_own() -> None:
     lengths = np.array([300, 80, 75, 70, 70])
-    parts = lanes.side_by_side(lengths, np.arange(5), 800, 16)
+    parts = parallel.split_padded(lengths, np.arange(5), 800, 16)
     assert [sorted(part) for part in parts] == [[0], [1, 2, 3, 4]]
-    assert [len(lanes.side_by_side(lengths[:n], np.arange(n), 40, 16)) for n in (1, 2, 5)] == [1, 2, 5]
+    assert [len(parallel.split_padded(lengths[:n], np.arange(n), 40, 16)) for n in (1, 2, 5)] == [1, 2, 5]
 
 
 def test_packed_rows_are_dealt_evenly_each_once_and_none_is_cut() -> None:
@@ -167,20 +161,20 @@ def test_packed_rows_are_dealt_evenly_each_once_and_none_is_cut() -> None:
     for tokens, most in ((800, 16), (300, 2), (10_000, 16), (10, 16)):
         lengths = random.integers(5, 400, 64)
         chosen = random.choice(64, 16, replace=False)
-        parts = lanes.packed_side_by_side(lengths, chosen, tokens, most)
+        parts = parallel.split_packed(lengths, chosen, tokens, most)
         assert sorted(np.concatenate(parts)) == sorted(chosen)
         assert all(len(p) == 1 or (lengths[p].sum() <= tokens // 2 and len(p) <= most) for p in parts)
         sizes = [int(lengths[p].sum()) for p in parts]
-        shares = [sum(sizes[i] for i in mine) for mine in lanes.shares(sizes, lanes.COUNT)]
+        shares = [sum(sizes[i] for i in mine) for mine in parallel.shares(sizes, parallel.COUNT)]
         assert max(shares) <= 1.15 * min(shares)
-    assert len(lanes.packed_side_by_side(lengths, chosen[:1], 800, 16)) == 1
+    assert len(parallel.split_packed(lengths, chosen[:1], 800, 16)) == 1
 
 
 @pytest.mark.parametrize("kernels", [False, pytest.param(True, marks=pytest.mark.skipif(not usable(), reason="no C"))])
-def test_packed_rows_side_by_side_have_the_gradient_of_padded_ones(
+def test_parallel_packed_rows_have_the_gradient_of_padded_ones(
     plan_for: Callable[..., Plan], kernels: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lanes, "usable_cores", lambda: 2)
+    monkeypatch.setattr(parallel, "usable_cores", lambda: 2)
     torch.set_num_threads(2)
     random = np.random.default_rng(0)
     rows = [
@@ -192,12 +186,11 @@ def test_packed_rows_side_by_side_have_the_gradient_of_padded_ones(
         for packing in (False, True):
             changed = {**BFLOAT16, "packing": packing, "kernels": kernels, "micro_batch_tokens": 400}
             trainer = Trainer(tiny(), dataclasses.replace(plan_for(16), **changed), pad=0)
-            assert trainer.lanes and bool(trainer.packing) == packing
+            assert trainer.fast.parallel and bool(trainer.packing) == packing
             batches = trainer.micro_batches(rows, row_lengths(rows), order)
             assert all(bool(b.documents) == packing for b in batches)
-            with trainer.head.attached():
-                loss = float(trainer.add_gradients(batches, 50))
-                found.append((loss, gradient(trainer.model), trainer.evaluate(rows)))
+            loss = float(trainer.add_gradients(batches, 50))
+            found.append((loss, gradient(trainer.model), trainer.evaluate(rows)))
     finally:
         torch.set_num_threads(1)
     (loss, plain, measured), (packed_loss, packed, packed_measured) = found
@@ -209,7 +202,7 @@ BFLOAT16 = {"precision": "bfloat16", "packing": False, "checkpointed_layers": 0,
 
 
 @pytest.mark.parametrize(
-    ("changed", "pictures", "sharded", "why"),
+    ("changed", "images", "sharded", "why"),
     [
         ({}, False, False, ""),
         ({"precision": "float32"}, False, False, "only for bfloat16"),
@@ -218,27 +211,27 @@ BFLOAT16 = {"precision": "bfloat16", "packing": False, "checkpointed_layers": 0,
         ({"checkpointed_layers": 1}, False, False, "memory is short"),
         ({"method": Method(quantised="nf4")}, False, False, "quantised"),
         ({"packing": True}, False, False, ""),
-        ({}, True, False, "pictures"),
+        ({}, True, False, "images"),
         ({}, False, True, "several processes"),
     ],
 )
 def test_what_goes_one_after_the_other(
-    plan_for: Callable[..., Plan], changed: dict[str, Any], pictures: bool, sharded: bool, why: str,
+    plan_for: Callable[..., Plan], changed: dict[str, Any], images: bool, sharded: bool, why: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(lanes, "usable_cores", lambda: 2)
+    monkeypatch.setattr(parallel, "usable_cores", lambda: 2)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     plan = dataclasses.replace(plan_for(16), **{**BFLOAT16, **changed})
-    found = lanes.refusal(tiny(), plan, pictures, sharded)
+    found = parallel.refusal(tiny(), plan, images, sharded)
     assert (why in found) if why else not found
 
 
 def test_dropout_anywhere_is_seen() -> None:
     plain = LlamaForCausalLM(LlamaConfig(**SMALL))
-    assert not lanes.drops(plain)
-    assert lanes.drops(LlamaForCausalLM(LlamaConfig(**SMALL, attention_dropout=0.1)))
-    assert lanes.drops(GPT2LMHeadModel(GPT2Config(vocab_size=50, n_embd=16, n_layer=1, n_head=2, n_positions=8)))
-    assert lanes.drops(get_peft_model(plain, LoraConfig(r=2, lora_dropout=0.1, target_modules=["q_proj"])))
+    assert not parallel.drops(plain)
+    assert parallel.drops(LlamaForCausalLM(LlamaConfig(**SMALL, attention_dropout=0.1)))
+    assert parallel.drops(GPT2LMHeadModel(GPT2Config(vocab_size=50, n_embd=16, n_layer=1, n_head=2, n_positions=8)))
+    assert parallel.drops(get_peft_model(plain, LoraConfig(r=2, lora_dropout=0.1, target_modules=["q_proj"])))
 
 
 SMALL: dict[str, Any] = {
@@ -263,9 +256,9 @@ def test_a_model_that_multiplies_in_float32_elsewhere_goes_one_after_the_other()
     model = tiny()
     layer: Any = model.get_base_model().model.layers[1]
     layer.mlp = Router(layer.mlp)
-    twins = [lanes.twin(model)]
+    models = [model, parallel.replica(model)]
     speed_up(model)
-    found, note = lanes.make_lanes(model, ScoredHead(model), twins, compiling=False)
+    found, note = make_parallel(models, SupervisedLoss(model), compiling=False)
     assert found is None and "float32" in note
 
 

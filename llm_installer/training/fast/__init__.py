@@ -1,1 +1,1 @@
-"""Faster and leaner versions of what a LoRA step computes, each equal to plain PEFT within rounding."""
+"""Training steps that are equal and faster: interface.py is the only way in, and `plan.fast` the only switch."""

@@ -1,10 +1,13 @@
-"""torch.compile for formulas: several passes over memory become one, where a C++ compiler is at hand."""
+"""torch.compile for formulas: several passes over memory become one, where there is a C++ compiler.
+
+Delete when kernels in C (cpu/native) cover float32 too: compiling is only chosen for CPUs that do not use them.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Hashable
-from typing import Any, TypeVar
+from typing import TypeVar, cast
 
 import torch
 
@@ -18,8 +21,8 @@ RECOMPILATIONS = 64
 
 
 class Compiler:
-    """Compiles each formula once, for tensors of any length and so many threads (0: all that torch has). What is made
-    lies in the cache for the next run."""
+    """Compiles each formula once, for tensors of any length and so many threads (0: all that torch has). The result is
+    kept in the cache for the next run."""
 
     def __init__(self, threads: int = 0) -> None:
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_dir() / "compiled"))
@@ -29,14 +32,13 @@ class Compiler:
         settings.compile_threads = 1
         if threads:
             settings.cpp.threads = threads
-        self._made: dict[Hashable, Any] = {}
+        self._made: dict[Hashable, object] = {}
 
     def once(self, key: Hashable, make: Callable[[], Made]) -> Made:
         """What `make` returned when it was first asked for under this key."""
         if key not in self._made:
             self._made[key] = make()
-        made: Made = self._made[key]
-        return made
+        return cast(Made, self._made[key])
 
     def refusal(self) -> str:
         """Why nothing can be compiled here; empty when a small sum could."""
@@ -52,7 +54,7 @@ def compiled(formula: Callable[..., Made]) -> Callable[..., Made]:
     """The formula, compiled at its first call, for sizes that change.
 
     Formulas that one function made share its code, and with it torch's limit of eight compilations, which is an error
-    here: two norms of two widths with one row and with more, in two types, are past it.
+    here: two norms of two widths with one row and with more, in two types, exceed it.
     """
     import torch._dynamo.config as settings
 

@@ -2,6 +2,8 @@
 
 A module takes one only where output and gradient are its own on random input of the shape that it is given. Whose
 kernels they are is a row of its own: liger's on CUDA, ours in C on a CPU.
+Delete, with the two sets of kernels, when transformers' `use_kernel_forward_from_hub` and `use_kernelized_func` have
+kernels for training on both devices that need no download (transformers 5.23 takes them from the hub).
 """
 
 from __future__ import annotations
@@ -11,16 +13,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from inspect import unwrap
 from types import FunctionType, MethodType
-from typing import Any
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
+from llm_installer.training.fast.context import Forward
 from llm_installer.training.fast.cross_entropy import LogitRule, Score, cross_entropy_sum
+from llm_installer.training.fast.gates import gated_mlp
 from llm_installer.training.fast.lora import forget_half_done, replace_forward
-from llm_installer.training.fast.pointwise import ACTIVATIONS
+from llm_installer.training.fast.norms import rms_norm
 
-Forward = Callable[..., Any]
 ROTARY = "apply_rotary_pos_emb"
 """What families of transformers call to turn queries and keys."""
 FORMS = ((0.0, "llama"), (1.0, "gemma"), (0.0, "gemma"))
@@ -49,11 +52,12 @@ class Kernels:
     failures: tuple[type[Exception], ...] = FAILURES
 
 
-def put_on(model: nn.Module, kernels: Kernels) -> tuple[list[Callable[[], None]], list[str]]:
-    """Give every module that agrees its kernel: how to undo it, and what was done."""
+def put_on(model: nn.Module, kernels: Kernels) -> list[str]:
+    """Give every module that agrees its kernel; sentences that say what was done."""
     mode = model.training
     model.eval()
-    undo, done, notes = [], [], []
+    done: list[str] = []
+    notes: list[str] = []
     try:
         calls = _calls(model, kernels)
         for kind, forwards_of in KINDS.items():
@@ -63,7 +67,7 @@ def put_on(model: nn.Module, kernels: Kernels) -> tuple[list[Callable[[], None]]
                 chosen, failed = _first_that_agrees(module, forwards, call, kernels.failures)
                 taken, why = taken + (chosen is not None), why or failed
                 if chosen:
-                    undo.append(replace_forward(module, chosen))
+                    replace_forward(module, chosen)
                 elif forwards:
                     own.append(module)
                 if failed:  # a compiler that is missing would be missed for every layer
@@ -74,7 +78,7 @@ def put_on(model: nn.Module, kernels: Kernels) -> tuple[list[Callable[[], None]]
                 notes.append(f"{kernels.name} {left}: {why or 'they compute something else in this model'}")
     finally:
         model.train(mode)
-    return undo, [*([f"{kernels.name} for {', '.join(done)}"] if done else []), *notes]
+    return [*([f"{kernels.name} for {', '.join(done)}"] if done else []), *notes]
 
 
 def scores_alike(kernels: Kernels, head: nn.Linear, rule: LogitRule) -> bool:
@@ -99,30 +103,34 @@ def first(error: Exception) -> str:
     return next(iter(str(error).splitlines()), "") or type(error).__name__
 
 
-def _norms(module: Any, kernels: Kernels) -> list[Forward]:
+def _norms(module: nn.Module, kernels: Kernels) -> list[Forward]:
     """What a frozen RMS norm may be."""
-    weight = getattr(module, "weight", None)
-    epsilon = getattr(module, "variance_epsilon", getattr(module, "eps", None))
-    if not type(module).__name__.endswith("RMSNorm") or weight is None or epsilon is None or weight.requires_grad:
+    found = rms_norm(module)
+    if found is None:
         return []
+    weight, epsilon = found
 
     def form(offset: float, casting: str) -> Forward:
-        return lambda x: kernels.norm(x, weight, float(epsilon), offset, casting)
+        return cast(Forward, lambda x: kernels.norm(x, weight, epsilon, offset, casting))
 
     return [form(*each) for each in FORMS]
 
 
-def _gates(module: Any, kernels: Kernels) -> list[Forward]:
+def _gates(module: nn.Module, kernels: Kernels) -> list[Forward]:
     """What a gated MLP may be."""
-    if not all(isinstance(getattr(module, n, None), nn.Module) for n in ("gate_proj", "up_proj", "down_proj")):
+    found = gated_mlp(module)
+    if found is None or found[1] not in kernels.gates:
         return []
-    product = kernels.gates.get(ACTIVATIONS.get(type(getattr(module, "act_fn", None)).__name__, ""))
-    return [lambda x: module.down_proj(product(module.gate_proj(x), module.up_proj(x)))] if product else []
+    mlp, product = found[0], kernels.gates[found[1]]
+    return [cast(Forward, lambda x: mlp.down_proj(product(mlp.gate_proj(x), mlp.up_proj(x))))]
 
 
-def _rotary(module: Any, kernels: Kernels) -> list[Forward]:
-    """An attention layer's own forward with another rotary embedding: the name is looked up in a copy of its globals,
-    so that no other model sees it."""
+def _rotary(module: nn.Module, kernels: Kernels) -> list[Forward]:
+    """An attention layer's own forward with another rotary embedding.
+
+    The name is looked up in a copy of the function's globals, so that no other model sees it: transformers has no place
+    to put a function for one model. Delete when attention layers look it up in an attribute of their own.
+    """
     own = unwrap(type(module).forward)
     if not isinstance(own, FunctionType) or ROTARY not in own.__code__.co_names or "forward" in vars(module):
         return []
@@ -130,16 +138,16 @@ def _rotary(module: Any, kernels: Kernels) -> list[Forward]:
     if theirs is None:
         return []
 
-    def rotary(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, *more: Any, **other: Any) -> Any:
+    def rotary(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, *more: object, **other: object) -> object:
         return theirs(q, k, cos, sin, *more, **other) if more or other else kernels.rotary(q, k, cos, sin)
 
     names = {**own.__globals__, ROTARY: rotary}
     forward = FunctionType(own.__code__, names, own.__name__, own.__defaults__, own.__closure__)
     forward.__kwdefaults__ = own.__kwdefaults__
-    return [MethodType(forward, module)]
+    return [cast(Forward, MethodType(forward, module))]
 
 
-KINDS: dict[str, Callable[[Any, Kernels], list[Forward]]] = {
+KINDS: dict[str, Callable[[nn.Module, Kernels], list[Forward]]] = {
     "norms": _norms,
     "gates": _gates,
     "rotary embeddings": _rotary,
@@ -151,11 +159,11 @@ KINDS: dict[str, Callable[[Any, Kernels], list[Forward]]] = {
 class _Call:
     """How the model calls one of its modules."""
 
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
+    args: tuple[object, ...]
+    kwargs: dict[str, object]
 
     @property
-    def given(self) -> Any:
+    def given(self) -> object:
         """What it is called on."""
         return self.args[0] if self.args else self.kwargs.get("hidden_states")
 
@@ -171,7 +179,7 @@ def _calls(model: nn.Module, kernels: Kernels) -> dict[nn.Module, _Call]:
     found: dict[nn.Module, _Call] = {}
     wanted = [m for m in model.modules() if any(forwards_of(m, kernels) for forwards_of in KINDS.values())]
 
-    def note(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def note(module: nn.Module, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
         found[module] = _Call(args, kwargs)
 
     handles = [module.register_forward_pre_hook(note, with_kwargs=True) for module in wanted]
@@ -192,9 +200,10 @@ def _first_that_agrees(
 ) -> tuple[Forward | None, str]:
     """(the first forward that gives what the module's own gives, why none could be tried)."""
     try:
-        plain = _result(MethodType(type(module).forward, module), call) if forwards else ()
+        own = cast(Forward, MethodType(type(module).forward, module))
+        plain = _result(own, call) if forwards else ()
         for forward in forwards:
-            if all(_close(own, true) for own, true in zip(_result(forward, call), plain, strict=True)):
+            if all(_close(found, true) for found, true in zip(_result(forward, call), plain, strict=True)):
                 return forward, ""
     except failures as error:
         forget_half_done(module)
@@ -205,15 +214,15 @@ def _first_that_agrees(
 def _result(forward: Forward, call: _Call) -> tuple[Tensor, Tensor]:
     """Output on random input, and a random gradient brought back through it."""
     random = torch.Generator().manual_seed(0)
-    given = call.given
+    given = cast(Tensor, call.given)
     x = torch.randn(given.shape, generator=random).to(given.device, given.dtype).requires_grad_()
     with torch.enable_grad():
         call = call.on(x)
         output = forward(*call.args, **call.kwargs)
         output = output[0] if isinstance(output, tuple) else output
         outer = torch.randn(output.shape, generator=random).to(output.device, output.dtype)
-        (slope,) = torch.autograd.grad(output, x, outer)
-    return output.detach(), slope
+        (gradient,) = torch.autograd.grad(output, x, outer)
+    return output.detach(), gradient
 
 
 def _close(own: Tensor, plain: Tensor) -> bool:

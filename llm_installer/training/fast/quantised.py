@@ -1,40 +1,57 @@
-"""The frozen weight below a LoRA layer for a product: as it is stored, or made whole from 4 bits.
+"""The frozen weight below a LoRA layer for a product: as it is stored, or dequantised from 4 bits.
 
 A dequantised weight is never kept: the forward pass makes it, the backward pass makes it again.
+Delete when bitsandbytes has a fused product with 4-bit weights whose backward does not dequantise (0.50 has only a
+forward one), or with lora.py.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Protocol, cast
 
 import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-_FOUR_BITS = ("bitsandbytes.nn.modules", "Linear4bit")
-"""Module and class; compared by name, so that nothing imports bitsandbytes where no base is quantised."""
+from llm_installer.models.quantise import is_four_bit
+
+if TYPE_CHECKING:
+    from bitsandbytes.functional import QuantState
 
 
-def four_bits(base: nn.Module) -> bool:
-    """Whether this layer holds its weight in 4 bits."""
-    return (type(base).__module__, type(base).__name__) == _FOUR_BITS
+class BaseLayer(Protocol):
+    """What is used of a frozen layer: nn.Linear, Conv1D, or bitsandbytes' Linear4bit."""
+
+    weight: nn.Parameter
+    bias: nn.Parameter | None
 
 
-def computes_in(base: Any, dtype: torch.dtype) -> bool:
+class _FourBitWeight(Protocol):
+    data: Tensor
+    quant_state: QuantState
+
+
+class _FourBit(Protocol):
+    compute_dtype: torch.dtype
+    weight: _FourBitWeight
+
+
+def computes_in(base: BaseLayer, dtype: torch.dtype) -> bool:
     """Whether this layer, given an input of this type, multiplies in it too."""
-    if not four_bits(base):
+    if not is_four_bit(cast(nn.Module, base)):
         return bool(base.weight.dtype == dtype)
     state = getattr(base.weight, "quant_state", None)
     # Weights repacked for evaluation on a CPU cannot be read by the general dequantisation.
-    return state is not None and base.compute_dtype == dtype and not getattr(state, "packing_format_for_cpu", False)
+    plain = state is not None and not getattr(state, "packing_format_for_cpu", False)
+    return plain and cast(_FourBit, base).compute_dtype == dtype
 
 
-def whole_weight(base: Any, dtype: torch.dtype) -> Tensor:
+def product_weight(base: BaseLayer, dtype: torch.dtype) -> Tensor:
     """The weight of this layer for a product in this type: [inputs, outputs]."""
-    if four_bits(base):
+    if is_four_bit(cast(nn.Module, base)):
         from bitsandbytes.functional import dequantize_4bit
 
-        packed = base.weight.data.view(-1, 1)
-        return dequantize_4bit(packed, base.weight.quant_state).to(dtype).t()
-    weight: Tensor = base.weight.detach()
-    return weight if type(base) is Conv1D else weight.t()
+        stored = cast(_FourBit, base).weight
+        return dequantize_4bit(stored.data.view(-1, 1), stored.quant_state).to(dtype).t()
+    weight = base.weight.detach()
+    return weight if isinstance(base, Conv1D) else weight.t()

@@ -1,4 +1,8 @@
-"""Memory that was freed stays with the process, since a training step asks for the same sizes again; or goes back."""
+"""Reserved memory: what is freed stays with the process, since a training step asks for the same sizes again.
+
+Delete when PyTorch's allocator for CPUs caches blocks (torch 2.13 calls malloc): allocator settings
+were worth 1.2 to 1.4 times the speed before the loss was computed in chunks, and 1.05 after.
+"""
 
 from __future__ import annotations
 
@@ -10,19 +14,13 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4
 SHAPES = ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY")
 """What oneDNN and PyTorch's calls of it read."""
 REMEMBERED = "128"
-"""More than two micro-batches side by side need."""
+"""More than two parallel micro-batches need."""
 _LARGEST = 2**31 - 1
 _MANY = 65536
 """glibc's own limit of mapped blocks."""
 
 
-def prepare() -> None:
-    """What a process that trains on a CPU sets before its first matrix product."""
-    keep_freed_memory()
-    remember_few_products()
-
-
-def keep_freed_memory() -> bool:
+def reserve_freed_memory() -> bool:
     """Tell the C library's allocator to keep what is freed, instead of giving it back and faulting it in again, page
     by page, at each step. True where that is possible (glibc)."""
     return _set(((_MMAP_THRESHOLD, _LARGEST), (_TRIM_THRESHOLD, _LARGEST), (_MMAP_MAX, 0)))

@@ -3,22 +3,26 @@
 PyTorch's flash attention for CPUs spends most of its time outside matrix products when rows have a few hundred tokens.
 Here each block of queries meets only the keys up to its end, the query heads that share a key head are rows of one
 product, and nothing but queries, keys and values is kept for the backward pass: the weights are computed again there.
-Scores and their slopes stay in float32, as in PyTorch's own: in 16 bits a large score would lose its last digits.
-In float32 PyTorch's own is as fast or faster, so it stays. Figures: docs/performance.md.
+Scores and their gradients stay in float32, as in PyTorch's own: in 16 bits a large score would lose its last digits.
+In float32 PyTorch's own is as fast or faster, so it stays.
+Delete when PyTorch's flash attention for CPUs is as fast on rows of a few hundred tokens: forward and backward on two
+cores, 15 rows of 130 tokens, 9 heads of 64, it took 34 ms where plain products took 14 (torch 2.13).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import lru_cache
-from typing import Any
+from typing import NamedTuple, Protocol, TypeAlias, cast
 
 import torch
+from peft import PeftModel
 from torch import Tensor, nn
-from transformers import AttentionInterface
+from transformers import AttentionInterface, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
+from llm_installer.training.fast.context import Attention, Context
 from llm_installer.training.fast.cpu.native.attention import attention, usable, whole_rows
 from llm_installer.training.fast.cpu.precision import by_way_of_bfloat16
 from llm_installer.training.fast.cpu.scratch import scratch
@@ -28,24 +32,24 @@ NAME, KERNEL = "block_causal", "kernel_causal"
 BLOCK, WIDE_BLOCK, LONG = 128, 256, 1024
 """Queries worked on at once: large enough for fast products, small enough that little is computed above the diagonal.
 Rows of more than LONG tokens take the wider block."""
+Attend: TypeAlias = Callable[[Tensor, Tensor, Tensor, float], Tensor]
+"""[rows, length, heads, width] of queries, keys, values and the scale of their products."""
 
 
-def choose_attention(model: Any, kernels: bool = True) -> tuple[list[Callable[[], None]], list[str]]:
-    """Set the model's attention where this one is faster: how to undo it, and a sentence that says what was done."""
-    base: Any = model.get_base_model()
+def choose_attention(model: PeftModel, kernels: bool = True) -> list[str]:
+    """Set the model's attention where this one is faster; a sentence that says what was done."""
+    base = cast(PreTrainedModel, model.get_base_model())
     config = base.config.get_text_config()
-    dtype = base.get_input_embeddings().weight.dtype
+    dtype = cast(nn.Embedding, base.get_input_embeddings()).weight.dtype
     reason = refusal(base.device.type, dtype, config._attn_implementation, base._can_set_attn_implementation())
     if reason:
-        return [], [f"PyTorch's own attention: {reason}"] if base.device.type == "cpu" else []
-    before = base.config._attn_implementation
+        return [f"PyTorch's own attention: {reason}"] if base.device.type == "cpu" else []
     in_c = kernels and usable()
     base.set_attn_implementation(KERNEL if in_c else NAME)
-    done = "attention by kernels in C" if in_c else "attention by blocks of queries"
-    return [lambda: base.set_attn_implementation(before)], [done]
+    return ["C kernels for attention" if in_c else "attention by blocks of queries"]
 
 
-def refusal(device: str, dtype: torch.dtype, chosen: str, free: bool) -> str:
+def refusal(device: str, dtype: torch.dtype, chosen: str | None, free: bool) -> str:
     """Why a model keeps the attention it has; empty when attention by blocks is faster and can be set."""
     checks = (
         (device != "cpu", "blocks of queries are for CPUs"),
@@ -55,14 +59,18 @@ def refusal(device: str, dtype: torch.dtype, chosen: str, free: bool) -> str:
     return next((why for found, why in checks if found), "")
 
 
-def block_causal_attention(*args: Any, **kwargs: Any) -> tuple[Tensor, None]:
-    """Causal attention by blocks of queries."""
-    return _where_plain(by_blocks, *args, **kwargs)
+def block_causal_attention(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: object
+) -> tuple[Tensor, None]:
+    """Causal attention by blocks of queries, as transformers' AttentionInterface calls it."""
+    return _where_plain(by_blocks, module, _Rows(query, key, value, attention_mask), kwargs)
 
 
-def kernel_causal_attention(*args: Any, **kwargs: Any) -> tuple[Tensor, None]:
-    """Causal attention by the kernels in C."""
-    return _where_plain(by_kernels, *args, **kwargs)
+def kernel_causal_attention(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: object
+) -> tuple[Tensor, None]:
+    """Causal attention by the kernels in C, as transformers' AttentionInterface calls it."""
+    return _where_plain(by_kernels, module, _Rows(query, key, value, attention_mask), kwargs)
 
 
 def by_blocks(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
@@ -77,36 +85,45 @@ def by_kernels(query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tenso
     return attention(query, key, value, whole_rows(query), scale)
 
 
-def _where_plain(
-    attend: Callable[[Tensor, Tensor, Tensor, float], Tensor],
-    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any,
-) -> tuple[Tensor, None]:  # fmt: skip
-    """Attention as transformers' AttentionInterface asks for it: query [rows, heads, length, width], key and value
-    [rows, key heads, length, width]; the result is [rows, length, heads, width]. What is not plain causal attention
-    over whole rows (masks, windows, caches, dropout) goes to PyTorch's own."""
-    causal = kwargs.get("is_causal")
+class _Rows(NamedTuple):
+    """What attention is computed of: query [rows, heads, length, width], key and value [rows, key heads, length,
+    width], and a mask where there is one."""
+
+    query: Tensor
+    key: Tensor
+    value: Tensor
+    mask: Tensor | None
+
+
+def _where_plain(attend: Attend, module: nn.Module, rows: _Rows, settings: dict[str, object]) -> tuple[Tensor, None]:
+    """Attention [rows, length, heads, width] by `attend`. What is not plain causal attention over complete rows (masks,
+    windows, caches, dropout) goes to PyTorch's own."""
+    query, key, value, mask = rows
+    causal = settings.get("is_causal")
     causal = getattr(module, "is_causal", True) if causal is None else causal
     plain = (
-        attention_mask is None
+        mask is None
         and causal
         and query.shape[2] == key.shape[2] > 1
         and query.shape[-1] == value.shape[-1]
         and query.shape[-1] % 2 == 0
         and query.dtype == key.dtype == value.dtype == torch.bfloat16
-        and not kwargs.get("dropout")
-        and kwargs.get("position_bias") is None
-        and kwargs.get("cache") is None
-        and kwargs.get("softcap") is None
+        and not settings.get("dropout")
+        and not any(settings.get(name) is not None for name in ("position_bias", "cache", "softcap"))
     )
     if not plain:
-        return sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)
-    scale = kwargs.get("scaling") or query.shape[-1] ** -0.5
+        return cast(Attention, sdpa_attention_forward)(module, query, key, value, mask, **settings)
+    scale = cast(float, settings.get("scaling") or query.shape[-1] ** -0.5)
     return attend(query, key, value, scale), None
+
+
+class _Scaled(Context, Protocol):
+    scale: float
 
 
 class _BlockCausal(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
+    def forward(ctx: _Scaled, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
         rows, heads, length, width = query.shape
         groups = key.shape[1]
         keys, values = (t.reshape(rows * groups, length, width) for t in (key, value))
@@ -125,7 +142,7 @@ class _BlockCausal(torch.autograd.Function):
         return result
 
     @staticmethod
-    def backward(ctx: Any, outer: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+    def backward(ctx: _Scaled, outer: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         query, keys, values = ctx.saved_tensors
         rows, heads, length, width = query.shape
         groups, dtype = len(keys) // rows, query.dtype
@@ -138,17 +155,17 @@ class _BlockCausal(torch.autograd.Function):
             block = queries[:, :, :, start:end]
             weights = _weights(block, wide_keys[:, :end], ctx.scale)
             given = scratch.copy("outer", outers[:, :, :, start:end], dtype).view(len(keys), -1, width)
-            slope = scratch.take("slope", torch.float32, *weights.shape)
-            _wide_product(scratch.copy("wide outer", given, torch.float32), wide_values[:, :end], slope)
-            torch.ops.aten._softmax_backward_data.out(slope, weights, -1, slope.dtype, grad_input=slope)
-            slope, weights = scratch.copy("slope", slope, dtype), scratch.copy("weights", weights, dtype)
+            gradient = scratch.take("gradient", torch.float32, *weights.shape)
+            _wide_product(scratch.copy("wide outer", given, torch.float32), wide_values[:, :end], gradient)
+            torch.ops.aten._softmax_backward_data.out(gradient, weights, -1, gradient.dtype, grad_input=gradient)
+            gradient, weights = scratch.copy("gradient", gradient, dtype), scratch.copy("weights", weights, dtype)
             # The last block comes first and reaches all keys, so what is below its gradients need not be zero.
             more = float(end < length)
             for_values[:, :end].baddbmm_(weights.transpose(1, 2), given, beta=more)
             asking = scratch.copy("queries", block, dtype).view(len(keys), -1, width)
-            for_keys[:, :end].baddbmm_(slope.transpose(1, 2), asking, beta=more, alpha=ctx.scale)
-            part = scratch.take("part", dtype, len(keys), slope.shape[1], width)
-            torch.bmm(slope, keys[:, :end], out=part)
+            for_keys[:, :end].baddbmm_(gradient.transpose(1, 2), asking, beta=more, alpha=ctx.scale)
+            part = scratch.take("part", dtype, len(keys), gradient.shape[1], width)
+            torch.bmm(gradient, keys[:, :end], out=part)
             torch.mul(part.view(block.shape), ctx.scale, out=slots[:, :, :, start:end])
         shape = (rows, groups, length, width)
         return for_queries.transpose(1, 2), for_keys.view(shape), for_values.view(shape), None

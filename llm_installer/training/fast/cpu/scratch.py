@@ -2,6 +2,7 @@
 
 Fresh memory from the C library is cold, may have to be cleared by the system page by page, and leaves holes behind that
 nothing of another size fits into.
+Delete when PyTorch's allocator for CPUs caches blocks (torch 2.13 calls malloc), or with what uses it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ class Scratch(threading.local):
     """Named pieces of memory, each thread's own."""
 
     LARGEST = 32 << 20
-    """Bytes of a piece that stays; a larger one is made anew each time."""
+    """Bytes of a piece that stays; a larger one is made again each time."""
 
     def __init__(self) -> None:
         self._held: dict[tuple[str, torch.dtype], Tensor] = {}

@@ -1,4 +1,8 @@
-"""Liger's Triton kernels for a CUDA device. What was chosen from the library and why: docs/gpu.md."""
+"""Liger's Triton kernels for a CUDA device: those of its functions that do not wait for the device.
+
+Delete when transformers applies them by itself without changing its modules for every model of the process, as its
+`use_liger_kernel` does.
+"""
 
 from __future__ import annotations
 

@@ -165,21 +165,21 @@ int attention_forward(const bf16 *q, const bf16 *k, const bf16 *v, bf16 *out, fl
     return done;
 }
 
-/* Weights and the slopes of scores for one key and the queries from..to of a chunk; zeros where the key comes later. */
-static void slopes(const float *scores, const float *given, const float *mass, const float *shared, bf16 *share,
-                   bf16 *slope, long from, long seen, long to, float scale) {
-    for (long j = from; j < least(seen, to); j++) share[j] = slope[j] = 0;
+/* Weights and the gradients of scores for one key and the queries from..to of a chunk; zeros where the key comes later. */
+static void gradients(const float *scores, const float *given, const float *mass, const float *shared, bf16 *share,
+                   bf16 *gradient, long from, long seen, long to, float scale) {
+    for (long j = from; j < least(seen, to); j++) share[j] = gradient[j] = 0;
     for (long j = seen; j < to; j++) {
         float weight = exponential(scale * scores[j] - mass[j]);
         share[j] = narrow(weight);
-        slope[j] = narrow(weight * (given[j] - shared[j]));
+        gradient[j] = narrow(weight * (given[j] - shared[j]));
     }
 }
 
 struct factors {
     pair *asked_columns, *asked_rows, *outer_columns, *outer_rows, *key_rows, *turned;
     float *scores, *given, *for_queries, *for_keys, *for_values, *mass, *shared;
-    bf16 *share, *slope;
+    bf16 *share, *gradient;
 };
 
 /* What the queries of a chunk, which begins at query `start`, give to the keys of a block and get from them. */
@@ -193,16 +193,17 @@ static void chunk_by_keys(struct factors *f, const bf16 *k, const bf16 *v, long 
             f->outer_columns + skipped, width / 2 * COLUMNS, f->given + from, CHUNK, 0);
     for (long i = 0; i < keys; i++) {
         long seen = first + i - start, row = i * CHUNK;
-        slopes(f->scores + row, f->given + row, f->mass, f->shared, f->share + row, f->slope + row, from,
+        gradients(f->scores + row, f->given + row, f->mass, f->shared, f->share + row, f->gradient + row, from,
                seen > from ? seen : from, to, scale);
     }
-    if (keys % 2) memset(f->slope + keys * CHUNK, 0, CHUNK * sizeof(bf16));
+    if (keys % 2) memset(f->gradient + keys * CHUNK, 0, CHUNK * sizeof(bf16));
     for (long i = 0; i < keys; i += 2)
         for (long j = from; j < to; j++)
-            f->turned[i / 2 * CHUNK + j] = (uint32_t)f->slope[i * CHUNK + j] | (uint32_t)f->slope[(i + 1) * CHUNK + j] << 16;
+            f->turned[i / 2 * CHUNK + j] =
+                (uint32_t)f->gradient[i * CHUNK + j] | (uint32_t)f->gradient[(i + 1) * CHUNK + j] << 16;
     product(keys, across / COLUMNS, (to - from) / 2, (const pair *)(f->share + from), CHUNK / 2, 1,
             f->outer_rows + from / 2 * COLUMNS, CHUNK / 2 * COLUMNS, f->for_values + first * across, across, 1);
-    product(keys, across / COLUMNS, (to - from) / 2, (const pair *)(f->slope + from), CHUNK / 2, 1,
+    product(keys, across / COLUMNS, (to - from) / 2, (const pair *)(f->gradient + from), CHUNK / 2, 1,
             f->asked_rows + from / 2 * COLUMNS, CHUNK / 2 * COLUMNS, f->for_keys + first * across, across, 1);
     product(queries - from, across / COLUMNS, up_to(keys, 2) / 2, f->turned + from, 1, CHUNK,
             f->key_rows + first / 2 * COLUMNS, room_keys / 2 * COLUMNS, f->for_queries + from * across, across, 1);

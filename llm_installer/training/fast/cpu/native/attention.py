@@ -1,15 +1,19 @@
-"""Causal attention by the kernels in C: over whole rows, or over documents that lie one after the other in one row."""
+"""Causal attention by the kernels in C: over complete rows, or over documents one after the other in one row.
+
+Delete when torch's flash attention for CPUs takes documents of various lengths in bfloat16, and short ones are as fast.
+"""
 
 from __future__ import annotations
 
 import ctypes
 from functools import lru_cache
-from typing import Any
+from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
+from llm_installer.training.fast.context import Context
 from llm_installer.training.fast.cpu.native.calls import call, own
 from llm_installer.training.fast.cpu.native.library import library
 
@@ -58,9 +62,13 @@ def usable() -> bool:
     return all(bool((a - b).float().norm() <= NEAR * b.float().norm()) for a, b in zip(own, plain, strict=True))
 
 
+class _Scaled(Context, Protocol):
+    scale: float
+
+
 class _Attention(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, bounds: Tensor, scale: float) -> Tensor:
+    def forward(ctx: _Scaled, query: Tensor, key: Tensor, value: Tensor, bounds: Tensor, scale: float) -> Tensor:
         rows, heads, length, width = query.shape
         q, k, v = (_tokens(t) for t in (query, key, value))
         result = torch.empty(rows, length, heads, width, dtype=query.dtype)
@@ -74,7 +82,7 @@ class _Attention(torch.autograd.Function):
         return result
 
     @staticmethod
-    def backward(ctx: Any, outer: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
+    def backward(ctx: _Scaled, outer: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
         q, k, v, result, mass, bounds = ctx.saved_tensors
         rows, length, heads, width = result.shape
         groups = k.shape[1]
@@ -89,7 +97,7 @@ class _Attention(torch.autograd.Function):
 
 
 def _tokens(heads_first: Tensor) -> Tensor:
-    """[tokens, heads, width], the numbers of a head side by side: a view where that can be."""
+    """[tokens, heads, width], the numbers of a head one after the other: a view where that can be."""
     flat = heads_first.transpose(1, 2).flatten(0, 1)
     return flat if flat.stride(-1) == 1 and flat.stride(0) % 2 == 0 else flat.contiguous()
 

@@ -1,8 +1,6 @@
-"""How PyTorch's tensors come to the kernels in C."""
+"""How PyTorch's tensors come to the kernels in C. Delete with functions.py and attention.py."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,7 +15,7 @@ def own(tensor: Tensor) -> Tensor:
     return tensor
 
 
-def call(name: str, *given: Any) -> int:
+def call(name: str, *given: object) -> int:
     """Call a kernel on as many threads as PyTorch has here: of tensors it gets the addresses."""
     made, why = library()
     if made is None:

@@ -1,4 +1,7 @@
-"""Compiles the kernels with the machine's own C compiler, for its own processor, and loads them."""
+"""Compiles the kernels with the machine's own C compiler, for its own processor, and loads them.
+
+Delete with functions.py and attention.py, or when the package is distributed with compiled kernels for each processor.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,7 @@ HERE = Path(__file__).parent
 SOURCES = ("pointwise.c", "attention.c")
 FLAGS = ("-O3", "-fopenmp", "-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros", "-fassociative-math",
          "-fno-strict-aliasing", "-shared", "-fPIC")  # fmt: skip
-"""Sums may be taken in any order; infinity and what is no number stay what they are."""
+"""Sums may be taken in any order; infinity and NaN stay what they are."""
 LIMIT = 120.0
 """Seconds a compiler may take; two are usual."""
 

@@ -21,7 +21,7 @@ static inline uint32_t to_bits(float x) {
 
 static inline float wide(bf16 x) { return of_bits((uint32_t)x << 16); }
 
-/* To the nearest, ties to even; what is no number stays none. */
+/* To the nearest, ties to even; NaN stays NaN. */
 static inline bf16 narrow(float x) {
     uint32_t bits = to_bits(x);
     uint32_t nearest = (bits + 0x7fff + (bits >> 16 & 1)) >> 16;

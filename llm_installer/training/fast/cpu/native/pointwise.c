@@ -26,12 +26,12 @@ void norm_forward(const bf16 *x, const bf16 *weight, bf16 *out, float *spread, l
 }
 
 /* The gradient by x: root * (s - x * root^2 * mean(s * x)) with s = outer * (weight + offset). */
-void norm_backward(const bf16 *outer, const bf16 *x, const bf16 *weight, const float *spread, bf16 *slope, long rows,
+void norm_backward(const bf16 *outer, const bf16 *x, const bf16 *weight, const float *spread, bf16 *gradient, long rows,
                    long width, float offset) {
 #pragma omp parallel for schedule(static)
     for (long row = 0; row < rows; row++) {
         const bf16 *in = x + row * width, *from = outer + row * width;
-        bf16 *to = slope + row * width;
+        bf16 *to = gradient + row * width;
         float root = spread[row], product = 0;
         for (long i = 0; i < width; i++) product += wide(from[i]) * (wide(weight[i]) + offset) * wide(in[i]);
         float shared = product / (float)width * root * root;
@@ -42,7 +42,7 @@ void norm_backward(const bf16 *outer, const bf16 *x, const bf16 *weight, const f
 
 /* GELU by tanh is x * sigmoid(2u), u = sqrt(2/pi) * (x + 0.044715 x^3). */
 static inline float inside(float x) { return 1.59576912f * (x + 0.044715f * x * x * x); }
-static inline float inside_slope(float x) { return 1.59576912f * (1.0f + 3 * 0.044715f * x * x); }
+static inline float inside_derivative(float x) { return 1.59576912f * (1.0f + 3 * 0.044715f * x * x); }
 
 /* out = activation(gate) * up */
 void gate_forward(const bf16 *gate, const bf16 *up, bf16 *out, long count, int activation) {
@@ -75,7 +75,7 @@ void gate_backward(const bf16 *outer, bf16 *gate, bf16 *up, long count, int acti
         for (long i = 0; i < count; i++) {
             float g = wide(gate[i]), u = wide(up[i]), o = wide(outer[i]), s = sigmoid(inside(g));
             up[i] = narrow(o * g * s);
-            gate[i] = narrow(o * u * s * (1.0f + g * (1.0f - s) * inside_slope(g)));
+            gate[i] = narrow(o * u * s * (1.0f + g * (1.0f - s) * inside_derivative(g)));
         }
     }
 }

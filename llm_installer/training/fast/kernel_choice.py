@@ -1,8 +1,10 @@
-"""Which set of kernels a device has: liger's on CUDA, those in C on a CPU that computes in bfloat16."""
+"""Which set of kernels a device has: liger's on CUDA, those in C on a CPU that computes in bfloat16.
+
+Delete with kernel_set.py.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import lru_cache
 from importlib.util import find_spec
 
@@ -17,12 +19,12 @@ from llm_installer.training.fast.kernel_set import FAILURES, Kernels, first, put
 WITHOUT = "PyTorch's own norms, gates and rotary embeddings"
 
 
-def fuse_kernels(model: nn.Module, wanted: bool = True) -> tuple[list[Callable[[], None]], list[str]]:
-    """Replace what can be replaced: how to undo it, and sentences that say what was done or why not."""
+def fuse_kernels(model: nn.Module, wanted: bool = True) -> list[str]:
+    """Replace what can be replaced; sentences that say what was done or why not."""
     weight = model.get_input_embeddings().weight  # type: ignore[operator]
     kernels, why = choose(weight.device.type, weight.dtype, wanted)
     if kernels is None:
-        return [], [why] if why else []
+        return [why] if why else []
     return put_on(model, kernels)
 
 

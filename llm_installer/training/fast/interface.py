@@ -1,0 +1,167 @@
+"""The one way into the fast paths: what a training step is computed with, chosen once for a model and a plan.
+
+`plan.fast` is the switch (--fast off). With it off nothing of PEFT, transformers or the C library's allocator is
+replaced or set: the loss comes from the model's own logits, rows are padded, and micro-batches follow each other.
+No other file outside of training/fast imports from fast/cpu or fast/cuda.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from peft import PeftModel
+from torch import Tensor
+
+from llm_installer.data.batches import Batch, micro_batches, pack
+from llm_installer.models.base import DTYPES, model_inputs, to_device
+from llm_installer.planning.plan import Plan
+from llm_installer.training.fast.compiled import Compiler
+from llm_installer.training.fast.cpu import allocator, parallel
+from llm_installer.training.fast.cpu.attention import choose_attention
+from llm_installer.training.fast.cpu.reserved import ReservedMemory
+from llm_installer.training.fast.cuda.to_device import pinned_to_device
+from llm_installer.training.fast.document_attention import FLEX, Device
+from llm_installer.training.fast.kernel_choice import fuse_kernels
+from llm_installer.training.fast.lora import forget_half_done, fuse_lora
+from llm_installer.training.fast.loss import LossSum, PlainLoss, SupervisedLoss
+from llm_installer.training.fast.mask_search import without_search
+from llm_installer.training.fast.packed_rows import as_packed, try_packing
+from llm_installer.training.fast.pointwise import fuse_pointwise
+
+NOT_PACKED = "not packed: the base is sharded over several processes"
+OFF = "plain PEFT and transformers, because of --fast off"
+SHARDED = "plain PEFT, because the base is sharded over several processes"
+Indices = npt.NDArray[np.int64]
+
+
+def prepare_process(device: str, fast: bool = True) -> None:
+    """What a process that trains on a CPU sets before its first matrix product; nothing where the switch is off."""
+    if fast and device == "cpu":
+        allocator.reserve_freed_memory()
+        allocator.remember_few_products()
+
+
+def prepare(
+    model: PeftModel, plan: Plan, device: Device | None = None, *, images: bool = False, sharded: bool = False
+) -> FastPath:
+    """Choose and put on everything fast that this model can take, on `device`, the plan's kind where none is named.
+
+    `images` says that rows come with pixels, `sharded` that the base is divided over processes: its layers then keep
+    their own forwards, because the shards are fetched where those are called.
+    """
+    path = FastPath(model, plan, device or plan.device)
+    if not plan.fast:
+        path.notes = (OFF, path.loss.note)
+        return path
+    if plan.checkpointed_layers:
+        path.short_of_memory()
+    alone = parallel.refusal(model, plan, images, sharded)
+    replicas = [] if alone else [parallel.replica(model) for _ in range(parallel.COUNT - 1)]
+    threads = parallel.threads_each(1 + len(replicas))
+    notes = [SHARDED] if sharded else speed_up(model, plan.compiling, threads, plan.kernels)
+    path.loss = SupervisedLoss(model, plan.kernels)
+    path.parallel, beside = make_parallel([model, *replicas], path.loss, plan.compiling) if replicas else (None, "")
+    packed = ""
+    if plan.packing:
+        path.packing, packed = ("", NOT_PACKED) if sharded else try_packing(model, path.loss, plan)
+    if path.parallel and path.packing:
+        path.parallel.pack(path.packing)
+    path.notes = (*notes, path.loss.note, *filter(None, [packed, beside]))
+    path.reserved = ReservedMemory() if plan.device == "cpu" else None
+    return path
+
+
+class FastPath:
+    """What the micro-batches of a run are made and computed with. Plain until `prepare` has put things on."""
+
+    def __init__(self, model: PeftModel, plan: Plan, device: Device) -> None:
+        self.model, self.device, self.dtype, self.fast = model, device, DTYPES[plan.precision], plan.fast
+        self.loss: LossSum = PlainLoss(model)
+        self.notes: tuple[str, ...] = ()
+        """Which fast paths are on, and why others are not, a sentence each."""
+        self.packing = ""
+        """The attention for packed rows; empty where rows are padded."""
+        self.parallel: parallel.ParallelMicroBatches | None = None
+        self.reserved: ReservedMemory | None = None
+
+    @property
+    def at_once(self) -> int:
+        """Micro-batches that are computed at the same time."""
+        return len(self.parallel.models) if self.parallel else 1
+
+    def split(self, lengths: Indices, rows: Indices, tokens: int, most_rows: int) -> list[Indices]:
+        """Rows that are computed together, at most `tokens` and `most_rows`: packed, or padded to the longest."""
+        return (pack if self.packing else micro_batches)(lengths, rows, tokens, most_rows)
+
+    def split_step(self, lengths: Indices, rows: Indices, tokens: int, most_rows: int) -> list[Indices]:
+        """The same for the rows of an optimizer step, of which several may be computed at the same time."""
+        if not self.parallel:
+            return self.split(lengths, rows, tokens, most_rows)
+        split = parallel.split_packed if self.packing else parallel.split_padded
+        return split(lengths, rows, tokens, most_rows)
+
+    def loss_sum(self, batch: Batch, reduction: str = "sum") -> Tensor:
+        """Summed loss over the supervised positions of a batch, in nats: a float32 scalar; with reduction "none" the
+        loss of each position by itself."""
+        copy = pinned_to_device if self.fast else to_device
+        arrays = (batch.ids, batch.positions, batch.targets)
+        ids, positions, targets = (copy(torch.from_numpy(a), self.device) for a in arrays)
+        extra = model_inputs(batch.extra, self.device, self.dtype, copy)
+        search = self.fast and self.packing != FLEX
+        with as_packed(batch, self.packing, self.device) as packed, without_search(search):
+            return self.loss(ids, positions, targets, {**extra, **packed}, reduction)
+
+    def add_gradients(self, batches: Sequence[Batch], supervised: int) -> Tensor:
+        """The summed loss of parallel micro-batches; its gradient, divided by `supervised` tokens, is added."""
+        assert self.parallel, "only where micro-batches are parallel"
+        return self.parallel.add_gradients(batches, supervised)
+
+    def micro_batch_done(self, tokens: int) -> None:
+        """Nothing of a micro-batch of so many tokens, padding included, is needed any longer."""
+        if self.reserved:
+            self.reserved.micro_batch_done(tokens)
+
+    def short_of_memory(self) -> None:
+        """Layers are checkpointed from here on: compute one micro-batch at a time, and keep no freed memory."""
+        self.parallel = None
+        if self.fast and torch.device(self.device).type == "cpu":
+            allocator.give_back_freed_memory()
+
+    def forget_half_done(self) -> None:
+        """Let go of what a forward pass that failed has left behind."""
+        forget_half_done(self.model)
+
+
+def speed_up(model: PeftModel, compiling: bool = False, threads: int = 0, kernels: bool = True) -> list[str]:
+    """Replace the forwards of modules by equal, faster ones; a sentence for each thing done, or why it was not done.
+
+    `compiling` compiles some of them, where that works, for so many `threads` (0: all); `kernels` is whether libraries
+    of kernels may be used. Weights, names and configuration stay as they are.
+    """
+    notes = fuse_lora(model)
+    compiler = Compiler(threads) if compiling else None
+    refused = compiler.refusal() if compiler else ""
+    if refused:
+        notes, compiler = [*notes, f"nothing is compiled: {refused}"], None
+    # In this order: what has a kernel is not replaced again.
+    return [*notes, *fuse_kernels(model, kernels), *fuse_pointwise(model, compiler), *choose_attention(model, kernels)]
+
+
+def make_parallel(
+    models: Sequence[PeftModel], loss: SupervisedLoss, compiling: bool
+) -> tuple[parallel.ParallelMicroBatches | None, str]:
+    """Parallel micro-batches and a sentence, or None and why not.
+
+    The first of the models is fast already, and has this loss; the others are its replicas, and are made as fast.
+    """
+    for other in models[1:]:
+        speed_up(other, compiling, parallel.threads_each(len(models)), loss.kernels)
+    parallel.guard_rotary(models)
+    if parallel.multiplies_exactly_elsewhere(models[0], loss):
+        return None, "one micro-batch at a time: the model also multiplies in float32"
+    losses = [loss, *(SupervisedLoss(other, loss.kernels) for other in models[1:])]
+    made = parallel.ParallelMicroBatches(models, losses)
+    return made, f"{len(models)} parallel micro-batches on {torch.get_num_threads()} cores"
