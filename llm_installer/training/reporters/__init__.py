@@ -1,37 +1,31 @@
-"""Who is told what a run does: a table of reporters, and one composite that passes everything on to all of them."""
+"""Reporters show what a run does: a table of them, and one composite that passes everything on to all."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from rich.console import Console
 
 from llm_installer.core.errors import UsageError
+from llm_installer.core.run.header import RunHeader
+from llm_installer.core.run.samples import Ask, Sample
 from llm_installer.core.state import Evaluation, Result, RunState, StepReport
 from llm_installer.training.reporters.jsonl import JsonlReporter
 from llm_installer.training.reporters.log import LogReporter
 from llm_installer.training.reporters.plot import PlotReporter
-from llm_installer.training.reporters.protocol import (
-    Attentive,
-    Linked,
-    Moment,
-    Quoting,
-    Reporter,
-    RunHeader,
-    Sample,
-)
+from llm_installer.training.reporters.protocol import Attentive, Event, Linked, Quoting, Reporter
 from llm_installer.training.reporters.samples import SamplesReporter
 from llm_installer.training.reporters.tensorboard import TensorBoardReporter
 from llm_installer.training.reporters.tensorboard_server import TensorBoardServer, serve_tensorboard
-from llm_installer.training.reporters.terminal import ConsoleReporter
+from llm_installer.training.reporters.terminal import TerminalReporter
 
 __all__ = [
     "REPORTERS",
     "Everyone",
     "Reporter",
-    "RunHeader",
-    "Sample",
+    "Reporting",
     "TensorBoardServer",
     "reporters",
     "serve_tensorboard",
@@ -39,44 +33,50 @@ __all__ = [
 
 REPORTERS: Mapping[str, Callable[[RunHeader, Console], Reporter]] = {
     "log": lambda header, console: LogReporter(header),
-    "console": ConsoleReporter,
+    "terminal": TerminalReporter,
     "jsonl": lambda header, console: JsonlReporter(header),
     "tensorboard": lambda header, console: TensorBoardReporter(header),
     "samples": lambda header, console: SamplesReporter(header),
     "plot": lambda header, console: PlotReporter(header),
 }
-"""Name -> how to make one. They are told in the order of their names in a run; log first, for it keeps the notes."""
-Ask = Callable[[], Sequence[Sample]]
-"""Answers the user's prompts with the weights of this moment. Raises OSError where it cannot."""
+"""Name -> how to make one. A run tells them in the order of their names; log comes first, for it keeps the notes."""
+
+
+@dataclass(frozen=True)
+class Reporting:
+    """Which reporters a run has, and what they work with."""
+
+    names: Sequence[str]
+    """Of REPORTERS."""
+    console: Console
+    """What the terminal reporter draws on."""
+    tensorboard_port: int | None = None
+    """Where the TensorBoard server starts, if "tensorboard" is among the names; None for no server."""
+    trackers: Mapping[str, Reporter] = field(default_factory=dict)
+    """By name. They start before the progress bar is drawn, for they may ask the user to log in."""
+    more: Mapping[str, Reporter] = field(default_factory=dict)
+    """Reporters made by the caller, by name."""
+    ask: Ask | None = None
+    """Gives the answers for reporters that quote the model."""
 
 
 @contextlib.contextmanager
-def reporters(
-    header: RunHeader,
-    names: Sequence[str],
-    *,
-    tensorboard_port: int | None,
-    console: Console,
-    trackers: Mapping[str, Reporter] | None = None,
-    more: Mapping[str, Reporter] | None = None,
-    ask: Ask | None = None,
-) -> Iterator[Everyone]:
-    """One reporter that stands for all of `names`, already started; without names it keeps silent.
+def reporters(header: RunHeader, wanted: Reporting) -> Iterator[Everyone]:
+    """One reporter that stands for all that are `wanted`, already started; where there are none, it does nothing.
 
-    Its on_end is the caller's to call; where that does not happen, the run counts as cut short.
-    A port starts the TensorBoard server too, if "tensorboard" is among the names. `trackers` and `more` are
-    ready-made ones under their names: trackers begin before the bar is drawn, for they may ask who you are. `ask` gives
-    the answers for those who want to quote the model.
+    Its on_end is the caller's to call; where that does not happen, the run counts as interrupted.
+    Raises UsageError for a name that REPORTERS does not have.
     """
-    if unknown := [name for name in names if name not in REPORTERS]:
+    if unknown := [name for name in wanted.names if name not in REPORTERS]:
         raise UsageError(f"There is no reporter named {unknown[0]!r}; choose from: {', '.join(REPORTERS)}.")
-    made = {name: REPORTERS[name](header, console) for name in names}
+    made = {name: REPORTERS[name](header, wanted.console) for name in wanted.names}
     log = {name: reporter for name, reporter in made.items() if name == "log"}
-    everyone: dict[str, Reporter] = {**log, **(trackers or {}), **made}
-    if tensorboard_port is not None and "tensorboard" in names:
+    everyone: dict[str, Reporter] = {**log, **wanted.trackers, **made}
+    if wanted.tensorboard_port is not None and "tensorboard" in wanted.names:
         runs = header.model_dir.runs
-        everyone["TensorBoard server"] = TensorBoardServer(runs, tensorboard_port, lambda text: report.on_note(text))
-    report = Everyone({**everyone, **(more or {})}, ask)
+        server = TensorBoardServer(runs, wanted.tensorboard_port, lambda text: report.on_note(text))
+        everyone["TensorBoard server"] = server
+    report = Everyone({**everyone, **wanted.more}, wanted.ask)
     try:
         report.on_start(header)
         for name, url in report.urls():
@@ -87,7 +87,7 @@ def reporters(
 
 
 class Everyone:
-    """Passes everything on; whoever fails on a file or stream is told nothing more, and the others hear of it."""
+    """Passes everything on. A reporter that fails on a file or stream is turned off, with one warning to the others."""
 
     def __init__(self, everyone: dict[str, Reporter], ask: Ask | None = None) -> None:
         self._everyone = everyone
@@ -100,7 +100,7 @@ class Everyone:
         self._tell(lambda reporter: reporter.on_start(header))
 
     def on_step(self, report: StepReport) -> None:
-        if not self._state.history:  # before the first evaluation nobody has shown the run's own state
+        if not self._state.history:  # until the first evaluation the run's own state is unknown here
             self._state.step = report.step
         self._tell(lambda reporter: reporter.on_step(report))
 
@@ -112,27 +112,27 @@ class Everyone:
                 samples = self._ask()
             except OSError as error:
                 self._ask = None
-                return self.on_note(f"Warning: no more sample answers in this run: {error}")
+                return self.on_note(f"Warning: this run gives no more sample answers: {error}")
             self._tell(lambda reporter: quote(reporter, evaluation, samples))
 
     def on_end(self, state: RunState, result: Result | None) -> None:
         self._ended = True
-        with contextlib.ExitStack() as all_of_them:  # the others end even when one breaks
+        with contextlib.ExitStack() as all_of_them:  # the others end even if one fails
             for name in reversed(self._everyone):
                 all_of_them.callback(self._tell_one, name, lambda reporter: reporter.on_end(state, result))
 
     def on_note(self, text: str) -> None:
         self._tell(lambda reporter: reporter.on_note(text))
 
-    def on_moment(self, moment: Moment, state: RunState) -> None:
-        self._tell(lambda reporter: reporter.on_moment(moment, state) if isinstance(reporter, Attentive) else None)
+    def on_event(self, event: Event, state: RunState) -> None:
+        self._tell(lambda reporter: reporter.on_event(event, state) if isinstance(reporter, Attentive) else None)
 
     def urls(self) -> list[tuple[str, str]]:
-        """(name, address) of everyone who shows the run at one."""
+        """(name, URL) of the reporters that show the run at one."""
         return [(name, one.url) for name, one in self._everyone.items() if isinstance(one, Linked) and one.url]
 
     def close(self) -> None:
-        """End everyone if that has not happened: then the run was cut short."""
+        """End all reporters if that has not happened yet: then the run was interrupted."""
         if not self._ended:
             self.on_end(self._state, None)
 
@@ -150,6 +150,6 @@ class Everyone:
 
 
 def quote(reporter: Reporter, evaluation: Evaluation, samples: Sequence[Sample]) -> None:
-    """Tell the answers to a reporter that wants them."""
+    """Give the answers to a reporter that wants them."""
     if isinstance(reporter, Quoting):
         reporter.on_samples(evaluation, samples)

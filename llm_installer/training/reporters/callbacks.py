@@ -1,4 +1,4 @@
-"""The user's own Python objects, told what happens in a run by up to nine hooks, and able to end it."""
+"""The user's own Python objects: a run calls up to nine hooks of theirs, and they can stop it."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from llm_installer.core.errors import Interrupted, UsageError
+from llm_installer.core.run.header import RunHeader
+from llm_installer.core.run.signals import Requests
 from llm_installer.core.state import Evaluation, Result, RunState, StepReport
 from llm_installer.planning.settings import suggest
-from llm_installer.training.reporters.protocol import Moment, RunHeader
+from llm_installer.training.reporters.protocol import Event
 from llm_installer.training.reporters.values import step_values
-from llm_installer.training.signals import Requests
 
 HOOKS = (
     "on_train_begin",
@@ -35,15 +36,15 @@ class Context:
     """Where the run is; each hook is called with one of these."""
 
     step: int
-    """The step that is done, or in on_step_begin the one that begins."""
+    """The last step that is done, or in on_step_begin the one that begins."""
     epoch: float
     total_steps: int
-    """0 where the run has no end of its own."""
+    """0 where the run has no last step of its own."""
     loss: float
     """Of the latest step; NaN before the first."""
     learning_rate: float
     metrics: Mapping[str, Any]
-    """on_log: the step's numbers; on_evaluate: those of the evaluation; on_train_end: how it ended; else empty."""
+    """on_log: the step's numbers; on_evaluate: the evaluation's; on_train_end: how it ended; otherwise empty."""
     best_loss: float | None
     best_step: int
     model: str
@@ -52,8 +53,8 @@ class Context:
     is_main_process: bool
     _requests: Requests = field(repr=False)
 
-    def stop(self, why: str = "a callback asked for it") -> None:
-        """End the run after the present step; the best weights are published as always."""
+    def stop(self, why: str = "a callback asked it to stop") -> None:
+        """Stop the run after the present step; the best weights are published as always."""
         self._requests.ask_stop(why)
 
     def save(self) -> None:
@@ -62,20 +63,20 @@ class Context:
 
 
 def as_callbacks(given: object) -> tuple[object, ...]:
-    """One object or a list of them. Raises UsageError for one without a hook, and for hooks that do not exist."""
+    """One object, or a list of them. Raises UsageError for an object without hooks and for hooks that do not exist."""
     found = tuple(given) if isinstance(given, (list, tuple)) else () if given is None else (given,)
     for one in found:
         hooks = [name for name in dir(one) if name.startswith("on_") and callable(getattr(one, name))]
         if unknown := [name for name in hooks if name not in HOOKS]:
-            close = suggest(unknown[0], list(HOOKS)) or f"; there are {', '.join(HOOKS)}"
-            raise UsageError(f"callbacks: {type(one).__name__}.{unknown[0]} is never called{close}")
+            close = suggest(unknown[0], list(HOOKS)) or f"; the hooks are {', '.join(HOOKS)}"
+            raise UsageError(f"callbacks: {type(one).__name__}.{unknown[0]} is not a hook{close}")
         if not hooks:
-            raise UsageError(f"callbacks: {type(one).__name__} has none of the hooks {', '.join(HOOKS)}")
+            raise UsageError(f"callbacks: {type(one).__name__} has none of the hooks: {', '.join(HOOKS)}")
     return found
 
 
 class CallbackReporter:
-    """Turns what a run tells into hooks. A hook that raises is named once, and the run goes on."""
+    """Calls the hooks. A hook that raises gets one warning, and the run continues."""
 
     def __init__(
         self, header: RunHeader, callbacks: Sequence[object], requests: Requests, say: Callable[[str], None]
@@ -90,17 +91,17 @@ class CallbackReporter:
         """on_train_begin."""
         self._call("on_train_begin")
 
-    def on_moment(self, moment: Moment, state: RunState) -> None:
+    def on_event(self, event: Event, state: RunState) -> None:
         """on_epoch_begin, on_step_begin, on_save or on_epoch_end."""
         self._state = state
-        if moment in ("epoch begin", "step begin") and not self._in_epoch:
+        if event in ("epoch begin", "step begin") and not self._in_epoch:
             self._in_epoch = True
             self._call("on_epoch_begin")
-        if moment == "step begin":
+        if event == "step begin":
             self._call("on_step_begin")
-        elif moment == "saved":
+        elif event == "saved":
             self._call("on_save")
-        elif moment == "epoch end":
+        elif event == "epoch end":
             self._end_epoch()
 
     def on_step(self, report: StepReport) -> None:
@@ -115,7 +116,7 @@ class CallbackReporter:
         self._call("on_evaluate", {**asdict(evaluation), "best": best})
 
     def on_end(self, state: RunState, result: Result | None) -> None:
-        """on_epoch_end where an epoch was broken off, then on_train_end."""
+        """on_epoch_end where an epoch was interrupted, then on_train_end."""
         self._state = state
         self._end_epoch()
         self._call("on_train_end", asdict(result) if result else {"stop_reason": state.stop_reason})
@@ -128,22 +129,23 @@ class CallbackReporter:
             self._in_epoch = False
             self._call("on_epoch_end")
 
-    def _call(self, hook: str, metrics: Mapping[str, Any] | None = None) -> None:
+    def _call(self, hook: str, metrics: Mapping[str, object] | None = None) -> None:
         for callback in self._callbacks:
             if method := getattr(callback, hook, None):
                 try:
                     method(self._context(metrics or {}))
-                except Interrupted:  # a second signal, which happened to come now
+                except Interrupted:  # a second signal arrived during the hook
                     raise
-                except Exception as error:  # somebody else's code may raise anything
+                except Exception as error:  # the user's code may raise anything
                     self._name(f"{type(callback).__name__}.{hook}", error)
 
     def _name(self, hook: str, error: Exception) -> None:
         if hook not in self._named:
             self._named.add(hook)
-            self._say(f"Warning: {hook} raised {type(error).__name__}: {error}; the run goes on (said once)")
+            raised = f"{hook} raised {type(error).__name__}: {error}"
+            self._say(f"Warning: {raised}; the run continues (this warning comes once)")
 
-    def _context(self, metrics: Mapping[str, Any]) -> Context:
+    def _context(self, metrics: Mapping[str, object]) -> Context:
         state = self._state
         return Context(
             step=state.step,

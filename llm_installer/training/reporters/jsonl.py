@@ -8,9 +8,10 @@ import os
 from dataclasses import asdict
 from pathlib import Path
 
+from llm_installer.core.run.header import RunHeader
 from llm_installer.core.state import Evaluation, Result, RunState, StepReport
 from llm_installer.training.reporters.lines import append_whole
-from llm_installer.training.reporters.protocol import Moment, RunHeader
+from llm_installer.training.reporters.protocol import Event
 
 Value = str | float | bool | None
 
@@ -24,7 +25,7 @@ class JsonlReporter:
         self._changed_until = header.start_step
 
     def on_start(self, header: RunHeader) -> None:
-        """A new run refuses an old file; a resumed one keeps what still holds."""
+        """A new run refuses an old file; a resumed one keeps what came before its checkpoint."""
         if header.start_step and self._path.exists():
             keep_until(self._path, header.start_step)
         else:
@@ -45,7 +46,7 @@ class JsonlReporter:
         )
 
     def on_evaluation(self, evaluation: Evaluation, state: RunState, best: bool) -> None:
-        """Write the steps so far and this measurement."""
+        """Write the steps so far and this evaluation."""
         self._changes(state)
         self._add({"kind": "evaluation", **asdict(evaluation), "best": best})
         self._flush()
@@ -55,9 +56,9 @@ class JsonlReporter:
         self._changes(state)
         self._flush()
 
-    def on_moment(self, moment: Moment, state: RunState) -> None:
-        """A checkpoint is about to be written: so is everything before it."""
-        if moment == "save":
+    def on_event(self, event: Event, state: RunState) -> None:
+        """Before a checkpoint, everything until then is written."""
+        if event == "save":
             self._changes(state)
             self._flush()
 
@@ -65,7 +66,7 @@ class JsonlReporter:
         """Notes are in train.log."""
 
     def _changes(self, state: RunState) -> None:
-        """What a controller changed since it was last looked at."""
+        """Add what a controller has changed since the last call."""
         for change in state.adjustments:
             if change.step > self._changed_until:
                 self._add({"kind": "adjustment", **asdict(change)})
@@ -85,11 +86,11 @@ def _is_nan_or_infinite(value: Value) -> bool:
 
 
 def keep_until(path: Path, step: int) -> None:
-    """Drop what was measured after `step`: the resumed run measures it again."""
+    """Drop the lines after `step`: the resumed run writes them again."""
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
-    fresh = path.with_name(f".{path.name}.{os.getpid()}")
-    fresh.write_text("".join(line for line in lines if _holds(line, step)), encoding="utf-8")
-    os.replace(fresh, path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text("".join(line for line in lines if _holds(line, step)), encoding="utf-8")
+    os.replace(temporary, path)
 
 
 def _holds(line: str, step: int) -> bool:

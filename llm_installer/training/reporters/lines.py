@@ -1,4 +1,4 @@
-"""The words that a run is reported in, shared by the console and the log."""
+"""The words that a run is reported in, shared by the terminal and the log, and how they wrap."""
 
 from __future__ import annotations
 
@@ -8,26 +8,18 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from rich.cells import cell_len
+
+from llm_installer.core.run.header import RunHeader
 from llm_installer.core.state import Evaluation, Result, RunState
-from llm_installer.training.reporters.protocol import RunHeader
+from llm_installer.core.text import clock, counted, loss_text
 
 SEPARATOR = " | "
-
-
-def clock(seconds: float) -> str:
-    """HH:MM:SS; hours go on counting after a day."""
-    minutes, second = divmod(int(seconds), 60)
-    hour, minute = divmod(minutes, 60)
-    return f"{hour:02}:{minute:02}:{second:02}"
-
-
-def loss_text(loss: float | None) -> str:
-    """Four decimals; a dash where there is no number."""
-    return "-" if loss is None or math.isnan(loss) else f"{loss:.4f}"
+INDENT = "  "
 
 
 def perplexity_text(loss: float | None) -> str:
-    """exp(loss) with one decimal; a dash where there is no number."""
+    """exp(loss) with one decimal, as evaluation lines have it; a dash where there is no number."""
     if loss is None or math.isnan(loss):
         return "-"
     if loss > 700:  # beyond what a float holds
@@ -38,30 +30,30 @@ def perplexity_text(loss: float | None) -> str:
 
 def start_fields(header: RunHeader) -> list[str]:
     """What is trained, on how much."""
-    validation = f", {header.validation_rows:,} for validation" if header.validation_rows else ""
-    length = f"up to {header.total_steps:,} steps" if header.total_steps else "until stopped"
-    begun = f" (going on after step {header.start_step:,})" if header.start_step else ""
+    validation = f", {counted(header.validation_rows, 'validation row')}" if header.validation_rows else ""
+    length = f"up to {counted(header.total_steps, 'step')}" if header.total_steps else "until stopped"
+    resumed = f" (resumed after step {header.start_step:,})" if header.start_step else ""
     return [
         f"Training {header.model}",
         f"{header.method}, {header.mode}",
-        f"{header.rows:,} examples{validation}",
-        f"{length}{begun}",
+        f"{counted(header.rows, 'training row')}{validation}",
+        f"{length}{resumed}",
     ]
 
 
 def evaluation_fields(header: RunHeader, evaluation: Evaluation, state: RunState, best: bool) -> list[str]:
-    """One measurement; without a validation set the training loss takes its place."""
+    """One evaluation; where there is no validation set, the training loss is monitored."""
     if evaluation.step == 0:
         name = "Evaluation #0 (before training)"
     else:
         name = f"Evaluation #{sum(past.step > 0 for past in state.history)}"
     fields = [name, f"Time: {clock(evaluation.seconds)}", f"Train Loss: {loss_text(evaluation.train_loss)}"]
-    watched = evaluation.validation_loss if header.validation_rows else evaluation.train_loss
+    monitored = evaluation.validation_loss if header.validation_rows else evaluation.train_loss
     if header.validation_rows:
-        fields.append(f"Val Loss: {loss_text(watched)}")
+        fields.append(f"Val Loss: {loss_text(monitored)}")
     if header.perplexity:
-        fields.append(f"Perplexity: {perplexity_text(watched)}")
-    fields.append(f"Best {_watched(header)}: {loss_text(state.best_loss)}")
+        fields.append(f"Perplexity: {perplexity_text(monitored)}")
+    fields.append(f"Best {_monitored(header)}: {loss_text(state.best_loss)}")
     if header.patience:
         fields.append(f"Patience: {state.evaluations_without_improvement}/{header.patience}")
     return [*fields, "New best"] if best else fields
@@ -72,32 +64,57 @@ def end_fields(header: RunHeader, state: RunState, result: Result | None) -> lis
     reason = result.stop_reason if result else state.stop_reason
     if result:
         spent = f" in {clock(state.history[-1].seconds)}" if state.history else ""
-        fields = [f"Trained {result.steps:,} steps{spent}"]
+        fields = [f"Trained {counted(result.steps, 'step')}{spent}"]
     else:
-        fields = [f"Training was cut short at step {state.step:,}"]
+        fields = [f"Training was interrupted at step {state.step:,}"]
     if reason:
         fields.append(f"Ended: {reason}")
     if state.best_loss is not None:
-        fields.append(f"Best {_watched(header)}: {loss_text(state.best_loss)} at step {state.best_step:,}")
+        fields.append(f"Best {_monitored(header)}: {loss_text(state.best_loss)} at step {state.best_step:,}")
     if state.base_loss is not None:
         fields.append(f"Base model: {loss_text(state.base_loss)}")
     if result and not result.improved:
-        fields.append("no better than the base model")
+        fields.append("Not better than the base model")
     return fields
 
 
 def fold(fields: Iterable[str], width: int) -> list[str]:
-    """The fields joined to as few rows as fit; rows break between fields and go on indented."""
+    """The fields joined to as few rows of `width` cells as they need.
+
+    Rows break between fields, within a field that is wider than a row between words, and continue indented.
+    """
     rows: list[str] = []
     for field in fields:
         joined = f"{rows[-1]}{SEPARATOR}{field}" if rows else field
-        # two cells are kept for the bar that a folded row ends in
-        if not rows or len(joined) + 2 <= width:
-            rows[-1:] = [joined]
+        room = width - 2  # for the bar at the end of a row that continues
+        if rows and cell_len(joined) <= room:
+            rows[-1] = joined
         else:
-            rows[-1] += SEPARATOR.rstrip()
-            rows.append(f"  {field}")
+            rows[-1:] = [f"{row}{SEPARATOR.rstrip()}" for row in rows[-1:]]
+            rows += wrap(f"{INDENT}{field}" if rows else field, room)
     return rows
+
+
+def wrap(text: str, width: int) -> list[str]:
+    """The lines of a text in `width` cells: broken between words only, and continued indented.
+
+    A word that is wider, such as a path, gets a line of its own, which the terminal breaks so that it can be copied.
+    """
+    lines: list[str] = []
+    for paragraph in text.split("\n"):
+        if cell_len(paragraph) <= width:
+            lines.append(paragraph)
+            continue
+        indent = paragraph[: len(paragraph) - len(paragraph.lstrip())]
+        line = ""
+        for word in paragraph.split():
+            if line and cell_len(line) + 1 + cell_len(word) > width:
+                lines.append(line)
+                line = f"{indent or INDENT}{word}"
+            else:
+                line = f"{line} {word}" if line else f"{indent}{word}"
+        lines.append(line)
+    return lines
 
 
 def append_whole(path: Path, data: bytes) -> None:
@@ -114,5 +131,5 @@ def append_whole(path: Path, data: bytes) -> None:
             raise
 
 
-def _watched(header: RunHeader) -> str:
+def _monitored(header: RunHeader) -> str:
     return "Val" if header.validation_rows else "Train"

@@ -1,10 +1,11 @@
-"""Everything that was said during a run, as plain text in train.log."""
+"""Everything that is said during a run, as plain text in train.log."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
 
+from llm_installer.core.run.header import RunHeader
 from llm_installer.core.state import Evaluation, Result, RunState, StepReport
 from llm_installer.training.reporters.lines import (
     SEPARATOR,
@@ -13,7 +14,6 @@ from llm_installer.training.reporters.lines import (
     evaluation_fields,
     start_fields,
 )
-from llm_installer.training.reporters.protocol import RunHeader
 
 
 class LogReporter:
@@ -25,7 +25,7 @@ class LogReporter:
         self._now = now
 
     def on_start(self, header: RunHeader) -> None:
-        """Only a resumed run goes on in a file that is there."""
+        """Only a resumed run continues an existing file."""
         self._path.touch(exist_ok=header.start_step > 0)
         self.on_note(SEPARATOR.join(start_fields(header)))
 
@@ -33,7 +33,7 @@ class LogReporter:
         """Steps are in metrics.jsonl."""
 
     def on_evaluation(self, evaluation: Evaluation, state: RunState, best: bool) -> None:
-        """The line that the console shows."""
+        """The line that the terminal shows."""
         self.on_note(SEPARATOR.join(evaluation_fields(self._header, evaluation, state, best)))
 
     def on_end(self, state: RunState, result: Result | None) -> None:

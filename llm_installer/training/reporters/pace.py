@@ -6,15 +6,15 @@ import math
 from collections import deque
 from collections.abc import Callable
 
+from llm_installer.core.run.header import RunHeader
 from llm_installer.core.state import StepReport
-from llm_installer.training.reporters.protocol import RunHeader
 
 RECENT = 20
 """Steps over which the speed is averaged, so that it can be read."""
 
 
 class Pace:
-    """Where a run is; a clock comes in from outside."""
+    """Progress of a run; the caller supplies the clock."""
 
     def __init__(self, header: RunHeader, now: Callable[[], float]) -> None:
         self._now = now
@@ -35,21 +35,21 @@ class Pace:
 
     @property
     def percent(self) -> int:
-        """Done of the total, never above 100."""
+        """How much of the total is done, at most 100."""
         return min(100, 100 * self.step // self.total) if self.total else 0
 
     @property
     def elapsed(self) -> float:
-        """Seconds since the run began here."""
+        """Seconds in this session."""
         return self._now() - self._began
 
     @property
     def remaining(self) -> float | None:
-        """Seconds to the last step; unknown before the second step, for the first one warms up."""
+        """Seconds to the last step; unknown until the second step of a session, because the first one is a warm-up."""
         if not self.total or self._first is None or self.step <= self._first[0]:
             return None
-        step, moment = self._first
-        return max(0, self.total - self.step) * (self._latest - moment) / (self.step - step)
+        step, first = self._first
+        return max(0, self.total - self.step) * (self._latest - first) / (self.step - step)
 
     @property
     def tokens_per_second(self) -> float | None:

@@ -1,4 +1,4 @@
-"""The picture of a run: training_history.png, drawn once at its end."""
+"""The plot of a run: training_history.png, drawn once at its end."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import os
 import textwrap
 import warnings
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from llm_installer.core.run.header import RunHeader
 from llm_installer.core.state import Evaluation, Result, RunState, StepReport
-from llm_installer.training.reporters.lines import loss_text
-from llm_installer.training.reporters.protocol import RunHeader
+from llm_installer.core.text import counted, loss_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,12 +25,12 @@ INK, QUIET, FAINT, STEPS, GRID = "#2B2B2B", "#7A7A7A", "#A8A8A8", "#E1E1E1", "#E
 MARKERS_UP_TO = 30
 """More evaluations than this read better as a bare line."""
 WIDTHS = {"train": 2.4, "validation": 1.6}
-"""The one that is drawn first is seen beside the other where both lie together."""
+"""The wider one is drawn first, and stays visible where both lie together."""
 STEPS_DRAWN = 4000
 SUBTITLE = 105
 """Characters that fit into the width."""
 LABEL_GAP = 0.042
-"""Between two labels in the margin, as a part of the axes' height."""
+"""Between two labels in the margin, as a fraction of the axes' height."""
 
 
 @dataclass(frozen=True)
@@ -62,25 +62,25 @@ class PlotReporter:
         """The state keeps them."""
 
     def on_end(self, state: RunState, result: Result | None) -> None:
-        """Draw beside the file, then rename: whoever looks at it sees a whole picture."""
+        """Draw to a temporary file, then rename: a reader always finds a complete picture."""
         if not state.history:
             return
         path = self._header.run.history_png
-        fresh = path.with_name(f".{path.name}.{os.getpid()}")
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
         try:
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message="Glyph .* missing")  # a name in a script the font lacks
-                history_figure(self._header, state, result, self._curve).savefig(fresh, format="png")
-            os.replace(fresh, path)
+                history_figure(self._header, state, result, self._curve).savefig(temporary, format="png")
+            os.replace(temporary, path)
         finally:
-            fresh.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
 
     def on_note(self, text: str) -> None:
-        """No words in the picture."""
+        """The plot has no room for notes."""
 
 
 def history_figure(header: RunHeader, state: RunState, result: Result | None, single: StepCurve) -> Figure:
-    """Both evaluation losses and the best of them, the base model's for comparison, single steps behind."""
+    """Training and validation loss with the best evaluation, the base model's loss, and each step's loss behind."""
     from matplotlib.figure import Figure
 
     history = state.history
@@ -106,26 +106,27 @@ def history_figure(header: RunHeader, state: RunState, result: Result | None, si
     axes.set_ylim(*_limits([value for _, _, values in curves for value in values], single.losses))
     _label_margin(axes, labels)
     _mark_best(axes, state, *curves[-1][1:])
-    _draw_frame(axes, _epochs(history, single))
+    _draw_frame(axes)
+    _draw_epochs(axes, history, single)
     figure.text(0.07, 0.965, header.model, size=13, weight="bold", color=INK, va="top", parse_math=False)
     figure.text(0.07, 0.905, _subtitle(header, state, result), size=9, color=QUIET, va="top", parse_math=False)
     return figure
 
 
 def _subtitle(header: RunHeader, state: RunState, result: Result | None) -> str:
-    reason = (result.stop_reason if result else state.stop_reason).partition(";")[0]  # which step is kept has a ring
-    ended = f"ended: {reason}" if reason else "" if result else f"cut short at step {state.step:,}"
-    parts = [f"{header.method}, {header.mode}", f"{header.rows:,} examples", ended]
+    reason = (result.stop_reason if result else state.stop_reason).partition(";")[0]
+    ended = f"ended: {reason}" if reason else "" if result else f"interrupted at step {state.step:,}"
+    parts = [f"{header.method}, {header.mode}", counted(header.rows, "training row"), ended]
     whole = " | ".join(part for part in parts if part)
     return "\n".join(textwrap.wrap(whole, SUBTITLE, max_lines=2, placeholder=" ..."))
 
 
-def _limits(measured: Sequence[float], losses: Sequence[float]) -> tuple[float, float]:
-    """All measurements, and the steps but for their rare spikes."""
+def _limits(evaluated: Sequence[float], losses: Sequence[float]) -> tuple[float, float]:
+    """Low and high end of the axis: all evaluations, and the steps except for rare spikes."""
     noise = sorted(loss for loss in losses if math.isfinite(loss))
     rare = math.ceil(len(noise) / 50)
     usual = noise[rare : len(noise) - rare]
-    values = [value for value in measured if math.isfinite(value)] + usual[:1] + usual[-1:]
+    values = [value for value in evaluated if math.isfinite(value)] + usual[:1] + usual[-1:]
     low, high = min(values, default=0.0), max(values, default=1.0)
     room = 0.07 * (high - low) or max(0.05 * abs(high), 0.01)
     return low - room, high + room
@@ -136,7 +137,7 @@ def _label_margin(axes: Axes, labels: list[tuple[float, str, str]]) -> None:
     low, high = axes.get_ylim()
     shown = sorted(((value - low) / (high - low), text, color) for value, text, color in labels if math.isfinite(value))
     heights = [height for height, _, _ in shown]
-    for _ in range(20 * len(heights)):  # each pass halves what still overlaps
+    for _ in range(20 * len(heights)):  # each round halves the overlap
         for i in range(len(heights) - 1):
             overlap = LABEL_GAP - (heights[i + 1] - heights[i])
             if overlap > 0:
@@ -147,7 +148,7 @@ def _label_margin(axes: Axes, labels: list[tuple[float, str, str]]) -> None:
 
 
 def _mark_best(axes: Axes, state: RunState, color: str, curve: Sequence[float]) -> None:
-    """A ring at the best measurement, and its label above the curve that the label spans."""
+    """A ring at the best evaluation, with its label above the part of the curve that the label spans."""
     from matplotlib.patheffects import withStroke
 
     if state.best_loss is None or not math.isfinite(state.best_loss):
@@ -179,17 +180,8 @@ def _mark_best(axes: Axes, state: RunState, color: str, curve: Sequence[float]) 
     )
 
 
-def _epochs(history: Sequence[Evaluation], single: StepCurve) -> Callable[[float], float]:
-    """Step -> epoch: not a straight line where the batch grows during a run."""
-    import numpy as np
-
-    known = sorted({(past.step, past.epoch) for past in history} | {*zip(single.steps, single.epochs, strict=True)})
-    steps, epochs = zip(*known, strict=True)
-    return lambda step: float(np.interp(step, steps, epochs))
-
-
-def _draw_frame(axes: Axes, epoch: Callable[[float], float]) -> None:
-    """A quiet frame: horizontal lines only, steps below, and under them the epochs they are in."""
+def _draw_frame(axes: Axes) -> None:
+    """A quiet frame: horizontal lines only, optimizer steps below."""
     from matplotlib.ticker import FuncFormatter, MaxNLocator
 
     axes.spines[["top", "left", "right"]].set_visible(False)
@@ -199,13 +191,24 @@ def _draw_frame(axes: Axes, epoch: Callable[[float], float]) -> None:
     axes.yaxis.set_major_locator(MaxNLocator(6))
     axes.ticklabel_format(axis="y", useOffset=False)
     axes.tick_params(axis="both", length=0, labelsize=9, colors=QUIET)
+    axes.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: f"{step:,.0f}"))
+    axes.text(-0.022, -0.046, "step", color=QUIET, size=9, ha="right", transform=axes.transAxes)
+    axes.text(-0.055, 1.03, "loss (nats per token)", color=QUIET, size=9, transform=axes.transAxes)
+    note = "grey: training loss of each step"
+    axes.text(1.0, 1.03, note, color=FAINT, size=9, ha="right", transform=axes.transAxes)
+
+
+def _draw_epochs(axes: Axes, history: Sequence[Evaluation], single: StepCurve) -> None:
+    """Round numbers of epochs under the steps at which they end: not evenly where the batch size grows during a run."""
+    import numpy as np
+    from matplotlib.ticker import MaxNLocator
+
+    known = sorted({(past.step, past.epoch) for past in history} | {*zip(single.steps, single.epochs, strict=True)})
+    steps, epochs = zip(*known, strict=True)
+    ticks = [tick for tick in MaxNLocator(8, steps=[1, 2, 5, 10]).tick_values(0, epochs[-1]) if 0 <= tick <= epochs[-1]]
     below = axes.secondary_xaxis(-0.055)
     below.spines["bottom"].set_visible(False)
     below.tick_params(length=0, labelsize=8, colors=FAINT)
-    for axis in (axes.xaxis, below.xaxis):
-        axis.set_major_locator(MaxNLocator(8, integer=True))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: f"{step:,.0f}"))
-    below.xaxis.set_major_formatter(FuncFormatter(lambda step, _: f"{epoch(step):,.2f}".rstrip("0").rstrip(".")))
-    axes.text(-0.022, -0.046, "step", color=QUIET, size=9, ha="right", transform=axes.transAxes)
+    below.set_xticks([float(np.interp(tick, epochs, steps)) for tick in ticks], [f"{tick:,.6g}" for tick in ticks])
     axes.text(-0.022, -0.094, "epoch", color=FAINT, size=8, ha="right", transform=axes.transAxes)
-    axes.text(-0.008, 1.03, "loss", color=QUIET, size=9, ha="right", transform=axes.transAxes)

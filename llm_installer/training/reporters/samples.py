@@ -6,10 +6,11 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 
+from llm_installer.core.run.header import RunHeader
+from llm_installer.core.run.samples import Sample
 from llm_installer.core.state import Evaluation, Result, RunState, StepReport
 from llm_installer.training.reporters.jsonl import keep_until
 from llm_installer.training.reporters.lines import append_whole
-from llm_installer.training.reporters.protocol import RunHeader, Sample
 
 
 class SamplesReporter:
@@ -19,15 +20,15 @@ class SamplesReporter:
         self._path = header.run.samples
 
     def on_start(self, header: RunHeader) -> None:
-        """A resumed run keeps what still holds."""
+        """A resumed run keeps what came before its checkpoint."""
         if header.start_step and self._path.exists():
             keep_until(self._path, header.start_step)
 
     def on_step(self, report: StepReport) -> None:
-        """Nobody answers between evaluations."""
+        """There are no answers between evaluations."""
 
     def on_evaluation(self, evaluation: Evaluation, state: RunState, best: bool) -> None:
-        """The answers come by themselves."""
+        """The answers come through on_samples."""
 
     def on_samples(self, evaluation: Evaluation, samples: Sequence[Sample]) -> None:
         """Write them at once."""
@@ -38,7 +39,7 @@ class SamplesReporter:
         append_whole(self._path, "".join(f"{line}\n" for line in lines).encode(errors="backslashreplace"))
 
     def on_end(self, state: RunState, result: Result | None) -> None:
-        """Everything is written."""
+        """Everything is written already."""
 
     def on_note(self, text: str) -> None:
         """Notes are in train.log."""

@@ -8,13 +8,15 @@ import time
 from collections.abc import Callable, Sequence
 from io import BytesIO
 
+from llm_installer.core.run.header import RunHeader
+from llm_installer.core.run.samples import Sample
 from llm_installer.core.state import Evaluation, Result, RunState, StepReport
 from llm_installer.training.reporters.lines import append_whole
-from llm_installer.training.reporters.protocol import Moment, RunHeader, Sample
+from llm_installer.training.reporters.protocol import Event
 from llm_installer.training.reporters.values import evaluation_values, peak_memory, step_values
 
 FLUSH_SECONDS = 5.0
-"""How old the newest point in the file may be while steps go on."""
+"""How old the newest point in the file may be while the run takes steps."""
 
 
 class TensorBoardReporter:
@@ -28,7 +30,7 @@ class TensorBoardReporter:
         self._path = header.run.logs / name
 
     def on_start(self, header: RunHeader) -> None:
-        """Open the file; a resumed run withdraws the points after the step that it goes on from."""
+        """Open the file; a resumed run withdraws the points after its checkpoint."""
         header.run.logs.mkdir(parents=True, exist_ok=True)
         self._records += _version_record(self._now())
         if header.start_step:
@@ -36,13 +38,13 @@ class TensorBoardReporter:
         self._flush()
 
     def on_step(self, report: StepReport) -> None:
-        """One point in each curve that has a value at every step."""
+        """One point for each curve that has a value at every step."""
         self._records += _scalars_record(self._now(), report.step, step_values(report))
         if self._now() - self._flushed >= FLUSH_SECONDS:
             self._flush()
 
     def on_evaluation(self, evaluation: Evaluation, state: RunState, best: bool) -> None:
-        """The losses on the two evaluation sets, and the memory that was needed."""
+        """The losses on the two evaluation sets, and peak memory."""
         values = evaluation_values(evaluation) | peak_memory()
         self._records += _scalars_record(self._now(), evaluation.step, values)
         self._flush()
@@ -54,18 +56,18 @@ class TensorBoardReporter:
         self._flush()
 
     def on_end(self, state: RunState, result: Result | None) -> None:
-        """How fast it was, and what is left."""
+        """Write how fast the run was, and what is left to write."""
         if result and result.speed:
             self._records += _scalars_record(self._now(), state.step, result.speed.scalars())
         self._flush()
 
-    def on_moment(self, moment: Moment, state: RunState) -> None:
-        """A checkpoint is about to be written: so is everything before it."""
-        if moment == "save":
+    def on_event(self, event: Event, state: RunState) -> None:
+        """Before a checkpoint, everything until then is written."""
+        if event == "save":
             self._flush()
 
     def on_note(self, text: str) -> None:
-        """Notes are no curve."""
+        """Notes are in train.log."""
 
     def _flush(self) -> None:
         data, self._records = bytes(self._records), bytearray()

@@ -1,4 +1,4 @@
-"""Serves TensorBoard until the process that started it is gone, even if that was killed.
+"""What that child process runs: TensorBoard, until the process that started it has ended, even if that was killed.
 
 Run as: python tensorboard_launch.py PARENT_PID [flags of tensorboard]
 """

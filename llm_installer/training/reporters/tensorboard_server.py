@@ -1,4 +1,4 @@
-"""The TensorBoard server: a child process that lives as long as the run, or in the foreground by itself."""
+"""Starts and stops the TensorBoard server: a child process that lives as long as the run, or one in the foreground."""
 
 from __future__ import annotations
 
@@ -13,26 +13,27 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, NoReturn
 
+from llm_installer.core.run.header import RunHeader
 from llm_installer.core.state import Evaluation, Result, RunState, StepReport
-from llm_installer.training.reporters.protocol import RunHeader
+from llm_installer.core.text import short_path
 
 HOST = "127.0.0.1"
 PORTS_TRIED = 100
 STOP_SECONDS = 5.0
 TAKEN = "already in use"
-"""What TensorBoard says of a port that was free when it began to start, seconds before it wanted it."""
+"""What TensorBoard says when a port that was free at its start is taken some seconds later."""
 
 
 def free_port(first: int) -> int:
-    """The first port from `first` on that nobody listens on."""
+    """The first free port from `first` on. Raises OSError where there is none."""
     last = min(first + PORTS_TRIED - 1, 65535)
     for port in range(first, last + 1):
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe, contextlib.suppress(OSError):
-            if os.name == "posix":  # as the server itself does: a port closed a moment ago is free
+            if os.name == "posix":  # as the server itself does: a port that was just closed is free
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((HOST, port))
             return port
-    raise OSError(f"no port from {first} to {last} is free; choose another with --tensorboard-port")
+    raise OSError(f"all ports from {first} to {last} are taken; choose another with --tensorboard-port")
 
 
 class TensorBoardServer:
@@ -47,19 +48,19 @@ class TensorBoardServer:
 
     @property
     def url(self) -> str:
-        """Where the page is; empty while nothing is served."""
+        """Where the page is; empty while there is no server."""
         return f"http://{HOST}:{self._port}/" if self._process else ""
 
     def on_start(self, header: RunHeader) -> None:
-        """Start it and go on; it needs some seconds to answer."""
+        """Start it without waiting; it needs some seconds to answer."""
         self.start()
 
     def on_step(self, report: StepReport) -> None:
-        """Notice when it has ended by itself."""
+        """Raise OSError when it has ended by itself."""
         self.check()
 
     def on_evaluation(self, evaluation: Evaluation, state: RunState, best: bool) -> None:
-        """Notice when it has ended by itself."""
+        """Raise OSError when it has ended by itself."""
         self.check()
 
     def on_end(self, state: RunState, result: Result | None) -> None:
@@ -67,7 +68,7 @@ class TensorBoardServer:
         self.stop()
 
     def on_note(self, text: str) -> None:
-        """Nothing to say to a server."""
+        """A server has no use for notes."""
 
     def start(self) -> None:
         """Start the child process on the first free port."""
@@ -85,33 +86,33 @@ class TensorBoardServer:
         )
 
     def check(self) -> None:
-        """Raise OSError with its last words when it has ended by itself; but where somebody else was a moment faster at
-        its port, it starts again at the next."""
+        """Raise OSError with its last words when it has ended by itself; but if another program has just taken its
+        port, start it again on the next one."""
         if self._process and self._errors and (code := self._process.poll()) is not None:
             self._errors.seek(0)
-            words = self._errors.read().decode(errors="replace").strip().splitlines() or ["it said nothing"]
+            words = self._errors.read().decode(errors="replace").strip().splitlines() or ["without a message"]
             self.stop()
             if TAKEN in words[-1]:
                 self._port += 1
                 self.start()
-                return self._say(f"TensorBoard: {self.url}, because the other port was taken meanwhile")
+                return self._say(f"TensorBoard: {self.url} (the other port has just been taken)")
             raise ChildProcessError(f"it ended with code {code} ({words[-1].strip()})")
 
     def answers(self) -> bool:
-        """Whether somebody accepts connections at its port."""
+        """Whether its port accepts connections."""
         with contextlib.suppress(OSError), socket.create_connection((HOST, self._port), timeout=1):
             return True
         return False
 
     def wait(self) -> NoReturn:
-        """Return never: wait until it has ended by itself and raise OSError with its last words."""
+        """Wait until it has ended by itself, then raise OSError with its last words; never return."""
         while True:
             if self._process:
                 self._process.wait()
             self.check()
 
     def stop(self) -> None:
-        """End it, gently first; nothing happens when it has ended already."""
+        """End it, gently first; does nothing when it has ended already."""
         if self._process:
             self._process.terminate()
             try:
@@ -127,19 +128,19 @@ class TensorBoardServer:
 def serve_tensorboard(logdir: Path, port: int) -> int:
     """Serve `logdir` in the foreground until Ctrl-C; the exit code."""
     if not any(logdir.glob("**/events.out.tfevents.*")):
-        print(f"There are no runs in {logdir} yet; they appear on the page as soon as a training has begun.")
+        print(f"There are no runs in {short_path(logdir)} yet; they will appear on the page once training has begun.")
     server = TensorBoardServer(logdir, port, lambda text: print(text, flush=True))
     try:
         server.start()
         while not server.answers():
             server.check()
             time.sleep(0.1)
-        print(f"TensorBoard: {server.url} (Ctrl-C ends it)", flush=True)
+        print(f"TensorBoard: {server.url} (Ctrl-C stops it)", flush=True)
         server.wait()
     except KeyboardInterrupt:
         return 0
     except OSError as error:
-        print(f"TensorBoard cannot be served: {error}", file=sys.stderr)
+        print(f"TensorBoard cannot be started: {error}", file=sys.stderr)
         return 1
     finally:
         server.stop()

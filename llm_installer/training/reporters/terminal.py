@@ -1,4 +1,4 @@
-"""What the user sees while a run goes on: one line per evaluation, and a progress bar where there is a terminal."""
+"""What the user sees of a run in progress: a line for each evaluation, and a progress bar on a terminal."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from llm_installer.core.run.header import RunHeader
 from llm_installer.core.state import Evaluation, Result, RunState, StepReport
-from llm_installer.training.reporters.lines import SEPARATOR, clock, end_fields, evaluation_fields, fold, start_fields
+from llm_installer.core.text import clock
+from llm_installer.training.reporters.lines import SEPARATOR, end_fields, evaluation_fields, fold, start_fields, wrap
 from llm_installer.training.reporters.pace import Pace
-from llm_installer.training.reporters.protocol import RunHeader
 
 PLAIN_SECONDS = 10.0
 """How often a step is worth a line where there is no bar."""
@@ -23,8 +24,8 @@ BAR_CELLS = 12
 """The shortest bar; facts that would make it shorter are left out."""
 
 
-class ConsoleReporter:
-    """Lines for every evaluation; between them a bar in a terminal, and a line now and then elsewhere."""
+class TerminalReporter:
+    """A line for each evaluation; between them a bar on a terminal, and elsewhere a line now and then."""
 
     def __init__(self, header: RunHeader, console: Console, now: Callable[[], float] = time.monotonic) -> None:
         self._header = header
@@ -32,7 +33,7 @@ class ConsoleReporter:
         self._now = now
         self._pace = Pace(header, now)
         self._spoke = now()
-        # FORCE_COLOR makes a pipe colourful, but no terminal: a bar needs a cursor.
+        # FORCE_COLOR brings colour into a pipe, but the bar needs a cursor.
         self._terminal = console.is_interactive and console.file.isatty()
         self._live: Live | None = None
 
@@ -44,7 +45,7 @@ class ConsoleReporter:
             self._live.start()
 
     def on_step(self, report: StepReport) -> None:
-        """Move on; the bar draws itself."""
+        """Note it; the bar draws itself."""
         self._pace.add(report)
         if not self._terminal and self._now() - self._spoke >= PLAIN_SECONDS:
             self._say(step_fields(self._pace))
@@ -54,7 +55,7 @@ class ConsoleReporter:
         self._say(evaluation_fields(self._header, evaluation, state, best))
 
     def on_end(self, state: RunState, result: Result | None) -> None:
-        """Take the bar away and say how it ended."""
+        """Remove the bar and say how the run ended."""
         if self._live:
             with _broken_pipe_is_an_error():
                 self._live.stop()
@@ -62,19 +63,20 @@ class ConsoleReporter:
         self._say(end_fields(self._header, state, result))
 
     def on_note(self, text: str) -> None:
-        """The sentence as it is."""
-        self._print(Text(self._writable(text)))
+        """The sentence, wrapped on a terminal."""
+        written = self._writable(text)
+        for line in wrap(written, self._console.width) if self._terminal else [written]:
+            self._print(Text(line))
 
     def _say(self, fields: list[str]) -> None:
-        rows = fold(fields, self._console.width) if self._terminal else [SEPARATOR.join(fields)]
-        for row in rows:
-            self._print(_styled(self._writable(row)))
+        written = [self._writable(field) for field in fields]
+        for row in fold(written, self._console.width) if self._terminal else [SEPARATOR.join(written)]:
+            self._print(_styled(row))
         self._spoke = self._now()
 
     def _print(self, text: Text) -> None:
         with _broken_pipe_is_an_error():
-            # a file gets whole lines, for grep; a terminal gets them between words
-            self._console.print(text, soft_wrap=not self._terminal)
+            self._console.print(text, soft_wrap=True)  # it is wrapped already; rich would cut long words
 
     def _writable(self, text: str) -> str:
         """The text with escapes for what the stream's encoding lacks, such as another script in a plain C locale."""
@@ -82,7 +84,7 @@ class ConsoleReporter:
 
 
 def step_fields(pace: Pace) -> list[str]:
-    """Where the run is, for a file."""
+    """How far the run is, for a file."""
     fields = [f"Step {pace.step:,}" + (f"/{pace.total:,} ({pace.percent}%)" if pace.total else "")]
     fields.append(f"Time: {clock(pace.elapsed)}")
     if pace.remaining is not None:
@@ -93,7 +95,7 @@ def step_fields(pace: Pace) -> list[str]:
 
 
 class Bar:
-    """The bar and as many facts beside it as the width allows, chosen anew each time it is drawn."""
+    """The bar and as many facts beside it as the width allows, chosen each time it is drawn."""
 
     def __init__(self, pace: Pace) -> None:
         self._pace = pace
@@ -115,7 +117,7 @@ class Bar:
 
 
 def _facts(pace: Pace, cells: int) -> list[str]:
-    """The most important facts that fit, in reading order."""
+    """The most important facts that fit into so many cells, in reading order."""
     speed, left = pace.tokens_per_second, pace.remaining
     known = [  # how important, what
         (1, f"{pace.percent:3}%" if pace.total else ""),
@@ -137,7 +139,7 @@ def _short(speed: float) -> str:
 
 
 def _styled(row: str) -> Text:
-    """Labels and separators step back, so that the numbers stand out."""
+    """Dim labels and separators, so that the numbers stand out."""
     text = Text(row)
     text.highlight_regex(r" \||[A-Z][A-Za-z ]+:(?= )", "dim")
     text.highlight_regex(r"\bNew best$", "green")
@@ -146,8 +148,8 @@ def _styled(row: str) -> Text:
 
 @contextlib.contextmanager
 def _broken_pipe_is_an_error() -> Iterator[None]:
-    """rich ends the program when nobody reads its output any more; a training must not end for that."""
+    """When the reader of its output has gone, rich ends the program; a training run must not end for that."""
     try:
         yield
     except SystemExit as ended:
-        raise BrokenPipeError("nobody reads the output any more") from ended
+        raise BrokenPipeError("the reader of the output has gone") from ended

@@ -8,8 +8,9 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from llm_installer.core.run.header import RunHeader
 from llm_installer.core.state import Evaluation, Result, RunState, StepReport
-from llm_installer.training.reporters.protocol import Moment, RunHeader
+from llm_installer.training.reporters.protocol import Event
 from llm_installer.training.reporters.values import evaluation_values, peak_memory, step_values
 
 if TYPE_CHECKING:
@@ -18,17 +19,17 @@ if TYPE_CHECKING:
 
 DEFAULT_EXPERIMENT = "llm-installer"
 OWN_ID = "llm_installer.run"
-"""The tag by which a run that goes on finds itself."""
+"""The tag by which a resumed run finds itself."""
 MOST_METRICS = 1000
-"""In one call, says MLflow."""
+"""Metrics in one call, by MLflow's limit."""
 FLUSH_SECONDS = 5.0
 DEFAULTS = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}
-"""What training with MLflow should not do by default: tell others about it, and wait minutes for a dead server."""
+"""Off by default: reports of use to MLflow's makers, and waiting minutes for a server that does not answer."""
 
 
 class MlflowReporter:
-    """Logs every number, many at a time. Its own variables, such as MLFLOW_TRACKING_URI, hold; where nothing says
-    where to, it is a folder beside the runs."""
+    """Logs every number, many at a time. MLflow's own variables, such as MLFLOW_TRACKING_URI, apply; where nothing
+    names a place, it is a folder beside the runs."""
 
     def __init__(
         self, header: RunHeader, config: Mapping[str, object], tracking_uri: str | None, experiment: str | None
@@ -42,7 +43,7 @@ class MlflowReporter:
         self._flushed = time.monotonic()
 
     def on_start(self, header: RunHeader) -> None:
-        """Begin the run there, or go on with it."""
+        """Create the run there, or resume it."""
         for name, value in DEFAULTS.items():
             os.environ.setdefault(name, value)
         if "://" not in self._uri or self._uri.startswith("file:"):
@@ -65,23 +66,23 @@ class MlflowReporter:
             client.log_batch(self._id, params=[Param(key, str(value)[:500]) for key, value in config.items()])
 
     def on_step(self, report: StepReport) -> None:
-        """Remember one point of each curve, and send them now and then."""
+        """Collect one point of each curve, and send them now and then."""
         self._add(step_values(report), report.step)
         if time.monotonic() - self._flushed >= FLUSH_SECONDS:
             self._flush()
 
     def on_evaluation(self, evaluation: Evaluation, state: RunState, best: bool) -> None:
-        """Send all of them, both losses and the memory."""
+        """Send all points, with both losses and peak memory."""
         self._add(evaluation_values(evaluation) | peak_memory(), evaluation.step)
         self._flush()
 
-    def on_moment(self, moment: Moment, state: RunState) -> None:
-        """A checkpoint is about to be written: so is everything before it."""
-        if moment == "save":
+    def on_event(self, event: Event, state: RunState) -> None:
+        """Before a checkpoint, everything until then is sent."""
+        if event == "save":
             self._flush()
 
     def on_end(self, state: RunState, result: Result | None) -> None:
-        """Write down how it ended."""
+        """Record how it ended."""
         if self._client is None:
             return
         self._flush()
@@ -111,13 +112,13 @@ class MlflowReporter:
 
 
 def own_folder(header: RunHeader) -> str:
-    """Where MLflow's files of this model are when nobody says another place."""
+    """Where MLflow's files of this model are unless the user names another place."""
     return (header.model_dir.root / "logs" / "mlflow").as_uri()
 
 
 @contextlib.contextmanager
 def _errors_are_ours() -> Iterator[None]:
-    """OSError, which turns a reporter off, for whatever mlflow raises."""
+    """Turn what MLflow raises into OSError, which turns a reporter off."""
     try:
         from mlflow.exceptions import MlflowException
     except ImportError as error:

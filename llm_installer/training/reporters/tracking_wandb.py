@@ -7,8 +7,8 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from llm_installer.core.run.header import RunHeader
 from llm_installer.core.state import Evaluation, Result, RunState, StepReport
-from llm_installer.training.reporters.protocol import RunHeader
 from llm_installer.training.reporters.values import evaluation_values, peak_memory, step_values
 
 if TYPE_CHECKING:
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 DEFAULT_PROJECT = "llm-installer"
 DEFAULTS = {"WANDB_ERROR_REPORTING": "false", "WANDB_INIT_TIMEOUT": "30"}
-"""What training with W&B should not do by default: tell others about crashes, and wait long for a dead server."""
+"""Off by default: reports of crashes to W&B, and a long wait for a server that does not answer."""
 
 
 class WandbReporter:
-    """Sends every number; what wandb writes itself lies in the run's folder. Its own variables, such as WANDB_MODE,
-    WANDB_ENTITY and WANDB_NAME, hold."""
+    """Sends every number; wandb's own files are in the run's folder. Its own variables, such as WANDB_MODE,
+    WANDB_ENTITY and WANDB_NAME, apply."""
 
     def __init__(self, header: RunHeader, config: Mapping[str, object], project: str | None) -> None:
         self._header, self._config, self._project = header, config, project
@@ -33,7 +33,7 @@ class WandbReporter:
         return "" if self._run is None or self._run.offline else self._run.url or ""
 
     def on_start(self, header: RunHeader) -> None:
-        """Begin the run there, or go on with it under its id."""
+        """Create the run there, or resume it by its id."""
         for name, value in DEFAULTS.items():
             os.environ.setdefault(name, value)
         with _errors_are_ours():
@@ -46,19 +46,19 @@ class WandbReporter:
                 resume="allow",
                 dir=os.environ.get("WANDB_DIR") or str(header.run.root),
                 config={"model": header.model, "method": header.method, **self._config},
-                settings=wandb.Settings(silent=True, console="off"),  # the terminal is the console reporter's
+                settings=wandb.Settings(silent=True, console="off"),  # the terminal belongs to the terminal reporter
             )
 
     def on_step(self, report: StepReport) -> None:
-        """One point in each curve."""
+        """One point of each curve."""
         self._log(step_values(report), report.step)
 
     def on_evaluation(self, evaluation: Evaluation, state: RunState, best: bool) -> None:
-        """Both losses and the memory."""
+        """Both losses and peak memory."""
         self._log(evaluation_values(evaluation) | peak_memory(), evaluation.step)
 
     def on_end(self, state: RunState, result: Result | None) -> None:
-        """Write down how it ended, and wait until all is sent."""
+        """Record how it ended, and wait until everything is sent."""
         if self._run is None:
             return
         with _errors_are_ours():
@@ -78,7 +78,7 @@ class WandbReporter:
 
 @contextlib.contextmanager
 def _errors_are_ours() -> Iterator[None]:
-    """OSError, which turns a reporter off, for whatever wandb raises."""
+    """Turn what wandb raises into OSError, which turns a reporter off."""
     try:
         import wandb
     except ImportError as error:

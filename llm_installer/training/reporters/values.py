@@ -30,14 +30,14 @@ def evaluation_values(evaluation: Evaluation) -> dict[str, float]:
 
 
 def peak_memory() -> dict[str, float]:
-    """The most memory this process has held so far, in GiB: resident, and on the CUDA device where it uses one."""
+    """Peak memory of this process so far, in GiB: resident, and on the CUDA device where it uses one."""
     values: dict[str, float] = {}
-    if sys.platform != "win32":  # which has no such count in Python's library
+    if sys.platform != "win32":  # Python's library does not have this count there
         import resource
 
         unit = 1 if sys.platform == "darwin" else 1024
         values["memory/resident_gib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / GIB
-    torch = sys.modules.get("torch")  # a process that has not loaded it holds nothing there
+    torch = sys.modules.get("torch")  # without it, this process uses no memory there
     if torch is not None and torch.cuda.is_available() and torch.cuda.is_initialized():
         values["memory/cuda_gib"] = torch.cuda.max_memory_allocated() / GIB
     return values

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from llm_installer.core.paths import ModelDir, Run
+from llm_installer.core.run.header import RunHeader
 from llm_installer.core.state import Evaluation, Result, RunState, StepReport
-from llm_installer.training.reporters import Reporter, RunHeader
+from llm_installer.training.reporters import Reporter
 
 MakeHeader = Callable[..., RunHeader]
 

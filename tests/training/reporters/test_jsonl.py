@@ -115,13 +115,13 @@ def test_what_a_controller_changed_is_told_once_also_over_a_restart(make_story):
     first.on_start(story.header)
     story.state.adjustments += [change(5)]
     first.on_step(story.step(6))
-    first.on_moment("save", story.state)
+    first.on_event("save", story.state)
     first.on_end(story.state, None)
     story.state.adjustments += [change(10), change(15)]
     resumed = make_story(start_step=6)
     second = JsonlReporter(resumed.header)
     second.on_start(resumed.header)
-    second.on_moment("save", story.state)
+    second.on_event("save", story.state)
     second.on_end(story.state, None)
     told = [record for record in strict(story.header.run.metrics) if record["kind"] == "adjustment"]
     assert [record["step"] for record in told] == [5, 10, 15]
@@ -136,7 +136,7 @@ import sys
 from pathlib import Path
 from llm_installer.core.paths import ModelDir, Run
 from llm_installer.core.state import Evaluation, RunState, StepReport
-from llm_installer.training.reporters import RunHeader
+from llm_installer.core.run.header import RunHeader
 from llm_installer.training.reporters.jsonl import JsonlReporter
 
 root = Path(sys.argv[1])

@@ -8,16 +8,18 @@ import sys
 from pathlib import Path
 
 import pytest
+from rich.cells import cell_len
 
 from llm_installer.core.state import Evaluation, RunState
+from llm_installer.core.text import clock
 from llm_installer.training.reporters.lines import (
     append_whole,
-    clock,
     end_fields,
     evaluation_fields,
     fold,
     perplexity_text,
     start_fields,
+    wrap,
 )
 
 
@@ -103,11 +105,11 @@ def test_start_says_what_is_trained(make_header):
     assert start_fields(make_header()) == [
         "Training tiny",
         "lora, fast",
-        "1,234 examples, 137 for validation",
+        "1,234 training rows, 137 validation rows",
         "up to 80 steps",
     ]
     resumed = start_fields(make_header(validation_rows=0, total_steps=0, start_step=1200))
-    assert resumed[2:] == ["1,234 examples", "until stopped (going on after step 1,200)"]
+    assert resumed[2:] == ["1,234 training rows", "until stopped (resumed after step 1,200)"]
 
 
 def test_end_says_how_and_what(make_story):
@@ -119,12 +121,12 @@ def test_end_says_how_and_what(make_story):
         "Trained 40 steps in 00:08:22 | Ended: no improvement | Best Val: 1.4000 at step 20 | Base model: 2.1000"
     )
     assert " | ".join(end_fields(story.header, story.state, None)) == (
-        "Training was cut short at step 40 | Best Val: 1.4000 at step 20 | Base model: 2.1000"
+        "Training was interrupted at step 40 | Best Val: 1.4000 at step 20 | Base model: 2.1000"
     )
 
 
 def test_end_before_anything_was_measured(make_header):
-    assert end_fields(make_header(), RunState(), None) == ["Training was cut short at step 0"]
+    assert end_fields(make_header(), RunState(), None) == ["Training was interrupted at step 0"]
 
 
 @pytest.mark.parametrize("width", range(60, 131))
@@ -134,6 +136,29 @@ def test_folding_keeps_every_field_whole_and_within_the_width(width):
     assert " ".join(row.strip() for row in rows) == GUIDE
 
 
+@pytest.mark.parametrize("width", [60, 61, 80, 119, 120, 200])
+@pytest.mark.parametrize("letter", ["a", "\u732b"])
+def test_wrapping_breaks_between_words_only(width, letter):
+    text = " ".join(letter * (1 + i * 7 % 13) for i in range(120)) + "\n  indented " + "word " * 40
+    lines = wrap(text, width)
+    assert all(cell_len(line) <= width for line in lines)
+    assert " ".join(lines).split() == text.split()
+    assert lines[1].startswith("  ") and all(line.startswith("  ") for line in lines[-2:])
+    full = [line for line in lines if cell_len(line) > width - 30]
+    assert len(full) >= len(lines) - 2, "no line is broken early"
+
+
+def test_a_word_wider_than_the_line_is_not_cut():
+    path = "/a" * 60
+    assert wrap(f"See {path} for more", 60) == ["See", f"  {path}", "  for more"]
+    assert wrap("short  and\n\n  as it was", 60) == ["short  and", "", "  as it was"]
+
+
+def test_a_field_wider_than_the_row_is_wrapped():
+    rows = fold(["Training tiny", "a reason that goes on and on " * 4, "end"], 60)
+    assert all(len(row) <= 60 for row in rows) and len(rows) == 4
+
+
 def test_what_fits_is_not_folded():
     assert fold(GUIDE.split(" | "), len(GUIDE) + 2) == [GUIDE]
 
@@ -141,6 +166,7 @@ def test_what_fits_is_not_folded():
 FILL = """
 import resource, sys
 from pathlib import Path
+from llm_installer.core.text import clock
 from llm_installer.training.reporters.lines import append_whole
 
 resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))

@@ -22,14 +22,14 @@ def test_everything_said_is_in_the_log(make_story):
     reporter.on_end(story.state, None)
     at = "2026-11-21 12:00:00  "
     assert story.header.run.train_log.read_text(encoding="utf-8") == (
-        f"{at}Training tiny | lora, fast | 1,234 examples, 137 for validation | up to 80 steps\n"
+        f"{at}Training tiny | lora, fast | 1,234 training rows, 137 validation rows | up to 80 steps\n"
         f"{at}first line\n"
         f"    second line\n"
         f"{at}Evaluation #0 (before training) | Time: 00:00:00 | Train Loss: 2.0000 | Val Loss: 2.1000 "
         f"| Best Val: - | Patience: 0/3\n"
         f"{at}Evaluation #1 | Time: 00:02:05 | Train Loss: 1.5000 | Val Loss: 1.7000 "
         f"| Best Val: 1.7000 | Patience: 0/3 | New best\n"
-        f"{at}Training was cut short at step 10 | Best Val: 1.7000 at step 10 | Base model: 2.1000\n"
+        f"{at}Training was interrupted at step 10 | Best Val: 1.7000 at step 10 | Base model: 2.1000\n"
     )
 
 

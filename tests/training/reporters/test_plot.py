@@ -60,7 +60,7 @@ def test_what_is_drawn_is_what_was_measured(make_story):
     assert (list(drawn["best"].get_xdata()), list(drawn["best"].get_ydata())) == ([20], [1.4])
     assert texts(figure) >= {
         "tiny",
-        "lora, fast | 1,234 examples | ended: no improvement",
+        "lora, fast | 1,234 training rows | ended: no improvement",
         "best 1.4000 at step 20",
         "base model 2.1000",
         "train 0.5000",
@@ -68,17 +68,28 @@ def test_what_is_drawn_is_what_was_measured(make_story):
     }
 
 
-def test_epochs_stand_under_the_steps(make_story):
-    story = played(make_story())
-    figure = draw(story)
+def ticks(figure: Figure) -> dict[str, float]:
+    """Label of each epoch -> the step it stands under."""
     figure.draw_without_rendering()
-    steps = [label.get_text() for label in figure.axes[0].get_xticklabels()]
     (below,) = figure.axes[0].child_axes
-    epochs = [label.get_text() for label in below.get_xticklabels()]
-    shown = dict(zip(steps, epochs, strict=True))
-    assert shown["0"] == "0"
-    assert shown["20"] == "1"
-    assert shown["40"] == "2"
+    return {label.get_text(): tick for label, tick in zip(below.get_xticklabels(), below.get_xticks(), strict=True)}
+
+
+def test_round_epochs_stand_under_their_steps(make_story):
+    shown = ticks(draw(played(make_story())))
+    assert {name: shown[name] for name in ("0", "0.5", "1", "2")} == {"0": 0, "0.5": 10, "1": 20, "2": 40}
+
+
+def test_epochs_are_not_evenly_spaced_where_the_batch_grows(make_story):
+    story = played(make_story())
+    single = StepCurve()
+    for step, epoch in ((10, 0.5), (20, 1.0), (30, 2.0), (40, 3.0)):
+        single.steps.append(step)
+        single.epochs.append(epoch)
+        single.losses.append(1.0)
+    story.state.history = story.state.history[:2]
+    shown = ticks(history_figure(story.header, story.state, None, single))
+    assert (shown["1"], shown["2"], shown["3"]) == (20, 30, 40)
 
 
 def test_without_a_validation_set_the_training_loss_is_watched(make_story):
@@ -96,7 +107,7 @@ def test_one_measurement_is_a_point(make_story):
     assert list(drawn["train"].get_ydata()) == [2.0]
     assert drawn["train"].get_marker() == "o"
     assert "best" not in drawn
-    assert "lora, fast | 1,234 examples | cut short at step 0" in texts(figure)
+    assert "lora, fast | 1,234 training rows | interrupted at step 0" in texts(figure)
 
 
 def test_a_gap_is_a_gap(make_story):

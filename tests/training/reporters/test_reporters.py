@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 
 from llm_installer.core.errors import UsageError
-from llm_installer.training.reporters import REPORTERS, reporters
+from llm_installer.training.reporters import REPORTERS, Reporting, reporters
 
 EVERYTHING = tuple(REPORTERS)
 
@@ -27,7 +27,7 @@ def piped() -> tuple[Console, io.StringIO]:
 def test_a_run_leaves_every_file(make_story):
     story = make_story()
     console, file = piped()
-    with reporters(story.header, EVERYTHING, tensorboard_port=None, console=console) as report:
+    with reporters(story.header, Reporting(EVERYTHING, console)) as report:
         story.play(report)
         report.on_note("a note")
         report.on_end(story.state, story.result())
@@ -52,12 +52,12 @@ def test_whatever_ends_the_run_everyone_is_closed(make_story, error):
     console, file = piped()
     with (
         pytest.raises(error),
-        reporters(story.header, EVERYTHING, tensorboard_port=None, console=console) as report,
+        reporters(story.header, Reporting(EVERYTHING, console)) as report,
     ):
         story.play(report, evaluations=2)
         report.on_step(story.step(11))
         raise error
-    assert file.getvalue().splitlines()[-1].startswith("Training was cut short at step 10 | Best Val: 1.7000")
+    assert file.getvalue().splitlines()[-1].startswith("Training was interrupted at step 10 | Best Val: 1.7000")
     assert story.header.run.metrics.read_text().splitlines()[-1].startswith('{"kind": "step", "step": 11')
     assert story.header.run.history_png.exists()
 
@@ -65,25 +65,25 @@ def test_whatever_ends_the_run_everyone_is_closed(make_story, error):
 def test_a_run_that_ends_before_its_first_measurement_says_where(make_story):
     story = make_story()
     console, file = piped()
-    with reporters(story.header, ("console",), tensorboard_port=None, console=console) as report:
+    with reporters(story.header, Reporting(("terminal",), console)) as report:
         report.on_step(story.step(1))
         report.on_step(story.step(2))
-    assert file.getvalue().splitlines()[-1] == "Training was cut short at step 2"
+    assert file.getvalue().splitlines()[-1] == "Training was interrupted at step 2"
 
 
 def test_the_end_is_told_once(make_story):
     story = make_story()
     console, file = piped()
-    with reporters(story.header, ("console",), tensorboard_port=None, console=console) as report:
+    with reporters(story.header, Reporting(("terminal",), console)) as report:
         report.on_end(story.state, story.result())
     assert file.getvalue().count("Trained") == 1
-    assert "cut short" not in file.getvalue()
+    assert "interrupted" not in file.getvalue()
 
 
 def test_without_names_nothing_is_said_or_written(make_story):
     story = make_story()
     console, file = piped()
-    with reporters(story.header, (), tensorboard_port=None, console=console) as report:
+    with reporters(story.header, Reporting((), console)) as report:
         story.play(report)
     assert file.getvalue() == ""
     assert list(story.header.run.root.iterdir()) == []
@@ -91,10 +91,10 @@ def test_without_names_nothing_is_said_or_written(make_story):
 
 def test_an_unknown_name_is_the_users_mistake(make_story):
     story = make_story()
-    expected = "no reporter named 'consle'; choose from: log, console, jsonl, tensorboard, samples, plot"
+    expected = "no reporter named 'consle'; choose from: log, terminal, jsonl, tensorboard, samples, plot"
     with (
         pytest.raises(UsageError, match=expected),
-        reporters(story.header, ("consle",), tensorboard_port=None, console=piped()[0]),
+        reporters(story.header, Reporting(("consle",), piped()[0])),
     ):
         pass
 
@@ -103,7 +103,7 @@ def test_a_file_in_the_way_is_one_warning(make_story):
     story = make_story()
     story.header.run.metrics.write_text("old\n")
     console, file = piped()
-    with reporters(story.header, ("jsonl", "console"), tensorboard_port=None, console=console) as report:
+    with reporters(story.header, Reporting(("jsonl", "terminal"), console)) as report:
         story.play(report)
         report.on_end(story.state, story.result())
     (warning,) = (line for line in file.getvalue().splitlines() if "Warning" in line)
@@ -118,7 +118,7 @@ def test_a_disk_that_fills_up_turns_off_who_writes_and_the_run_goes_on(make_stor
     story = make_story()
     run = story.header.run
     console, file = piped()
-    with reporters(story.header, EVERYTHING, tensorboard_port=None, console=console) as report:
+    with reporters(story.header, Reporting(EVERYTHING, console)) as report:
         story.play(report, evaluations=2)
         for path in (run.metrics, run.train_log, next(run.logs.iterdir())):
             path.unlink()
@@ -151,16 +151,16 @@ def test_a_mistake_in_one_is_not_hidden_but_the_others_still_end(make_story, mon
     console, file = piped()
     with (
         pytest.raises(ZeroDivisionError),
-        reporters(story.header, ("broken", "console"), tensorboard_port=None, console=console) as report,
+        reporters(story.header, Reporting(("broken", "terminal"), console)) as report,
     ):
         story.play(report, evaluations=1)
-    assert file.getvalue().splitlines()[-1].startswith("Training was cut short")
+    assert file.getvalue().splitlines()[-1].startswith("Training was interrupted")
 
 
 def test_the_server_comes_and_goes_with_the_run(make_story):
     story = make_story()
     console, file = piped()
-    with reporters(story.header, ("console", "tensorboard"), tensorboard_port=6006, console=console):
+    with reporters(story.header, Reporting(("terminal", "tensorboard"), console, tensorboard_port=6006)):
         (said,) = (line for line in file.getvalue().splitlines() if line.startswith("TensorBoard: http://127.0.0.1:"))
         (child,) = children(at_least=1)
         assert os.getpgid(int(child)) != os.getpgid(0)  # Ctrl-C in a terminal is for the run alone
@@ -171,15 +171,15 @@ def test_the_server_comes_and_goes_with_the_run(make_story):
 @pytest.mark.parametrize(
     ("names", "port", "expected"),
     [
-        (("console", "tensorboard"), None, ""),
-        (("console",), 6006, ""),
-        (("console", "tensorboard"), 65536, "Warning: TensorBoard server is off for the rest of this run: no port"),
+        (("terminal", "tensorboard"), None, ""),
+        (("terminal",), 6006, ""),
+        (("terminal", "tensorboard"), 65536, "Warning: TensorBoard server is off for the rest of this run: all ports"),
     ],
 )
 def test_without_a_server_the_run_goes_on(make_story, names, port, expected):
     story = make_story()
     console, file = piped()
-    with reporters(story.header, names, tensorboard_port=port, console=console) as report:
+    with reporters(story.header, Reporting(names, console, tensorboard_port=port)) as report:
         story.play(report, evaluations=1)
     assert expected in file.getvalue()
     assert "http://" not in file.getvalue()
@@ -219,11 +219,12 @@ from pathlib import Path
 from rich.console import Console
 from llm_installer.core.paths import ModelDir, Run
 from llm_installer.core.state import Evaluation, RunState
-from llm_installer.training.reporters import REPORTERS, RunHeader, reporters
+from llm_installer.core.run.header import RunHeader
+from llm_installer.training.reporters import REPORTERS, Reporting, reporters
 
 root = Path({str(story.header.run.root)!r})
 header = RunHeader("m", "lora", "fast", Run(root), ModelDir(root), 1, 1.0, 3, False, 1, 1)
-with reporters(header, list(REPORTERS), tensorboard_port=None, console=Console()) as report:
+with reporters(header, Reporting(list(REPORTERS), Console())) as report:
     state, evaluation = RunState(), Evaluation(0, 0.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0)
     report.on_evaluation(evaluation, state, state.record(evaluation))
 assert "matplotlib.pyplot" not in sys.modules

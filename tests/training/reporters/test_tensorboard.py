@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from llm_installer.training.reporters import Sample
+from llm_installer.core.run.samples import Sample
 from llm_installer.training.reporters.tensorboard import FLUSH_SECONDS, TensorBoardReporter
 
 

@@ -181,9 +181,9 @@ def test_in_the_foreground_it_says_where_and_ends_with_ctrl_c(tmp_path: Path, po
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as served:
         assert served.stdout is not None
         assert served.stdout.readline() == (
-            f"There are no runs in {tmp_path / 'runs'} yet; they appear on the page as soon as a training has begun.\n"
+            f"There are no runs in {tmp_path / 'runs'} yet; they will appear on the page once training has begun.\n"
         )
-        assert served.stdout.readline() == f"TensorBoard: http://{HOST}:{port}/ (Ctrl-C ends it)\n"
+        assert served.stdout.readline() == f"TensorBoard: http://{HOST}:{port}/ (Ctrl-C stops it)\n"
         assert b"TensorBoard" in fetch(f"http://{HOST}:{port}/")
         served.send_signal(signal.SIGINT)
         rest, errors = served.communicate(timeout=DEADLINE_SECONDS)
@@ -196,5 +196,5 @@ def test_in_the_foreground_a_failure_is_one_sentence(tmp_path: Path):
         [sys.executable, "-c", SERVE, str(tmp_path), "65536"], capture_output=True, text=True, timeout=DEADLINE_SECONDS
     )
     assert ended.returncode == 1
-    assert ended.stderr.startswith("TensorBoard cannot be served: no port from 65536")
+    assert ended.stderr.startswith("TensorBoard cannot be started: all ports from 65536")
     assert ended.stderr.count("\n") == 1

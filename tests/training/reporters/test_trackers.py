@@ -15,8 +15,9 @@ from rich.console import Console
 
 from llm_installer.core.errors import UsageError
 from llm_installer.planning.options import Options
-from llm_installer.training.reporters import REPORTERS, reporters
-from llm_installer.training.reporters.trackers import asked, trackers
+from llm_installer.planning.trackers import NAMES, asked
+from llm_installer.training.reporters import REPORTERS, Reporting, reporters
+from llm_installer.training.reporters.trackers import TRACKERS, trackers
 
 NOWHERE = "http://127.0.0.1:9"
 """The discard port: nobody answers."""
@@ -43,10 +44,11 @@ def play(story, options: Options, evaluations: int = 5) -> str:
     file = io.StringIO()
     with reporters(
         story.header,
-        ("log", "console"),
-        tensorboard_port=None,
-        console=Console(file=file, width=100),
-        trackers=trackers(story.header, {"lora_r": 8, "mode": "fast"}, options),
+        Reporting(
+            ("log", "terminal"),
+            Console(file=file, width=100),
+            trackers=trackers(story.header, {"lora_r": 8, "mode": "fast"}, options),
+        ),
     ) as report:
         story.play(report, evaluations)
         report.on_end(story.state, story.result())
@@ -173,9 +175,13 @@ def test_who_is_asked_for(options: Options, names: list[str]) -> None:
 
 
 def test_an_unknown_name_lists_the_known() -> None:
-    with pytest.raises(UsageError, match="--report-to knows no 'comet'; choose from: wandb, mlflow"):
+    with pytest.raises(UsageError, match="--report-to does not know 'comet'; choose from: wandb, mlflow"):
         asked(Options(report_to="wandb,comet"))
 
 
 def test_trackers_are_no_part_of_what_everybody_gets() -> None:
     assert not {"wandb", "mlflow"} & set(REPORTERS)
+
+
+def test_every_name_has_a_tracker() -> None:
+    assert tuple(TRACKERS) == NAMES

@@ -8,11 +8,11 @@ from collections.abc import Callable
 
 import pytest
 
+from llm_installer.core.run.header import RunHeader
 from llm_installer.core.run.progress import Progress
+from llm_installer.core.run.signals import Requests
 from llm_installer.core.state import RunState, StepReport
-from llm_installer.training.reporters.protocol import RunHeader
-from llm_installer.training.reporters.requests import ASKED, WRITE_SECONDS, ControlReporter
-from llm_installer.training.signals import Requests
+from llm_installer.training.reporters.requests import STOP_REASON, WRITE_SECONDS, RequestsReporter
 
 
 class Clock:
@@ -38,7 +38,7 @@ def step(number: int, loss: float = 1.0) -> StepReport:
 
 def test_status_is_written_at_most_once_a_second_and_at_the_end(header: RunHeader) -> None:
     clock, shown = Clock(), set[int]()
-    reporter = ControlReporter(header, Requests(), clock)
+    reporter = RequestsReporter(header, Requests(), clock)
     reporter.on_start(header)
     for number in range(1, 101):
         clock.time += WRITE_SECONDS / 10
@@ -53,7 +53,7 @@ def test_status_is_written_at_most_once_a_second_and_at_the_end(header: RunHeade
 
 
 def test_what_is_no_number_is_null(header: RunHeader) -> None:
-    reporter = ControlReporter(header, Requests(), Clock())
+    reporter = RequestsReporter(header, Requests(), Clock())
     reporter.on_step(step(1, math.nan))
     values = json.loads(header.run.progress.read_text(), parse_constant=pytest.fail)
     assert values["loss"] is None
@@ -68,7 +68,7 @@ def test_a_status_that_cannot_be_read_is_none(header: RunHeader, torn: str) -> N
 
 def test_a_save_is_confirmed_once_it_was_made_and_a_later_one_is_another(header: RunHeader) -> None:
     requests = Requests()
-    reporter = ControlReporter(header, requests, Clock())
+    reporter = RequestsReporter(header, requests, Clock())
     reporter.on_start(header)
     one, two = header.run.requests / "save-1", header.run.requests / "save-2"
     one.touch()
@@ -76,10 +76,10 @@ def test_a_save_is_confirmed_once_it_was_made_and_a_later_one_is_another(header:
     reporter.on_step(step(1))
     assert requests.save
     two.touch()
-    reporter.on_moment("save", RunState())
+    reporter.on_event("save", RunState())
     assert one.exists(), "the checkpoint is only about to be written"
     requests.saved()
-    reporter.on_moment("step begin", RunState())
+    reporter.on_event("step begin", RunState())
     assert not one.exists() and two.exists(), "who asked after that step has its save still to come"
     reporter.on_step(step(2))
     assert requests.save
@@ -89,7 +89,7 @@ def test_a_save_is_confirmed_once_it_was_made_and_a_later_one_is_another(header:
 
 
 def test_a_save_that_never_came_is_not_confirmed(header: RunHeader) -> None:
-    reporter = ControlReporter(header, Requests(), Clock())
+    reporter = RequestsReporter(header, Requests(), Clock())
     request = header.run.requests / "save-1"
     request.touch()
     reporter.on_step(step(1))
@@ -99,7 +99,7 @@ def test_a_save_that_never_came_is_not_confirmed(header: RunHeader) -> None:
 
 def test_a_stop_reaches_the_loop_even_when_the_disk_takes_no_status(header: RunHeader) -> None:
     requests = Requests()
-    reporter = ControlReporter(header, requests, Clock())
+    reporter = RequestsReporter(header, requests, Clock())
     header.run.progress.with_name(".status.json.new").mkdir()  # nothing can be written there now
     reporter.on_start(header)
     reporter.on_step(step(1))
@@ -107,10 +107,10 @@ def test_a_stop_reaches_the_loop_even_when_the_disk_takes_no_status(header: RunH
     (header.run.requests / "stop-7").touch()
     (header.run.requests / "something else").touch()
     reporter.on_step(step(2))
-    assert requests.why == ASKED
+    assert requests.why == STOP_REASON
     assert Progress.read(header.run) is None
 
 
 def test_without_a_requests_folder_nothing_is_asked(header: RunHeader) -> None:
     header.run.requests.rmdir()
-    ControlReporter(header, Requests(), Clock()).on_step(step(1))
+    RequestsReporter(header, Requests(), Clock()).on_step(step(1))

@@ -11,11 +11,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from rich.cells import cell_len
 from rich.console import Console
 
 from llm_installer.core.state import StepReport
 from llm_installer.training.reporters.pace import Pace
-from llm_installer.training.reporters.terminal import Bar, ConsoleReporter
+from llm_installer.training.reporters.terminal import Bar, TerminalReporter
 
 
 class Clock:
@@ -32,7 +33,7 @@ def piped(width: int = 80) -> tuple[Console, io.StringIO]:
 
 
 PIPED = """\
-Training tiny | lora, fast | 1,234 examples, 137 for validation | up to 80 steps
+Training tiny | lora, fast | 1,234 training rows, 137 validation rows | up to 80 steps
 Evaluation #0 (before training) | Time: 00:00:00 | Train Loss: 2.0000 | Val Loss: 2.1000 | Best Val: - | Patience: 0/3
 Evaluation #1 | Time: 00:02:05 | Train Loss: 1.5000 | Val Loss: 1.7000 | Best Val: 1.7000 | Patience: 0/3 | New best
 Evaluation #2 | Time: 00:04:11 | Train Loss: 1.0000 | Val Loss: 1.4000 | Best Val: 1.4000 | Patience: 0/3 | New best
@@ -47,7 +48,7 @@ Trained 40 steps in 00:08:22 | Ended: no improvement | Best Val: 1.4000 at step 
 def test_piped_output_is_plain_whole_lines(make_story, width):
     story = make_story()
     console, file = piped(width)
-    reporter = ConsoleReporter(story.header, console, Clock())
+    reporter = TerminalReporter(story.header, console, Clock())
     reporter.on_start(story.header)
     story.play(reporter)
     reporter.on_note(PIPED.splitlines()[6])
@@ -58,7 +59,7 @@ def test_piped_output_is_plain_whole_lines(make_story, width):
 def test_forced_colour_in_a_pipe_brings_no_bar(make_story):
     story = make_story()
     file = io.StringIO()
-    reporter = ConsoleReporter(story.header, Console(file=file, force_terminal=True, width=80), Clock())
+    reporter = TerminalReporter(story.header, Console(file=file, force_terminal=True, width=80), Clock())
     reporter.on_start(story.header)
     story.play(reporter)
     reporter.on_end(story.state, None)
@@ -70,7 +71,7 @@ def test_forced_colour_in_a_pipe_brings_no_bar(make_story):
 def test_piped_steps_get_a_line_every_ten_seconds_of_silence(make_story):
     story, clock = make_story(), Clock()
     console, file = piped()
-    reporter = ConsoleReporter(story.header, console, clock)
+    reporter = TerminalReporter(story.header, console, clock)
     reporter.on_start(story.header)
     for number in range(1, 26):
         clock.now += 1.0
@@ -87,7 +88,7 @@ def test_piped_steps_get_a_line_every_ten_seconds_of_silence(make_story):
 def test_a_name_outside_the_encoding_is_escaped(make_story):
     story = make_story(model="\u732b")
     raw = io.BytesIO()
-    reporter = ConsoleReporter(story.header, Console(file=io.TextIOWrapper(raw, "ascii", write_through=True)), Clock())
+    reporter = TerminalReporter(story.header, Console(file=io.TextIOWrapper(raw, "ascii", write_through=True)), Clock())
     reporter.on_start(story.header)
     reporter.on_note("\udcff \u732b")
     assert raw.getvalue().decode("ascii").splitlines()[0].startswith("Training \\u732b | lora")
@@ -147,31 +148,39 @@ def test_pace(make_header, start, steps, percent, remaining):
     assert (pace.percent, pace.remaining, pace.tokens_per_second) == (percent, remaining, None)
 
 
+NAME = "someone/a-model-with-a-long-name-and-0.6B-parameters"
+NOTE = (
+    "Warning: memory ran out, so the rest of this run computes micro-batches of 4 rows or 1,024 tokens, with its "
+    "layers recomputed in the backward pass; see /tmp/a-path-that-is-longer-than-any-terminal-of-sixty-cells/20261121"
+)
 PLAY = """
-import sys, time
+import sys
 from pathlib import Path
 from rich.console import Console
 from llm_installer.core.paths import ModelDir, Run
 from llm_installer.core.state import Evaluation, RunState, StepReport
-from llm_installer.training.reporters import RunHeader, reporters
+from llm_installer.core.run.header import RunHeader
+from llm_installer.training.reporters import Reporting, reporters
 
 root = Path(sys.argv[1])
-header = RunHeader("tiny", "lora", "fast", Run(root), ModelDir(root), 20, 1.0, 3, False, 10, 5)
+header = RunHeader(sys.argv[2], "lora", "fast", Run(root), ModelDir(root), 20, 1.0, 3, False, 10, 5)
 state = RunState()
-with reporters(header, ("console",), tensorboard_port=None, console=Console()) as report:
+with reporters(header, Reporting(("terminal",), Console())) as report:
     for step in range(1, 21):
         state.step = step
         report.on_step(StepReport(step, 1.0, 2.0, 1.0, 1.0, 10, 0.1))
         if step % 10 == 0:
             evaluation = Evaluation(step, 1.0, 2.0, 3.0 - step / 10, 1.0, 1.0, 1.0, 5.0)
             report.on_evaluation(evaluation, state, state.record(evaluation))
-    if "interrupt" in sys.argv:
-        raise KeyboardInterrupt
+    for note in sys.argv[3:]:
+        if note == "interrupt":
+            raise KeyboardInterrupt
+        report.on_note(note)
 print("the run went on to its end", file=sys.stderr)
 """
 
 
-def in_terminal(tmp_path: Path, width: int, *arguments: str, **environment: str) -> tuple[int, str]:
+def in_terminal(tmp_path: Path, width: int, *notes: str, model: str = "tiny", **environment: str) -> tuple[int, str]:
     """The exit code, and everything that a terminal of this width received."""
     fcntl, pty, termios = (pytest.importorskip(name) for name in ("fcntl", "pty", "termios"))
     ours, theirs = pty.openpty()
@@ -179,7 +188,7 @@ def in_terminal(tmp_path: Path, width: int, *arguments: str, **environment: str)
     dropped = ("NO_COLOR", "FORCE_COLOR", "COLUMNS", "LINES", "TTY_COMPATIBLE", "TTY_INTERACTIVE")
     env = {name: value for name, value in os.environ.items() if name not in dropped}
     env |= {"TERM": "xterm-256color", "PYTHONIOENCODING": "utf-8", **environment}
-    command = [sys.executable, "-c", PLAY, str(tmp_path), *arguments]
+    command = [sys.executable, "-c", PLAY, str(tmp_path), model, *notes]
     with subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=subprocess.DEVNULL, env=env) as child:
         os.close(theirs)
         received = b""
@@ -202,21 +211,34 @@ def test_a_terminal_gets_a_bar_and_folded_lines(tmp_path):
     code, received = in_terminal(tmp_path, 60)
     assert code == 0
     assert words(received) == [
-        "Training tiny | lora, fast | 10 examples, 5 for validation |",
-        "  up to 20 steps",
+        "Training tiny | lora, fast |",
+        "  10 training rows, 5 validation rows | up to 20 steps",
         "Evaluation #1 | Time: 00:00:05 | Train Loss: 2.0000 |",
         "  Val Loss: 2.0000 | Best Val: 2.0000 | Patience: 0/3 |",
         "  New best",
         "Evaluation #2 | Time: 00:00:05 | Train Loss: 2.0000 |",
         "  Val Loss: 1.0000 | Best Val: 1.0000 | Patience: 0/3 |",
         "  New best",
-        "Training was cut short at step 20 |",
+        "Training was interrupted at step 20 |",
         "  Best Val: 1.0000 at step 20",
     ]
     assert "\u2501" in received
     assert "50%  10/20" in received
     assert received.index("\x1b[?25l") < received.rindex("\x1b[?25h")  # the cursor is hidden, and comes back
     assert "\x1b[2K" in received[received.rindex("100%") :]  # the bar is wiped at the end
+
+
+@pytest.mark.parametrize("width", [60, 80, 120, 200])
+def test_no_line_is_wider_than_the_terminal_and_no_word_is_cut(tmp_path, width):
+    _, received = in_terminal(tmp_path, width, NOTE, model=NAME)
+    lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", received).replace("\r", "\n").split("\n")
+    assert any("left" in line for line in lines), "the bar was drawn"
+    for line in lines:
+        assert cell_len(line.rstrip()) <= width or len(line.split()) == 1, line
+    said = " ".join(words(received)).split()
+    for sentence in (NOTE, f"Training {NAME} | lora, fast | 10 training rows, 5 validation rows | up to 20 steps"):
+        expected = sentence.split()
+        assert any(said[i : i + len(expected)] == expected for i in range(len(said))), sentence
 
 
 @pytest.mark.parametrize(("environment", "coloured"), [({}, True), ({"NO_COLOR": "1"}, False)])
@@ -235,11 +257,11 @@ def test_the_terminal_is_restored_when_the_run_is_interrupted(tmp_path):
     code, received = in_terminal(tmp_path, 80, "interrupt")
     assert code != 0
     assert received.rindex("\x1b[?25l") < received.rindex("\x1b[?25h")
-    assert words(received)[-1] == "Training was cut short at step 20 | Best Val: 1.0000 at step 20"
+    assert words(received)[-1] == "Training was interrupted at step 20 | Best Val: 1.0000 at step 20"
 
 
 def test_a_reader_who_leaves_does_not_end_the_run(tmp_path):
-    command = [sys.executable, "-c", PLAY, str(tmp_path)]
+    command = [sys.executable, "-c", PLAY, str(tmp_path), "tiny"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
         assert child.stdout is not None
         child.stdout.close()
