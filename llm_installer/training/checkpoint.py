@@ -1,10 +1,9 @@
-"""Adapters and checkpoints on disk: a folder is complete or absent, and one that is not is skipped by name."""
+"""Adapters and checkpoints, written and read: a folder is complete or absent."""
 
 from __future__ import annotations
 
 import dataclasses
 import io
-import json
 import shutil
 import time
 from collections.abc import Callable
@@ -20,14 +19,21 @@ from torch import Tensor
 
 from llm_installer.core.errors import TrainingError
 from llm_installer.core.files import write_folder, write_json
-from llm_installer.core.manifest import damage
 from llm_installer.core.paths import Run, switch_link
+from llm_installer.core.run.checkpoints import (
+    ADAPTER_FILE,
+    BEST_FILE,
+    FIRST_FILE,
+    OPTIMIZER_FILE,
+    RANDOM_FILE,
+    STATE_FILE,
+    checkpoint_folder,
+    read_state,
+    resumable,
+)
 from llm_installer.core.state import RunState
+from llm_installer.core.text import short_path, size
 from llm_installer.planning.saving import KEPT, SAVE_COST, SAVE_SECONDS
-
-ADAPTER_FILE = "adapter_model.safetensors"
-BEST_FILE, OPTIMIZER_FILE, RANDOM_FILE, STATE_FILE = "best.safetensors", "optimizer.pt", "random.pt", "state.json"
-FIRST_FILE = "first.safetensors"
 
 Weights = dict[str, Tensor]
 
@@ -58,7 +64,7 @@ def save_adapter(folder: Path, model: PeftModel, weights: Weights, extra: Callab
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A moment of a run, read back: everything that going on needs."""
+    """A moment of a run, read back: everything that resuming needs."""
 
     folder: Path
     state: RunState
@@ -71,7 +77,7 @@ class Checkpoint:
 
 
 class CheckpointWriter:
-    """Saves when it is time to and at the end; keeps what planning.saving says."""
+    """Saves when a checkpoint is due and at the end; keeps what planning.saving says."""
 
     def __init__(self, run: Run) -> None:
         self.run = run
@@ -79,7 +85,7 @@ class CheckpointWriter:
         self._cost = 0.0
 
     def due(self, measured: bool) -> bool:
-        """Whether it is time to save, just after a measurement or between two."""
+        """Whether it is time to save, just after an evaluation or between two."""
         passed = time.monotonic() - self._saved_at
         return passed >= SAVE_SECONDS or (measured and passed * SAVE_COST >= self._cost)
 
@@ -97,7 +103,7 @@ class CheckpointWriter:
                 (fresh / FIRST_FILE).write_bytes(save_tensors(first))
             write_json(fresh / STATE_FILE, dataclasses.asdict(state))
 
-        last, best_folder = self._folder(state.step), self._folder(state.best_step)
+        last, best_folder = checkpoint_folder(self.run, state.step), checkpoint_folder(self.run, state.best_step)
         save_adapter(last, model, adapter_weights(model), resumable)
         switch_link(self.run.checkpoints / "last", last)
         if state.best_step:
@@ -108,11 +114,8 @@ class CheckpointWriter:
         self._saved_at = time.monotonic()
         self._cost = self._saved_at - began
 
-    def _folder(self, step: int) -> Path:
-        return self.run.checkpoints / f"checkpoint-{step}"
-
     def _prune(self, keep: Path) -> None:
-        stay = [keep, *resumable_folders(self.run)[:KEPT]]
+        stay = [keep, *resumable(self.run)[:KEPT]]
         for folder in self.run.checkpoints.glob("checkpoint-*"):
             if folder not in stay:
                 shutil.rmtree(folder)
@@ -126,32 +129,14 @@ def check_room(folder: Path, model: PeftModel) -> None:
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise TrainingError(
-            f"The checkpoints need {needed / 1e9:.1f} GB and {folder} has {free / 1e9:.1f} GB free; "
-            f"make room there, or choose a lower --lora-r"
+            f"The checkpoints need {size(needed)}, and {short_path(folder)} has {size(free)} free; "
+            "make room there, or set a lower --lora-r"
         )
 
 
-def resumable_folders(run: Run) -> list[Path]:
-    """Checkpoints that a run could go on from, the newest first, by number."""
-    found = [f for f in run.checkpoints.glob("checkpoint-*") if f.name[11:].isdigit() and (f / STATE_FILE).is_file()]
-    return sorted(found, key=lambda folder: -int(folder.name[11:]))
-
-
-def newest_valid(run: Run, say: Callable[[str], None]) -> Checkpoint | None:
-    """The newest checkpoint that is whole; those that are not are named to `say` and skipped."""
-    for folder in resumable_folders(run):
-        if not (wrong := damage(folder)):
-            return read_checkpoint(folder)
-        say(f"Skipping {folder.name} of {run.id}: {wrong}")
-    return None
-
-
 def read_checkpoint(folder: Path) -> Checkpoint:
-    """Read a checkpoint. Raises TrainingError when it is damaged."""
-    if wrong := damage(folder):
-        raise TrainingError(f"{folder} cannot be gone on from: {wrong}; take another with --resume-from")
-    first = folder / FIRST_FILE
-    state = RunState.from_json(json.loads((folder / STATE_FILE).read_text(encoding="utf-8")))
+    """Everything that resuming needs. Raises TrainingError when the folder is damaged."""
+    state, first = read_state(folder), folder / FIRST_FILE
     return Checkpoint(
         folder=folder,
         state=state,
@@ -170,7 +155,7 @@ def random_state() -> list[Tensor]:
 
 
 def set_random_state(states: list[Tensor]) -> None:
-    """Go on drawing where random_state was taken."""
+    """Draw on from where random_state was taken."""
     torch.set_rng_state(states[0])
     for device, state in enumerate(states[1 : 1 + torch.cuda.device_count()]):
         torch.cuda.set_rng_state(state, device)

@@ -1,4 +1,4 @@
-"""What a run changed, measured with the adapter off and on: losses, each row's loss, and what was forgotten."""
+"""What a run changed, evaluated with the adapter off and on: losses, each row's loss, and what was forgotten."""
 
 from __future__ import annotations
 
@@ -11,73 +11,37 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from llm_installer.core.changes import Changes, Pair, RowLoss
 from llm_installer.core.examples import Example, Message, Origin
 from llm_installer.core.state import RunState
 from llm_installer.data.batches import sample
-from llm_installer.data.encoding.encode import Encoder, Row
+from llm_installer.data.encoding.encode import Encoder
+from llm_installer.data.encoding.row import Row
 from llm_installer.training.trainer import Trainer, row_lengths
 
 MOST_ROWS = 100
 """Of each side: a long run is not made longer by looking at all of its rows."""
 SHARE = 0.4
-"""Tokens to look at besides those that every evaluation measured, as a share of those that the run trained on: looking
-costs less than a third of training, so that even a short run is not made much longer."""
+"""Tokens evaluated besides those of every evaluation, as a share of those that the run trained on: a forward pass costs
+less than a third of a training step, so that even a short run is not made much longer."""
 Sums = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class Pair:
-    """One loss of the base and of the tuned model."""
-
-    base: float
-    tuned: float
-    rows: int
-    """On which both were measured."""
-
-    @property
-    def change(self) -> float:
-        """Above 0 where the tuned model is worse."""
-        return self.tuned - self.base
-
-
-@dataclass(frozen=True)
-class RowLoss:
-    """One example's loss per learned token."""
-
-    source: int
-    """Its index among the examples of its side."""
-    held_out: bool
-    base: float
-    tuned: float
-
-
-@dataclass(frozen=True)
-class Measured:
-    """Everything that was measured after a run."""
-
-    training: Pair
-    held_out: Pair | None
-    general: Pair
-    """On sentences that have nothing to do with the data."""
-    rows: tuple[RowLoss, ...]
-    """Of both sides, the worst first."""
-
-
 def general_sentences() -> list[str]:
-    """Plain sentences that any model of English knows how to go on with."""
+    """Plain sentences that any model of English can continue."""
     return Path(__file__).with_name("general.txt").read_text(encoding="utf-8").splitlines()
 
 
 def general_rows(encoder: Encoder) -> list[Row]:
-    """The sentences as rows without their end token: to end is no language, and would hide what was forgotten."""
+    """The sentences as rows without their end token: its loss would hide what was forgotten."""
     texts = [Example((Message("assistant", text),), Origin("general.txt"), "text") for text in general_sentences()]
     rows = [row for text in texts for row in encoder.encode(text)]
-    return [Row(row.ids[:-1], row.learned[:-1], row.source, row.text) for row in rows]
+    return [Row(row.ids[:-1], row.supervised[:-1], row.source, row.text) for row in rows]
 
 
 @dataclass(frozen=True)
 class Side:
-    """Rows of one side: those that every evaluation measured, and some more to look at one by one."""
+    """Training or validation rows: those of every evaluation, and some more."""
 
     fixed: Sequence[Row]
     more: Sequence[Row] = ()
@@ -98,30 +62,30 @@ def choose_side(rows: Sequence[Row], fixed: Sequence[Row], seed: int, state: Run
     return Side(fixed, more)
 
 
-def measure(trainer: Trainer, encoder: Encoder, training: Side, held_out: Side) -> Measured:
+def evaluate_changes(trainer: Trainer, encoder: Encoder, training: Side, validation: Side) -> Changes:
     """Losses of the model as it is now and without its adapter."""
-    learned, learned_rows = _side(trainer, training, held_out=False)
-    kept, kept_rows = _side(trainer, held_out, held_out=True) if held_out.fixed else (None, [])
-    general, _ = _side(trainer, Side(general_rows(encoder)), held_out=False)
-    worst = sorted([*learned_rows, *kept_rows], key=_badness, reverse=True)
-    return Measured(learned, kept, general, tuple(worst))
+    trained, trained_rows = _side(trainer, training, validation=False)
+    held_out, held_out_rows = _side(trainer, validation, validation=True) if validation.fixed else (None, [])
+    general, _ = _side(trainer, Side(general_rows(encoder)), validation=False)
+    worst = sorted([*trained_rows, *held_out_rows], key=_badness, reverse=True)
+    return Changes(trained, held_out, general, tuple(worst))
 
 
 def _badness(row: RowLoss) -> float:
     return row.tuned if math.isfinite(row.tuned) else math.inf
 
 
-def _side(trainer: Trainer, side: Side, held_out: bool) -> tuple[Pair, list[RowLoss]]:
+def _side(trainer: Trainer, side: Side, validation: bool) -> tuple[Pair, list[RowLoss]]:
     """The loss over the fixed rows, and that of each example; the rows of one example are added up."""
     rows, fixed = [*side.fixed, *side.more], slice(0, len(side.fixed))
     with trainer.model.disable_adapter():
         base = row_losses(trainer, rows)
     tuned = row_losses(trainer, rows)
-    tokens = np.array([int(row.learned[1:].sum()) for row in rows], dtype=np.float64)
+    tokens = np.array([int(row.supervised[1:].sum()) for row in rows], dtype=np.float64)
     sources, of = np.unique([row.source for row in rows], return_inverse=True)
     sums = [np.bincount(of, weights=values, minlength=len(sources)) for values in (base, tuned, tokens)]
     each = zip(sources, sums[0] / sums[2], sums[1] / sums[2], strict=True)
-    found = [RowLoss(int(source), held_out, float(before), float(after)) for source, before, after in each]
+    found = [RowLoss(int(source), validation, float(before), float(after)) for source, before, after in each]
     total = tokens[fixed].sum()
     return Pair(float(base[fixed].sum() / total), float(tuned[fixed].sum() / total), len(side.fixed)), found
 
@@ -132,11 +96,10 @@ def row_losses(trainer: Trainer, rows: Sequence[Row]) -> Sums:
     trainer.model.eval()
     found = np.zeros(len(rows))
     parts = trainer.parts(row_lengths(rows), np.arange(len(rows)), len(rows))
-    with trainer.head.attached():
-        for part in parts:
-            batch = trainer.batch(rows, part)
-            losses = trainer.loss_sum(batch, reduction="none").double().cpu().numpy()
-            ends = np.cumsum(batch.documents or [batch.ids.shape[1]] * len(part))
-            owners = np.searchsorted(ends, batch.positions, side="right")
-            found[part] = np.bincount(owners, weights=losses, minlength=len(part))
+    for part in parts:
+        batch = trainer.batch(rows, part)
+        losses = trainer.loss_sum(batch, reduction="none").double().cpu().numpy()
+        ends = np.cumsum(batch.documents or [batch.ids.shape[1]] * len(part))
+        owners = np.searchsorted(ends, batch.positions, side="right")
+        found[part] = np.bincount(owners, weights=losses, minlength=len(part))
     return found

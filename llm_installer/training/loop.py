@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -15,16 +14,15 @@ from llm_installer.core.speed import timed
 from llm_installer.core.startup import ready
 from llm_installer.core.state import Adjustment, Evaluation, RunState, StepReport
 from llm_installer.data.batches import epoch_steps
-from llm_installer.data.encoding.encode import Row
+from llm_installer.data.encoding.row import Row
 from llm_installer.data.mixing import Mix
 from llm_installer.distributed.processes import greatest, seed_apart
-from llm_installer.planning.growth import CONTROLLERS
+from llm_installer.planning.controller import CONTROLLERS
 from llm_installer.planning.modes import MODES
 from llm_installer.planning.plan import Plan
 from llm_installer.planning.stopping import stop_reason
 from llm_installer.training.checkpoint import (
     Checkpoint,
-    CheckpointWriter,
     Weights,
     adapter_weights,
     load_weights,
@@ -32,75 +30,56 @@ from llm_installer.training.checkpoint import (
 )
 from llm_installer.training.memory_probe import backing_off
 from llm_installer.training.reporters import Everyone
-from llm_installer.training.signals import Requests
+from llm_installer.training.session import Session
 from llm_installer.training.trainer import Trainer, row_lengths
+from llm_installer.training.training_data import TrainingData
 
 MOST_SKIPPED = 3
 """Steps in a row without a finite loss that end the run."""
 NAMED_ROWS = 8
 
 
-@dataclass(frozen=True)
-class TrainingData:
-    """Encoded rows, and the fixed rows on which both losses are measured."""
-
-    rows: Sequence[Row]
-    train_slice: Sequence[Row]
-    validation: Sequence[Row]
-    mix: Mix | None = None
-    """Which rows an epoch goes through, where it is not each once."""
-    name: Callable[[int], str] = str
-    """Where a row came from, as a user finds it: file and line."""
-
-
-def train(
-    trainer: Trainer,
-    data: TrainingData,
-    save: CheckpointWriter,
-    report: Everyone,
-    requests: Requests,
-    since: Checkpoint | None = None,
-    phases: Mapping[str, float] | None = None,
-) -> tuple[RunState, Weights]:
+def train_loop(trainer: Trainer, data: TrainingData, session: Session) -> tuple[RunState, Weights]:
     """Train until the plan ends, a stop rule fires or somebody asks: the state, and the best adapter's weights.
 
-    `since` is the checkpoint to go on from: what follows is then, on one CPU, bit for bit what would have followed.
-    `phases` are the seconds that were spent before.
+    Resumed from a checkpoint, what follows is on one CPU bit for bit what would have followed.
     """
-    loop = _Loop(trainer, data, save, report, requests)
+    loop, since = _Loop(trainer, data, session), session.since
     ready()
-    with trainer.head.attached():
-        if since:
-            loop.go_on(since)
-        for name, seconds in (phases or {}).items():
-            loop.state.phases[name] = loop.state.phases.get(name, 0.0) + seconds
-        if not since:
-            seed_apart(trainer.plan.seed, 0)
-            loop.measure()
-        loop.run()
+    if since:
+        loop.resume(since)
+    for name, seconds in session.phases.items():
+        loop.state.phases[name] = loop.state.phases.get(name, 0.0) + seconds
+    if not since:
+        seed_apart(trainer.plan.seed, 0)
+        loop.evaluate()
+    loop.run()
     return loop.state, loop.best
 
 
 class _Loop:
-    """The parts of one run and where it stands."""
+    """The parts of one run and where it stands. The plan is the trainer's, which changes it when memory runs out."""
 
-    def __init__(
-        self, trainer: Trainer, data: TrainingData, save: CheckpointWriter, report: Everyone, requests: Requests
-    ) -> None:
-        self.trainer, self.plan, self.data = trainer, trainer.plan, data
-        self.save, self.report, self.requests = save, report, requests
+    def __init__(self, trainer: Trainer, data: TrainingData, session: Session) -> None:
+        self.trainer, self.data = trainer, data
+        self.save, self.report, self.requests = session.save, session.report, session.requests
         self.lengths = row_lengths(data.rows)
         self.longest = int(self.lengths.max())
         self.state = RunState()
         self.best = adapter_weights(trainer.model)
         self.first: Weights | None = self.best
-        """What a controller goes back to; None once a measurement beat the base, for then it goes back to the best."""
+        """What a controller goes back to; None once an evaluation beat the base, for then it goes back to the best."""
         self.norm = math.nan
         self.skipped_rows: deque[str] = deque(maxlen=NAMED_ROWS)
         self._clock = self._seen = time.monotonic()
         self._tokens = 0
 
-    def go_on(self, since: Checkpoint) -> None:
+    @property
+    def plan(self) -> Plan:
+        """What is planned now."""
+        return self.trainer.plan
+
+    def resume(self, since: Checkpoint) -> None:
         """Weights, optimizer, random state, counters and history as they were."""
         load_weights(self.trainer.model, since.weights)
         self.trainer.set_optimizer_state(since.optimizer)
@@ -111,51 +90,55 @@ class _Loop:
         seed_apart(self.plan.seed, self.state.step)
 
     def run(self) -> None:
-        """Step after step to the end; nothing where a rule had ended the run before it was gone on with."""
-        state, plan, data = self.state, self.plan, self.data
+        """Step after step to the end; nothing where a rule had ended the run before it was resumed."""
+        state = self.state
         if state.stop_reason:
             return
         done = state.done
-        for rows in planned_steps(plan, self.lengths, state, data.mix, self.report):
+        for rows in planned_steps(self.plan, self.lengths, state, self.data.mix, self.report):
             with timed(state.phases, "train"):
                 self._step(rows)
-            last = bool(plan.total_steps) and state.done >= plan.total_steps
-            # A run that is broken off is saved as it is: measuring it here would change how it goes on.
-            broken_off, asked = self._asked()
-            skipped = self._too_many_skipped()
-            measured = plan.measures(done, state.done) or last or asked or bool(skipped)
-            done = state.done
-            if measured:
-                self.measure()
-            if measured and not (last or asked) and self._adjust():
-                state.stop_reason = ""
-            else:
-                judged = stop_reason(state, plan.limits, plan.stop_rules) if measured else None
-                state.stop_reason = skipped or judged or ""
-            ended = bool(last or state.stop_reason or asked)
-            ending = ended or broken_off
-            if ending or self.requests.save or self.save.due(measured):
-                self._save()
-            if ending:
+            if self._judged(done, state.done):
                 break
+            done = state.done
         state.stop_reason = (
             state.stop_reason
             or self.requests.why
-            or ("you stopped it" if self.requests.number else MODES[plan.mode].ended())
+            or ("you stopped it" if self.requests.number else MODES[self.plan.mode].ended())
         )
 
-    def measure(self) -> None:
-        """Measure both fixed sets, record and report it, and keep the weights if they are the best so far."""
+    def _judged(self, before: int, done: int) -> bool:
+        """Evaluate, adjust, judge and save, each where it is due after a step; True when the run ends with it."""
+        state, plan = self.state, self.plan
+        last = bool(plan.course.total_steps) and done >= plan.course.total_steps
+        # A run that is interrupted is saved as it is: evaluating it here would change how it is resumed.
+        interrupted, asked = self._asked()
+        skipped = self._too_many_skipped()
+        evaluated = plan.course.evaluation_due(before, done) or last or asked or bool(skipped)
+        if evaluated:
+            self.evaluate()
+        if evaluated and not (last or asked) and self._adjust():
+            state.stop_reason = ""
+        else:
+            judged = stop_reason(state, plan.course.limits, plan.course.stop_rules) if evaluated else None
+            state.stop_reason = skipped or judged or ""
+        ending = bool(last or state.stop_reason or asked or interrupted)
+        if ending or self.requests.save or self.save.due(evaluated):
+            self._save()
+        return ending
+
+    def evaluate(self) -> None:
+        """Evaluate both fixed sets, record and report it, and keep the weights if they are the best so far."""
         trainer, data, state, now = self.trainer, self.data, self.state, time.monotonic()
         with timed(state.phases, "evaluate"):
-            train_loss = self._evaluate(data.train_slice)
-            validation_loss = self._evaluate(data.validation) if data.validation else None
+            train_loss = self._loss(data.train_slice)
+            validation_loss = self._loss(data.validation) if data.validation else None
         evaluation = Evaluation(
             step=state.step,
             epoch=state.epoch,
             train_loss=train_loss,
             validation_loss=validation_loss,
-            learning_rate=self.plan.rate(state),
+            learning_rate=self.plan.learning_rate_at(state),
             grad_norm=self.norm,
             tokens_per_second=self._tokens / max(now - self._seen, 1e-9) if state.step else 0.0,
             seconds=state.seconds,
@@ -168,8 +151,8 @@ class _Loop:
 
     def _step(self, rows: npt.NDArray[np.int64]) -> None:
         state, began = self.state, time.monotonic()
-        self.report.on_moment("step begin", state)
-        rate = self.plan.rate(state)
+        self.report.on_event("step begin", state)
+        rate = self.plan.learning_rate_at(state)
         loss, self.norm, taken, tokens = backing_off(
             self.trainer, lambda: self._train_on(rows, rate),
             size=self._at_once(rows), longest=self.longest, say=self._say,
@@ -195,7 +178,7 @@ class _Loop:
     def _say(self, line: str) -> None:
         self.report.on_note(line)
 
-    def _evaluate(self, rows: Sequence[Row]) -> float:
+    def _loss(self, rows: Sequence[Row]) -> float:
         lengths = row_lengths(rows)
         return backing_off(
             self.trainer, lambda: self.trainer.evaluate(rows),
@@ -203,9 +186,9 @@ class _Loop:
         )  # fmt: skip
 
     def _asked(self) -> tuple[bool, bool]:
-        """Whether a signal breaks the run off, and whether it should end well; all processes say the same."""
+        """Whether a signal interrupts the run, and whether it should end well; all processes say the same."""
         self.requests.number, why = greatest(self.requests.number, int(bool(self.requests.why)))
-        signalled, endless = bool(self.requests.number), not self.plan.total_steps
+        signalled, endless = bool(self.requests.number), not self.plan.course.total_steps
         return signalled and not endless, bool(why) or (signalled and endless)
 
     def _too_many_skipped(self) -> str | None:
@@ -213,10 +196,10 @@ class _Loop:
         if state.skipped_in_a_row < MOST_SKIPPED:
             return None
         rows = ", ".join(dict.fromkeys(self.skipped_rows))
-        return f"the loss was no finite number for {state.skipped_in_a_row} steps in a row; their rows: {rows}"
+        return f"the loss was not a finite number for {state.skipped_in_a_row} steps in a row; their rows: {rows}"
 
     def _adjust(self) -> bool:
-        """Let the plan's controller change rate, batch or weights; True where it did, and patience begins anew."""
+        """Let the controller change learning rate, batch or weights; True where it did, and patience starts again."""
         change: Adjustment | None = CONTROLLERS[self.plan.controller](self.state, self.plan)
         if change is None:
             return False
@@ -230,12 +213,12 @@ class _Loop:
         return True
 
     def _save(self) -> None:
-        self.report.on_moment("save", self.state)
+        self.report.on_event("save", self.state)
         with timed(self.state.phases, "save"):
             if self.trainer.is_writer:
                 self.save.write(self.trainer.model, self.trainer.optimizer_state(), self.state, self.best, self.first)
         self.requests.saved()
-        self.report.on_moment("saved", self.state)
+        self.report.on_event("saved", self.state)
 
 
 def planned_steps(
@@ -247,9 +230,9 @@ def planned_steps(
         met = mix.epoch(plan.seed, epoch) if mix else None
         planned = epoch_steps(lengths, plan.batch_of(epoch), plan.seed, epoch, rows=met, order=plan.order)
         if not state.epoch_offset:
-            report.on_moment("epoch begin", state)
+            report.on_event("epoch begin", state)
         while state.epoch_offset < len(planned):
-            if plan.total_steps and state.done >= plan.total_steps:
+            if plan.course.total_steps and state.done >= plan.course.total_steps:
                 return
             taken = planned[state.epoch_offset : state.epoch_offset + state.batch_scale]
             state.epoch_offset += len(taken)
@@ -257,4 +240,4 @@ def planned_steps(
             state.step, state.done = state.step + 1, state.done + len(taken)
             yield np.concatenate(taken)
         state.epoch_index, state.epoch_offset = epoch + 1, 0
-        report.on_moment("epoch end", state)
+        report.on_event("epoch end", state)

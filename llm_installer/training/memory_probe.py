@@ -1,4 +1,4 @@
-"""One full step and one evaluation on the longest rows before training, and the way back when memory runs out.
+"""The memory probe: one step and one evaluation on the longest rows before training; and backing off from an error.
 
 Neither leaves a trace in the result: weights, optimizer and random state are as they were, and a step that is repeated
 in smaller parts has the same gradient.
@@ -16,30 +16,32 @@ import torch
 
 from llm_installer.core.errors import TrainingError
 from llm_installer.data.batches import Batch
-from llm_installer.data.encoding.encode import Row
-from llm_installer.distributed.processes import RanOut, all_or_none
+from llm_installer.data.encoding.row import Row
+from llm_installer.distributed.memory_errors import RanOut, is_out_of_memory
+from llm_installer.distributed.processes import all_or_none
 from llm_installer.planning.backoff import smaller
 from llm_installer.planning.plan import Plan
-from llm_installer.training.device_memory import checkpoint_layers, checkpointable, is_out_of_memory, release
-from llm_installer.training.fast.cpu.parallel import COUNT
+from llm_installer.training.device_memory import checkpoint_layers, checkpointable, release
 from llm_installer.training.trainer import Trainer, row_lengths
 
 T = TypeVar("T")
 Say = Callable[[str], None]
-SEVERAL = "Memory ran out in one of several processes; start again with fewer rows at once, for example: --batch-size 1"
+SEVERAL = (
+    "Memory ran out in one of several processes; start again with smaller micro-batches, for example: --batch-size 1"
+)
 
 
-def rehearse(trainer: Trainer, rows: Sequence[Row], evaluated: Sequence[Row], say: Say) -> Plan:
-    """Train and evaluate once on the longest rows; the plan that came through, which the trainer has from here on.
+def probe(trainer: Trainer, rows: Sequence[Row], evaluated: Sequence[Row], say: Say) -> Plan:
+    """Train and evaluate once on the longest rows; the plan that fits, which the trainer has from here on.
 
-    Raises TrainingError when nothing that the plan could give up is enough. `rows` are those of the training set,
-    `evaluated` those on which the loss is measured. All processes rehearse, and all back off together.
+    `rows` are those of the training set, `evaluated` those on which the loss is evaluated; `say` is told each change.
+    All processes probe, and all back off together. Raises TrainingError when the smallest plan does not fit.
     """
-    lengths, chosen = row_lengths(rows), _longest(row_lengths(rows), trainer.plan.effective_batch_size)
+    lengths, chosen = row_lengths(rows), _longest(row_lengths(rows), trainer.plan.course.effective_batch_size)
     longest = max(int(lengths.max()), int(row_lengths(evaluated).max()) if len(evaluated) else 0)
 
     def once() -> None:
-        with _untouched(trainer), trainer.head.attached(), all_or_none(exchanges=trainer.sharded):
+        with _untouched(trainer), all_or_none(exchanges=trainer.sharded):
             _train_part(trainer, trainer.micro_batches(rows, lengths, chosen))
             if len(evaluated):
                 _evaluate_part(trainer, evaluated)
@@ -50,7 +52,7 @@ def rehearse(trainer: Trainer, rows: Sequence[Row], evaluated: Sequence[Row], sa
 
 
 def backing_off(trainer: Trainer, work: Callable[[], T], *, size: int, longest: int, say: Say) -> T:
-    """What `work` returns; where memory runs out in it, the plan gives something up and `work` is done again.
+    """What `work` returns; where memory runs out in it, the plan backs off and `work` is done again.
 
     `work` reads the trainer's plan each time and starts from nothing: what a half-done step left in the gradients is
     thrown away. `size` is its number of tokens, `longest` the longest row. Several processes go the same way where all
@@ -63,13 +65,15 @@ def backing_off(trainer: Trainer, work: Callable[[], T], *, size: int, longest: 
         if trainer.accelerator.num_processes > 1 and error is not RanOut:
             raise TrainingError(SEVERAL)
         trainer.bare_optimizer.zero_grad()
-        release(trainer.model, trainer.plan.device)
+        trainer.fast.forget_half_done()
+        release(trainer.plan.device)
         layers = len(checkpointable(trainer.model))
         found = smaller(trainer.plan, tokens=size, longest=longest, layers=layers)
         if found is None:
             raise TrainingError(_suggestion(longest))
         trainer.plan, line = found
-        checkpoint_layers(trainer.model, trainer.plan.checkpointed_layers)
+        if checkpoint_layers(trainer.model, trainer.plan.checkpointed_layers):
+            trainer.fast.short_of_memory()
         say(line)
 
 
@@ -95,11 +99,11 @@ def _longest(lengths: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.int64
 
 
 def _train_part(trainer: Trainer, batches: Sequence[Batch]) -> None:
-    """A whole step of the largest part: its optimizer state is made beside the gradients, then forgotten."""
+    """A step of the largest micro-batches: the optimizer state is made beside the gradients, then forgotten."""
     trainer.model.train()
     largest = sorted(batches, key=lambda batch: batch.ids.size)
-    if trainer.lanes:
-        trainer.add_gradients(largest[-COUNT:], 1)
+    if trainer.fast.parallel:
+        trainer.add_gradients(largest[-trainer.fast.at_once :], 1)
     else:
         loss = trainer.loss_sum(largest[-1])
         loss.backward()  # type: ignore[no-untyped-call]
@@ -118,7 +122,7 @@ def _evaluate_part(trainer: Trainer, rows: Sequence[Row]) -> None:
 @contextmanager
 def _untouched(trainer: Trainer) -> Iterator[None]:
     """Weights, gradients, optimizer and random state as before, whatever happens inside."""
-    assert not trainer.bare_optimizer.state, "a rehearsal comes before the first step and before a resumed state"
+    assert not trainer.bare_optimizer.state, "the probe comes before the first step and before a resumed state"
     gpus = range(torch.cuda.device_count()) if trainer.plan.device == "cuda" else ()
     weights = [p.detach().clone() for p in trainer.trained]
     mode = trainer.model.training

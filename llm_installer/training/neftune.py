@@ -12,8 +12,8 @@ def add_noise(model: nn.Module, alpha: float) -> None:
     """Add uniform noise of size alpha / sqrt(L d) to the embeddings of every row that is trained on.
 
     L and d are length and width of the embedded batch, as in the paper's algorithm 1. The embeddings themselves, which
-    the output layer may share, are not touched. The noise comes from torch's own generator, so a run that is gone on
-    with draws what it would have drawn.
+    the output layer may share, are not touched. The noise comes from torch's own generator, so a run that is resumed
+    draws what it would have drawn.
     """
     embeddings = model.get_input_embeddings()  # type: ignore[operator]
 

@@ -1,4 +1,4 @@
-"""From the best weights to an adapter folder that PEFT, this program and a reader of JSON understand."""
+"""Writes the best weights as an adapter folder that PEFT, this program and a reader of JSON understand."""
 
 from __future__ import annotations
 
@@ -11,15 +11,17 @@ from typing import Any
 
 from peft import PeftModel
 
+from llm_installer.core.errors import TrainingError
 from llm_installer.core.examples import Kind
 from llm_installer.core.files import write_json
 from llm_installer.core.model_info import ModelInfo, fingerprint
 from llm_installer.core.paths import Run
 from llm_installer.core.speed import Speed
 from llm_installer.core.state import Result, RunState
+from llm_installer.core.text import short_path
 from llm_installer.core.version import __version__
 from llm_installer.data.encoding.encode import Encoder
-from llm_installer.models.init_lora import put_back
+from llm_installer.models.init_lora import restore_base
 from llm_installer.planning.method import MOVES_BASE
 from llm_installer.planning.plan import Plan
 from llm_installer.training.checkpoint import Weights, adapter_weights, load_weights, save_adapter
@@ -41,10 +43,18 @@ class Published:
 
 
 def publish(model: PeftModel, weights: Weights, state: RunState, about: Published, run: Run, folder: Path) -> Result:
-    """Put the best weights into the model and write them to `folder` as a complete adapter."""
+    """Put the best weights into the model and write them to `folder` as a complete adapter.
+
+    Raises TrainingError where no loss of the run was a finite number.
+    """
+    if state.best_loss is None and state.step:
+        raise TrainingError(
+            f"The loss was never a finite number, so nothing is kept; ./lora is as it was (details: "
+            f"{short_path(run.root)}). Try a lower learning rate, for example: --learning-rate 1e-4"
+        )
     load_weights(model, weights)
     if about.plan.method.init in MOVES_BASE:
-        put_back(model)
+        restore_base(model)
         weights = adapter_weights(model)
     improved = state.base_loss is None or (state.best_loss is not None and state.best_loss < state.base_loss)
 

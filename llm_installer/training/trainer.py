@@ -1,4 +1,4 @@
-"""One run's moving parts: the model, its optimizer, and what one step and one measurement are."""
+"""One run's moving parts: the model, its optimizer, and what one step and one evaluation are."""
 
 from __future__ import annotations
 
@@ -13,25 +13,17 @@ from accelerate import Accelerator
 from peft import PeftModel
 from torch import Tensor
 
-from llm_installer.data.batches import Batch, Inputs, collate, micro_batches
-from llm_installer.data.encoding.encode import Row
+from llm_installer.data.batches import Batch, Inputs, collate, collate_packed
 from llm_installer.data.encoding.encoded import EncodedSet
-from llm_installer.data.packing import collate_packed, pack
+from llm_installer.data.encoding.row import Row
 from llm_installer.distributed import processes
-from llm_installer.models.base import DTYPES, model_inputs
 from llm_installer.planning.plan import Plan
-from llm_installer.training.device_memory import FreedMemory, checkpoint_layers
-from llm_installer.training.fast.cpu import parallel as lanes
-from llm_installer.training.fast.packed import FLEX
-from llm_installer.training.fast.speed import speed_up
-from llm_installer.training.fast.waiting import borders_known, upload
-from llm_installer.training.loss import ScoredHead
+from llm_installer.training.device_memory import checkpoint_layers
+from llm_installer.training.fast.interface import prepare
 from llm_installer.training.neftune import add_noise
-from llm_installer.training.optimizers import make_optimizer, set_rate
-from llm_installer.training.packing import as_packed, try_packing
+from llm_installer.training.optimizer import make_optimizer, set_learning_rate
 
 Part = TypeVar("Part")
-PARTED = "plain PEFT, because the base is parted over several processes"
 
 
 class Trainer:
@@ -48,21 +40,19 @@ class Trainer:
         self.bare_optimizer = make_optimizer(model, plan)
         self.optimizer = self.accelerator.prepare(self.bare_optimizer)
         checkpoint_layers(model, plan.checkpointed_layers)
-        alone = lanes.refusal(model, plan, inputs is not None, sharded)
-        twins = [] if alone else [lanes.twin(model) for _ in range(lanes.COUNT - 1)]
-        # The fast paths take weights from modules whose own forward is not called, where nobody would fetch the parts.
-        notes = (PARTED,) if sharded else speed_up(model, plan.compiling, lanes.threads(twins), plan.kernels).notes
-        self.head = ScoredHead(model, plan.kernels)
-        self.lanes, beside = lanes.make_lanes(model, self.head, twins, plan.compiling) if twins else (None, alone)
-        self.packing, packed = try_packing(self.head, plan, sharded)
-        """The attention for packed rows; empty where rows are padded."""
-        if self.lanes and self.packing:
-            self.lanes.pack(self.packing)
-        self.notes = (*notes, self.head.note, *filter(None, [packed, beside if twins else ""]))
-        """Which fast paths are on, and why others are not."""
-        self.freed = FreedMemory() if plan.device == "cpu" else None
+        self.fast = prepare(model, plan, self.accelerator.device, images=inputs is not None, sharded=sharded)
         if plan.method.neftune_noise_alpha:
             add_noise(model, plan.method.neftune_noise_alpha)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Which fast paths are on, and why others are not."""
+        return self.fast.notes
+
+    @property
+    def packing(self) -> str:
+        """The attention for packed rows; empty where rows are padded."""
+        return self.fast.packing
 
     @property
     def is_writer(self) -> bool:
@@ -86,23 +76,23 @@ class Trainer:
         # Under float16 the scaler tries scales until gradients fit, and skips steps by itself.
         taken = math.isfinite(mean) and (math.isfinite(size) or self.accelerator.scaler is not None)
         if taken:
-            set_rate(self.optimizer, rate)
+            set_learning_rate(self.optimizer, rate)
             self.optimizer.step()
         self.optimizer.zero_grad()
         return mean, size, taken
 
     def add_gradients(self, batches: Sequence[Batch], learned: int) -> Tensor:
         """The summed loss of this process's micro-batches; its gradient, divided by `learned`, is added."""
-        if self._beside:
-            total = self._beside.step(batches, learned)
-            self._part_done(max(b.ids.size for b in batches))
+        if self.fast.parallel:
+            total = self.fast.add_gradients(batches, learned)
+            self.fast.micro_batch_done(max(b.ids.size for b in batches))
             return total
         total = torch.zeros((), device=self.accelerator.device)
         for batch, weight in self._mine(batches, [b.ids.size for b in batches]):
             loss = self.loss_sum(batch) * weight
             self.accelerator.backward(loss / learned)
             total += loss.detach()
-            self._part_done(batch.ids.size)
+            self.fast.micro_batch_done(batch.ids.size)
         return total
 
     @torch.no_grad()
@@ -116,9 +106,9 @@ class Trainer:
             for part, weight in self._mine(parts, [int(lengths[part].max()) * len(part) for part in parts]):
                 batch = self.batch(rows, part)
                 total += self.loss_sum(batch).double() * weight
-                self._part_done(batch.ids.size)
+                self.fast.micro_batch_done(batch.ids.size)
         total = self.accelerator.reduce(total, reduction="sum")
-        return float(total) / sum(int(r.learned[1:].sum()) for r in rows)
+        return float(total) / sum(int(r.supervised[1:].sum()) for r in rows)
 
     def batch(self, rows: Sequence[Row], chosen: npt.NDArray[np.int64]) -> Batch:
         """The chosen rows as one micro-batch."""
@@ -130,12 +120,7 @@ class Trainer:
         self, rows: Sequence[Row], lengths: npt.NDArray[np.int64], step: npt.NDArray[np.int64]
     ) -> list[Batch]:
         """The rows of one step in parts that fit into memory, and are enough for all processes."""
-        most = self.rows_at_once(len(step))
-        if self._beside:
-            split = lanes.packed_side_by_side if self.packing else lanes.side_by_side
-            parts = split(lengths, step, self.plan.micro_batch_tokens, most)
-        else:
-            parts = self.parts(lengths, step, most)
+        parts = self.fast.split_step(lengths, step, self.plan.micro_batch_tokens, self.rows_at_once(len(step)))
         return [self.batch(rows, part) for part in parts]
 
     def rows_at_once(self, rows: int) -> int:
@@ -146,18 +131,12 @@ class Trainer:
         self, lengths: npt.NDArray[np.int64], rows: npt.NDArray[np.int64], most: int
     ) -> list[npt.NDArray[np.int64]]:
         """Rows that are computed together: packed, or padded to the longest."""
-        return (pack if self.packing else micro_batches)(lengths, rows, self.plan.micro_batch_tokens, most)
+        return self.fast.split(lengths, rows, self.plan.micro_batch_tokens, most)
 
     def loss_sum(self, batch: Batch, reduction: str = "sum") -> Tensor:
         """Summed loss over the scored positions of a batch, a float32 scalar; with reduction "none" each by itself."""
-        device = self.accelerator.device
-        ids, positions, targets = (
-            upload(torch.from_numpy(a), device) for a in (batch.ids, batch.positions, batch.targets)
-        )
-        extra = model_inputs(batch.extra, device, DTYPES[self.plan.precision])
-        documents = as_packed(batch, self.packing, device)
-        with self.accelerator.autocast(), documents as packed, borders_known(self.packing != FLEX):
-            return self.head.loss_sum(self.model, ids, positions, targets, {**extra, **packed}, reduction)
+        with self.accelerator.autocast():
+            return self.fast.loss_sum(batch, reduction)
 
     def optimizer_state(self) -> dict[str, Any]:
         """All the optimizer remembers, for a checkpoint."""
@@ -171,17 +150,8 @@ class Trainer:
             self.accelerator.scaler.load_state_dict(saved["scaler"])
 
     def forget(self) -> None:
-        """Let the optimizer begin anew."""
+        """Make the optimizer forget its state."""
         self.bare_optimizer.state.clear()
-
-    @property
-    def _beside(self) -> lanes.Lanes | None:
-        """The lanes, as long as memory is not short."""
-        return None if self.plan.checkpointed_layers else self.lanes
-
-    def _part_done(self, tokens: int) -> None:
-        if self.freed:
-            self.freed.part_done(tokens)
 
     def _most(self, rows: int) -> int:
         """Rows of a part that leave something for every process."""
@@ -190,7 +160,8 @@ class Trainer:
     def _mine(self, parts: Sequence[Part], sizes: Sequence[int]) -> list[tuple[Part, float]]:
         """The share of this process, each with weight 1.
 
-        Of a parted base all must call the layers equally often: who has fewer parts repeats the smallest for nothing.
+        Of a sharded base all must call the layers equally often: a process with fewer parts repeats the smallest with
+        weight 0.
         """
         if processes.count() == 1:
             return [(part, 1.0) for part in parts]

@@ -40,10 +40,10 @@ from triton.runtime import interpreter
 from llm_installer.training.device_memory import checkpoint_layers
 from llm_installer.training.fast.cross_entropy import LogitRule
 from llm_installer.training.fast.cuda.liger import load_kernels
+from llm_installer.training.fast.document_attention import NAME, Documents, packed_forward
+from llm_installer.training.fast.interface import speed_up
 from llm_installer.training.fast.kernel_set import put_on, scores_alike
-from llm_installer.training.fast.packed import NAME, Documents, packed_forward
-from llm_installer.training.fast.speed import speed_up
-from llm_installer.training.loss import ScoredHead
+from llm_installer.training.fast.loss import SupervisedLoss
 
 SHAPE = {
     "vocab_size": 300, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -89,7 +89,7 @@ def adapted(family: str, dtype: torch.dtype) -> Any:
     return get_peft_model(model, config).train()
 
 
-def gradients(model: Any, head: ScoredHead, packed: bool = False) -> tuple[float, Tensor]:
+def gradients(model: Any, head: SupervisedLoss, packed: bool = False) -> tuple[float, Tensor]:
     """Loss, and all gradients in one row, of three rows with scattered targets, or of one row of three documents."""
     ids = torch.randint(3, 300, (3, 20), generator=torch.Generator().manual_seed(1))
     places = torch.tensor([3, 4, 5, 18, 20, 25, 38, 47, 58])
@@ -100,8 +100,8 @@ def gradients(model: Any, head: ScoredHead, packed: bool = False) -> tuple[float
         restarting = torch.cat([torch.arange(n) for n in documents.lengths])
         extra = {"position_ids": restarting.unsqueeze(0).to(DEVICE)}
     ids, places, targets = ids.to(DEVICE), places.to(DEVICE), targets.to(DEVICE)
-    with head.attached(), packed_forward(documents) as more:
-        loss = head.loss_sum(model, ids, places, targets, {**extra, **more})
+    with packed_forward(documents) as more:
+        loss = head(ids, places, targets, {**extra, **more})
         (loss / 7).backward()
     found = torch.cat([p.grad.flatten().float() for p in model.parameters() if p.grad is not None])
     model.zero_grad()
@@ -115,28 +115,25 @@ def compared(family: str, dtype: torch.dtype = torch.float32, packed: bool = Fal
     for each in (plain, model, narrow):
         if packed:
             each.get_base_model().set_attn_implementation(NAME)
-    bare = ScoredHead(plain)
+    bare = SupervisedLoss(plain)
     bare.fused = False
     loss, exact = gradients(plain, bare, packed)
-    bare = ScoredHead(narrow)
+    bare = SupervisedLoss(narrow)
     bare.fused = False
     theirs = gradients(narrow, bare, packed)[1]
     checkpoint_layers(model, layers)
     speed_up(model)
-    undo, notes = put_on(model, kernels)
-    head = ScoredHead(model)
+    notes = put_on(model, kernels)
+    head = SupervisedLoss(model)
     alike = scores_alike(kernels, model.get_output_embeddings(), head.rule)
     head.score = kernels.score
     own, found = gradients(model, head, packed)
-    for take_back in undo:
-        take_back()
     return {
         "notes": notes,
         "loss": abs(own - loss) / loss,
         "gradient": float((found - exact).norm() / exact.norm()),
         "theirs": float((theirs - exact).norm() / exact.norm()),
         "score": alike and head.fused,
-        "left": sum("forward" in vars(m) for m in model.modules() if type(m).__name__.endswith(("Norm", "Attention"))),
     }
 
 
@@ -151,7 +148,7 @@ def no_score(kind: str) -> bool:
 
     model = adapted(kind, torch.float32)
     kernels = SimpleNamespace(score=wrong, failures=right.failures)
-    return scores_alike(kernels, model.get_output_embeddings(), ScoredHead(model).rule)
+    return scores_alike(kernels, model.get_output_embeddings(), SupervisedLoss(model).rule)
 
 
 if __name__ == "__main__":

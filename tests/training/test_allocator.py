@@ -16,7 +16,7 @@ from llm_installer.training.fast.cpu.allocator import REMEMBERED, SHAPES, rememb
 def test_freed_memory_is_not_faulted_in_again() -> None:
     code = (
         "import resource as r\nimport sys\n"
-        "from llm_installer.training.fast.cpu.allocator import keep_freed_memory as keep\n"
+        "from llm_installer.training.fast.cpu.allocator import reserve_freed_memory as keep\n"
         "assert sys.argv[1] == 'no' or keep()\n"
         "for i in range(40):\n  b = bytearray(b'1') * (64 << 20); del b\n"
         "print(r.getrusage(r.RUSAGE_SELF).ru_minflt)"
@@ -33,16 +33,17 @@ def test_freed_memory_is_not_faulted_in_again() -> None:
 def test_no_more_freed_memory_is_kept_than_a_micro_batch_needs(tokens: int, given_back: bool) -> None:
     """The fourth takes three times as much as those before, and is that much larger or is not."""
     code = f"""
-from llm_installer.training.device_memory import FreedMemory, resident_bytes
-from llm_installer.training.fast.cpu.allocator import keep_freed_memory
-assert keep_freed_memory()
+from llm_installer.core.process_memory import resident_bytes
+from llm_installer.training.fast.cpu.reserved import ReservedMemory
+from llm_installer.training.fast.cpu.allocator import reserve_freed_memory
+assert reserve_freed_memory()
 def work(megabytes):
     blocks = [bytearray(b"1") * (1 << 20) for _ in range(megabytes)]
     del blocks
-freed, before = FreedMemory(), resident_bytes()
+freed, before = ReservedMemory(), resident_bytes()
 for megabytes, tokens in ((200, 100), (180, 90), (220, 100), (600, {tokens}), (200, 100)):
     work(megabytes)
-    freed.part_done(tokens)
+    freed.micro_batch_done(tokens)
     print((resident_bytes() - before) >> 20)
 """
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, text=True)
@@ -74,7 +75,7 @@ if sys.argv[1] == "yes":
     from llm_installer.training.fast.cpu.allocator import REMEMBERED, SHAPES, remember_few_products
     remember_few_products()
 import torch
-from llm_installer.training.device_memory import resident_bytes
+from llm_installer.core.process_memory import resident_bytes
 weight = torch.ones(128, 128, dtype=torch.bfloat16)
 torch.ones(900, 128, dtype=torch.bfloat16) @ weight
 before = resident_bytes()

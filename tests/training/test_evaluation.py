@@ -16,9 +16,9 @@ from llm_installer.training.evaluation import (
     MOST_ROWS,
     Side,
     choose_side,
+    evaluate_changes,
     general_rows,
     general_sentences,
-    measure,
     row_losses,
 )
 from llm_installer.training.trainer import Trainer
@@ -43,26 +43,25 @@ def shake(trainer: Trainer, by: float) -> None:
 
 def test_with_b_zero_both_columns_are_equal(trainer: Trainer, encoder: Encoder, make_rows: Callable) -> None:
     rows = make_rows(20)
-    found = measure(trainer, encoder, Side(rows[:10], rows[10:15]), Side(rows[15:]))
-    assert found.held_out is not None
-    for pair in (found.training, found.held_out, found.general):
+    found = evaluate_changes(trainer, encoder, Side(rows[:10], rows[10:15]), Side(rows[15:]))
+    assert found.validation is not None
+    for pair in (found.training, found.validation, found.general):
         assert pair.tuned == pytest.approx(pair.base, abs=1e-6)
-    assert (found.training.rows, found.held_out.rows, found.general.rows, len(found.rows)) == (10, 5, 30, 20)
+    assert (found.training.rows, found.validation.rows, found.general.rows, len(found.rows)) == (10, 5, 30, 20)
     assert all(row.tuned == pytest.approx(row.base, abs=1e-6) for row in found.rows)
 
 
 def test_the_columns_are_what_an_evaluation_measures(trainer: Trainer, encoder: Encoder, make_rows: Callable) -> None:
     rows = make_rows(12)
-    with trainer.head.attached():
-        base = trainer.evaluate(rows)
-        shake(trainer, 0.1)
-        tuned = trainer.evaluate(rows)
-    found = measure(trainer, encoder, Side(rows), Side([]))
+    base = trainer.evaluate(rows)
+    shake(trainer, 0.1)
+    tuned = trainer.evaluate(rows)
+    found = evaluate_changes(trainer, encoder, Side(rows), Side([]))
     assert (found.training.base, found.training.tuned) == (
         pytest.approx(base, rel=1e-5),
         pytest.approx(tuned, rel=1e-5),
     )
-    assert found.held_out is None and tuned != base
+    assert found.validation is None and tuned != base
 
 
 def test_each_row_gets_its_own_loss_in_any_company(trainer: Trainer, make_rows: Callable) -> None:
@@ -86,20 +85,20 @@ def test_rows_are_the_worst_first_and_pieces_of_one_example_are_one(
 ) -> None:
     rows = [dataclasses.replace(row, source=i // 2) for i, row in enumerate(make_rows(10))]
     shake(trainer, 0.3)
-    found = measure(trainer, encoder, Side(rows), Side([])).rows
+    found = evaluate_changes(trainer, encoder, Side(rows), Side([])).rows
     assert sorted(row.source for row in found) == [0, 1, 2, 3, 4]
     assert [row.tuned for row in found] == sorted((row.tuned for row in found), reverse=True)
 
 
 def test_a_loss_that_is_no_number_comes_first(trainer: Trainer, encoder: Encoder, make_rows: Callable) -> None:
     shake(trainer, float("nan"))
-    found = measure(trainer, encoder, Side(make_rows(3)), Side([]))
+    found = evaluate_changes(trainer, encoder, Side(make_rows(3)), Side([]))
     assert found.rows[0].tuned != found.rows[0].tuned and found.rows[0].base > 0
 
 
 def test_measuring_draws_nothing_at_random(trainer: Trainer, encoder: Encoder, make_rows: Callable) -> None:
     before = torch.get_rng_state()
-    measure(trainer, encoder, Side(make_rows(3)), Side([]))
+    evaluate_changes(trainer, encoder, Side(make_rows(3)), Side([]))
     assert torch.equal(before, torch.get_rng_state())
 
 
@@ -134,5 +133,5 @@ def test_the_general_text_is_plain_and_ours() -> None:
 def test_ending_is_no_part_of_the_general_text(encoder: Encoder) -> None:
     """A model that learned to end at once has forgotten the language; ending well must not hide it."""
     rows = general_rows(encoder)
-    assert all(encoder.eos not in row.ids and row.learned[1:].all() for row in rows)
+    assert all(encoder.eos not in row.ids and row.supervised[1:].all() for row in rows)
     assert [encoder.tokenizer.decode(row.ids) for row in rows] == general_sentences()

@@ -51,7 +51,7 @@ def off(found: Tensor, true: Tensor) -> float:
 def test_in_float32_outputs_and_gradients_are_those_of_peft(model_of: Callable[..., PeftModel]) -> None:
     model = model_of("nf4", "float32")
     logits, expected = learned(model)
-    undo, notes = fuse_lora(model)
+    notes = fuse_lora(model)
     layers = sum("lora_A" in n for n, _ in model.named_parameters())
     assert notes == [f"fused LoRA on {layers} of {layers} layers"]
     found_logits, found = learned(model)
@@ -61,9 +61,6 @@ def test_in_float32_outputs_and_gradients_are_those_of_peft(model_of: Callable[.
     assert off(*both) < 1e-5
     worst = max(off(found[n], e) for n, e in expected.items())
     assert worst < 1e-4, worst
-    for take_back in undo:
-        take_back()
-    assert torch.equal(learned(model)[0], logits)
 
 
 def test_in_bfloat16_it_is_as_near_to_float32_as_peft(model_of: Callable[..., PeftModel]) -> None:
@@ -104,14 +101,16 @@ def test_no_whole_weight_is_kept_for_the_backward_pass(model_of: Callable[..., P
 
 
 def test_8_bits_keep_pefts_path_and_say_so(model_of: Callable[..., PeftModel]) -> None:
-    notes = fuse_lora(model_of("int8", "float32"))[1]
+    notes = fuse_lora(model_of("int8", "float32"))
     assert notes[0].startswith("fused LoRA on 0 of") and "Linear8bitLt layers are not covered" in notes[1]
 
 
 @pytest.mark.parametrize(("quantised", "precision"), [("nf4", "float32"), ("nf4", "bfloat16"), ("int8", "float32")])
 def test_gates_are_lean_on_quantised_layers_too(model_of: Callable[..., PeftModel], quantised: str, precision: str):
     model = model_of(quantised, precision)
-    assert fuse_pointwise(model)[1] == [f"lean gates in {model.config.num_hidden_layers} layers and 11 lean norms"]
+    assert fuse_pointwise(model) == [
+        f"memory-saving gates in {model.config.num_hidden_layers} layers and 11 memory-saving norms"
+    ]
 
 
 def test_nothing_of_the_file_stays_in_use(model_of: Callable[..., PeftModel]) -> None:

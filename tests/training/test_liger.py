@@ -22,11 +22,11 @@ from transformers import CohereConfig, CohereForCausalLM, GemmaConfig, GemmaForC
 from transformers.models.llama import modeling_llama
 
 from llm_installer.training.fast import kernel_set
-from llm_installer.training.fast.chosen import choose
 from llm_installer.training.fast.cross_entropy import LogitRule, cross_entropy_sum
+from llm_installer.training.fast.interface import speed_up
+from llm_installer.training.fast.kernel_choice import choose
 from llm_installer.training.fast.kernel_set import FAILURES, Kernels, put_on, scores_alike
-from llm_installer.training.fast.speed import speed_up
-from llm_installer.training.loss import ScoredHead
+from llm_installer.training.fast.loss import SupervisedLoss
 
 SHAPE = {
     "vocab_size": 60, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4,
@@ -104,31 +104,27 @@ def gradients(model: Any) -> Tensor:
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma"])
-def test_modules_that_agree_take_the_kernels_and_give_them_back(family: str) -> None:
+def test_modules_that_agree_take_the_kernels(family: str) -> None:
     model = adapted(family)
-    expected, forwards = gradients(model), {n: "forward" in vars(m) for n, m in model.named_modules()}
+    expected = gradients(model)
     rotary = modeling_llama.apply_rotary_pos_emb
-    undo, notes = put_on(model, RIGHT)
+    notes = put_on(model, RIGHT)
     assert notes == ["liger's kernels for 5 norms, 2 gates, 2 rotary embeddings"]
-    assert len(undo) == 9 and model.training and modeling_llama.apply_rotary_pos_emb is rotary
+    assert model.training and modeling_llama.apply_rotary_pos_emb is rotary
     found = gradients(model)
     assert float((found - expected).norm() / expected.norm()) < 1e-5
-    for take_back in undo:
-        take_back()
-    assert {n: "forward" in vars(m) for n, m in model.named_modules()} == forwards
+    assert sum("forward" in vars(m) for m in model.modules()) == 9
 
 
-def test_they_replace_the_lean_pieces_and_are_taken_off_with_them() -> None:
+def test_they_replace_the_lean_pieces() -> None:
     model, plain = adapted("llama"), adapted("llama")
-    speed = speed_up(model)
-    assert not any("liger" in note for note in speed.notes), "nobody asks for it on a CPU"
+    notes = speed_up(model)
+    assert not any("liger" in note for note in notes), "nobody asks for it on a CPU"
     before = {n: vars(m)["forward"] for n, m in model.named_modules() if "forward" in vars(m)}
     put_on(model, RIGHT)
     changed = [n for n, m in model.named_modules() if vars(m).get("forward") not in (None, before.get(n))]
     assert len(changed) == 9
     assert torch.allclose(gradients(model), gradients(plain), rtol=1e-3, atol=1e-5)
-    speed.undo()
-    assert not any("forward" in vars(m) for n, m in model.named_modules() if n in before)
 
 
 OTHER = "they compute something else in this model"
@@ -147,18 +143,22 @@ WRONG = [
 def test_a_kernel_that_does_not_fit_is_left_out_and_said(changed: Any, kind: str, why: str) -> None:
     model = adapted("llama")
     expected = gradients(model)
-    undo, notes = put_on(model, dataclasses.replace(RIGHT, **changed))
+    notes = put_on(model, dataclasses.replace(RIGHT, **changed))
     counts = {"norms": 5, "gates": 2, "rotary embeddings": 2}
     rest = ", ".join(f"{n} {k}" for k, n in counts.items() if k != kind)
-    assert notes[0] == f"liger's kernels for {rest}" and len(undo) == 9 - counts[kind]
+    assert (
+        notes[0] == f"liger's kernels for {rest}"
+        and sum("forward" in vars(m) for m in model.modules()) == 9 - counts[kind]
+    )
     assert len(notes) == 2 and re.fullmatch(f"liger's kernels not for {kind}: {why}", notes[1])
     assert torch.allclose(gradients(model), expected, rtol=1e-3, atol=1e-6)
 
 
 def test_another_rotary_embedding_stays() -> None:
-    undo, notes = put_on(adapted("cohere"), RIGHT)
+    model = adapted("cohere")
+    notes = put_on(model, RIGHT)
     assert notes == ["liger's kernels for 2 gates", f"liger's kernels not for rotary embeddings: {OTHER}"]
-    assert len(undo) == 2
+    assert sum("forward" in vars(m) for m in model.modules()) == 2
 
 
 class Method(nn.Module):
@@ -177,7 +177,7 @@ def test_a_method_of_that_name_is_not_a_rotary_embedding_of_transformers() -> No
 
 def test_a_norm_that_is_trained_stays() -> None:
     model = adapted("llama", modules_to_save=["model.norm"])
-    assert put_on(model, RIGHT)[1] == ["liger's kernels for 4 norms, 2 gates, 2 rotary embeddings"]
+    assert put_on(model, RIGHT) == ["liger's kernels for 4 norms, 2 gates, 2 rotary embeddings"]
     (kept,) = (m for n, m in model.named_modules() if n.endswith("modules_to_save.default"))
     assert "forward" not in vars(kept)
 
@@ -199,7 +199,7 @@ class Picky(nn.Module):
 
 def test_a_model_that_cannot_read_a_short_text_is_left_alone() -> None:
     model = Picky()
-    assert put_on(model, RIGHT) == ([], []) and model.training
+    assert put_on(model, RIGHT) == [] and model.training
     assert not model.norm._forward_pre_hooks
 
 
@@ -280,8 +280,8 @@ def test_chunks_of_the_loss_go_through_the_kernel(monkeypatch: pytest.MonkeyPatc
 
 
 def test_on_a_cpu_the_loss_is_pytorchs() -> None:
-    head = ScoredHead(adapted("llama"))
-    assert head.fused and head.score is None and head.note == "fused loss: logits a chunk at a time"
+    head = SupervisedLoss(adapted("llama"))
+    assert head.fused and head.score is None and head.note == "fused loss: logits one chunk at a time"
 
 
 def test_failures_are_named_and_not_everything() -> None:
@@ -312,7 +312,7 @@ def check(found: dict[str, Any]) -> None:
     assert len(found) > 8
     for name, each in found.items():
         exact = "16" not in name
-        assert each["score"] and each["left"] == 0, name
+        assert each["score"], name
         assert each["loss"] < (1e-6 if exact else 1e-2), name
         assert each["gradient"] < (1e-5 if exact else 1.5 * each["theirs"]), name
     counts = {"llama": 5, "qwen2": 5, "qwen3": 9, "gemma": 5, "gemma2": 9, "granite": 5}

@@ -18,14 +18,17 @@ from transformers import AutoModelForCausalLM
 
 from llm_installer.core.model_info import read_model_info
 from llm_installer.core.paths import ModelDir
+from llm_installer.core.run.checkpoints import ADAPTER_FILE
+from llm_installer.core.run.signals import Requests
 from llm_installer.data.batches import collate
 from llm_installer.data.encoding.encode import Encoder
 from llm_installer.models.base import add_lora, load_base
-from llm_installer.training.checkpoint import ADAPTER_FILE, CheckpointWriter, adapter_weights, load_weights
-from llm_installer.training.loop import TrainingData, train
+from llm_installer.training.checkpoint import CheckpointWriter, adapter_weights, load_weights
+from llm_installer.training.loop import train_loop
 from llm_installer.training.publish import Published, publish
-from llm_installer.training.signals import Requests
+from llm_installer.training.session import Session
 from llm_installer.training.trainer import Trainer
+from llm_installer.training.training_data import TrainingData
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning:transformers")
 
@@ -42,7 +45,7 @@ class Silent:
     def on_evaluation(self, evaluation, state, best) -> None:
         self.evaluations.append((evaluation, best))
 
-    def on_moment(self, moment, state) -> None:
+    def on_event(self, event, state) -> None:
         pass
 
     def on_note(self, text) -> None:
@@ -60,22 +63,19 @@ def test_loss_only_where_learned_equals_the_models_own(trainer: Trainer, make_ro
     batch = trainer.batch(rows, np.arange(6))
     labels = torch.full(batch.ids.shape, -100)
     for i, row in enumerate(rows):
-        labels[i, : len(row.ids)] = torch.from_numpy(np.where(row.learned, row.ids, -100).astype(np.int64))
+        labels[i, : len(row.ids)] = torch.from_numpy(np.where(row.supervised, row.ids, -100).astype(np.int64))
     ids = torch.from_numpy(batch.ids)
     logits = trainer.model(input_ids=ids).logits
     by_hand = F.cross_entropy(logits[:, :-1].reshape(-1, logits.shape[-1]), labels[:, 1:].reshape(-1))
     own = trainer.model(input_ids=ids, labels=labels).loss
-    with trainer.head.attached():
-        ours = trainer.head.loss_sum(
-            trainer.model, ids, torch.from_numpy(batch.positions), torch.from_numpy(batch.targets)
-        )
+    ours = trainer.fast.loss(ids, torch.from_numpy(batch.positions), torch.from_numpy(batch.targets))
     assert ours.item() / len(batch.targets) == pytest.approx(by_hand.item(), abs=1e-5)
     assert own.item() == pytest.approx(by_hand.item(), abs=1e-5)
 
 
 def test_padding_does_not_reach_real_tokens(trainer: Trainer, make_rows: Callable) -> None:
     rows = make_rows(8)
-    with trainer.head.attached(), torch.no_grad():
+    with torch.no_grad():
         alone = [float(trainer.loss_sum(collate([r], 0))) for r in rows]
         together = float(trainer.loss_sum(collate(rows, 5)))
     assert together == pytest.approx(sum(alone), rel=1e-5)
@@ -91,8 +91,7 @@ def test_any_split_gives_the_same_gradient(
         plan = plan_for(37, batch=37)
         trainer = Trainer(add_lora(load_base(tiny_llama, "float32", "cpu"), plan), plan, pad=0)
         edges = np.cumsum([0, *sizes])
-        with trainer.head.attached():
-            loss, norm, _ = trainer.step([collate(rows[a:b], 0) for a, b in pairwise(edges)], 1e-3)
+        loss, norm, _ = trainer.step([collate(rows[a:b], 0) for a, b in pairwise(edges)], 1e-3)
         return loss, norm, torch.cat([v.flatten() for v in adapter_weights(trainer.model).values()])
 
     whole, parts = after_one_step([37]), after_one_step(split)
@@ -103,11 +102,10 @@ def test_any_split_gives_the_same_gradient(
 
 def test_evaluation_is_the_mean_over_all_learned_tokens(trainer: Trainer, make_rows: Callable) -> None:
     rows = make_rows(11)
-    with trainer.head.attached():
-        found = trainer.evaluate(rows)
-        with torch.no_grad():
-            sums = [float(trainer.loss_sum(collate([r], 0))) for r in rows]
-    assert found == pytest.approx(sum(sums) / sum(int(r.learned.sum()) for r in rows), rel=1e-5)
+    found = trainer.evaluate(rows)
+    with torch.no_grad():
+        sums = [float(trainer.loss_sum(collate([r], 0))) for r in rows]
+    assert found == pytest.approx(sum(sums) / sum(int(r.supervised.sum()) for r in rows), rel=1e-5)
 
 
 def test_at_rate_zero_nothing_changes_and_there_is_no_gap(
@@ -117,7 +115,7 @@ def test_at_rate_zero_nothing_changes_and_there_is_no_gap(
     trainer = Trainer(add_lora(load_base(tiny_llama, "float32", "cpu"), plan), plan, pad=0)
     rows, report = make_rows(16), Silent()
     run = ModelDir.find(installed).new_run("test", datetime.now())
-    state, _ = train(trainer, TrainingData(rows, rows, rows), CheckpointWriter(run), report, Requests())
+    state, _ = train_loop(trainer, TrainingData(rows, rows, rows), Session(CheckpointWriter(run), report, Requests()))
     losses = {e.train_loss for e in state.history} | {e.validation_loss for e in state.history}
     assert len(losses) == 1, "dropout is off in evaluation, and both sets are the same rows"
 
@@ -128,10 +126,10 @@ def test_a_run_learns_reports_and_saves(
     rows, report = make_rows(40), Silent()
     run = ModelDir.find(installed).new_run("test", datetime.now())
     data = TrainingData(rows[8:], rows[8:16], rows[:8])
-    state, best = train(trainer, data, CheckpointWriter(run), report, Requests())
+    state, best = train_loop(trainer, data, Session(CheckpointWriter(run), report, Requests()))
     plan = trainer.plan
-    assert state.step == len(report.steps) == plan.total_steps == 10
-    assert [e.step for e, _ in report.evaluations] == list(range(0, 11, plan.evaluation_every))
+    assert state.step == len(report.steps) == plan.course.total_steps == 10
+    assert [e.step for e, _ in report.evaluations] == list(range(0, 11, plan.course.evaluation_every))
     assert state.best_loss < state.base_loss
     assert state.tokens == sum(s.tokens for s in report.steps)
     assert report.steps[-1].learning_rate < report.steps[0].learning_rate
@@ -157,7 +155,7 @@ def test_the_same_seed_gives_the_same_curve(tiny_llama: Path, make_rows: Callabl
         plan = plan_for(24, epochs=2, lora_dropout=0.1)
         trainer = Trainer(add_lora(load_base(tiny_llama, "float32", "cpu"), plan), plan, pad=0)
         rows, report = make_rows(24), Silent()
-        train(trainer, TrainingData(rows, rows[:4], []), NoCheckpoints(), report, Requests())
+        train_loop(trainer, TrainingData(rows, rows[:4], []), Session(NoCheckpoints(), report, Requests()))
         return [s.loss for s in report.steps]
 
     assert curve() == curve()
@@ -180,13 +178,12 @@ def test_overfitting_stops_and_the_best_step_is_kept(
     trainer = Trainer(add_lora(load_base(tiny_llama, "float32", "cpu"), plan), plan, pad=0)
     run = ModelDir.find(installed).new_run("test", datetime.now())
     data = TrainingData(rows[:8], rows[:8], rows[8:])
-    state, best = train(trainer, data, CheckpointWriter(run), Silent(), Requests())
-    assert state.step < plan.total_steps
+    state, best = train_loop(trainer, data, Session(CheckpointWriter(run), Silent(), Requests()))
+    assert state.step < plan.course.total_steps
     assert "the best, are kept" in state.stop_reason
     assert 0 < state.best_step < state.step
     load_weights(trainer.model, best)
-    with trainer.head.attached():
-        assert trainer.evaluate(rows[8:]) == pytest.approx(state.best_loss, abs=1e-4)
+    assert trainer.evaluate(rows[8:]) == pytest.approx(state.best_loss, abs=1e-4)
     assert (run.checkpoints / "best" / ADAPTER_FILE).is_file()
 
 
@@ -199,7 +196,9 @@ def test_a_stop_request_ends_after_the_step_and_saves(trainer: Trainer, make_row
                 stop.number = 2
 
     run = ModelDir.find(installed).new_run("test", datetime.now())
-    state, _ = train(trainer, TrainingData(rows, rows[:4], rows[:4]), CheckpointWriter(run), StopAtThree(), stop)
+    state, _ = train_loop(
+        trainer, TrainingData(rows, rows[:4], rows[:4]), Session(CheckpointWriter(run), StopAtThree(), stop)
+    )
     assert state.step == 3
     assert (run.checkpoints / "last").resolve().name == "checkpoint-3"
 
@@ -210,5 +209,4 @@ def test_plans_with_dropout_keep_evaluation_deterministic(
     plan = dataclasses.replace(plan_for(8), lora_dropout=0.5)
     trainer = Trainer(add_lora(load_base(tiny_llama, "float32", "cpu"), plan), plan, pad=0)
     rows = make_rows(8)
-    with trainer.head.attached():
-        assert trainer.evaluate(rows) == trainer.evaluate(rows)
+    assert trainer.evaluate(rows) == trainer.evaluate(rows)

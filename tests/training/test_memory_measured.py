@@ -18,7 +18,7 @@ QUICK = ("small", "all checkpointed")
 OTHER = ("nf4", "int8", "packed", "dropout", "dora")
 PLAIN = [case for case in CASES if not any(way in case for way in OTHER)]
 LOOSE = {"int8": 0.3, "int8 bf16": 0.3}
-"""What a CPU keeps of freed memory there differs from run to run; docs/memory.md has the figures."""
+"""What a CPU keeps of freed memory there differs from run to run; docs/concepts/memory.md has the figures."""
 
 
 def ratio(case: str, path: str) -> float:

@@ -18,11 +18,11 @@ from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, PreT
 
 from llm_installer.core.errors import ModelError
 from llm_installer.models.base import add_lora, load_base
-from llm_installer.models.init_lora import put_back
+from llm_installer.models.init_lora import restore_base
 from llm_installer.planning.method import Method
 from llm_installer.planning.plan import Plan
 from llm_installer.training.checkpoint import adapter_weights, load_weights, save_adapter
-from llm_installer.training.optimizers import RATE_FACTOR
+from llm_installer.training.optimizer import LEARNING_RATE_FACTOR
 from llm_installer.training.trainer import Trainer
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning:transformers")
@@ -58,11 +58,10 @@ def make_trainer(tiny_llama: Path, plan_for: Callable[..., Plan]) -> Callable[..
 
 
 def learn(trainer: Trainer, rows: list[Any], steps: int = 6, first: int = 0) -> list[float]:
-    with trainer.head.attached():
-        return [
-            trainer.step([trainer.batch(rows, (np.arange(8) + 8 * s) % len(rows))], trainer.plan.learning_rate)[0]
-            for s in range(first, first + steps)
-        ]
+    return [
+        trainer.step([trainer.batch(rows, (np.arange(8) + 8 * s) % len(rows))], trainer.plan.learning_rate)[0]
+        for s in range(first, first + steps)
+    ]
 
 
 def logits(model: Any) -> torch.Tensor:
@@ -82,17 +81,15 @@ def test_a_variant_learns_and_its_adapter_fits_the_base_everybody_has(
     make_trainer: Callable[..., Trainer], make_rows: Callable, tiny_llama: Path, tmp_path: Path, method: dict[str, Any]
 ) -> None:
     trainer, rows = make_trainer(method=method), make_rows(32)
-    with trainer.head.attached():
-        before = trainer.evaluate(rows)
+    before = trainer.evaluate(rows)
     base = logits(AutoModelForCausalLM.from_pretrained(tiny_llama, dtype=torch.float32))
     assert (logits(trainer.model) - base).abs().max() < 1e-5, "a fresh adapter changes nothing"
     learn(trainer, rows, steps=12)
-    with trainer.head.attached():
-        assert trainer.evaluate(rows) < before
+    assert trainer.evaluate(rows) < before
     trained = logits(trainer.model)
     assert (trained - base).abs().max() > 1e-2
     if trainer.plan.method.init in ("pissa", "olora"):
-        put_back(trainer.model)
+        restore_base(trainer.model)
         assert (logits(trainer.model) - trained).abs().max() < 1e-5
         with trainer.model.disable_adapter():
             assert (logits(trainer.model) - base).abs().max() < 1e-5, "the base is whole again"
@@ -129,7 +126,7 @@ def test_pissa_in_bfloat16_is_true_to_rounding(
     noise = (base - logits(AutoModelForCausalLM.from_pretrained(tiny_llama, dtype=torch.float32))).abs().max()
     learn(trainer, make_rows(32), steps=12)
     trained = logits(trainer.model)
-    put_back(trainer.model)
+    restore_base(trainer.model)
     fresh = AutoModelForCausalLM.from_pretrained(tiny_llama, dtype=torch.bfloat16)
     loaded = PeftModel.from_pretrained(fresh, str(published(trainer, tmp_path / "adapter")))
     assert (trained - base).abs().max() > 10 * noise, "it learned more than rounding"
@@ -153,7 +150,7 @@ def test_weights_stored_the_other_way_round_are_decomposed_too(
     base = logits(load_base(tmp_path, "float32", "cpu"))
     model = add_lora(load_base(tmp_path, "float32", "cpu"), plan)
     assert (logits(model) - base).abs().max() < 1e-5
-    put_back(model)
+    restore_base(model)
     assert (logits(model) - base).abs().max() < 1e-5
     with model.disable_adapter():
         assert (logits(model) - base).abs().max() < 1e-6
@@ -210,11 +207,10 @@ def test_lora_plus_moves_every_b_faster_and_nothing_else(
 ) -> None:
     plain, faster = make_trainer(), make_trainer(method={"loraplus_ratio": 16.0})
     for trainer in (plain, faster):
-        with trainer.head.attached():
-            trainer.step([trainer.batch(make_rows(8), np.arange(8))], 1e-4)
+        trainer.step([trainer.batch(make_rows(8), np.arange(8))], 1e-4)
     assert [group["lr"] for group in plain.optimizer.param_groups] == [1e-4]
     slow, fast = faster.optimizer.param_groups
-    assert (slow["lr"], fast["lr"], fast[RATE_FACTOR]) == (1e-4, 16e-4, 16.0)
+    assert (slow["lr"], fast["lr"], fast[LEARNING_RATE_FACTOR]) == (1e-4, 16e-4, 16.0)
     names = {id(p): n for n, p in faster.model.named_parameters()}
     assert all("lora_B" in names[id(p)] for p in fast["params"])
     assert all("lora_A" in names[id(p)] for p in slow["params"])
@@ -260,11 +256,10 @@ def test_decay_and_gradient_limit_reach_the_optimizer(
 ) -> None:
     trainer = make_trainer(weight_decay=0.25, max_grad_norm=1e-3)
     assert {group["weight_decay"] for group in trainer.optimizer.param_groups} == {0.25}
-    with trainer.head.attached():
-        trainer.model.train()
-        batch = trainer.batch(make_rows(8), np.arange(8))
-        trainer.accelerator.backward(trainer.loss_sum(batch))
-        trainer.accelerator.clip_grad_norm_(trainer.trained, trainer.plan.max_grad_norm)
+    trainer.model.train()
+    batch = trainer.batch(make_rows(8), np.arange(8))
+    trainer.accelerator.backward(trainer.loss_sum(batch))
+    trainer.accelerator.clip_grad_norm_(trainer.trained, trainer.plan.max_grad_norm)
     assert torch.nn.utils.get_total_norm([p.grad for p in trainer.trained]) == pytest.approx(1e-3, rel=1e-2)
 
 

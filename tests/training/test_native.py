@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, gelu, scaled_dot_product_attention, silu
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
-from llm_installer.training.device_memory import is_out_of_memory
+from llm_installer.distributed.memory_errors import is_out_of_memory
 from llm_installer.training.fast.cpu.native import functions
 from llm_installer.training.fast.cpu.native.attention import attention, usable
 from llm_installer.training.fast.cpu.native.calls import call

@@ -15,10 +15,10 @@ from peft import LoraConfig, get_peft_model
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from llm_installer.training.device_memory import checkpoint_layers
-from llm_installer.training.fast.chosen import choose
 from llm_installer.training.fast.cpu.native.attention import usable
 from llm_installer.training.fast.cpu.native.library import processor
-from llm_installer.training.fast.speed import speed_up
+from llm_installer.training.fast.interface import speed_up
+from llm_installer.training.fast.kernel_choice import choose
 
 pytestmark = pytest.mark.skipif(
     not os.environ.get("CC") and not any(map(shutil.which, ("cc", "gcc", "clang"))), reason="needs a C compiler"
@@ -40,14 +40,15 @@ def adapted() -> Any:
 @attends
 def test_a_model_takes_them_all_unless_nothing_may_be_compiled() -> None:
     model = adapted()
-    speed = speed_up(model)
-    assert "kernels in C for 5 norms, 2 gates, 2 rotary embeddings" in speed.notes
-    assert "attention by kernels in C" in speed.notes and not any("lean" in note for note in speed.notes)
-    speed.undo()
-    assert not any("forward" in vars(m) for m in model.modules())
-    notes = speed_up(model, kernels=False).notes
-    assert "lean gates in 2 layers and 5 lean norms" in notes and "attention by blocks of queries" in notes
-    assert not any("in C" in note for note in notes)
+    notes = speed_up(model)
+    assert "C kernels for 5 norms, 2 gates, 2 rotary embeddings" in notes
+    assert "C kernels for attention" in notes and not any("memory-saving" in note for note in notes)
+    notes = speed_up(adapted(), kernels=False)
+    assert (
+        "memory-saving gates in 2 layers and 5 memory-saving norms" in notes
+        and "attention by blocks of queries" in notes
+    )
+    assert not any("C kernels" in note for note in notes)
 
 
 def test_models_in_float32_are_not_asked() -> None:
@@ -73,7 +74,7 @@ def test_a_processor_without_dot_products_of_bfloat16_takes_all_but_attention(tm
     environment = {**os.environ, "LLM_KERNELS": str(tmp_path), "CC": "cc -mno-avx512bf16"}
     ask = "import sys; sys.path.insert(0, sys.argv[1]); import test_native as n, test_native_model as t"
     ask += "; print(t.usable(), n.library()[1] or 'works')"
-    ask += "; n.test_norms(31, 0.0, 'llama'); print(t.speed_up(t.adapted()).notes)"
+    ask += "; n.test_norms(31, 0.0, 'llama'); print(t.speed_up(t.adapted()))"
     command = [sys.executable, "-W", "ignore", "-c", ask, str(Path(__file__).parent)]
     said = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
-    assert said.startswith("False works") and "kernels in C for 5 norms" in said and "blocks of queries" in said
+    assert said.startswith("False works") and "C kernels for 5 norms" in said and "blocks of queries" in said

@@ -14,11 +14,12 @@ import torch
 
 from llm_installer.core.errors import TrainingError
 from llm_installer.models.base import add_lora, load_base
+from llm_installer.models.quantise import check_ready
 from llm_installer.planning.method import Method
 from llm_installer.planning.optimizers import OPTIMIZERS
 from llm_installer.planning.plan import Plan
 from llm_installer.training.checkpoint import adapter_weights, load_weights
-from llm_installer.training.optimizers import check_ready, make_optimizer, set_rate
+from llm_installer.training.optimizer import make_optimizer, set_learning_rate
 from llm_installer.training.trainer import Trainer
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning:transformers")
@@ -42,11 +43,10 @@ def make_trainer(tiny_llama: Path, plan_for: Callable[..., Plan]) -> Callable[[s
 
 
 def learn(trainer: Trainer, rows: list[Any], first: int, last: int) -> list[float]:
-    with trainer.head.attached():
-        return [
-            trainer.step([trainer.batch(rows, (np.arange(8) + 8 * s) % len(rows))], trainer.plan.learning_rate)[0]
-            for s in range(first, last)
-        ]
+    return [
+        trainer.step([trainer.batch(rows, (np.arange(8) + 8 * s) % len(rows))], trainer.plan.learning_rate)[0]
+        for s in range(first, last)
+    ]
 
 
 @pytest.mark.parametrize("name", ON_CPU)
@@ -110,7 +110,7 @@ def test_lion_moves_every_number_by_the_rate(make_trainer: Callable[[str], Train
     before = [p.detach().clone() for p in trainer.trained]
     for p in trainer.trained:
         p.grad = torch.randn_like(p)
-    set_rate(trainer.optimizer, 1e-3)
+    set_learning_rate(trainer.optimizer, 1e-3)
     for group in trainer.optimizer.param_groups:
         group["weight_decay"] = 0.0
     trainer.optimizer.step()

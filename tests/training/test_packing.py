@@ -24,10 +24,10 @@ from transformers import (
 )
 
 from llm_installer.core.hardware import GIB, Hardware
-from llm_installer.data.encoding.encode import Row
+from llm_installer.data.encoding.row import Row
 from llm_installer.planning.packing import choose_packing
 from llm_installer.planning.plan import Plan
-from llm_installer.training.fast.packed import FLEX, NAME, Documents, Machine, attend, choose_kind, refusal
+from llm_installer.training.fast.document_attention import FLEX, NAME, Documents, Machine, attend, choose_kind, refusal
 from llm_installer.training.trainer import Trainer
 
 SHAPE = {
@@ -51,7 +51,7 @@ def rows() -> list[Row]:
     return [Row(random.integers(1, 64, n), random.random(n) < 0.7, 0) for n in LENGTHS]
 
 
-def trainer_of(family: str, plan: Plan, packing: bool, checkpointed: int = 0) -> Trainer:
+def trainer_of(family: str, plan: Plan, packing: bool, checkpointed: int = 0, fast: bool = True) -> Trainer:
     torch.manual_seed(5)
     config = LoraConfig(
         r=4,
@@ -60,7 +60,9 @@ def trainer_of(family: str, plan: Plan, packing: bool, checkpointed: int = 0) ->
         task_type="CAUSAL_LM",
         fan_in_fan_out=family == "gpt2",
     )
-    plan = dataclasses.replace(plan, packing=packing, micro_batch_tokens=24, checkpointed_layers=checkpointed)
+    plan = dataclasses.replace(
+        plan, packing=packing, micro_batch_tokens=24, checkpointed_layers=checkpointed, fast=fast
+    )
     model = get_peft_model(FAMILIES[family]().requires_grad_(False), config)
     return Trainer(model, plan, pad=0)
 
@@ -71,18 +73,18 @@ def step_of(trainer: Trainer, train: bool) -> tuple[float, dict[str, torch.Tenso
     lengths = np.array(LENGTHS)
     trainer.model.train(train)
     total = 0.0
-    with trainer.head.attached():
-        for batch in trainer.micro_batches(data, lengths, np.arange(len(data))):
-            loss = trainer.loss_sum(batch)
-            loss.backward()
-            total += float(loss.detach())
+    for batch in trainer.micro_batches(data, lengths, np.arange(len(data))):
+        loss = trainer.loss_sum(batch)
+        loss.backward()
+        total += float(loss.detach())
     return total, {n: p.grad for n, p in trainer.model.named_parameters() if p.grad is not None}
 
 
 @pytest.mark.parametrize("train", [True, False])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_packed_equals_padded(family: str, train: bool, plan_for: Callable[..., Plan]) -> None:
-    packed, padded = (trainer_of(family, plan_for(5), on) for on in (True, False))
+    """Against the plain path, which pads whatever the plan says."""
+    packed, padded = (trainer_of(family, plan_for(5), True, fast=fast) for fast in (True, False))
     assert packed.packing == NAME, packed.notes
     assert not padded.packing
     (loss, found), (expected_loss, expected) = step_of(packed, train), step_of(padded, train)
@@ -93,7 +95,7 @@ def test_packed_equals_padded(family: str, train: bool, plan_for: Callable[..., 
         assert (found[name] - gradient).norm() <= 1e-5 * gradient.norm() + 1e-7, name
 
 
-def test_layers_computed_twice_see_the_same_borders(plan_for: Callable[..., Plan]) -> None:
+def test_checkpointed_layers_see_the_same_borders(plan_for: Callable[..., Plan]) -> None:
     twice, once = (step_of(trainer_of("llama", plan_for(5), True, layers), True) for layers in (2, 0))
     assert twice[0] == once[0]
     assert all(torch.allclose(twice[1][n], g, atol=1e-6) for n, g in once[1].items())
@@ -103,9 +105,9 @@ def test_layers_computed_twice_see_the_same_borders(plan_for: Callable[..., Plan
 def test_a_changed_document_changes_no_other(family: str, plan_for: Callable[..., Plan]) -> None:
     trainer = trainer_of(family, plan_for(5), True)
     data = [Row(r.ids, np.ones(len(r.ids), dtype=np.bool_), 0) for r in rows()[:3]]
-    changed = [data[0], Row((np.asarray(data[1].ids) + 9) % 64, data[1].learned, 0), data[2]]
+    changed = [data[0], Row((np.asarray(data[1].ids) + 9) % 64, data[1].supervised, 0), data[2]]
     trainer.model.eval()
-    with torch.no_grad(), trainer.head.attached():
+    with torch.no_grad():
         before, after = (trainer.loss_sum(trainer.batch(d, np.arange(3)), "none") for d in (data, changed))
     others = np.r_[0:6, 17:21]
     assert torch.equal(before[others], after[others])
@@ -116,8 +118,7 @@ def test_evaluation_is_that_of_padded_rows(plan_for: Callable[..., Plan]) -> Non
     packed, padded = (trainer_of("llama", plan_for(5), on) for on in (True, False))
     losses = []
     for trainer in (packed, padded):
-        with trainer.head.attached():
-            losses.append(trainer.evaluate(rows()))
+        losses.append(trainer.evaluate(rows()))
     assert losses[0] == pytest.approx(losses[1], rel=1e-6)
 
 
@@ -160,8 +161,8 @@ def test_what_cannot_be_packed_is_refused_in_a_sentence(config, noise: bool, why
         (Machine("cuda", "bfloat16", (9, 0), True, True), 512, FLEX, "flex"),
         (Machine("cuda", "float32", (9, 0), True, True), 64, FLEX, "flex"),
         (Machine("cuda", "float16", (7, 5), True, True), 64, FLEX, "flex"),
-        (Machine("cuda", "float16", (7, 5), True, False), 64, NAME, "a document at a time"),
-        (Machine("cpu", "float32"), 64, NAME, "a document at a time"),
+        (Machine("cuda", "float16", (7, 5), True, False), 64, NAME, "one document at a time"),
+        (Machine("cpu", "float32"), 64, NAME, "one document at a time"),
     ],
 )
 def test_the_kind_of_attention(machine: Machine, size: int, kind: str, says: str) -> None:
@@ -188,8 +189,8 @@ def test_the_default(device: str, bf16: bool, precision: str, noise: bool, visio
 def test_fewer_key_heads_are_shared_as_in_one_document() -> None:
     torch.manual_seed(0)
     q, k, v = torch.randn(1, 4, 9, 8), torch.randn(1, 2, 9, 8), torch.randn(1, 2, 9, 8)
-    whole, _ = attend(None, q, k, v, None, 0.3, packed=Documents.of((4, 5), "cpu"))
-    last, _ = attend(None, q[:, :, 4:], k[:, :, 4:], v[:, :, 4:], None, 0.3, packed=Documents.of((5,), "cpu"))
+    whole, _ = attend(None, q, k, v, None, scaling=0.3, packed=Documents.of((4, 5), "cpu"))
+    last, _ = attend(None, q[:, :, 4:], k[:, :, 4:], v[:, :, 4:], None, scaling=0.3, packed=Documents.of((5,), "cpu"))
     assert torch.allclose(whole[:, 4:], last, atol=1e-6)
     assert whole.shape == (1, 9, 4, 8)
 

@@ -15,7 +15,7 @@ from transformers import TrainingArguments
 
 from llm_installer.core.state import RunState
 from llm_installer.data.batches import epoch_steps
-from llm_installer.data.encoding.encode import Row
+from llm_installer.data.encoding.row import Row
 from llm_installer.models.base import add_lora, load_base
 from llm_installer.planning.plan import Plan
 from llm_installer.planning.schedule import rate_scale
@@ -70,7 +70,7 @@ def gradients_at_first_step(optimizer: torch.optim.Optimizer, found: dict[int, t
 class Deaf:
     """Somebody to report to."""
 
-    def on_moment(self, moment: object, state: object) -> None:
+    def on_event(self, event: object, state: object) -> None:
         pass
 
 
@@ -79,11 +79,10 @@ def ours(folder: Path, plan: Plan, rows: list[Row]) -> tuple[list[float], dict[i
     found: dict[int, torch.Tensor] = {}
     gradients_at_first_step(trainer.optimizer.optimizer, found)
     lengths, state = row_lengths(rows), RunState()
-    with trainer.head.attached():
-        losses = [
-            trainer.step(trainer.micro_batches(rows, lengths, chosen), plan.rate(state))[0]
-            for chosen in planned_steps(plan, lengths, state, None, Deaf())
-        ]
+    losses = [
+        trainer.step(trainer.micro_batches(rows, lengths, chosen), plan.learning_rate_at(state))[0]
+        for chosen in planned_steps(plan, lengths, state, None, Deaf())
+    ]
     return losses, found
 
 
@@ -91,11 +90,11 @@ def theirs(
     folder: Path, plan: Plan, rows: list[Row], micro: int, output: Path
 ) -> tuple[list[float], dict[int, torch.Tensor]]:
     model = add_lora(load_base(folder, "float32", "cpu"), plan)
-    order = np.concatenate(epoch_steps(row_lengths(rows), plan.effective_batch_size, plan.seed, 0))
+    order = np.concatenate(epoch_steps(row_lengths(rows), plan.course.effective_batch_size, plan.seed, 0))
     data = [
         {
             "input_ids": rows[i].ids.tolist(),
-            "labels": np.where(rows[i].learned, rows[i].ids, -100).tolist(),
+            "labels": np.where(rows[i].supervised, rows[i].ids, -100).tolist(),
             "attention_mask": [1] * len(rows[i].ids),
         }
         for i in order
@@ -105,10 +104,10 @@ def theirs(
     )
     found: dict[int, torch.Tensor] = {}
     gradients_at_first_step(optimizer, found)
-    schedule = LambdaLR(optimizer, lambda i: rate_scale(i + 1, plan.warmup_steps, plan.total_steps))
+    schedule = LambdaLR(optimizer, lambda i: rate_scale(i + 1, plan.course.warmup_steps, plan.course.total_steps))
     arguments = TrainingArguments(
         output_dir=str(output), per_device_train_batch_size=micro, num_train_epochs=1, use_cpu=True, report_to="none",
-        gradient_accumulation_steps=plan.effective_batch_size // micro, max_grad_norm=plan.max_grad_norm,
+        gradient_accumulation_steps=plan.course.effective_batch_size // micro, max_grad_norm=plan.max_grad_norm,
         save_strategy="no", logging_strategy="no", disable_tqdm=True,
     )  # fmt: skip
     trainer = Recorder(

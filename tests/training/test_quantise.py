@@ -23,14 +23,15 @@ from transformers import (
 
 from llm_installer.core.errors import ModelError
 from llm_installer.core.examples import Example, Message, Origin
-from llm_installer.data.encoding.bulk import encode_all
-from llm_installer.data.encoding.encode import Encoder, load_tokenizer
+from llm_installer.data.encoding.encode import Encoder
+from llm_installer.data.encoding.encode_many import encode_all
+from llm_installer.data.encoding.tokenizer import load_tokenizer
 from llm_installer.models.base import add_lora, load_base
-from llm_installer.models.quantise import STORED, left_whole, settle_quantised, whole_line
+from llm_installer.models.quantise import STORED, settle_quantised, unquantised, unquantised_line
 from llm_installer.planning.method import Method
 from llm_installer.planning.plan import Plan
 from llm_installer.training.checkpoint import adapter_weights, save_adapter
-from llm_installer.training.fast.speed import speed_up
+from llm_installer.training.fast.interface import speed_up
 from llm_installer.training.trainer import Trainer
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning:transformers")
@@ -81,13 +82,12 @@ def test_a_real_model_learns_on_a_quantised_base(
     trainer = trainer_of(stories, plan)
     held_out, whole = story_rows[32:], load_base(stories, precision, "cpu")
     assert (logits(trainer.model) - logits(whole)).abs().max() > 0.1, "quantisation shows"
-    with trainer.head.attached():
-        before = trainer.evaluate(held_out)
-        for step in range(20):
-            trainer.step([trainer.batch(story_rows, (np.arange(8) + 8 * step) % 32)], plan.learning_rate)
-            if step == 1:
-                grads = {n: p.grad for n, p in trainer.model.named_parameters() if p.requires_grad}
-        after = trainer.evaluate(held_out)
+    before = trainer.evaluate(held_out)
+    for step in range(20):
+        trainer.step([trainer.batch(story_rows, (np.arange(8) + 8 * step) % 32)], plan.learning_rate)
+        if step == 1:
+            grads = {n: p.grad for n, p in trainer.model.named_parameters() if p.requires_grad}
+    after = trainer.evaluate(held_out)
     assert after < 0.6 * before
     assert len(grads) == 2 * 4 * 5
     stored = {type(m).__name__ for n, m in linear_layers(trainer.model).items() if "lm_head" not in n}
@@ -101,9 +101,8 @@ def test_a_real_model_learns_on_a_quantised_base(
     assert (logits(same) - trained).abs().max() < 1e-5, "on the base it was trained on: the same"
     full = trainer_of(stories, plan_for(32, precision=precision))
     full.model = PeftModel.from_pretrained(whole, str(tmp_path / "a"))
-    full.head.model = full.model
-    with full.head.attached():
-        assert full.evaluate(held_out) < 0.65 * before, "on the whole base: nearly as good"
+    full.fast.loss.model = full.model
+    assert full.evaluate(held_out) < 0.65 * before, "on the whole base: nearly as good"
 
 
 def test_every_adapter_has_a_gradient_after_an_evaluation(
@@ -115,12 +114,11 @@ def test_every_adapter_has_a_gradient_after_an_evaluation(
     for evaluate in (False, True):
         plan = plan_for(16, method=Method(quantised=quantised))
         trainer = trainer_of(tiny_llama, plan)
-        with trainer.head.attached():
-            if evaluate:
-                trainer.evaluate(rows)
-            trainer.step([trainer.batch(rows, np.arange(8))], 1e-2)
-            trainer.model.train()
-            trainer.accelerator.backward(trainer.loss_sum(trainer.batch(rows, np.arange(8))))
+        if evaluate:
+            trainer.evaluate(rows)
+        trainer.step([trainer.batch(rows, np.arange(8))], 1e-2)
+        trainer.model.train()
+        trainer.accelerator.backward(trainer.loss_sum(trainer.batch(rows, np.arange(8))))
         found.append([p.grad.clone() for p in trainer.trained])
     assert all(g.abs().max() > 0 for g in found[1])
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
@@ -161,7 +159,7 @@ def test_gpt2s_layers_are_quantised_too(tmp_path: Path, plan_for: Callable[..., 
     GPT2LMHeadModel(GPT2Config(vocab_size=64, n_embd=16, n_layer=2, n_head=2, n_positions=32)).save_pretrained(tmp_path)
     plan = plan_for(8, method=Method(quantised=quantised), target_modules=("c_attn", "c_proj"), fan_in_fan_out=True)
     base = load_base(tmp_path, "float32", "cpu", quantised)
-    assert left_whole(base) == {}
+    assert unquantised(base) == {}
     model = add_lora(base, plan)
     with torch.no_grad():
         for name, p in model.named_parameters():
@@ -183,7 +181,7 @@ def test_odd_sizes_are_quantised_too(tmp_path: Path, quantised: str) -> None:
     )  # fmt: skip
     LlamaForCausalLM(config).save_pretrained(tmp_path)
     whole, small = (load_base(tmp_path, "float32", "cpu", name) for name in ("", quantised))
-    assert left_whole(small) == {}
+    assert unquantised(small) == {}
     spread = logits(whole).std()
     assert 0 < (logits(small) - logits(whole)).std() < 0.2 * spread
     small.train()
@@ -196,7 +194,7 @@ def test_what_stays_whole_is_named(tmp_path: Path, quantised: str) -> None:
         num_key_value_heads=2, num_local_experts=2, max_position_embeddings=32,
     )  # fmt: skip
     MixtralForCausalLM(config).save_pretrained(tmp_path)
-    said = whole_line(load_base(tmp_path, "float32", "cpu", quantised))
+    said = unquantised_line(load_base(tmp_path, "float32", "cpu", quantised))
     assert said.startswith("Not quantised")
     assert "model.layers.mlp.experts.gate_up_proj (4,096 weights)" in said
     assert "embed_tokens" not in said and "lm_head" not in said and "norm" not in said

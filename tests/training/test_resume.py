@@ -13,21 +13,23 @@ import torch
 
 from llm_installer.core.manifest import MANIFEST, damage
 from llm_installer.core.paths import Run
+from llm_installer.core.run.checkpoints import newest_valid, resumable
+from llm_installer.core.run.signals import Requests
 from llm_installer.core.state import Adjustment, RunState
 from llm_installer.models.base import add_lora, load_base
-from llm_installer.planning.growth import CONTROLLERS
+from llm_installer.planning.controller import CONTROLLERS
 from llm_installer.planning.plan import Plan
 from llm_installer.training.checkpoint import (
     KEPT,
     CheckpointWriter,
     adapter_weights,
     load_weights,
-    newest_valid,
-    resumable_folders,
+    read_checkpoint,
 )
-from llm_installer.training.loop import TrainingData, train
-from llm_installer.training.signals import Requests
+from llm_installer.training.loop import train_loop
+from llm_installer.training.session import Session
 from llm_installer.training.trainer import Trainer
+from llm_installer.training.training_data import TrainingData
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning:transformers")
 
@@ -49,7 +51,7 @@ class Watcher:
     def on_evaluation(self, evaluation, state, best) -> None:
         self.measured[evaluation.step] = (evaluation.train_loss, evaluation.validation_loss)
 
-    def on_moment(self, moment, state) -> None:
+    def on_event(self, event, state) -> None:
         pass
 
     def on_note(self, text) -> None:
@@ -96,7 +98,7 @@ def controller(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("controller")
 @pytest.mark.parametrize("stop_after", [1, 4, 7, 12])
 @pytest.mark.parametrize("case", CASES)
-def test_the_curve_after_going_on_is_that_of_the_unbroken_run(
+def test_the_curve_after_a_resume_is_that_of_the_uninterrupted_run(
     case: str, stop_after: int, tiny_llama: Path, make_rows: Callable, plan_for: Callable, tmp_path: Path
 ) -> None:
     rows, held_out = make_rows(ROWS + 4)[:ROWS], make_rows(ROWS + 4)[ROWS:]
@@ -110,12 +112,12 @@ def test_the_curve_after_going_on_is_that_of_the_unbroken_run(
         watcher = Watcher(requests, last)
         run = Run(tmp_path / folder)
         run.checkpoints.mkdir(parents=True, exist_ok=True)
-        state, best = train(trainer, data, SaveNow(run), watcher, requests, since)
+        state, best = train_loop(trainer, data, Session(SaveNow(run), watcher, requests, since))
         return watcher, state, adapter_weights(trainer.model), best
 
     whole, _, weights, best = go("whole", LAST)
     broken, *_ = go("broken", stop_after)
-    since = newest_valid(Run(tmp_path / "broken"), print)
+    since = read_checkpoint(newest_valid(Run(tmp_path / "broken"), print))
     torch.manual_seed(999)
     rest, state, weights_after, best_after = go("broken", LAST, since)
     assert min(rest.losses) == stop_after + 1
@@ -160,14 +162,16 @@ def test_a_run_that_began_with_other_weights_goes_back_to_those(
             load_weights(trainer.model, began)
         watcher, run = Unlearning(Requests(), last), Run(tmp_path / folder)
         run.checkpoints.mkdir(parents=True, exist_ok=True)
-        state, _ = train(trainer, TrainingData(rows, rows[:6], []), SaveNow(run), watcher, watcher.requests, since)
+        state, _ = train_loop(
+            trainer, TrainingData(rows, rows[:6], []), Session(SaveNow(run), watcher, watcher.requests, since)
+        )
         return watcher, state
 
     whole, state = go("whole", 9)
     assert not state.improved, "else it would go back to the best"
     go("broken", 4)
-    since = newest_valid(Run(tmp_path / "broken"), print)
-    assert since is not None and since.first is not None
+    since = read_checkpoint(newest_valid(Run(tmp_path / "broken"), print))
+    assert since.first is not None
     assert all(torch.equal(since.first[k], began[k]) for k in began)
     rest, state = go("broken", 9, since)
     assert [a.step for a in state.adjustments] == [6]
@@ -175,8 +179,8 @@ def test_a_run_that_began_with_other_weights_goes_back_to_those(
 
 
 def test_the_first_weights_are_kept_only_while_something_may_go_back_to_them(trained_run: Run) -> None:
-    since = newest_valid(trained_run, print)
-    assert since is not None and since.state.improved and since.first is None
+    since = read_checkpoint(newest_valid(trained_run, print))
+    assert since.state.improved and since.first is None
 
 
 @pytest.fixture
@@ -186,12 +190,12 @@ def trained_run(tiny_llama: Path, make_rows: Callable, plan_for: Callable, tmp_p
     plan = plan_for(8, epochs=6, batch=4, evaluation_every=3)
     run.checkpoints.mkdir(parents=True)
     trainer = Trainer(add_lora(load_base(tiny_llama, "float32", "cpu"), plan), plan, pad=0)
-    train(trainer, TrainingData(rows, rows, []), SaveNow(run), Watcher(Requests()), Requests())
+    train_loop(trainer, TrainingData(rows, rows, []), Session(SaveNow(run), Watcher(Requests()), Requests()))
     return run
 
 
-def test_the_newest_by_number_goes_on_and_the_rest_is_pruned(trained_run: Run) -> None:
-    names = [folder.name for folder in resumable_folders(trained_run)]
+def test_the_newest_by_number_is_resumed_and_the_rest_is_pruned(trained_run: Run) -> None:
+    names = [folder.name for folder in resumable(trained_run)]
     assert names[0] == "checkpoint-12", "twelve comes after nine"
     assert len(list(trained_run.checkpoints.glob("checkpoint-*"))) <= KEPT + 1
     assert (trained_run.checkpoints / "last").resolve().name == "checkpoint-12"
@@ -202,7 +206,7 @@ def test_the_newest_by_number_goes_on_and_the_rest_is_pruned(trained_run: Run) -
 @pytest.mark.parametrize("file", ["adapter_model.safetensors", "optimizer.pt", "state.json", "best.safetensors"])
 @pytest.mark.parametrize("harm", ["cut", "flip", "delete"])
 def test_a_damaged_checkpoint_is_skipped_by_name(trained_run: Run, file: str, harm: str) -> None:
-    newest, before = resumable_folders(trained_run)[:2]
+    newest, before = resumable(trained_run)[:2]
     content = (newest / file).read_bytes()
     if harm == "cut":
         (newest / file).write_bytes(content[: len(content) // 2])
@@ -212,16 +216,15 @@ def test_a_damaged_checkpoint_is_skipped_by_name(trained_run: Run, file: str, ha
         (newest / file).unlink()
     said: list[str] = []
     found = newest_valid(trained_run, said.append)
-    assert found is not None
-    assert found.folder == before
-    if file != "state.json" or harm != "delete":  # without a state it is no checkpoint to go on from
+    assert found == before
+    if file != "state.json" or harm != "delete":  # without a state it is not a checkpoint to resume from
         assert len(said) == 1
         assert newest.name in said[0]
         assert file in said[0]
 
 
 def test_a_checkpoint_without_manifest_is_no_checkpoint(trained_run: Run) -> None:
-    newest = resumable_folders(trained_run)[0]
+    newest = resumable(trained_run)[0]
     (newest / MANIFEST).unlink()
     said: list[str] = []
     newest_valid(trained_run, said.append)

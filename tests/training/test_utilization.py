@@ -6,15 +6,12 @@ import time
 
 import torch
 
-from llm_installer.core.hardware import GIB, Hardware
 from llm_installer.training.utilization import SIDE, machine_limit, measured_limit
 
 
 def test_a_known_gpu_is_looked_up_and_a_cpu_measured_once() -> None:
-    card = Hardware("cuda", "NVIDIA H200", 1, GIB, GIB, True, 8)
-    assert machine_limit(card, "bfloat16") == 989e12
-    cpu = Hardware("cpu", "CPU", 1, GIB, GIB, False, 2)
-    found = machine_limit(cpu, "float32")
+    assert machine_limit("NVIDIA H200", "cuda", "bfloat16") == 989e12
+    found = machine_limit("CPU", "cpu", "float32")
     assert measured_limit("cpu", "float32") == found
     square = torch.randn(SIDE, SIDE)
     before = time.perf_counter()

@@ -6,6 +6,7 @@ import dataclasses
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,12 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import masking_utils
 
-from llm_installer.data.encoding.encode import Row
+from llm_installer.data.encoding.row import Row
 from llm_installer.models.base import add_lora, load_base
 from llm_installer.planning.optimizers import OPTIMIZERS, default_optimizer
 from llm_installer.planning.plan import Plan
-from llm_installer.training.fast.waiting import SEARCH, borders_known, upload
+from llm_installer.training.fast.cuda.to_device import pinned_to_device
+from llm_installer.training.fast.mask_search import SEARCH, without_search
 from llm_installer.training.trainer import Trainer, row_lengths
 
 ASKS = {"_local_scalar_dense", "equal", "nonzero", "masked_select", "is_nonzero", "unique_consecutive", "_unique2"}
@@ -44,7 +46,7 @@ class Waits(TorchDispatchMode):
 
 def trainer_of(folder: Path, plan: Plan) -> Trainer:
     trainer = Trainer(add_lora(load_base(folder, plan.precision, plan.device), plan), plan, pad=0)
-    assert trainer.head.fused
+    assert trainer.notes[3].startswith("fused loss")
     return trainer
 
 
@@ -52,10 +54,9 @@ def stepped(trainer: Trainer, rows: list[Row], tokens: int, counting: Any) -> tu
     """(micro-batches, what waited) of one step in parts of at most so many tokens."""
     trainer.plan = dataclasses.replace(trainer.plan, micro_batch_tokens=tokens)
     batches = trainer.micro_batches(rows, row_lengths(rows), np.arange(len(rows)))
-    with trainer.head.attached():
-        trainer.step(batches, 1e-3)  # the first step makes what later ones have
-        with counting as found:
-            assert trainer.step(batches, 1e-3)[2]
+    trainer.step(batches, 1e-3)  # the first step makes what later ones have
+    with counting as found:
+        assert trainer.step(batches, 1e-3)[2]
     return len(batches), found
 
 
@@ -87,14 +88,19 @@ def test_what_is_counted_is_found() -> None:
 
 
 def test_documents_are_searched_for_again_afterwards() -> None:
-    own = getattr(masking_utils, SEARCH)
     positions = torch.tensor([[0, 1, 0, 1]])
-    with borders_known(False):
-        assert getattr(masking_utils, SEARCH)(positions) is not None
-    with pytest.raises(ZeroDivisionError), borders_known():
-        assert getattr(masking_utils, SEARCH)(positions) is None
+
+    def found() -> bool:
+        return getattr(masking_utils, SEARCH)(positions) is not None
+
+    with without_search(False):
+        assert found()
+    with pytest.raises(ZeroDivisionError), without_search():
+        assert not found()
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(found).result(), "another thread, and another model, search as before"
         raise ZeroDivisionError
-    assert getattr(masking_utils, SEARCH) is own
+    assert found()
 
 
 def test_the_usual_optimizer_on_cuda_is_one_kernel() -> None:
@@ -103,7 +109,7 @@ def test_the_usual_optimizer_on_cuda_is_one_kernel() -> None:
 
 def test_on_a_cpu_nothing_is_copied() -> None:
     data = torch.arange(4)
-    assert upload(data, "cpu") is data
+    assert pinned_to_device(data, "cpu") is data
 
 
 @contextmanager

@@ -1,0 +1,37 @@
+"""From a plan to a trainer that is ready for its first step."""
+
+from __future__ import annotations
+
+from llm_installer.core.model_info import ModelInfo
+from llm_installer.core.voice import Voice
+from llm_installer.data.encoding.encode import Encoder
+from llm_installer.distributed.placement import load_model
+from llm_installer.models.quantise import check_ready
+from llm_installer.planning.plan import Plan
+from llm_installer.training.fast.interface import prepare_process
+from llm_installer.training.memory_probe import probe
+from llm_installer.training.trainer import Trainer
+from llm_installer.training.training_data import TrainingData
+
+
+def load_trainer(plan: Plan, info: ModelInfo, encoder: Encoder, voice: Voice, answering: bool) -> Trainer:
+    """The model with its LoRA and optimizer, on its device or sharded over all processes.
+
+    `answering` says that it must generate while it trains.
+
+    Raises ModelError, TrainingError or UsageError when it cannot be loaded here.
+    """
+    check_ready(plan.method)
+    prepare_process(plan.device, plan.fast)
+    with voice.waiting("Loading the model"):
+        loaded = load_model(info, plan, answering)
+    if loaded.unquantised:
+        voice.line(loaded.unquantised)
+    return Trainer(loaded.model, plan, encoder.eos, encoder.inputs, loaded.sharded)
+
+
+def probe_memory(trainer: Trainer, data: TrainingData, voice: Voice) -> None:
+    """One step and one evaluation on the longest rows; where they do not fit, the trainer's plan backs off."""
+    with voice.waiting("Probing memory with the longest rows"):
+        probe(trainer, data.rows, [*data.train_slice, *data.validation], voice.line)
+    voice.line(f"Fast path: {'; '.join(trainer.notes)}.")
