@@ -1,20 +1,20 @@
-"""Talking to a model in the terminal."""
+"""A conversation with a model: its turns, and as many of them as the model can read."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from llm_installer.core.errors import UsageError
 from llm_installer.core.examples import Message
-from llm_installer.data.encoding.chat import CannotRender
+from llm_installer.data.encoding.chat_template import CannotRender
 from llm_installer.data.formats.turns import IMAGE_MARK
 from llm_installer.inference.before_after import question_ids
 from llm_installer.inference.generate import Sampling, answer
 from llm_installer.inference.load import Assistant
 
-HELP = "/new starts over, /system TEXT sets the instructions, /quit ends (so does Ctrl-D)."
+DEFAULT_POSITIONS = 4096
+"""Tokens that a model is taken to read where its config does not say."""
 
 
 @dataclass
@@ -29,8 +29,8 @@ class Conversation:
     """The pictures of the turns, in order; a mark in a turn stands for each."""
 
     def ask(self, text: str, on_text: Callable[[str], None] | None = None, images: Sequence[str] = ()) -> str:
-        """Answer `text`, asked about `images`, in the light of what was said before; a plain-text model just continues
-        it. Raises UsageError when the model cannot be shown the images."""
+        """Answer `text`, asked about `images`, with the earlier turns as context; a plain-text model just continues
+        it. `on_text` gets the answer piece by piece. Raises UsageError when the model cannot be shown the question."""
         if self.assistant.style == "text" and not images:
             ids = question_ids(self.assistant.encoder, text, "text")
         else:
@@ -40,13 +40,19 @@ class Conversation:
             try:
                 ids = self._fitting_ids()
             except CannotRender as error:
-                raise UsageError(f"This cannot be asked: {error}; ask something else") from None
+                self.take_back()
+                raise UsageError(f"The model cannot be asked this: {error}; ask something else") from None
         room = self._positions() - len(ids)
         sampling = replace(self.sampling, max_new_tokens=max(1, min(self.sampling.max_new_tokens, room)))
         reply = answer(self.assistant.model, self.assistant.encoder, ids, sampling, on_text, self.images).text
         if self.assistant.style == "chat":
             self.turns.append(Message("assistant", reply))
         return reply
+
+    def take_back(self) -> None:
+        """Forget the last question if it has no answer yet."""
+        if self.turns and self.turns[-1].role == "user":
+            del self.images[len(self.images) - self.turns.pop().content.count(IMAGE_MARK) :]
 
     def restart(self, system: str | None = None) -> None:
         """Forget the turns; a new system text replaces the old one."""
@@ -68,38 +74,4 @@ class Conversation:
     def _positions(self) -> int:
         config = self.assistant.model.config
         text = config.get_text_config() if hasattr(config, "get_text_config") else config
-        return int(getattr(text, "max_position_embeddings", 0) or 4096)
-
-
-def chat(conversation: Conversation, say: Callable[[str], None]) -> None:
-    """Read, answer, repeat, until the input ends."""
-    say(HELP)
-    while True:
-        try:
-            text = input("\n> ").strip()
-        except (EOFError, KeyboardInterrupt):
-            say("")
-            return
-        command, _, rest = text.partition(" ")
-        if command in ("/quit", "/exit"):
-            return
-        if command == "/new":
-            conversation.restart()
-            say("Starting over.")
-        elif command == "/system":
-            conversation.restart(rest)
-            say("Starting over with these instructions.")
-        elif command.startswith("/"):
-            say(HELP)
-        elif text:
-            _streamed(conversation, text)
-
-
-def _streamed(conversation: Conversation, text: str) -> None:
-    """Print an answer as it comes; Ctrl-C ends the answer, not the chat."""
-    try:
-        conversation.ask(text, lambda piece: print(piece, end="", flush=True))
-    except KeyboardInterrupt:
-        if conversation.turns and conversation.turns[-1].role == "user":
-            conversation.turns.pop()
-    print(file=sys.stdout, flush=True)
+        return int(getattr(text, "max_position_embeddings", 0) or DEFAULT_POSITIONS)

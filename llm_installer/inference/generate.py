@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Protocol, cast
 
 import torch
+from peft import PeftModel
+from torch import Tensor
+from transformers import GenerationConfig, PreTrainedModel
 
 from llm_installer.data.encoding.encode import Encoder
 from llm_installer.models.base import model_inputs
+
+Model = PreTrainedModel | PeftModel
+
+
+class Generates(Protocol):
+    """What every causal language model of transformers has, though PreTrainedModel does not declare it."""
+
+    generation_config: GenerationConfig
+
+    def generate(self, **arguments: object) -> Tensor:
+        """Token ids [rows, prompt + new]."""
 
 
 @dataclass(frozen=True)
@@ -39,13 +53,13 @@ class _Stream:
         self._shown = 0
         self._prompt = True
 
-    def put(self, value: torch.Tensor) -> None:
+    def put(self, value: Tensor) -> None:
         if self._prompt:  # the first call carries the prompt
             self._prompt = False
             return
         self._ids += value.flatten().tolist()
         text = self._decode(self._ids)
-        if not text.endswith("�"):  # a character may need several tokens
+        if not text.endswith("\ufffd"):  # a character may need several tokens
             self._show(text)
 
     def end(self) -> None:
@@ -57,7 +71,7 @@ class _Stream:
 
 
 def answer(
-    model: Any,
+    model: Model,
     encoder: Encoder,
     ids: Sequence[int],
     sampling: Sampling,
@@ -74,15 +88,15 @@ def answer(
 
 
 def answers(
-    model: Any,
+    model: Model,
     encoder: Encoder,
     prompts: Sequence[Sequence[int]],
     sampling: Sampling,
     at_once: int = 16,
     images: Sequence[Sequence[str]] = (),
 ) -> list[Answer]:
-    """Continue several prompts, padded on the left so that each continues from its own end; `images` are those of each
-    prompt, where there are any."""
+    """Continue several prompts, `at_once` of them in a batch, padded on the left so that each continues from its own
+    end; `images` are those of each prompt, where there are any."""
     found: list[Answer] = []
     for start in range(0, len(prompts), at_once):
         some = slice(start, start + at_once)
@@ -92,7 +106,7 @@ def answers(
 
 @torch.inference_mode()
 def _generate(
-    model: Any,
+    model: Model,
     encoder: Encoder,
     prompts: Sequence[Sequence[int]],
     sampling: Sampling,
@@ -104,11 +118,11 @@ def _generate(
     ids = torch.tensor([[pad] * (longest - len(p)) + list(p) for p in prompts], device=model.device)
     mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts], device=model.device)
     extra = model_inputs(encoder.inputs(ids.cpu().numpy(), images), model.device, model.dtype)
-    chosen: dict[str, Any] = {"do_sample": False}
+    chosen: dict[str, object] = {"do_sample": False}
     if sampling.temperature > 0:
         chosen = {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
     with _plain_generation_config(model):
-        made = model.generate(
+        made = cast(Generates, model).generate(
             input_ids=ids,
             attention_mask=mask,
             max_new_tokens=sampling.max_new_tokens,
@@ -129,11 +143,9 @@ def _answer(encoder: Encoder, tokens: list[int], stops: set[int]) -> Answer:
 
 
 @contextmanager
-def _plain_generation_config(model: Any) -> Any:
-    """The model's own sampling settings would mix with ours and warn; ours are complete."""
-    from transformers import GenerationConfig
-
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+def _plain_generation_config(model: Model) -> Iterator[None]:
+    """Without the model's own sampling settings, which would mix with ours and warn; ours are complete."""
+    base = cast(Generates, model.get_base_model() if isinstance(model, PeftModel) else model)
     before = base.generation_config
     base.generation_config = GenerationConfig(bos_token_id=before.bos_token_id)  # type: ignore[no-untyped-call]
     try:

@@ -5,30 +5,33 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from peft import PeftModel
+from transformers import PreTrainedModel
 
+from llm_installer.core.adapter_info import CONFIG, AdapterInfo, read_adapter_info
 from llm_installer.core.errors import AdapterError
 from llm_installer.core.hardware import probe_hardware
 from llm_installer.core.model_info import read_model_info
 from llm_installer.core.paths import ModelDir
+from llm_installer.core.text import loss_text, short_path
 from llm_installer.data.encoding.encode import Encoder
 from llm_installer.data.encoding.processor import load_encoder
-from llm_installer.inference.adapter_files import read_adapter_info
 from llm_installer.models.base import load_base
+from llm_installer.models.quantise import check_ready
 from llm_installer.planning.chooser import choose_precision
 from llm_installer.planning.method import QUANTISED, Method
 from llm_installer.planning.registry import find_handler
-from llm_installer.training.optimizers import check_ready
+
+INSTEAD = "choose another adapter with --lora, or use the base model alone with --no-lora"
 
 
 @dataclass(frozen=True)
 class Assistant:
     """A model ready to answer."""
 
-    model: Any
+    model: PreTrainedModel | PeftModel
     encoder: Encoder
     style: str
     """`chat` through the template, `text` for plain continuation."""
@@ -37,68 +40,70 @@ class Assistant:
 
 
 def load_assistant(folder: ModelDir, lora: Path | None, quantised: str = "") -> Assistant:
-    """Load the base, `quantised` or whole, and put `lora` on it.
+    """Load the base, unquantised unless `quantised` names a way, and put `lora` on it.
 
-    Raises AdapterError when the adapter is torn, foreign or without effect.
+    Raises AdapterError when the adapter is damaged, made for another base, or without effect.
     """
     info = read_model_info(folder.weights, folder.root.name)
-    details = read_adapter_info(lora, folder) if lora else {}
+    about = _read_info(lora, folder) if lora else AdapterInfo()
     encoder = load_encoder(info, adapter=lora if lora and (lora / "tokenizer_config.json").is_file() else None)
     hardware = probe_hardware()
     precision, _ = choose_precision(info, find_handler(info), hardware)
     check_ready(Method(quantised=quantised))
-    model: Any = load_base(folder.weights, precision, hardware.device, quantised)
-    active = ""
-    if lora:
-        model = _put_on(model, lora, folder)
-        active = _proven(model, encoder, lora, details)
-        active += _on_which_base(str(details.get("quantised") or ""), quantised)
-    model.eval()
-    own = "text" if encoder.default_template else "chat"
-    return Assistant(model, encoder, str(details.get("style", own)), active)
+    base = load_base(folder.weights, precision, hardware.device, quantised)
+    base.eval()  # type: ignore[no-untyped-call]
+    style = about.style or ("text" if encoder.default_template else "chat")
+    if lora is None:
+        return Assistant(base, encoder, style, "")
+    model = _put_on(base, lora, folder).eval()
+    active = _described(model, encoder, lora, about) + _on_which_base(about.quantised, quantised)
+    return Assistant(model, encoder, style, active)
 
 
-def _put_on(model: Any, lora: Path, folder: ModelDir) -> PeftModel:
+def _read_info(lora: Path, folder: ModelDir) -> AdapterInfo:
+    try:
+        return read_adapter_info(lora, folder)
+    except AdapterError as error:
+        raise AdapterError(f"{error}; {INSTEAD}") from None
+
+
+def _put_on(model: PreTrainedModel, lora: Path, folder: ModelDir) -> PeftModel:
     from safetensors import SafetensorError
 
     try:
         adapted = PeftModel.from_pretrained(model, str(lora))
     except (RuntimeError, ValueError, OSError, SafetensorError) as error:
-        made_for = json.loads((lora / "adapter_config.json").read_text(encoding="utf-8")).get("base_model_name_or_path")
+        made_for = json.loads((lora / CONFIG).read_text(encoding="utf-8")).get("base_model_name_or_path")
         first = (str(error).splitlines() or ["unknown reason"])[0]
         raise AdapterError(
-            f"The adapter {lora}, made for {made_for}, does not fit {folder.root.name} ({first}); "
-            "give another one with --lora, or answer without: --no-lora"
+            f"The adapter {short_path(lora)}, made for {made_for}, does not fit {folder.root.name} ({first}); {INSTEAD}"
         ) from None
     assert isinstance(adapted, PeftModel)
     return adapted
 
 
 def _on_which_base(trained: str, loaded: str) -> str:
-    """What to say where the base is not held as it was in training."""
+    """What to say where the base is not quantised as it was in training."""
     if trained == loaded:
         return ""
-    on = {"": "whole"} | {name: words.partition(" ")[0] for name, words in QUANTISED.items()}
-    same = f" (--use-{on[trained].replace('-', '')} for the same)" if trained else ""
-    return f", trained on the {on[trained]} base, used on the {on[loaded]} one{same}"
+    on = {"": "unquantised"} | {name: words.partition(" ")[0] for name, words in QUANTISED.items()}
+    same = f" (add --use-{on[trained].replace('-', '')} to use the same)" if trained else ""
+    return f", trained on the {on[trained]} base but used on the {on[loaded]} one{same}"
 
 
 @torch.inference_mode()
-def _proven(model: PeftModel, encoder: Encoder, lora: Path, details: dict[str, Any]) -> str:
-    """Describe the adapter, having seen that it changes what the model computes; AdapterError when it does not."""
+def _described(model: PeftModel, encoder: Encoder, lora: Path, about: AdapterInfo) -> str:
+    """The adapter in words, once it is seen to change what the model computes. Raises AdapterError when it does not."""
     ids = torch.tensor([encoder.text_ids("Hello, who are you?")], device=model.device)
-    model.eval()
     tuned = model(input_ids=ids).logits
     with model.disable_adapter():
         base = model(input_ids=ids).logits
-    change = float((tuned - base).abs().max())
-    if change == 0:
-        raise AdapterError(f"The adapter {lora} changes nothing: it was not trained; answer without it: --no-lora")
+    if float((tuned - base).abs().max()) == 0:
+        raise AdapterError(f"The adapter {short_path(lora)} changes nothing: it was never trained; {INSTEAD}")
     real = lora.resolve()
-    name = real.parent.name if real.name == "adapter" else str(lora)
-    parts = [name]
-    if details.get("best_step"):
-        parts.append(f"step {details['best_step']}")
-    if details.get("best_loss") is not None:
-        parts.append(f"loss {details['base_loss']:.4f} -> {details['best_loss']:.4f}")
+    parts = [real.parent.name if real.name == "adapter" else short_path(lora)]
+    if about.best_step:
+        parts.append(f"step {about.best_step:,}")
+    if about.best_loss is not None:
+        parts.append(f"loss {loss_text(about.base_loss)} -> {loss_text(about.best_loss)}")
     return ", ".join(parts)

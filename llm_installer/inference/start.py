@@ -1,55 +1,69 @@
-"""The story of using a model: which adapter, is it really active, then answer.
-
-Run as: llm-installer start --model-path DIR   (or DIR/start.sh)
-"""
+"""The story of loading a model to talk to: which adapter, and is it really active."""
 
 from __future__ import annotations
 
-import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from llm_installer.core.errors import AdapterError
+from llm_installer.core.hints import script
 from llm_installer.core.paths import ModelDir
 from llm_installer.core.startup import import_bitsandbytes, ready
-from llm_installer.ui.console import Console
+from llm_installer.core.text import short_path
+from llm_installer.core.voice import Voice
+
+if TYPE_CHECKING:
+    from llm_installer.inference.load import Assistant
 
 
-def run(
-    folder: ModelDir, *, lora: str | None, no_lora: bool, prompt: str | None, raw: bool | None,
-    system: str, max_new_tokens: int, temperature: float, top_p: float, images: tuple[str, ...] = (),
-    quantised: str = "",
-) -> None:  # fmt: skip
-    """Answer `prompt`, about `images`, once, or chat until the input ends. What is active is said on stderr, answers go
-    to stdout."""
-    console = Console(stderr=True)
-    adapter = chosen_lora(folder, lora, no_lora)
-    with console.waiting("Loading the model"):
+@dataclass(frozen=True)
+class ChatRequest:
+    """What the user wants to talk to, and how."""
+
+    lora: str | None = None
+    """Folder of an adapter; None for ./lora."""
+    no_lora: bool = False
+    """Use the base model alone."""
+    quantised: str = ""
+    """A name of planning.method.QUANTISED; empty for the base as it is."""
+    raw: bool | None = None
+    """Continue plain text (True), use the chat template (False), or do as the adapter was trained (None)."""
+    prompt: str | None = None
+    """One question; None for a conversation."""
+    images: tuple[str, ...] = ()
+    """Paths of the pictures that `prompt` is about."""
+    system: str = ""
+    max_new_tokens: int = 512
+    temperature: float = 0.0
+    top_p: float = 1.0
+
+
+def load(folder: ModelDir, request: ChatRequest, voice: Voice) -> Assistant:
+    """The model with the adapter that was asked for, ready to answer.
+
+    Raises AdapterError for an adapter that is not there, damaged, made for another base, or without effect.
+    """
+    adapter = chosen_lora(folder, request.lora, request.no_lora)
+    with voice.waiting("Loading the model"):
         import_bitsandbytes()
-        from llm_installer.inference.chat import Conversation, chat
-        from llm_installer.inference.generate import Sampling
         from llm_installer.inference.load import load_assistant
 
-        assistant = load_assistant(folder, adapter, quantised)
+        assistant = load_assistant(folder, adapter, request.quantised)
     ready()
-    if raw is not None:
-        assistant = replace(assistant, style="text" if raw else "chat")
-    console.line(
-        f"{folder.root.name}: " + (f"adapter {assistant.adapter}" if assistant.adapter else "base model, no adapter")
-    )
-    conversation = Conversation(assistant, Sampling(max_new_tokens, temperature, top_p), system)
-    if prompt is None:
-        chat(conversation, console.line)
-        return
-    conversation.ask(prompt, lambda piece: print(piece, end="", flush=True), images)
-    print(file=sys.stdout, flush=True)
+    if request.raw is None:
+        return assistant
+    return replace(assistant, style="text" if request.raw else "chat")
 
 
 def chosen_lora(folder: ModelDir, given: str | None, without: bool) -> Path | None:
-    """Which adapter wins: the one given by hand, else ./lora, else none. Raises AdapterError when it is not there."""
+    """The adapter to use: the one that is given, else ./lora, else none. Raises AdapterError when it is not there."""
     if without or (given is None and not folder.lora.is_symlink() and not folder.lora.exists()):
         return None
     chosen = Path(given).expanduser() if given else folder.lora
     if not chosen.is_dir():
-        raise AdapterError(f"There is no adapter at {chosen}; train one, or answer without: --no-lora")
-    return chosen.resolve()  # whoever switches ./lora while it is read does not mix two adapters
+        raise AdapterError(
+            f"There is no adapter at {short_path(chosen)}; train one with {script(folder.root)}, "
+            "or use the base model alone with --no-lora"
+        )
+    return chosen.resolve()  # if ./lora is switched while it is read, two adapters must not be mixed

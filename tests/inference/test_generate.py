@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from llm_installer.core.examples import Example, Message, Origin
-from llm_installer.data.encoding.encode import Encoder, load_tokenizer
+from llm_installer.data.encoding.encode import Encoder
+from llm_installer.data.encoding.tokenizer import load_tokenizer
 from llm_installer.inference.before_after import compare
 from llm_installer.inference.chat import Conversation
 from llm_installer.inference.generate import Sampling, answer, answers
