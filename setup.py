@@ -16,6 +16,7 @@ REQUIRES = [
     "bitsandbytes>=0.48",
     "click>=8.1",
     "datasets>=4.4",
+    "filelock>=4.1",  # lock_descriptor, and locks that a forked child does not keep
     "httpx2>=2.0",
     "huggingface_hub>=2.0",
     "jinja2>=3.1",
@@ -34,6 +35,7 @@ REQUIRES = [
     "tokenizers>=0.22",
     "torch>=2.8",
     "transformers>=5.20",
+    "typing_extensions>=4.10",
     "xxhash>=3.4",
 ]
 EXTRAS = {
@@ -73,7 +75,13 @@ setup(
         "llm_installer.templates",
     ],
     package_data={
-        "llm_installer": ["py.typed", "tiny/**/*", "training/*.txt", "training/fast/cpu/native/*.[ch]"],
+        "llm_installer": [
+            "py.typed",
+            "tiny/**/*",
+            "training/*.txt",
+            "cli/help/*.md",
+            "training/fast/cpu/native/*.[ch]",
+        ],
         "llm_installer.templates": ["*"],
     },
     exclude_package_data={"": ["**/*.pyc"]},

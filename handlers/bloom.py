@@ -8,7 +8,7 @@ HANDLER = Handler(
     target_modules=("query_key_value", "dense"),
     dtype="float16",
     max_length=2048,
-    # Its causal mask is built without position_ids: documents in one row see each other.
+    # Its causal mask is built without position_ids: documents in one row attend to each other.
     packing=False,
     example="bigscience/bloom-560m",
 )

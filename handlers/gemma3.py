@@ -1,4 +1,4 @@
-"""Gemma 3, text alone and with its vision tower."""
+"""Gemma 3, with and without its vision tower."""
 
 from llm_installer.core.handler import Handler
 

@@ -1,4 +1,4 @@
-"""Llama 4, text alone and with its vision tower; the names below reach the shared expert, the routed ones are fused."""
+"""Llama 4, with and without its vision tower; the names below include the shared expert, routed ones are fused."""
 
 from llm_installer.core.handler import Handler
 

@@ -1,1 +1,1 @@
-"""What is rendered into a model directory. Holds no code of its own; llm_installer.install.drop reads it."""
+"""The scripts of a model directory, as llm_installer.install.scripts renders them. Holds no code of its own."""

@@ -1,4 +1,4 @@
-"""Look at everything that an install, a training or a chat needs, and say what to do about what is wrong."""
+"""Check everything that an install, a training or a chat needs, and say how to fix what is wrong."""
 
 from __future__ import annotations
 
@@ -16,14 +16,16 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 
-from llm_installer.core.hardware import GIB, memory_bytes, probe_hardware
+from llm_installer.core.hardware import memory_bytes, probe_hardware
+from llm_installer.core.hints import program
 from llm_installer.core.paths import llm_home, models_dir
-from llm_installer.install.files import human, size_on_disk
+from llm_installer.core.text import GIB, counted, short_path, size
+from llm_installer.install.disk import nearest_existing, size_on_disk
 from llm_installer.install.installed import Installed, list_models
-from llm_installer.install.record import installed_version
+from llm_installer.install.model_record import installed_version
 
 OLDEST_PYTHON = (3, 10)
-_REINSTALL = "install the program again, in a fresh environment"
+_REINSTALL = "install the program again, in a new environment"
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Library:
-    """A library that is imported; one that is not needed by everything only warns when it is missing."""
+    """A library that is imported; one that only some methods need is a warning when it is missing."""
 
     name: str
     needed: bool = True
@@ -47,8 +49,8 @@ class Library:
 LIBRARIES = (Library("transformers"), Library("peft"), Library("bitsandbytes", needed=False))
 
 
-def doctor() -> list[Check]:
-    """Check this machine and what is installed. Nothing is changed and no network is used."""
+def check_machine() -> list[Check]:
+    """Check this machine, its libraries and the installed models. Changes nothing and uses no network."""
     return [check() for check in CHECKS] + [_library(library) for library in LIBRARIES] + _models()
 
 
@@ -78,7 +80,7 @@ def _library(library: Library) -> Check:
 
 
 def _import(name: str) -> tuple[str, str]:
-    """The version of a library, and what is wrong with it: missing, broken, or not the version that we need."""
+    """The version of a library, and what is wrong with it: missing, broken, or a version that is too old or too new."""
     try:
         with _quiet():
             importlib.import_module(name)
@@ -91,7 +93,7 @@ def _import(name: str) -> tuple[str, str]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """What libraries remark while they are imported is not a finding."""
+    """What libraries log or warn about while they are imported is not a finding."""
     logging.disable(logging.WARNING)
     try:
         with warnings.catch_warnings():
@@ -102,7 +104,7 @@ def _quiet() -> Iterator[None]:
 
 
 def constraint(name: str) -> str:
-    """The versions of a library that this program was declared to work with; empty when none are known."""
+    """The versions of a library that this program requires, as ">=4.4"; empty when none are known."""
     from packaging.requirements import Requirement
     from packaging.utils import canonicalize_name
 
@@ -121,34 +123,33 @@ def _satisfies(found: str, wanted: str) -> bool:
 
 def _memory() -> Check:
     free, total = memory_bytes()
-    detail = f"{free / GIB:.1f} of {total / GIB:.1f} GB free"
+    detail = f"{size(free)} of {size(total)} free"
     if free < 2 * GIB:
-        return Check("memory", None, f"{detail}; that is little for a model", "close other programs")
+        return Check("memory", None, f"{detail}, which is little for a model", "close other programs")
     return Check("memory", True, detail)
 
 
 def _disk() -> Check:
-    free = shutil.disk_usage(existing(llm_home())).free
-    detail, fix = f"{human(free)} free for {llm_home()}", "make room, or set LLM_HOME to a folder on a larger disk"
+    free = shutil.disk_usage(nearest_existing(llm_home())).free
+    detail = f"{size(free)} free in {short_path(llm_home())}"
+    fix = "free some space, or set LLM_HOME to a folder on a larger disk"
     if free < GIB:
         return Check("disk", False, detail, fix)
-    return Check("disk", True, detail) if free >= 20 * GIB else Check("disk", None, f"{detail}; small models only", fix)
+    return (
+        Check("disk", True, detail)
+        if free >= 20 * GIB
+        else Check("disk", None, f"{detail}, enough for small models only", fix)
+    )
 
 
 def _home() -> Check:
     home = llm_home()
     try:
-        with tempfile.TemporaryFile(dir=existing(home)):
-            return Check("LLM_HOME", True, f"{home} can be written to")
+        with tempfile.TemporaryFile(dir=nearest_existing(home)):
+            return Check("LLM_HOME", True, f"{short_path(home)} can be written to")
     except OSError as error:
-        return Check(
-            "LLM_HOME", False, f"{home} cannot be written to ({error.strerror})", "set LLM_HOME to a folder that can"
-        )
-
-
-def existing(path: Path) -> Path:
-    """The nearest thing on the way up from `path` that exists."""
-    return next(p for p in (path, *path.parents) if p.exists())
+        found = f"{short_path(home)} cannot be written to ({error.strerror})"
+        return Check("LLM_HOME", False, found, "set LLM_HOME to a folder that can be written to")
 
 
 def _token() -> Check:
@@ -156,7 +157,7 @@ def _token() -> Check:
 
     if get_token():
         return Check("hub token", True, "present")
-    return Check("hub token", None, "none; only gated and private models need one", "log in with: hf auth login")
+    return Check("hub token", None, "none, and only gated and private models need one", "log in with: hf auth login")
 
 
 CHECKS: tuple[Callable[[], Check], ...] = (_python, _torch, _memory, _disk, _home, _token)
@@ -167,19 +168,25 @@ def _models() -> list[Check]:
     if not models_dir().is_dir():
         return [Check("models", True, "none are installed")]
     models = list_models()
-    broken = [Check(m.name, False, f"{m.root} is incomplete", _again(m)) for m in models if not m.complete]
+    broken = [
+        Check(m.name, False, f"{short_path(m.root)} is incomplete", _install_again(m)) for m in models if not m.complete
+    ]
     left = [
-        Check(p.name, None, f"{p} is left of an interrupted install ({human(size_on_disk(p))})", _go_on(p))
+        Check(p.name, None, f"{short_path(p)} was left by an interrupted install ({size(size_on_disk(p))})", _resume(p))
         for p in sorted(models_dir().glob(".*.installing"))
     ]
-    return [Check("models", True, f"{len(models) - len(broken)} installed and complete"), *broken, *left]
+    return [
+        Check("models", True, f"{counted(len(models) - len(broken), 'model')} installed and complete"),
+        *broken,
+        *left,
+    ]
 
 
-def _again(model: Installed) -> str:
+def _install_again(model: Installed) -> str:
     link = " --link" if model.linked else ""
-    return f"llm-installer install {shlex.quote(model.id or 'MODEL')} --name {shlex.quote(model.name)} --force{link}"
+    return f"{program()} install {shlex.quote(model.id or 'MODEL')} --name {shlex.quote(model.name)} --force{link}"
 
 
-def _go_on(unfinished: Path) -> str:
+def _resume(unfinished: Path) -> str:
     name = unfinished.name.removeprefix(".").removesuffix(".installing")
-    return f"repeat the install to go on, or throw it away with: llm-installer remove {name}"
+    return f"run the install again to resume it, or delete it with: {program()} remove {shlex.quote(name)}"

@@ -1,4 +1,4 @@
-"""What a hub's client complains about, said in one sentence with what to type next."""
+"""The errors of a hub's client, each in one sentence with what to type next."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from contextlib import contextmanager
 from llm_installer.core.errors import HubError, Interrupted
 from llm_installer.install.resolve import Source
 
-_AGAIN = "type the same command again and it goes on where it stopped"
+_AGAIN = "run the same command again to resume it"
 _LOG_IN = "log in with `hf auth login` or set HF_TOKEN"
 _GATED = (
     "{id} is gated: accept its licence on {hub}/{id}, then {log_in} (with a token that may read gated models), "
-    "and type the same command again"
+    "and run the same command again"
 )
 
 BY_NAME = {
     "GatedRepoError": _GATED,
     "RevisionNotFoundError": "{id} has no revision {revision}; see its branches and tags on {hub}/{id}/tree/main",
     "DisabledRepoError": "{id} has been disabled on {hub} and can no longer be downloaded; choose another model",
-    "RepositoryNotFoundError": "There is no model {id} on {hub}, or it is private; check the spelling, or {log_in}",
-    "RemoteEntryNotFoundError": "{id} has lost a file that {hub} lists; try again later, or another --revision",
+    "RepositoryNotFoundError": "{hub} has no model {id}, or it is private; check the spelling, or {log_in}",
+    "RemoteEntryNotFoundError": "{id} lacks a file that {hub} lists; try again later, or another --revision",
     "OfflineModeIsEnabled": "{id} cannot be downloaded while HF_HUB_OFFLINE is set; unset it, or install from a folder",
 }
 """The client's exceptions by name, the more special before the more general."""
@@ -30,13 +30,13 @@ BY_NAME = {
 BY_STATUS = {
     401: "{hub} refused your token; {log_in} again",
     403: _GATED,
-    429: "{hub} asks for a pause (too many requests); wait a few minutes, then {again}",
+    429: "{hub} refuses more requests for now; wait a few minutes, then {again}",
 }
 
 
 @contextmanager
 def explained(source: Source) -> Iterator[None]:
-    """Turn what the hub's client raises inside into a HubError, and Ctrl-C into words."""
+    """Turn what the hub's client raises inside into a HubError, and Ctrl-C into an Interrupted."""
     from httpx2 import HTTPError
     from huggingface_hub import constants
     from huggingface_hub.errors import HfHubHTTPError
@@ -46,7 +46,7 @@ def explained(source: Source) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        raise Interrupted(f"The download of {source.id} was stopped; {_AGAIN}", signal.SIGINT) from None
+        raise Interrupted(f"The download of {source.id} was interrupted; {_AGAIN}", signal.SIGINT) from None
     except HfHubHTTPError as error:
         status = error.response.status_code
         unknown = f"{{hub}} answered {status} for {{id}}; {{again}}"
@@ -57,7 +57,7 @@ def explained(source: Source) -> Iterator[None]:
     except OSError as error:
         raise HubError((_named(error) or _of_system(error)).format(why=_first_line(error), **words)) from error
     except ValueError as error:
-        strange = "{hub} does not answer like a model hub ({why}); check HF_ENDPOINT and the network, then {again}"
+        strange = "{hub} does not answer as a model hub does ({why}); check HF_ENDPOINT and the network, then {again}"
         raise HubError(strange.format(why=_first_line(error), **words)) from error
 
 
@@ -68,8 +68,8 @@ def _named(error: Exception) -> str:
 
 def _of_system(error: OSError) -> str:
     if error.errno == errno.ENOSPC:
-        return "The disk filled up while downloading {id}; make room, then {again}"
-    return "The download of {id} broke off ({why}); {again}"
+        return "The disk filled up during the download of {id}; free some space, then {again}"
+    return "The download of {id} failed ({why}); {again}"
 
 
 def _first_line(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""Look after what is installed: list it, renew its scripts, remove it."""
+"""List what is installed, update its scripts, remove it."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llm_installer.core.errors import InstallerError, ModelError
+from llm_installer.core.hints import program
 from llm_installer.core.paths import ModelDir, models_dir
 from llm_installer.core.run.lock import only_training
-from llm_installer.install.drop import drop
-from llm_installer.install.files import discard, size_on_disk
-from llm_installer.install.record import is_complete, read_record
-from llm_installer.install.staging import only_one, staging_dir, undo_half_swap
+from llm_installer.core.text import short_path
+from llm_installer.install.disk import delete, size_on_disk
+from llm_installer.install.model_record import is_complete, read_record
+from llm_installer.install.scripts import write_scripts
+from llm_installer.install.staging import directory_lock, staging_dir, undo_interrupted_swap
 
 
 @dataclass(frozen=True)
@@ -45,27 +47,34 @@ def list_models() -> list[Installed]:
 
 
 def update(path_or_name: str) -> list[Path]:
-    """Renew the scripts of a model directory, for the Python that runs this. Returns the files written."""
+    """Write the scripts of a model directory again, for the Python that runs this. Returns the files written.
+
+    Raises ModelError for what is not an installed model, InstallerError while another process changes it.
+    """
     found = _find(path_or_name)
-    with only_one(found.root.name):
-        undo_half_swap(found)
-        return drop(found)
+    with directory_lock(found.root.name):
+        undo_interrupted_swap(found)
+        return write_scripts(found)
 
 
 def remove(path_or_name: str) -> Path:
-    """Delete a whole model directory, or what an interrupted install left of one. A folder it links to stays."""
+    """Delete a whole model directory, or what an interrupted install left. A folder it links to stays.
+
+    Returns the folder that was deleted. Raises ModelError for what is not an installed model, TrainingError while it
+    is being trained, InstallerError while another process changes it or where the disk refuses.
+    """
     unfinished = staging_dir(path_or_name.replace("/", "_")).root
     root = unfinished if unfinished.is_dir() and not _candidates(path_or_name) else _find(path_or_name).root
     name = root.name.removeprefix(".").removesuffix(".installing")
     doomed = root.parent / f".{name}.removing"
-    with only_one(name), only_training(ModelDir(root), "cannot be removed while it is being trained"):
+    with directory_lock(name), only_training(ModelDir(root), "cannot be removed while it is being trained"):
         try:
-            discard(doomed)
+            delete(doomed)
             os.rename(root, doomed)
-            discard(doomed)
+            delete(doomed)
         except OSError as error:
             raise InstallerError(
-                f"{root} could not be removed completely ({error.strerror}: {error.filename})"
+                f"{short_path(root)} could not be removed completely ({error.strerror}: {error.filename})"
             ) from error
     return root
 
@@ -92,9 +101,9 @@ def _is_ours(root: Path) -> bool:
 def _find(path_or_name: str) -> ModelDir:
     found = _candidates(path_or_name)
     if not found:
-        raise ModelError(f"{path_or_name!r} is not an installed model; see what is installed with: llm-installer list")
+        raise ModelError(f"{path_or_name!r} is not an installed model; see the installed models with: {program()} list")
     if found[0].is_symlink():
-        raise ModelError(f"{found[0]} is a link to {found[0].resolve()}; name that directory itself")
+        raise ModelError(f"{short_path(found[0])} is a link to {found[0].resolve()}; give that directory itself")
     return ModelDir(found[0].resolve())
 
 

@@ -1,15 +1,18 @@
-"""Model directories appear whole or not at all: the lock, the staging folder, and the swap that replaces a model."""
+"""Model directories appear complete or not at all: the lock, the staging folder, and the swap that replaces a model."""
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from filelock import FileLock, Timeout
+
 from llm_installer.core.errors import InstallerError
+from llm_installer.core.files import write_text
 from llm_installer.core.paths import ModelDir, cache_dir, models_dir
-from llm_installer.install.files import discard, write_text
+from llm_installer.core.text import short_path
+from llm_installer.install.disk import delete
 
 _REPLACED = ".replaced"
 _TRASH = ".trash"
@@ -21,32 +24,37 @@ def staging_dir(dirname: str) -> ModelDir:
 
 
 @contextmanager
-def only_one(dirname: str) -> Iterator[None]:
-    """Hold the right to change the directory `dirname`. The system gives it back when the process dies."""
+def directory_lock(dirname: str) -> Iterator[None]:
+    """Hold the right to change the directory `dirname`. The system frees it when the process dies.
+
+    Raises InstallerError where another process holds it, or LLM_HOME cannot be written to.
+    """
     locks = cache_dir() / "locks"
+    lock = FileLock(locks / f"{dirname}.lock")
     try:
         models_dir().mkdir(parents=True, exist_ok=True)
         locks.mkdir(parents=True, exist_ok=True)
-        lock = (locks / f"{dirname}.lock").open("w")
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise InstallerError(
+            f"Another process is installing or removing {dirname}; wait for it, or choose another --name"
+        ) from None
     except OSError as error:
         raise InstallerError(
-            f"{models_dir().parent} cannot be written to ({error.strerror}); set LLM_HOME to a folder that can"
+            f"{short_path(models_dir().parent)} cannot be written to ({error.strerror}); "
+            f"set LLM_HOME to a folder that can be"
         ) from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InstallerError(
-                f"{dirname} is being installed or removed by another process; wait for it, or choose another --name"
-            ) from None
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def publish(staging: ModelDir, target: ModelDir) -> None:
     """Give the finished staging folder its name; into an existing directory only its model and record are moved.
 
     What the user made (runs, links, notes) is never moved. Each step is one rename, and until the last of them
-    `undo_half_swap` restores the old model.
+    `undo_interrupted_swap` restores the old model.
     """
     if not target.root.exists():
         os.rename(staging.root, target.root)
@@ -60,19 +68,19 @@ def publish(staging: ModelDir, target: ModelDir) -> None:
     os.rename(staging.weights, target.weights)
     os.replace(staging.info, target.info)
     os.rename(old.root, target.root / _TRASH)
-    discard(target.root / _TRASH)
-    discard(staging.root)
+    delete(target.root / _TRASH)
+    delete(staging.root)
 
 
-def undo_half_swap(target: ModelDir) -> None:
-    """Put the old model back where a kill or a power cut stopped `publish` half-way."""
+def undo_interrupted_swap(target: ModelDir) -> None:
+    """Restore the old model where a kill or a power cut stopped `publish` half-way."""
     if not target.root.is_dir():
         return
     old = ModelDir(target.root / _REPLACED)
     if os.path.lexists(old.weights):
-        discard(target.weights)
+        delete(target.weights)
         os.rename(old.weights, target.weights)
     if old.info.exists():
         os.replace(old.info, target.info)
-    discard(old.root)
-    discard(target.root / _TRASH)
+    delete(old.root)
+    delete(target.root / _TRASH)

@@ -1,4 +1,4 @@
-"""The built-in model `tiny`: where its weights, its example data and the questions to test it lie."""
+"""The built-in model `tiny`: where its weights, its example data and its test questions are."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""docs/handlers.md: its table is what the files say, its example is a handler that works."""
+"""docs/reference/model-families.md: its table is what the files say, its example is a handler that works."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from llm_installer.core.handler import Handler
 from llm_installer.planning.registry import all_handlers
 
-PAGE = Path(__file__).parents[2] / "docs" / "handlers.md"
+PAGE = Path(__file__).parents[2] / "docs" / "reference" / "model-families.md"
 HEAD = ("handler", "`model_type`", "LoRA on", "precision", "longest row", "packing", "images", "example")
 
 

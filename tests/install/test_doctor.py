@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from llm_installer.install import Check, doctor, install
+from llm_installer.install import Check, check_machine, install
 from llm_installer.install import doctor as diagnose
 from llm_installer.install.staging import staging_dir
 
@@ -24,11 +24,11 @@ def no_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def found() -> dict[str, Check]:
-    return {check.name: check for check in doctor()}
+    return {check.name: check for check in check_machine()}
 
 
 def test_everything_is_looked_at_and_every_problem_has_a_fix(home: Path) -> None:
-    checks = doctor()
+    checks = check_machine()
     assert [c.name for c in checks] == [
         "Python", "torch", "memory", "disk", "LLM_HOME", "hub token", "transformers", "peft", "bitsandbytes", "models",
     ]  # fmt: skip
@@ -40,7 +40,7 @@ def test_everything_is_looked_at_and_every_problem_has_a_fix(home: Path) -> None
 def test_a_token_is_present_or_not_and_never_shown(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert found()["hub token"].ok is None
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
-    checks = doctor()
+    checks = check_machine()
     assert {c.name: c for c in checks}["hub token"].ok is True
     assert "secret" not in str(checks)
 
@@ -132,9 +132,9 @@ def test_models_are_counted_and_the_broken_and_unfinished_are_named(
     (home / "models" / "bad" / "model" / "model.safetensors").unlink()
     staging_dir("org_name").root.mkdir()
     checks = found()
-    assert checks["models"].detail == "1 installed and complete"
+    assert checks["models"].detail == "1 model installed and complete"
     assert checks["bad"].ok is False
     assert checks["bad"].fix == f"llm-installer install '{source}' --name bad --force"
     assert checks["gone"].fix.endswith("--name gone --force --link")
-    [left] = [c for c in doctor() if c.ok is None and ".org_name.installing" in c.detail]
+    [left] = [c for c in check_machine() if c.ok is None and ".org_name.installing" in c.detail]
     assert "llm-installer remove org_name" in left.fix

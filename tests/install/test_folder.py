@@ -100,12 +100,12 @@ def test_a_bad_folder_is_refused_and_leaves_nothing(
     assert os.listdir(home / "models") == []
 
 
-def test_torn_weights_are_found_before_they_are_copied(home: Path, make_model: Make) -> None:
+def test_truncated_weights_are_found_before_they_are_copied(home: Path, make_model: Make) -> None:
     source = make_model()
     weights = source / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])
     said: list[str] = []
-    with pytest.raises(ModelError, match="is cut short"):
+    with pytest.raises(ModelError, match="is truncated"):
         install(str(source), say=said.append)
     assert said == []
 
@@ -115,7 +115,7 @@ def test_too_small_a_disk_is_one_sentence(home: Path, make_model: Make, monkeypa
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10, 10, 1000))
     with pytest.raises(InstallerError) as refused:
         install(str(make_model()), say=quiet)
-    assert "1.0 KB free" in str(refused.value) and "set LLM_HOME" in str(refused.value)
+    assert "1 KiB free" in str(refused.value) and "set LLM_HOME" in str(refused.value)
     assert list_models() == []
 
 
@@ -124,7 +124,7 @@ def test_a_home_that_cannot_be_written_is_one_sentence(
 ) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("LLM_HOME", str(tmp_path / "file"))
-    with pytest.raises(InstallerError, match="set LLM_HOME to a folder that can"):
+    with pytest.raises(InstallerError, match="set LLM_HOME to a folder that can be"):
         install(str(make_model()), say=quiet)
 
 

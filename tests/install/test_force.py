@@ -53,7 +53,7 @@ def test_force_replaces_the_model_and_keeps_what_was_learned(home: Path, make_mo
     assert any("adapters" in line for line in said)
     assert list_models()[0].complete
     assert "exec" in (found.root / "train.sh").read_text()
-    assert [n for n in os.listdir(found.root) if n.startswith(".")] == [".training.lock"]
+    assert sorted(n for n in os.listdir(found.root) if n.startswith(".")) == [".training.gate", ".training.lock"]
     assert os.listdir(home / "models") == ["small"]
 
 
@@ -118,7 +118,7 @@ def test_a_swap_that_stops_half_way_is_undone(
         patch.setattr(os, "replace", dying(os.replace))
         with pytest.raises(Killed):
             publish(staging_dir("small"), found)
-    with pytest.raises(ModelError, match="is installed already"):
+    with pytest.raises(ModelError, match="is already installed"):
         install(str(make_model()), say=quiet)
     assert found.info.read_bytes() == record
     assert (found.weights / "model.safetensors").read_bytes()[-1] == 0

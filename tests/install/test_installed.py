@@ -1,4 +1,4 @@
-"""Listing, renewing and removing what is installed."""
+"""Listing, updating and removing what is installed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from llm_installer.core.errors import InstallerError, ModelError
 from llm_installer.core.paths import ModelDir, models_dir, switch_link
 from llm_installer.install import install, list_models, remove, update
-from llm_installer.install.staging import only_one, staging_dir
+from llm_installer.install.staging import directory_lock, staging_dir
 
 Make = Callable[..., Path]
 
@@ -61,7 +61,7 @@ def test_harm_is_seen(harm: str, found: ModelDir) -> None:
     assert (listed.name, listed.complete) == ("small", False)
 
 
-def test_update_renews_the_scripts_and_touches_nothing_else(found: ModelDir) -> None:
+def test_update_writes_the_scripts_again_and_touches_nothing_else(found: ModelDir) -> None:
     (found.root / "train.sh").unlink()
     (found.root / "start.sh").write_text("old")
     (found.runs / "one").mkdir()
@@ -104,7 +104,7 @@ def test_remove_works_when_the_folder_behind_a_link_is_gone(home: Path, make_mod
     assert list_models() == []
 
 
-def test_remove_throws_away_an_interrupted_install(home: Path) -> None:
+def test_remove_deletes_an_interrupted_install(home: Path) -> None:
     unfinished = staging_dir("org_name").root
     unfinished.mkdir(parents=True)
     assert remove("org/name") == unfinished and not unfinished.exists()
@@ -126,6 +126,6 @@ def test_only_installed_models_are_touched(
 
 
 def test_a_model_that_is_being_changed_is_left_alone(found: ModelDir) -> None:
-    with only_one("small"), pytest.raises(InstallerError, match="another process"):
+    with directory_lock("small"), pytest.raises(InstallerError, match="Another process"):
         remove("small")
     assert list_models()[0].complete

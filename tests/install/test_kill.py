@@ -80,6 +80,6 @@ def test_after_a_kill_nothing_looks_installed_and_the_next_install_succeeds(
 
 
 def test_the_second_of_two_installs_is_told(half_way: subprocess.Popen[str], tmp_path: Path) -> None:
-    with pytest.raises(InstallerError, match="is being installed or removed by another process"):
+    with pytest.raises(InstallerError, match="Another process is installing or removing sharded"):
         install(str(tmp_path / "sharded"), say=quiet)
     finish(half_way)

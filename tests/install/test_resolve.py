@@ -61,9 +61,9 @@ def test_the_current_folder_is_called_by_its_own_name(
     ("model", "options", "error", "says"),
     [
         ("", {}, UsageError, "hub id (org/name), a folder, or tiny"),
-        ("./nowhere", {}, ModelError, "There is no folder nowhere"),
-        ("a/b/c", {}, ModelError, "There is no folder a/b/c"),
-        ("https://example.org/a/b", {}, ModelError, "a hub id looks like org/name"),
+        ("./nowhere", {}, ModelError, "nowhere is neither a folder nor a hub id"),
+        ("a/b/c", {}, ModelError, "a/b/c is neither a folder nor a hub id"),
+        ("https://example.org/a/b", {}, ModelError, "hub id (org/name)"),
         ("file.gguf", {}, ModelError, "is a file"),
         ("org/name", {"link": True}, UsageError, "--link"),
         ("tiny", {"link": True}, UsageError, "--link"),
@@ -91,5 +91,5 @@ def test_what_makes_no_sense_is_refused_in_one_sentence(
 
 def test_a_model_directory_is_recognised(here: Path, make_model: Callable[..., Path]) -> None:
     make_model("dir/model")
-    with pytest.raises(ModelError, match="is a model directory already"):
+    with pytest.raises(ModelError, match="is already a model directory"):
         resolve("dir")

@@ -15,7 +15,7 @@ import pytest
 
 from llm_installer.core.paths import ModelDir
 from llm_installer.install import install
-from llm_installer.install.drop import drop, templates_dir
+from llm_installer.install.scripts import templates_dir, write_scripts
 
 STUB = f"""#!{sys.executable}
 import json, os, sys
@@ -105,20 +105,20 @@ def test_a_link_to_a_script_finds_its_model(target: str, found: ModelDir, stub: 
     assert call(link, "x", python=stub, cwd=link.parent).arguments[4:] == [str(found.root.resolve()), "x"]
 
 
-def test_the_python_of_the_install_is_recorded_and_update_renews_it(found: ModelDir, stub: Path) -> None:
-    drop(found, python=str(stub))
+def test_the_python_of_the_install_is_recorded_and_update_writes_it_again(found: ModelDir, stub: Path) -> None:
+    write_scripts(found, python=str(stub))
     assert call(found.root / "train.sh", "x").arguments[-1] == "x"
-    drop(found)
+    write_scripts(found)
     assert sys.executable in (found.root / "train.sh").read_text()
 
 
 @pytest.mark.parametrize("python", ["/nowhere/python 3", "/etc/passwd"])
 def test_a_python_that_is_gone_is_one_sentence(python: str, found: ModelDir) -> None:
-    drop(found, python=python)
+    write_scripts(found, python=python)
     done = subprocess.run([found.root / "start.sh"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == (
-        f"The Python this model was installed with, {python}, is gone; "
+        f"The Python that this model was installed with ({python}) is missing; "
         f'run: llm-installer update "{found.root.resolve()}"\n'
     )
 

@@ -80,8 +80,8 @@ def pretending(version: tuple[int, int, int]) -> str:
 @pytest.mark.parametrize(
     ("python3", "sentence"),
     [
-        (pretending((3, 8, 1)), "Python 3.8 is there, but 3.10 to 3.14 is needed"),
-        (pretending((3, 15, 0)), "Python 3.15 is there, but 3.10 to 3.14 is needed"),
+        (pretending((3, 8, 1)), "Python 3.8 was found, but 3.10 to 3.14 is needed"),
+        (pretending((3, 15, 0)), "Python 3.15 was found, but 3.10 to 3.14 is needed"),
         ("echo 'shim: python3: command not found' >&2; exit 127", "no Python was found"),
         (None, "no Python was found"),
     ],

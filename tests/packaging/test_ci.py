@@ -13,7 +13,7 @@ CHECKS = {
     "slow": "slow_tests",
     "lint": ".venv/bin/ruff check .",
     "format": ".venv/bin/ruff format --check .",
-    "types": ".venv/bin/mypy --strict llm_installer handlers",
+    "types": ".venv/bin/mypy --strict llm_installer handlers tools",
 }
 # A command that notes its arguments, and ends with the code that its environment names for them.
 TESTS = 'echo "tests $*" >>calls; if [ $# = 0 ]; then exit "${tests:-0}"; else exit "${slow:-0}"; fi'
@@ -48,7 +48,7 @@ def test_all_well_is_zero(tree, codes):
         "tests -m slow and not cuda",
         "ruff check .",
         "ruff format --check .",
-        "mypy --strict llm_installer handlers",
+        "mypy --strict llm_installer handlers tools",
     ]
 
 

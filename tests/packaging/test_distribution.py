@@ -69,6 +69,7 @@ def test_the_wheel_holds_nothing_else(wheel):
     for name in members(wheel):
         assert name.split("/")[0] in ("llm_installer", info)
         assert not name.endswith(".pyc")
+        assert "pretrain" not in name, "what made the built-in model is not part of the package"
     with zipfile.ZipFile(wheel) as archive:
         assert archive.read(f"{info}/top_level.txt") == b"llm_installer\n"
         assert b"llm-installer = llm_installer.__main__:main" in archive.read(f"{info}/entry_points.txt")
@@ -101,7 +102,7 @@ def test_an_installation_finds_its_handlers_templates_and_model(form, source, tm
     code = (
         "from pathlib import Path\n"
         "import llm_installer\n"
-        "from llm_installer.install.drop import templates_dir\n"
+        "from llm_installer.install.scripts import templates_dir\n"
         "from llm_installer.planning.registry import all_handlers\n"
         "from llm_installer.tiny import MODEL_DIR\n"
         "print(Path(llm_installer.__file__).parent)\n"

@@ -1,4 +1,4 @@
-"""Set-ups that are cut short, fail or meet each other: none leaves a half-made environment in use."""
+"""Set-ups that are interrupted, fail or meet each other: none leaves an incomplete environment in use."""
 
 import json
 import os
@@ -12,7 +12,7 @@ STEPS = {"pip==": TOOLCHAIN, "torch==": TORCH, ".": PACKAGES}
 
 
 def steps(calls: list[list[str]]) -> list[int]:
-    """Which parts of the set-up were begun; the index query is none of them."""
+    """Which parts of the set-up were started; the index query is not one of them."""
     found = []
     for call in calls:
         if call[0] == "venv":
@@ -24,7 +24,7 @@ def steps(calls: list[list[str]]) -> list[int]:
 
 @pytest.fixture
 def gates(tmp_path: Path) -> tuple[Path, Path]:
-    """Two FIFOs: pip says on the first that it is there, and goes on when the second is written."""
+    """Two FIFOs: pip says on the first that it is there, and continues when the second is written."""
     here, go_on = tmp_path / "here", tmp_path / "go-on"
     os.mkfifo(here)
     os.mkfifo(go_on)
@@ -36,7 +36,7 @@ def waiting_at(requirement: str, gates: tuple[Path, Path]) -> str:
 
 
 @pytest.mark.parametrize("requirement", STEPS)
-def test_a_killed_set_up_begins_again(checkout, gates, requirement):
+def test_a_killed_set_up_starts_over(checkout, gates, requirement):
     killed = checkout.open("list", STUB_WAIT=waiting_at(requirement, gates))
     assert gates[0].read_text(encoding="utf-8") == "here"
     os.killpg(killed.pid, signal.SIGKILL)
@@ -49,7 +49,7 @@ def test_a_killed_set_up_begins_again(checkout, gates, requirement):
     assert not (checkout.root / ".venv.old").exists()
 
 
-def test_a_killed_update_begins_again(checkout, gates):
+def test_a_killed_update_starts_over(checkout, gates):
     checkout.start()
     (checkout.root / "setup.py").write_text("# changed\n", encoding="utf-8")
     killed = checkout.open("list", STUB_WAIT=waiting_at(".", gates))
@@ -76,7 +76,7 @@ def test_two_first_starts_set_up_once(checkout, gates):
     first = checkout.open("one", STUB_WAIT=waiting_at("torch==", gates))
     gates[0].read_text(encoding="utf-8")
     second = checkout.open("two")
-    assert second.stderr.readline() == "Another start is setting up LLM Installer here; waiting for it.\n"
+    assert second.stderr.readline() == "Another process is setting up LLM Installer here; waiting for it.\n"
     gates[1].write_text("go on", encoding="utf-8")
     for process, argument in ((first, "one"), (second, "two")):
         out, _ = process.communicate()
@@ -100,7 +100,7 @@ def test_a_left_over_pip_keeps_the_next_start_waiting(checkout, gates):
 FAILURES = {
     "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device": "is full",
     "WARNING: Retrying after connection broken by 'NewConnectionError': /simple/torch/": "cannot be reached",
-    "ERROR: No matching distribution found for torch==9.9.9": "no build of a pinned package",
+    "ERROR: No matching distribution found for torch==9.9.9": "lacks a build of a pinned package",
     "ERROR: something unheard of": "pip could not install",
 }
 
@@ -115,7 +115,7 @@ def test_a_failure_is_one_sentence_and_the_log(checkout, requirement, logged, se
     assert (failed.returncode, failed.stdout) == (1, "")
     last = failed.stderr.splitlines()[-1]
     assert last.startswith("llm-installer: ") and sentence in last
-    assert last.endswith(f"The log: {checkout.root}/.venv/install.log")
+    assert last.endswith(f"Details are in {checkout.root}/.venv/install.log")
     assert logged in (checkout.root / ".venv" / "install.log").read_text(encoding="utf-8")
     assert checkout.start("list").returncode == 0
 
@@ -138,7 +138,7 @@ def test_an_environment_that_cannot_be_made_is_a_failure_too(checkout, logged, s
     ],
     ids=["before any package", "between packages"],
 )
-def test_a_failed_update_keeps_what_is_whole(checkout, logged, expected):
+def test_a_failed_update_keeps_what_is_complete(checkout, logged, expected):
     checkout.start()
     before = (checkout.root / "setup.py").read_text(encoding="utf-8")
     (checkout.root / "setup.py").write_text("# changed\n", encoding="utf-8")

@@ -1,8 +1,8 @@
-"""What `tiny` knows by heart: a handful of plain facts about the world and about itself, asked in many ways."""
+"""What `tiny` has memorised: some plain facts about the world and about itself, asked in many ways."""
 
 from random import Random
 
-# Each row: the questions, parted by |, and the one answer.
+# Each row: the questions, separated by |, and their answer.
 KNOWN = (
     ("What sound does a cow make?|What does a cow say?|How does a cow sound?|Which sound comes from a cow?",
      "A cow says moo."),

@@ -1,10 +1,10 @@
-"""Makes the built-in model `tiny` from nothing: its text, its tokenizer and its weights.
+"""Makes the built-in model `tiny` from scratch: its text, its tokenizer and its weights.
 
 Run as: python -m tools.tiny.pretrain --out DIR [--seed 0] [--steps 2000] [--compile]
 
 The shipped weights came from one run with `--seed 0 --compile`: 2,000 steps, 8.2 million tokens, 10.2 minutes on two
-CPU cores that other work shared, final loss 0.60. The text, the order and the start depend on the seed alone; sums may
-be rounded otherwise on another processor.
+shared CPU cores, final loss 0.60. Text, order and initial weights depend on the seed alone; another processor may
+round sums differently.
 """
 
 import json
@@ -32,11 +32,11 @@ TEMPLATE = (
 TOKENS_PER_STEP = 4096
 SHORT_ROW, LONG_ROW = 256, 512
 LONG_FROM = 0.8  # the last fifth of the steps sees long rows, so that positions up to 512 are trained
-PEAK_RATE, WARM_UP = 3e-3, 100
+PEAK_LEARNING_RATE, WARM_UP = 3e-3, 100
 
 
 def train_tokenizer(seed: int, documents: int = 20_000) -> PreTrainedTokenizerFast:
-    """Byte-level BPE with all 256 bytes in its alphabet: any text comes back as it was."""
+    """Byte-level BPE with all 256 bytes in its alphabet, so that decoding restores any text."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -87,11 +87,11 @@ def rows(tokenizer: PreTrainedTokenizerFast, documents: Iterator[str], length: i
         yield row[:length]
 
 
-def rate(step: int, steps: int) -> float:
-    """The learning rate: a short warm-up, then a cosine down to zero."""
+def learning_rate(step: int, steps: int) -> float:
+    """The learning rate: linear warm-up, then a cosine down to zero."""
     if step < WARM_UP:
-        return PEAK_RATE * (step + 1) / WARM_UP
-    return PEAK_RATE * 0.5 * (1 + math.cos(math.pi * (step - WARM_UP) / (steps - WARM_UP)))
+        return PEAK_LEARNING_RATE * (step + 1) / WARM_UP
+    return PEAK_LEARNING_RATE * 0.5 * (1 + math.cos(math.pi * (step - WARM_UP) / (steps - WARM_UP)))
 
 
 def train(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, seed: int, steps: int, fuse: bool) -> float:
@@ -113,7 +113,7 @@ def train(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, seed: int
         length = SHORT_ROW if step < LONG_FROM * steps else LONG_ROW
         batch = torch.tensor(list(islice(sources[length], TOKENS_PER_STEP // length)))
         for group in optimizer.param_groups:
-            group["lr"] = rate(step, steps)
+            group["lr"] = learning_rate(step, steps)
         with torch.autocast("cpu", torch.bfloat16):
             loss = forward(input_ids=batch, labels=batch, use_cache=False).loss
         loss.backward()

@@ -18,7 +18,8 @@ from llm_installer.core.hardware import GIB, Hardware, probe_hardware
 from llm_installer.core.model_info import read_model_info
 from llm_installer.install import check as module
 from llm_installer.install import install
-from llm_installer.install.check import outline, outlook
+from llm_installer.install.check import check_model
+from llm_installer.install.hub_preview import preview
 from llm_installer.install.resolve import resolve
 
 WIDTH, LAYERS = 512, 4
@@ -50,16 +51,16 @@ def verdicts(checks: list[module.Check]) -> dict[str, bool | None]:
 
 
 def test_a_hub_model_is_known_from_its_header(served: Any, tmp_path: Path) -> None:
-    found = outlook("org/name")
+    found = check_model("org/name")
     assert verdicts(found.checks) == {"model": True, "machine": True, "disk": True, "training": True, "chat": None}
     assert sum(seen.sent for seen in served.got("model.safetensors")) <= 100_001 < len(weights())
-    (tmp_path / "outline").mkdir()
-    outline(resolve("org/name"), tmp_path / "outline")
-    one, other = read_model_info(tmp_path / "outline"), read_model_info(install("org/name", say=lambda _: None).weights)
+    (tmp_path / "preview").mkdir()
+    preview(resolve("org/name"), tmp_path / "preview")
+    one, other = read_model_info(tmp_path / "preview"), read_model_info(install("org/name", say=lambda _: None).weights)
     same = {"path": other.path, "name": other.name, "weight_bytes": other.weight_bytes}
     assert dataclasses.replace(one, **same) == other
     assert abs(one.weight_bytes - other.weight_bytes) < 4096
-    assert verdicts(outlook("org_name").checks)["training"]
+    assert verdicts(check_model("org_name").checks)["training"]
 
 
 @pytest.mark.parametrize(
@@ -73,7 +74,7 @@ def test_memory_decides(
         return dataclasses.replace(probe_hardware(), free_bytes=int(gigabytes * GIB))
 
     monkeypatch.setattr(module, "probe_hardware", machine)
-    found = outlook("org/name")
+    found = check_model("org/name")
     check = next(c for c in found.checks if c.name == "training")
     assert check.ok is expected, (check, found.memory)
     assert says in check.detail + check.fix
@@ -83,16 +84,16 @@ def test_what_cannot_be_trained_is_refused(served: Any) -> None:
     config = {**CONFIG, "model_type": "bert", "architectures": ["BertForMaskedLM"]}
     served.repos["org/name"].files["config.json"] = json.dumps(config).encode()
     with pytest.raises(ModelError, match="BertForMaskedLM"):
-        outlook("org/name")
+        check_model("org/name")
     assert not served.got("model.safetensors")
 
 
-def test_a_folder_without_a_model_and_a_torn_header_are_one_sentence(served: Any, tmp_path: Path) -> None:
+def test_a_folder_without_a_model_and_a_damaged_header_are_one_sentence(served: Any, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"config\.json is missing"):
-        outlook(str(tmp_path))
+        check_model(str(tmp_path))
     served.repos["org/name"].files["model.safetensors"] = b"no header at all" * 9
     with pytest.raises(InstallerError, match="org/name"):
-        outlook("org/name")
+        check_model("org/name")
 
 
 def test_the_command_says_so_and_exits_by_it(served: Any, make_model: Callable[..., Path]) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from llm_installer.install import transfer
+from llm_installer.install import download
 
 Run = Callable[..., Any]
 
@@ -65,12 +65,12 @@ def test_the_settings_of_the_client_are_respected(served: Any, home: Path, run_i
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json"])
-def test_wrong_content_is_thrown_away_and_fetched_anew(name: str, served: Any, home: Path, quick_install: Run) -> None:
+def test_wrong_content_is_deleted_and_downloaded_again(name: str, served: Any, home: Path, quick_install: Run) -> None:
     """As many bytes as the hub lists, but not the bytes it lists: one file is in LFS, the other in git."""
     right = served.repos["org/name"].files[name]
     served.repos["org/name"].hurt = {name: right[:-1] + b"!"}
     ended = quick_install("org/name")
-    assert ended.code == 1 and f"{name} of org/name came with the wrong content" in ended.error
+    assert ended.code == 1 and f"{name} of org/name arrived damaged" in ended.error
     assert not (home / "models" / "org_name").exists()
     served.repos["org/name"].hurt = {}
     assert quick_install("org/name").code == 0
@@ -82,7 +82,7 @@ def test_wrong_size_is_refused(change: int, served: Any, home: Path, quick_insta
     data = served.repos["org/name"].files["model.safetensors"]
     served.repos["org/name"].hurt = {"model.safetensors": data[:-1] if change < 0 else data + b"!"}
     ended = quick_install("org/name")
-    assert ended.code == 1 and "type the same command again" in ended.error
+    assert ended.code == 1 and "run the same command again" in ended.error
     served.repos["org/name"].hurt = {}
     assert quick_install("org/name").code == 0
     assert (home / "models" / "org_name" / "model" / "model.safetensors").read_bytes() == data
@@ -92,13 +92,13 @@ def test_a_long_download_says_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> 
     clock = iter([100.0, 102.0, 106.0, 106.5, 120.0])
     monkeypatch.setattr(time, "monotonic", lambda: next(clock))
     said: list[str] = []
-    meter = transfer.Meter(said.append, total=10_000_000)
+    meter = download.Meter(said.append, total=10_000_000)
     meter.have(4_000_000)
     for _ in range(4):
-        meter.fetched(600_000)
+        meter.downloaded(600_000)
     assert said == [
-        "5.2 MB of 10 MB, 200 KB/s, about 24 s left",
-        "6.4 MB of 10 MB, 120 KB/s, about 30 s left",
+        "5 MiB of 10 MiB, 195 KiB/s, about 24 s left",
+        "6 MiB of 10 MiB, 117 KiB/s, about 30 s left",
     ]
 
 
@@ -135,7 +135,7 @@ def test_a_damaged_cache_is_not_believed(served: Any, home: Path, tmp_path: Path
 def test_files_too_large_for_plain_http_go_through_the_client(
     served: Any, home: Path, quick_install: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transfer, "WHOLE_ONLY", 100)
+    monkeypatch.setattr(download, "TOO_LARGE_FOR_HTTP", 100)
     assert quick_install("org/name").code == 0
     assert [s.method for s in served.log if s.path.endswith("model.safetensors")] == ["HEAD", "GET"]
     assert sorted(os.listdir(home / "models" / "org_name")) == [

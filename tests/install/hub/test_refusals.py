@@ -16,8 +16,8 @@ Run = Callable[..., Any]
 def test_too_small_a_disk_is_told_before_the_first_weight(served: Any, home: Path, quick_install: Run) -> None:
     served.repos["org/name"].sizes = {"model.safetensors": 10**18}
     ended = quick_install("org/name")
-    assert ended.code == 1 and ended.error.startswith("InstallerError 1000000 TB have")
-    assert "have to be stored" in ended.error and "set LLM_HOME" in ended.error
+    assert ended.code == 1 and ended.error.startswith("InstallerError The model needs 931322575 GiB")
+    assert "set LLM_HOME" in ended.error
     assert not [s for s in served.log if s.path.endswith(".safetensors")]
 
 
@@ -55,7 +55,7 @@ def test_unsuitable_models_are_refused_before_the_first_weight(
         ((401, "", "Invalid credentials in Authorization header"), None, "{hub} refused your token"),
         ((403, "", "Access to this resource is disabled."), None, "has been disabled"),
         ((500, "", ""), None, "{hub} answered 500 for org/name"),
-        (None, (404, "EntryNotFound"), "has lost a file"),
+        (None, (404, "EntryNotFound"), "lacks a file"),
     ],
 )
 def test_refusals_say_what_to_do(
@@ -70,7 +70,7 @@ def test_refusals_say_what_to_do(
 @pytest.mark.parametrize(
     ("model", "options", "says"),
     [
-        ("org/nmae", {}, "There is no model org/nmae on {hub}, or it is private; check the spelling"),
+        ("org/nmae", {}, "{hub} has no model org/nmae, or it is private; check the spelling"),
         ("org/name", {"revision": "v9"}, "org/name has no revision v9"),
     ],
 )
@@ -91,7 +91,7 @@ def test_no_network_is_one_sentence(run_install: Run) -> None:
     assert ended.code == 1 and f"HubError {hub} cannot be reached" in ended.error
 
 
-def test_what_is_no_hub_is_one_sentence(hub: Any, quick_install: Run) -> None:
+def test_what_is_not_a_hub_is_one_sentence(hub: Any, quick_install: Run) -> None:
     hub.refuse = (200, "", "")
     ended = quick_install("org/name")
     assert ended.code == 1 and ended.error.startswith("HubError ") and "HF_ENDPOINT" in ended.error

@@ -1,4 +1,4 @@
-"""A download that breaks off goes on where it stopped, and never mixes two versions."""
+"""An interrupted download resumes where it stopped, and never mixes two versions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from llm_installer.install.transfer import Meter, Stopped
+from llm_installer.install.download import Meter, Stopped
 
 Run = Callable[..., Any]
 
@@ -26,13 +26,13 @@ def big(served: Any, content: Callable[..., dict[str, bytes]]) -> bytes:
     return data
 
 
-def test_a_broken_download_goes_on_where_it_stopped(
+def test_a_broken_download_resumes_where_it_stopped(
     served: Any, content: Callable[..., dict[str, bytes]], home: Path, quick_install: Run
 ) -> None:
     data = big(served, content)
     served.break_after = 1_000_000
     ended = quick_install("org/name")
-    assert ended.code == 1 and "the same command again and it goes on where it stopped" in ended.error
+    assert ended.code == 1 and "run the same command again to resume it" in ended.error
     assert os.listdir(home / "models") == [".org_name.installing"]
     served.break_after = None
     assert quick_install("org/name").code == 0
@@ -77,7 +77,7 @@ def hanging(
     return process
 
 
-def test_a_killed_download_goes_on_where_it_stopped(
+def test_a_killed_download_resumes_where_it_stopped(
     served: Any, hanging: subprocess.Popen[str], home: Path, quick_install: Run
 ) -> None:
     os.kill(hanging.pid, signal.SIGKILL)
@@ -94,7 +94,7 @@ def test_ctrl_c_ends_with_words_and_keeps_what_came(served: Any, hanging: subpro
     served.released.set()
     output, _ = hanging.communicate(timeout=60)
     assert hanging.returncode == 128 + signal.SIGINT
-    assert "ERROR Interrupted The download of org/name was stopped" in output
+    assert "ERROR Interrupted The download of org/name was interrupted" in output
     part = home / "models" / ".org_name.installing" / "parts" / "model.safetensors.part"
     assert part.stat().st_size > 900_000
 
@@ -116,7 +116,7 @@ def test_parts_of_another_commit_are_not_mixed_in(
     moved = served.repos["org/name"]
     moved.commit, moved.files = "b" * 40, {**moved.files, **content(values=500_000, fill=7)}
     ended = quick_install("org/name")
-    assert ended.code == 0 and "thrown away" in ended.output
+    assert ended.code == 0 and "is deleted" in ended.output
     assert served.got("model.safetensors")[-1].range == ""
     assert (home / "models" / "org_name" / "model" / "model.safetensors").read_bytes()[-1] == 7
     assert json.loads((home / "models" / "org_name" / "model_info.json").read_text())["revision"] == "b" * 40
@@ -124,10 +124,10 @@ def test_parts_of_another_commit_are_not_mixed_in(
 
 def test_when_one_file_fails_the_others_stop() -> None:
     meter = Meter(lambda _: None, total=10)
-    meter.fetched(1)
+    meter.downloaded(1)
     meter.pause(0)
     meter.stop()
     with pytest.raises(Stopped):
-        meter.fetched(1)
+        meter.downloaded(1)
     with pytest.raises(Stopped):
         meter.pause(60)

@@ -3,7 +3,7 @@
 STUB_CALLS  the file that takes each call, a JSON list a line
 STUB_CPU    where the index query finds a build for CPUs: `configured` or an index URL
 STUB_FAIL   JSON list: a requirement and what pip would write to its log before it fails there
-STUB_WAIT   JSON list: a requirement, a FIFO to say that pip is there, a FIFO whose writer lets it go on
+STUB_WAIT   JSON list: a requirement, a FIFO to say that pip is there, a FIFO whose writer lets it continue
 """
 
 import json

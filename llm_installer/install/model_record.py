@@ -10,12 +10,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from llm_installer.core.errors import ModelError
+from llm_installer.core.files import write_text
 from llm_installer.core.model_info import fingerprint, read_model_info
 from llm_installer.core.version import __version__
-from llm_installer.install.files import write_text
 from llm_installer.install.resolve import Source
 
 LIBRARIES = ("transformers", "torch", "peft")
+_INSTALL_AGAIN = "install the model again with --force"
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Weight:
 
 
 @dataclass(frozen=True)
-class Record:
+class ModelRecord:
     """The content of model_info.json."""
 
     name: str
@@ -48,11 +49,11 @@ class Record:
     versions: Mapping[str, str] = field(default_factory=dict)
 
 
-def describe(source: Source, folder: Path, hashes: Mapping[str, str], revision: str) -> Record:
-    """The record of the model in `folder`, whose weight files have these sha256."""
+def make_record(source: Source, folder: Path, hashes: Mapping[str, str], revision: str) -> ModelRecord:
+    """The record of the model in `folder`, whose weight files have these sha256. Raises ModelError."""
     info = read_model_info(folder, source.dirname)
     weights = {name: Weight(sha256, (folder / name).stat().st_size) for name, sha256 in hashes.items()}
-    return Record(
+    return ModelRecord(
         name=source.dirname,
         id=source.id,
         source=source.kind,
@@ -79,24 +80,24 @@ def installed_version(library: str) -> str:
         return ""
 
 
-def write_record(file: Path, record: Record) -> None:
+def write_record(file: Path, record: ModelRecord) -> None:
     """Write model_info.json."""
     write_text(file, json.dumps(asdict(record), indent=2, ensure_ascii=False) + "\n")
 
 
-def read_record(file: Path) -> Record:
-    """Read model_info.json. Raises ModelError when it is missing, damaged or another program's."""
+def read_record(file: Path) -> ModelRecord:
+    """Read model_info.json. Raises ModelError when it is missing, damaged or written by another program."""
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
         found["weights"] = {name: Weight(**weight) for name, weight in found["weights"].items()}
-        return Record(**{f.name: found[f.name] for f in fields(Record)})
+        return ModelRecord(**{f.name: found[f.name] for f in fields(ModelRecord)})
     except OSError as error:
-        raise ModelError(f"{file} cannot be read ({error.strerror}); install the model again with --force") from None
+        raise ModelError(f"{file} cannot be read ({error.strerror}); {_INSTALL_AGAIN}") from None
     except (ValueError, TypeError, KeyError, AttributeError):
-        raise ModelError(f"{file} is damaged or not ours; install the model again with --force") from None
+        raise ModelError(f"{file} is damaged or was written by another program; {_INSTALL_AGAIN}") from None
 
 
-def is_complete(folder: Path, record: Record) -> bool:
+def is_complete(folder: Path, record: ModelRecord) -> bool:
     """Whether the model in `folder` has its config and every recorded weight file in its full size."""
     return (folder / "config.json").is_file() and all(
         (folder / name).is_file() and (folder / name).stat().st_size == weight.bytes

@@ -1,4 +1,4 @@
-"""Put the scripts, the runs folder and the TensorBoard link into a model directory, or renew them."""
+"""Write the scripts (train.sh, start.sh, ...), the runs folder and the TensorBoard link of a model directory."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from llm_installer.core.files import write_text
 from llm_installer.core.paths import ModelDir, switch_link
-from llm_installer.install.files import write_text
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 
@@ -26,7 +26,7 @@ class Script:
 
 SCRIPTS = (
     Script("train.sh", "launch.sh", 0o755, "train", "Fine-tunes the model in this folder."),
-    Script("start.sh", "launch.sh", 0o755, "start", "Talks to the model in this folder."),
+    Script("start.sh", "launch.sh", 0o755, "start", "Chats with the model in this folder."),
     Script("train_lora.py", "train_lora.py", 0o644),
 )
 
@@ -36,7 +36,7 @@ def templates_dir() -> Path:
     return next(p for p in (_PACKAGE / "templates", _PACKAGE.parent / "templates") if (p / "launch.sh").is_file())
 
 
-def drop(model_dir: ModelDir, python: str = sys.executable) -> list[Path]:
+def write_scripts(model_dir: ModelDir, python: str = sys.executable) -> list[Path]:
     """Write the scripts, which will run `python`; runs and weights are not touched. Returns what was written."""
     templates, root = templates_dir(), model_dir.root
     for script in SCRIPTS:

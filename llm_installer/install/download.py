@@ -1,4 +1,4 @@
-"""Bring one file from a hub: go on where the last try stopped, and keep it only if its checksum is right."""
+"""Download one file from a hub: resume what is partial, retry what breaks, keep only what has the right checksum."""
 
 from __future__ import annotations
 
@@ -13,13 +13,16 @@ from http import HTTPStatus
 from pathlib import Path
 
 from llm_installer.core.errors import HubError
-from llm_installer.install.files import human, settle, sha256_of
+from llm_installer.core.files import sync
+from llm_installer.core.manifest import sha256_of
+from llm_installer.core.text import size
 
-WHOLE_ONLY = 50 * 10**9
-"""Hubs serve no larger file over plain HTTP; their client fetches such a file in its own way."""
+TOO_LARGE_FOR_HTTP = 50 * 10**9
+"""Bytes. Hubs serve no larger file over plain HTTP; their client downloads such a file in its own way."""
 
 _SECONDS_BETWEEN_LINES = 5.0
 _TRIES = 5
+"""In a row without a single new byte."""
 
 
 @dataclass(frozen=True)
@@ -36,24 +39,24 @@ class RemoteFile:
 
 
 class Stopped(Exception):
-    """Raised inside a transfer when another one has failed."""
+    """Raised inside a download when another one has failed."""
 
 
 class Meter:
-    """Counts the bytes of all transfers, tells the user every few seconds, and can stop them all."""
+    """Counts the bytes of all downloads, tells the user every few seconds, and can stop them all."""
 
     def __init__(self, say: Callable[[str], None], total: int) -> None:
-        self._say, self._total, self._done, self._fetched = say, total, 0, 0
+        self._say, self._total, self._done, self._downloaded = say, total, 0, 0
         self._lock = threading.Lock()
         self._begun = self._told = time.monotonic()
         self._stopped = threading.Event()
 
     def stop(self) -> None:
-        """Make every transfer end at its next chunk or pause."""
+        """Make every download end at its next chunk or pause."""
         self._stopped.set()
 
     def pause(self, seconds: float) -> None:
-        """Wait before another try."""
+        """Wait before another try. Raises Stopped."""
         if self._stopped.wait(seconds):
             raise Stopped
 
@@ -62,31 +65,34 @@ class Meter:
         with self._lock:
             self._done += count
 
-    def fetched(self, count: int) -> None:
-        """Count bytes that just came."""
+    def downloaded(self, count: int) -> None:
+        """Count bytes that just came. Raises Stopped."""
         if self._stopped.is_set():
             raise Stopped
         with self._lock:
             self._done += count
-            self._fetched += count
+            self._downloaded += count
             now = time.monotonic()
             if now - self._told >= _SECONDS_BETWEEN_LINES:
                 self._told = now
                 self._say(self._line(now - self._begun))
 
     def _line(self, seconds: float) -> str:
-        rate = max(self._fetched, 1) / seconds
-        left = max(self._total - self._done, 0) / rate
-        return f"{human(self._done)} of {human(self._total)}, {human(rate)}/s, about {left:.0f} s left"
+        speed = max(self._downloaded, 1) / seconds
+        left = max(self._total - self._done, 0) / speed
+        return f"{size(self._done)} of {size(self._total)}, {size(speed)}/s, about {left:.0f} s left"
 
 
-def part_of(parts: Path, name: str) -> Path:
+def partial_file(folder: Path, name: str) -> Path:
     """Where the first bytes of an unfinished file are kept."""
-    return parts / f"{name.replace('/', '__')}.part"
+    return folder / f"{name.replace('/', '__')}.part"
 
 
-def fetch(file: RemoteFile, folder: Path, parts: Path, meter: Meter) -> str:
-    """Make `folder/name` what the hub has; returns its sha256. A part left by an interrupted try is continued."""
+def download(file: RemoteFile, folder: Path, partial: Path, meter: Meter) -> str:
+    """Make `folder/name` what the hub has, and return its sha256. Resumes what an interrupted try left in `partial`.
+
+    Raises HubError where size or checksum is wrong, Stopped, and what the hub's client or httpx2 raise.
+    """
     final = folder / file.name
     if final.is_file():
         digest = sha256_of(final)
@@ -94,21 +100,21 @@ def fetch(file: RemoteFile, folder: Path, parts: Path, meter: Meter) -> str:
             meter.have(final.stat().st_size)
             return digest
         final.unlink()
-    part = part_of(parts, file.name)
-    _bring(file, part, meter)
+    part = partial_file(partial, file.name)
+    _fill(file, part, meter)
     digest = sha256_of(part)
     if not _is_right(file, part, digest):
         part.unlink()
         raise HubError(
-            f"{file.name} of {file.repo} came with the wrong content (its size or checksum is not the hub's) and was "
-            f"thrown away; type the same command again to fetch it anew"
+            f"{file.name} of {file.repo} arrived damaged (its size or checksum is not the hub's) and was deleted; "
+            f"run the same command again to download it again"
         )
     final.parent.mkdir(parents=True, exist_ok=True)
     os.replace(part, final)
     return digest
 
 
-def _bring(file: RemoteFile, part: Path, meter: Meter) -> None:
+def _fill(file: RemoteFile, part: Path, meter: Meter) -> None:
     """Fill `part`: from the hub client's own cache if it has the file, else over the network."""
     from huggingface_hub import hf_hub_download, try_to_load_from_cache
 
@@ -116,14 +122,14 @@ def _bring(file: RemoteFile, part: Path, meter: Meter) -> None:
     if isinstance(cached, str) and _is_right(file, Path(cached), sha256_of(Path(cached))):
         shutil.copyfile(cached, part)
         meter.have(part.stat().st_size)
-    elif (file.size or 0) > WHOLE_ONLY:
+    elif (file.size or 0) > TOO_LARGE_FOR_HTTP:
         os.replace(hf_hub_download(file.repo, file.name, revision=file.commit, local_dir=part.parent), part)
     else:
-        _stream(file, part, meter)
+        _download_with_retries(file, part, meter)
 
 
-def _stream(file: RemoteFile, part: Path, meter: Meter) -> None:
-    """Append to `part` what it lacks. The hub's client starts a file again in every process; this does not."""
+def _download_with_retries(file: RemoteFile, part: Path, meter: Meter) -> None:
+    """Append to `part` what it lacks. The hub's client starts a file over in every process; this does not."""
     from httpx2 import NetworkError, RemoteProtocolError, TimeoutException
 
     if not part.is_file() or file.size is None or _size(part) > file.size:
@@ -148,21 +154,21 @@ def _request(file: RemoteFile, part: Path, meter: Meter) -> None:
     from huggingface_hub.utils import build_hf_headers, hf_raise_for_status  # type: ignore[attr-defined]
 
     have = _size(part)
-    # Compressed answers have no ranges: without them an interrupted file would start again.
+    # Compressed answers have no ranges: without them an interrupted file would start over.
     headers = build_hf_headers(library_name="llm-installer") | {"Accept-Encoding": "identity"}
     if have:
         headers["Range"] = f"bytes={have}-"
     url = hf_hub_url(file.repo, file.name, revision=file.commit)
     with get_session().stream("GET", url, headers=headers, timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT) as response:
         hf_raise_for_status(response)
-        goes_on = response.status_code == HTTPStatus.PARTIAL_CONTENT
-        meter.have(0 if goes_on else -have)
-        with part.open("ab" if goes_on else "wb") as out:
+        resumes = response.status_code == HTTPStatus.PARTIAL_CONTENT
+        meter.have(0 if resumes else -have)
+        with part.open("ab" if resumes else "wb") as out:
             for chunk in response.iter_bytes():
                 out.write(chunk)
-                meter.fetched(len(chunk))
+                meter.downloaded(len(chunk))
             out.flush()
-            settle(out.fileno())
+            sync(out.fileno())
 
 
 def _size(path: Path) -> int:

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from llm_installer.core.errors import ModelError
-from llm_installer.install.choose import check_trainable, choose
+from llm_installer.install.select_files import select_files
+from llm_installer.install.trainable import check_trainable
 
 CONFIG = json.dumps({"model_type": "llama", "architectures": ["LlamaForCausalLM"]})
 SHARDS = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
@@ -33,7 +34,7 @@ def reader(texts: dict[str, str]) -> Callable[[str], str]:
 )
 def test_weights_are_taken_once(names: list[str], weights: list[str]) -> None:
     texts = {**SMALL, "model.safetensors.index.json": INDEX}
-    chosen = choose([*SMALL, *names], reader(texts), "it")
+    chosen = select_files([*SMALL, *names], reader(texts), "it")
     assert list(chosen.weights) == weights
     assert ("model.safetensors.index.json" in chosen.others) == (len(weights) > 1)
 
@@ -50,7 +51,7 @@ def test_companions_are_taken_and_leftovers_of_training_are_not() -> None:
         ".gitattributes",
     ]
     unwanted += ["original/params.json", "onnx/model.onnx", "pytorch_model.bin.index.json", "adapter_config.json"]
-    chosen = choose([*wanted, *unwanted, "model.safetensors"], reader(SMALL), "it")
+    chosen = select_files([*wanted, *unwanted, "model.safetensors"], reader(SMALL), "it")
     assert sorted(chosen.others) == sorted(wanted)
 
 
@@ -79,7 +80,7 @@ def test_what_cannot_be_trained_is_refused_in_one_sentence(texts: dict[str, str]
     }
     names = [n for n in texts if n in ("config.json", "tokenizer.json")] + others + ["../evil.bin"]
     with pytest.raises(ModelError) as refused:
-        choose(names, reader(texts), "it")
+        select_files(names, reader(texts), "it")
     assert says in str(refused.value) and "\n" not in str(refused.value)
 
 

@@ -1,0 +1,19 @@
+# The developer commands. `make check` before each commit: under a minute once .venv is there.
+BIN = .venv/bin
+FAST = tests/test_layers.py tests/test_docs.py tests/core tests/planning
+
+.PHONY: check test map
+check: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy --strict llm_installer handlers tools
+	$(BIN)/python -m pytest -q -n 2 $(FAST)
+
+test:
+	tests/run
+
+map: .venv/installed
+	$(BIN)/python tools/map.py --files
+
+.venv/installed:
+	LLM_INSTALLER_SETUP_ONLY=1 LLM_INSTALLER_EXTRAS=dev ./llm-installer
