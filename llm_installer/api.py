@@ -12,6 +12,7 @@ from typing import Any
 
 from llm_installer.core.errors import TrainingError, UsageError
 from llm_installer.core.paths import ModelDir
+from llm_installer.core.startup import no_telemetry
 from llm_installer.core.state import Result
 from llm_installer.planning.options import Options
 
@@ -37,14 +38,20 @@ def lora_sft(
 
     Raises InstallerError where the command line would print one sentence; UsageError for unknown keywords.
     """
+    no_telemetry()
     from llm_installer.distributed.launch import wanted
     from llm_installer.train_lora import run
     from llm_installer.training.reporters.callbacks import as_callbacks
+    from llm_installer.ui.console import Console
 
     asked = Options.from_kwargs(model_path=str(model_path), data=data_path and str(data_path), **options)
+    if asked.show or asked.dry_run:
+        raise TrainingError("Nothing would be trained: show and dry_run only look; leave them out")
+    if asked.controlling:
+        raise UsageError("status, save_now and stop_now are about another training; give them to train.sh")
     if wanted(asked):
         raise UsageError("Several GPUs need processes of their own; use the command line: llm-installer train --gpus 2")
-    result = run(asked, callbacks=as_callbacks(callbacks))
-    if result is None:
-        raise TrainingError("Nothing was trained: show and dry_run only look; leave them out")
-    return result
+    found = run(asked, Console(), callbacks=as_callbacks(callbacks))
+    if found is None:
+        raise TrainingError("This is not the main process of the run, so it has no result; see the main one")
+    return found.result

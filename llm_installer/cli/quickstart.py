@@ -6,26 +6,32 @@ Run as: llm-installer quickstart
 from __future__ import annotations
 
 import json
-import shlex
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+
+from rich.text import Text
 
 from llm_installer.core.errors import InstallerError, TrainingError
+from llm_installer.core.hints import program, script
 from llm_installer.core.paths import ModelDir, models_dir
+from llm_installer.core.text import short_path
 from llm_installer.tiny import DATA_FILE, QUESTIONS_FILE
 from llm_installer.tiny.scoring import is_right
 from llm_installer.ui.console import Console
+from llm_installer.ui.training import answers
 
 TRAINING = ("--mode", "fast", "--epochs", "16", "--skip-test", "--no-tensorboard")
-"""What the reader would add on a set as small as this: more passes, and no second comparison."""
+"""What the reader would add for a set as small as this: more epochs, and no second comparison."""
 SHOWN = 6
+HUB_MODEL = "Qwen/Qwen3-0.6B"
 LAST_QUESTION = "Who looks after the lighthouse?"
 
 
 @dataclass(frozen=True)
 class Question:
-    """A held-out question and the words that a right answer holds."""
+    """A question that is not trained on, and the words that a right answer holds."""
 
     question: str
     answer: str
@@ -40,69 +46,74 @@ def run(console: Console | None = None) -> None:
     folder = _install(console)
     console.heading("2. Train it on your data")
     console.line(f"{_count_rows()} questions and answers about an island that nobody has heard of:")
-    console.line(f"  {DATA_FILE}")
-    _command(console, [f"{folder.root}/train.sh", "--data", str(DATA_FILE), *TRAINING])
-    console.heading("3. Before and after")
+    _command(console, folder.root / "train.sh", ["--data", short_path(DATA_FILE), *TRAINING])
+    _before_and_after(console, folder)
+    console.heading("4. Talk to it")
+    _command(console, folder.root / "start.sh", ["--prompt", LAST_QUESTION])
+    console.heading("Now with a model and data of your own")
+    console.command([program(), "install", HUB_MODEL])
+    console.command([script(models_dir() / HUB_MODEL.replace("/", "_")), "--data", "my.json"])
+
+
+def _before_and_after(console: Console, folder: ModelDir) -> None:
     questions = read_questions()
-    console.line(f"{len(questions)} questions that were not in the data, in other words than those that were:")
+    console.heading("3. Before and after")
+    console.line(f"{len(questions)} questions that are not in the data, as they are worded differently there:")
     with console.waiting("Asking base and tuned model"):
         base, tuned = ask_both(folder, questions)
     for i in range(0, len(questions), max(1, len(questions) // SHOWN))[:SHOWN]:
-        console.side_by_side(questions[i].question, questions[i].answer, base[i], tuned[i])
+        console.parts([answers(questions[i].question, questions[i].answer, base=base[i], tuned=tuned[i]), Text()])
     for name, replies in (("base", base), ("tuned", tuned)):
         right = sum(is_right(reply, q.accept) for q, reply in zip(questions, replies, strict=True))
         console.line(f"  {name:6} {right:3} of {len(questions)} right ({right / len(questions):.0%})")
-    console.heading("4. Talk to it")
-    _command(console, [f"{folder.root}/start.sh", "--prompt", LAST_QUESTION])
-    console.heading("Now with a model and data of your own")
-    for line in ("llm-installer install Qwen/Qwen3-0.6B", "~/LLM/models/Qwen_Qwen3-0.6B/train.sh --data my.json"):
-        console.line(f"  {line}")
 
 
 def read_questions() -> list[Question]:
-    """The held-out questions that ship with the model."""
+    """The questions that ship with the model."""
     lines = QUESTIONS_FILE.read_text(encoding="utf-8").splitlines()
     return [Question(r["question"], r["answer"], tuple(r["accept"])) for r in map(json.loads, lines)]
 
 
 def ask_both(folder: ModelDir, questions: Sequence[Question]) -> tuple[list[str], list[str]]:
     """Greedy answers of the base and of the tuned model, from one loaded model with the adapter off and on."""
+    from peft import PeftModel
+
     from llm_installer.core.examples import Message
-    from llm_installer.inference.generate import Sampling, answers
+    from llm_installer.inference import generate
     from llm_installer.inference.load import load_assistant
 
     assistant = load_assistant(folder, folder.lora)
+    assert isinstance(assistant.model, PeftModel)
     prompts = [assistant.encoder.prompt_ids([Message("user", q.question)]) for q in questions]
-    sampling = Sampling(max_new_tokens=40)
+    sampling = generate.Sampling(max_new_tokens=40)
     with assistant.model.disable_adapter():
-        base = [a.text for a in answers(assistant.model, assistant.encoder, prompts, sampling)]
-    return base, [a.text for a in answers(assistant.model, assistant.encoder, prompts, sampling)]
+        base = [a.text for a in generate.answers(assistant.model, assistant.encoder, prompts, sampling)]
+    return base, [a.text for a in generate.answers(assistant.model, assistant.encoder, prompts, sampling)]
 
 
 def _install(console: Console) -> ModelDir:
     from llm_installer.install.installer import install
 
-    _shown(console, ["llm-installer", "install", "tiny"])
+    console.command([program(), "install", "tiny"])
     try:
         folder = ModelDir.find(models_dir() / "tiny")
     except InstallerError:
         return install("tiny", say=console.line)
-    console.line(f"Already installed in {folder.root}")
+    console.line(f"Already installed in {short_path(folder.root)}")
     return folder
 
 
-def _command(console: Console, words: Sequence[str]) -> None:
-    """Run a command as the reader would type it."""
-    _shown(console, words)
-    code = subprocess.run(words, check=False).returncode
+def _command(console: Console, file: Path, words: Sequence[str]) -> None:
+    """Run a script of the model directory as the reader would type it."""
+    console.command([script(file.parent, file.name), *words])
+    code = subprocess.run([file, *map(_expanded, words)], check=False).returncode
     if code:
-        raise TrainingError(f"{words[0]} ended with exit code {code}; what it printed above says why")
+        raise TrainingError(f"{file.name} ended with exit code {code}; what it printed above says why")
 
 
-def _shown(console: Console, words: Sequence[str]) -> None:
-    console.line()
-    console.line(f"  $ {shlex.join(words)}")
-    console.line()
+def _expanded(word: str) -> str:
+    """A word as the shell hands it on."""
+    return str(Path(word).expanduser()) if word.startswith("~/") else word
 
 
 def _count_rows() -> int:

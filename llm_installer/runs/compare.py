@@ -7,25 +7,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from llm_installer.core.errors import AdapterError, InstallerError
+from llm_installer.core.errors import InstallerError
 from llm_installer.core.paths import ModelDir, Run
 from llm_installer.core.run.progress import Progress
 from llm_installer.core.run.record import RunRecord
+from llm_installer.core.voice import Voice
 from llm_installer.planning.options import Options
+from llm_installer.planning.plan import flat
 from llm_installer.runs.listing import RunRow, find_run
-from llm_installer.ui.console import Console
-from llm_installer.ui.runs import show_answers, show_settings
 
 if TYPE_CHECKING:
     from llm_installer.core.examples import Example
 
 ASKED = 3
 BUNDLED = ("Hello! Who are you, and what can you do?",)
-"""Asked where neither the user nor the run's data give a question."""
+"""Asked where neither the user nor the run's data give a prompt."""
 
 
 @dataclass(frozen=True)
@@ -56,15 +56,39 @@ class Questions:
     examples: tuple[Example, ...] = ()
 
 
-def compare(folder: ModelDir, one: str, other: str, prompts: Sequence[str], console: Console) -> None:
-    """Show where the runs that the words mean differ, and what both answer where both can be asked."""
+@dataclass(frozen=True)
+class RunComparison:
+    """Where two runs differ, and what both answer."""
+
+    one: RunRow
+    other: RunRow
+    differences: Sequence[Difference]
+    comparable: bool
+    """Whether both losses are of the same rows."""
+    source: str
+    """Where the questions are from."""
+    answers: Sequence[SideBySide] = ()
+    unanswered: str = ""
+    """Why there are no answers, as a sentence; empty where there are."""
+
+
+def compare(folder: ModelDir, one: str, other: str, prompts: Sequence[str], voice: Voice) -> RunComparison:
+    """Where the runs that the words mean differ, and what both answer where both have an adapter."""
     first, second = find_run(folder, one), find_run(folder, other)
-    found = differences(first.run, second.run)
-    show_settings(console, first, second, found, same_yardstick(first.run, second.run))
     asked = questions(first, prompts)
-    with console.waiting("Asking both"):
-        answered = ask_both(folder, first, second, asked)
-    show_answers(console, first, second, asked.source, answered)
+    found = RunComparison(
+        one=first,
+        other=second,
+        differences=differences(first.run, second.run),
+        comparable=same_rows(first.run, second.run),
+        source=asked.source,
+    )
+    for row in (first, second):
+        if not row.usable:
+            reason = f"Run {row.run.id} ({row.status}) has no adapter, so the two runs cannot be asked"
+            return replace(found, unanswered=reason)
+    with voice.waiting("Asking both runs"):
+        return replace(found, answers=ask_both(folder, first, second, asked))
 
 
 def differences(one: Run, other: Run) -> list[Difference]:
@@ -77,21 +101,21 @@ def differences(one: Run, other: Run) -> list[Difference]:
     ]
 
 
-def same_yardstick(one: Run, other: Run) -> bool:
-    """Whether both losses were measured on the same rows: those held out, or where there are none, of training."""
+def same_rows(one: Run, other: Run) -> bool:
+    """Whether both losses are of the same rows: the validation rows, or where there are none, training rows."""
     first, second = RunRecord.read(one), RunRecord.read(other)
     if first is None or second is None:
         return False
     seen, mine, yours = Progress.read(one), _settings(one), _settings(other)
-    held_out = seen is not None and seen.validation_loss is not None
-    same = first.rows.split("-")[1:] == second.rows.split("-")[1:] if held_out else first.rows == second.rows
+    validated = seen is not None and seen.validation_loss is not None
+    same = first.rows.split("-")[1:] == second.rows.split("-")[1:] if validated else first.rows == second.rows
     return same and all(mine.get(name) == yours.get(name) for name in ("evaluation_rows", "seed"))
 
 
 def questions(row: RunRow, given: Sequence[str]) -> Questions:
-    """The given prompts; else the first held out from the run's data; else, where these are gone, a bundled one."""
+    """The given prompts; else the first validation rows of the run's data; else, without data, a built-in one."""
     if given:
-        return Questions("given", texts=tuple(given))
+        return Questions("your prompts", texts=tuple(given))
     from llm_installer.data.prepare import read
     from llm_installer.inference.before_after import different
 
@@ -101,17 +125,14 @@ def questions(row: RunRow, given: Sequence[str]) -> Questions:
     except InstallerError:  # moved, deleted or changed since: a comparison does not depend on it
         data = None
     if data is None:
-        return Questions("bundled", texts=BUNDLED)
+        return Questions("a built-in prompt", texts=BUNDLED)
     examples = data.validation if len(data.validation) else data.train
-    source = "held out" if len(data.validation) else "from the training data"
-    return Questions(f"{source}, {row.data}", examples=tuple(different(examples, ASKED)))
+    source = "validation" if len(data.validation) else "training"
+    return Questions(f"{source} rows of {row.data}", examples=tuple(different(examples, ASKED)))
 
 
 def ask_both(folder: ModelDir, one: RunRow, other: RunRow, asked: Questions) -> list[SideBySide]:
     """Greedy answers of both, each from its own adapter and tokenizer, one after the other to save memory."""
-    for row in (one, other):
-        if not row.usable:
-            raise AdapterError(f"Run {row.run.id} ({row.status}) has no adapter, so there is nothing to ask")
     (prompts, mine), (_, yours) = _answers(folder, one, asked), _answers(folder, other, asked)
     return [SideBySide(p, e, a, b) for (p, e), a, b in zip(prompts, mine, yours, strict=True)]
 
@@ -133,13 +154,15 @@ def _answers(folder: ModelDir, row: RunRow, asked: Questions) -> tuple[list[tupl
 
 
 def _settings(run: Run) -> dict[str, str]:
-    """Plan, data and base weights as words. What only steers speed is left in: it explains a difference, too."""
+    """Plan, data and base weights as words. What only affects speed is kept: it can explain a difference, too."""
     try:
-        plan: dict[str, Any] = json.loads(run.plan.read_text(encoding="utf-8"))
+        plan: dict[str, object] = flat(json.loads(run.plan.read_text(encoding="utf-8")))
     except (OSError, ValueError):
         plan = {}
     record = RunRecord.read(run)
-    plain = {k: v for k, v in plan.items() if k not in ("why", "limits")} | (plan.get("limits") or {})
+    limits = plan.get("limits")
+    plain = {k: v for k, v in plan.items() if k not in ("why", "limits")}
+    plain |= limits if isinstance(limits, dict) else {}
     found = (
         {"data": record.data, "rows as encoded": record.rows[:12], "base weights": record.model[:12]} if record else {}
     )

@@ -1,47 +1,63 @@
-"""A run that a signal broke off: the error that says so, and the report that it leaves in its folder.
+"""A run that a signal interrupted: the error that says so, and the report that it leaves in its folder.
 
-Nothing is measured for it: whoever sends a signal wants the end. It is written last, when all that counts is on disk.
+Nothing is evaluated for it: whoever sends a signal wants the end. It is written last, when all that counts is on disk.
 """
 
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from llm_installer.core.errors import Interrupted
+from llm_installer.core.hints import script
+from llm_installer.core.markdown import document, plain, table
 from llm_installer.core.paths import Run
-from llm_installer.runs.report import render_broken_off
+from llm_installer.core.state import RunState
+from llm_installer.core.text import short_path
+from llm_installer.runs.job import Job
+from llm_installer.runs.report import adjustments_part, plan_part
 
-if TYPE_CHECKING:
-    from llm_installer.core.state import RunState
-    from llm_installer.runs.job import Job
 
-
-def break_off(number: int, job: Job, run: Run, state: RunState, found: str) -> Interrupted:
-    """The error to raise when all is saved; report.md is written before. `found` says what there is to use."""
+def interrupted(number: int, job: Job, run: Run, state: RunState, adapter: Path | None) -> Interrupted:
+    """The error to raise when all is saved; report.md is written before. `adapter`: the best so far, if any."""
     name = signal.Signals(number).name
-    _leave_report(job, run, state, name, found)
+    text = render(job, run, state, name, adapter)
+    temporary = run.report.with_name(f".{run.report.name}.new")
+    with suppress(OSError):  # a full disk must not hide why the run ended
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, run.report)
     return Interrupted(
-        f"Stopped by {name} at step {state.step}; ./lora is as it was, {found}; go on with --resume", number
+        f"Interrupted by {name} at step {state.step}; ./lora is as it was, {_best(adapter and short_path(adapter))}; "
+        f"resume with: {script(job.folder.root)} --resume",
+        number,
     )
 
 
-def _leave_report(job: Job, run: Run, state: RunState, by: str, found: str) -> None:
-    """Write it by way of a rename. A disk that is full must not hide why the run ended."""
-    text = render_broken_off(
-        model=job.info.name,
-        run=run.id,
-        data=str(job.options.sources),
-        plan=job.plan,
-        state=state,
-        by=by,
-        found=f"./lora is as it was; {found}.",
-        command=f"{job.folder.root}/train.sh --resume",
-        picture=run.history_png.name if run.history_png.exists() else "",
+def render(job: Job, run: Run, state: RunState, by: str, adapter: Path | None) -> str:
+    """report.md of a run that the signal `by` ended: where it stood, and the command that resumes it."""
+    plan = job.plan
+    of = f" of {plan.course.total_steps:,}" if plan.course.total_steps else ""
+    data = plain(str(job.options.sources))
+    losses = [
+        (f"{e.step:,}", f"{e.train_loss:.4f}", "" if e.validation_loss is None else f"{e.validation_loss:.4f}")
+        for e in state.history
+    ]
+    return document(
+        [
+            [f"# {plain(job.info.name)}: run {plain(run.id)}"],
+            [f"Training on {data} was interrupted by {by} at step {state.step:,}{of}. Nothing is lost; resume with:"],
+            [f"    {shlex.quote(str(job.folder.root / 'train.sh'))} --resume"],
+            [f"./lora is as it was; {_best(adapter)}."],
+            [f"![Loss over the run]({run.history_png.name})"] if run.history_png.exists() else [],
+            ["## Loss so far", "", *table(("step", "training rows", "validation rows"), losses)] if losses else [],
+            plan_part(plan),
+            adjustments_part(state.adjustments),
+        ]
     )
-    fresh = run.report.with_name(f".{run.report.name}.new")
-    with suppress(OSError):
-        fresh.write_text(text, encoding="utf-8")
-        os.replace(fresh, run.report)
+
+
+def _best(adapter: Path | str | None) -> str:
+    return f"the best adapter so far is {adapter}" if adapter else "nothing was evaluated yet"

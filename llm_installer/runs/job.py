@@ -1,4 +1,4 @@
-"""What was decided before the first weight is loaded, and the run folder that remembers it."""
+"""What was decided before the first weight is loaded, and the run folder that records it."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from llm_installer.core.examples import Kind
 from llm_installer.core.files import write_json
 from llm_installer.core.handler import Handler
+from llm_installer.core.hardware import Hardware
 from llm_installer.core.model_info import ModelInfo, fingerprint
 from llm_installer.core.paths import ModelDir, Run
+from llm_installer.core.run.header import RunHeader
 from llm_installer.core.run.record import FAILED, RUNNING, RunRecord
 from llm_installer.core.state import Result
 from llm_installer.data.encoding.encode import Encoder
@@ -23,10 +24,6 @@ from llm_installer.data.prepare import Given, Prepared, write_dropped
 from llm_installer.data.store.cache import content_hash
 from llm_installer.planning.options import Options
 from llm_installer.planning.plan import Plan
-from llm_installer.runs.resume import Unfinished
-
-if TYPE_CHECKING:
-    from llm_installer.training.checkpoint import Checkpoint
 
 
 @dataclass(frozen=True)
@@ -35,23 +32,23 @@ class Job:
 
     options: Options
     base: Path
-    """What relative paths of the options are below."""
+    """The folder that relative paths of the options are below."""
     folder: ModelDir
     info: ModelInfo
     handler: Handler
+    hardware: Hardware
     encoder: Encoder
     given: Given
     prepared: Prepared
     plan: Plan
-    unfinished: Unfinished | None = None
-    """The run to go on with."""
-    since: Checkpoint | None = None
-    """The moment of it to go on from; with no unfinished run, where the weights come from."""
-
+    run: Run | None = None
+    """The run to resume; None for a new one."""
+    since: Path | None = None
+    """The checkpoint to resume from; for a new run, the one whose weights it begins with."""
+    notes: tuple[str, ...] = ()
+    """What there is to say beside the plan, in sentences."""
     prompts: Sequence[Prompt] = ()
     """The user's own, answered at each evaluation."""
-    callbacks: Sequence[object] = ()
-    """The user's own objects, told what happens."""
     phases: dict[str, float] = field(default_factory=dict)
     """Seconds spent before the first step, by phase."""
 
@@ -63,13 +60,31 @@ class Job:
 
     @property
     def rows_fingerprint(self) -> str:
-        """One hash for the rows of both sides."""
+        """One hash for the training and the validation rows."""
         return f"{self.prepared.train.fingerprint()}-{self.prepared.validation.fingerprint()}"
 
     @property
     def data_files(self) -> dict[str, str]:
         """Content hashes of the data files, by the names they are reported under."""
         return {name: content_hash(path) for name, path in self.given.loaded.paths.items()}
+
+    def header(self, run: Run, start_step: int) -> RunHeader:
+        """What reporters show of a run before its first step, which follows `start_step`."""
+        plan, facts = self.plan, self.prepared.facts
+        return RunHeader(
+            model=self.info.name,
+            method=plan.method.name,
+            mode=plan.mode,
+            run=run,
+            model_dir=self.folder,
+            total_steps=plan.course.total_steps,
+            epochs=plan.course.epochs,
+            patience=plan.course.limits.patience if "patience" in plan.course.stop_rules else 0,
+            perplexity=plan.task == "text",
+            rows=facts.rows,
+            validation_rows=facts.validation_rows,
+            start_step=start_step,
+        )
 
 
 def begin(job: Job) -> Run:
@@ -78,11 +93,10 @@ def begin(job: Job) -> Run:
     run = job.folder.new_run(job.plan.mode, now)
     write_json(run.plan, job.plan.to_json())
     write_dropped(run.dropped, job.given, job.prepared)
-    options = {k: v for k, v in job.options.given().items() if k not in ("model_path", "resume")}
     RunRecord(
         status=RUNNING,
         started=now.isoformat(timespec="seconds"),
-        options=options,
+        options={k: v for k, v in job.options.given().items() if k not in ("model_path", "resume")},
         base=str(job.base),
         rows=job.rows_fingerprint,
         files=job.data_files,
@@ -90,6 +104,13 @@ def begin(job: Job) -> Run:
         data=str(job.options.sources),
     ).write(run)
     return run
+
+
+def replanned(job: Job, run: Run, plan: Plan) -> Job:
+    """The job with the plan as it is at the end, written again where memory ran out on the way and changed it."""
+    if plan != job.plan:
+        write_json(run.plan, plan.to_json())
+    return replace(job, plan=plan)
 
 
 @contextmanager

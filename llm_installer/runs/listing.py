@@ -8,19 +8,21 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from llm_installer.core.adapter_info import read_adapter_info
 from llm_installer.core.errors import AdapterError, TrainingError, UsageError
+from llm_installer.core.hints import script
 from llm_installer.core.paths import ModelDir, Run
 from llm_installer.core.run.lock import Holder, holder
 from llm_installer.core.run.progress import Progress
 from llm_installer.core.run.record import RUNNING, RunRecord
-from llm_installer.inference.adapter_files import read_adapter_info
+from llm_installer.core.text import short_path
 
 INTERRUPTED = "interrupted"
-"""Its record says that it runs, but nobody holds its lock: it was killed."""
+"""Its record says that it is running, but no process holds its lock: it was killed."""
 LAST, NONE = "last", "none"
 
 
@@ -51,6 +53,22 @@ class RunRow:
         return (self.adapter / "adapter_config.json").is_file()
 
 
+@dataclass(frozen=True)
+class RunList:
+    """The runs of a model directory, oldest first."""
+
+    folder: ModelDir
+    rows: Sequence[RunRow]
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What `lora` names from now on: a run, or nothing."""
+
+    folder: ModelDir
+    row: RunRow | None
+
+
 def list_runs(folder: ModelDir) -> list[RunRow]:
     """Every run of a model directory, oldest first."""
     found, training = _runs(folder), holder(folder)
@@ -62,7 +80,7 @@ def find_run(folder: ModelDir, words: str) -> RunRow:
     """The run that `words` mean: its id, any part of it that no other has, or `last`. Raises UsageError otherwise."""
     rows = list_runs(folder)
     if not rows:
-        raise UsageError(f"There is no run in {folder.root} yet; begin one with: {folder.root}/train.sh --data my.json")
+        raise UsageError(f"{folder.root.name} has no runs yet; start one with: {script(folder.root)} --data my.json")
     if words == LAST:
         return rows[-1]
     exact = [row for row in rows if row.run.id == words]
@@ -71,8 +89,8 @@ def find_run(folder: ModelDir, words: str) -> RunRow:
         return found[0]
     names = ", ".join(row.run.id for row in found or rows)
     if found:
-        raise UsageError(f"{words!r} is part of {len(found)} runs; type more of one of {names}")
-    raise UsageError(f"No run in {folder.root} is called {words!r}; there are {names}")
+        raise UsageError(f"{words!r} is part of {len(found)} ids; type more of one of them: {names}")
+    raise UsageError(f"No run of {folder.root.name} is called {words!r}; its runs are: {names}")
 
 
 def use(folder: ModelDir, words: str) -> RunRow | None:
@@ -81,7 +99,7 @@ def use(folder: ModelDir, words: str) -> RunRow | None:
     Raises AdapterError when the run's adapter is not there, damaged or made for another base.
     """
     if folder.lora.exists() and not folder.lora.is_symlink():
-        raise AdapterError(f"{folder.lora} is a folder of your own, not a link to a run; move it away first")
+        raise AdapterError(f"{short_path(folder.lora)} is a folder of your own, not a link to a run; move it first")
     if words == NONE:
         folder.lora.unlink(missing_ok=True)
         return None
@@ -90,7 +108,7 @@ def use(folder: ModelDir, words: str) -> RunRow | None:
         raise AdapterError(f"Run {row.run.id} ({row.status}) has no adapter; {_instead(row)}")
     if row.adapter != row.run.adapter:
         raise AdapterError(
-            f"The adapter of run {row.run.id} was written to {row.adapter}; use it with --lora {row.adapter}"
+            f"The adapter of run {row.run.id} is in a folder of its own; use it with --lora {short_path(row.adapter)}"
         )
     read_adapter_info(row.adapter, folder)
     folder.switch_to(row.run)
@@ -111,7 +129,7 @@ def remove(folder: ModelDir, words: str, force: bool = False) -> RunRow:
         shutil.rmtree(doomed)
     except OSError as error:
         raise TrainingError(
-            f"{run.root} could not be removed completely ({error.strerror}: {error.filename})"
+            f"{short_path(run.root)} could not be removed completely ({error.strerror}: {error.filename})"
         ) from None
     return row
 
@@ -121,9 +139,7 @@ def removable(folder: ModelDir, words: str, force: bool) -> RunRow:
     row, training = find_run(folder, words), holder(folder)
     if training and training.run in ("", row.run.id):
         how = "is being trained" if training.run else "may be the one that is about to be trained"
-        raise TrainingError(
-            f"Run {row.run.id} {how}: {training}; end that first with {folder.root}/train.sh --stop-now"
-        )
+        raise TrainingError(f"Run {row.run.id} {how} by {training}; stop it first: {script(folder.root)} --stop-now")
     if row.current and not force:
         raise UsageError(
             f"Run {row.run.id} is what ./lora names; choose another with `adapters use RUN`, or add --force"
@@ -132,7 +148,7 @@ def removable(folder: ModelDir, words: str, force: bool) -> RunRow:
 
 
 def _runs(folder: ModelDir) -> list[Run]:
-    """By time of their beginning; what has neither a plan nor a record is no run."""
+    """By the time of their start; a folder with neither a plan nor a record is not a run."""
     if not folder.runs.is_dir():
         return []
     found = (Run(root) for root in folder.runs.iterdir() if not root.name.startswith("."))
@@ -141,9 +157,9 @@ def _runs(folder: ModelDir) -> list[Run]:
 
 def _row(run: Run, training: Holder | None, current: Path | None) -> RunRow:
     record, seen = RunRecord.read(run), Progress.read(run)
-    result: dict[str, Any] = record.result if record else {}
+    result: Mapping[str, object] = record.result if record else {}
     own = run.adapter.is_dir() or not result.get("adapter")  # the record names a place that a move makes wrong
-    adapter = run.adapter if own else Path(result["adapter"])
+    adapter = run.adapter if own else Path(str(result["adapter"]))
     about = {} if result else _read_dict(adapter / "adapter_info.json")
     numbers = {**about, **result}
     status = "finished" if record is None else record.status
@@ -156,10 +172,10 @@ def _row(run: Run, training: Holder | None, current: Path | None) -> RunRow:
         mode=str(_read_dict(run.plan).get("mode", "")),
         data=record.data if record else str(about.get("data", "")),
         status=status,
-        steps=int(numbers.get("steps") or (seen.step if seen else 0)),
-        base_loss=numbers.get("base_loss", seen.base_loss if seen else None),
-        best_loss=numbers.get("best_loss", seen.best_loss if seen else None),
-        best_step=int(numbers.get("best_step") or (seen.best_step if seen else 0)),
+        steps=int(_number(numbers.get("steps")) or (seen.step if seen else 0)),
+        base_loss=_number(numbers.get("base_loss", seen.base_loss if seen else None)),
+        best_loss=_number(numbers.get("best_loss", seen.best_loss if seen else None)),
+        best_step=int(_number(numbers.get("best_step")) or (seen.best_step if seen else 0)),
         started=record.started if record else str(about.get("created_at", "")),
         stop_reason=str(numbers.get("stop_reason", "")),
         adapter=adapter,
@@ -170,14 +186,18 @@ def _row(run: Run, training: Holder | None, current: Path | None) -> RunRow:
 def _instead(row: RunRow) -> str:
     if row.status == RUNNING:
         return "wait until it ends"
-    return "go on with it by --resume, or choose another"
+    return "resume it with --resume, or choose another"
 
 
 def _inside(link: Path, root: Path) -> bool:
     return link.resolve().is_relative_to(root.resolve())
 
 
-def _read_dict(file: Path) -> dict[str, Any]:
+def _number(value: object) -> float | None:
+    return value if isinstance(value, int | float) else None
+
+
+def _read_dict(file: Path) -> dict[str, object]:
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -1,37 +1,36 @@
-"""Which run to go on with, whether everything is as it was, and what to do where it is not."""
+"""Which run to resume, whether everything is as it was, and what to do where it is not."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from llm_installer.core.errors import TrainingError, UsageError
+from llm_installer.core.model_info import fingerprint
 from llm_installer.core.paths import ModelDir, Run
+from llm_installer.core.run.checkpoints import STATE_FILE, newest_valid, read_state
 from llm_installer.core.run.record import FINISHED, RunRecord
+from llm_installer.core.text import short_path
 from llm_installer.planning.method import MOVES_BASE
 from llm_installer.planning.options import Options, decides
 from llm_installer.planning.plan import Plan
-from llm_installer.planning.settings import flag
-
-if TYPE_CHECKING:
-    from llm_installer.training.checkpoint import Checkpoint
+from llm_installer.planning.settings import built, flag
+from llm_installer.runs.job import Job
 
 ANYWAY = "or add --resume-anyway to begin a new run from its weights alone"
 
 
 @dataclass(frozen=True)
 class Unfinished:
-    """A run to go on with, and from where."""
+    """A run to resume, and from where."""
 
     run: Run
     record: RunRecord
     plan: Plan
-    checkpoint: Checkpoint | None
-    """None where it was ended before its first: then it begins anew."""
+    checkpoint: Path | None
+    """None where the run ended before its first: then it starts again from step 0."""
     options: Options
     """What was asked then, with what was asked now about output."""
     changes: tuple[str, ...]
@@ -40,17 +39,14 @@ class Unfinished:
 
 def find_unfinished(folder: ModelDir, asked: Options, base: Path, say: Callable[[str], None]) -> Unfinished:
     """The run that --resume or --resume-from means. Raises TrainingError or UsageError where there is none."""
-    from llm_installer.training.checkpoint import newest_valid, read_checkpoint
-
     if asked.resume_from:
-        run, folder_asked = _named(base / Path(asked.resume_from).expanduser())
-        checkpoint = read_checkpoint(folder_asked) if folder_asked else newest_valid(run, say)
+        run, checkpoint = _named(base / Path(asked.resume_from).expanduser())
     else:
-        run = _newest(folder)
-        checkpoint = newest_valid(run, say)
+        run, checkpoint = _newest(folder), None
+    checkpoint = checkpoint or newest_valid(run, say)
     record = RunRecord.read(run)
     if record is None:
-        raise TrainingError(f"{run.root} has no readable run.json, so it cannot be gone on with; begin a new run")
+        raise TrainingError(f"{short_path(run.root)} has no readable run.json and cannot be resumed; begin a new run")
     if record.status == FINISHED and not asked.resume_anyway:
         reason = record.result.get("stop_reason", "it is done")
         raise TrainingError(f"Run {run.id} is finished ({reason}); begin a new run, {ANYWAY}")
@@ -67,16 +63,41 @@ def merge(then: Options, now: Options) -> tuple[Options, list[str]]:
         for name, value in given.items()
         if decides(name) and getattr(then, name) != value
     ]
-    return dataclasses.replace(then, model_path=now.model_path, **given), changes
+    return built(Options, {**vars(then), "model_path": now.model_path, **given}), changes
 
 
-def differences(unfinished: Unfinished, rows: str, files: dict[str, str], model: str, device: str) -> list[str]:
+def resumed(job: Job, unfinished: Unfinished, anyway: bool) -> Job:
+    """The job that resumes an unfinished run; with `anyway` a new one from its weights where it could not be resumed.
+
+    `job` is what a new run of the same options would be. Raises UsageError when data, model or options are not what
+    they were, and names them.
+    """
+    run, since = unfinished.run, unfinished.checkpoint
+    found = differences(unfinished, job)
+    if found and not anyway:
+        raise UsageError(f"Run {run.id} cannot be resumed as it was: {'; '.join(found)}. Undo that, {ANYWAY}")
+    if since is None:
+        return replace(job, notes=(f"Run {run.id} ended before its first checkpoint, so a new run starts.",))
+    step = read_state(since).step
+    if found or unfinished.record.status == FINISHED:
+        check_weights_fit(unfinished.plan, job.plan, fingerprint(job.info.path) == unfinished.record.model)
+        note = (
+            f"A new run begins with the weights of step {step} of {run.id}. Optimizer, schedule, position in the data, "
+            "best loss and history start afresh."
+        )
+        return replace(job, since=since, notes=(note,))
+    note = f"Resuming run {run.id} after step {step}."
+    return replace(job, plan=unfinished.plan, run=run, since=since, notes=(note,))
+
+
+def differences(unfinished: Unfinished, job: Job) -> list[str]:
     """Everything that is not as it was when the run began, in words."""
-    then, found = unfinished.record, list(unfinished.changes)
-    if model != then.model:
+    then, rows, files = unfinished.record, job.rows_fingerprint, job.data_files
+    found = list(unfinished.changes)
+    if fingerprint(job.info.path) != then.model:
         found.append("the model has other weights")
-    if device != unfinished.plan.device:
-        found.append(f"the run was on {unfinished.plan.device}, this is {device}")
+    if job.hardware.device != unfinished.plan.device:
+        found.append(f"the run was on {unfinished.plan.device}, this is {job.hardware.device}")
     changed = [name for name in then.files.keys() | files.keys() if then.files.get(name) != files.get(name)]
     if changed and rows != then.rows:
         found.append(f"the data changed: {', '.join(sorted(changed))}")
@@ -97,14 +118,9 @@ def check_weights_fit(then: Plan, now: Plan, same_base: bool) -> None:
     if not fits:
         raise UsageError(
             f"The weights of that run ({then.method.name}, rank {then.lora_r}) mean nothing to the new one "
-            f"({now.method.name}, rank {now.lora_r}{'' if same_base else ', another base'}); leave layers, rank, alpha "
-            "and method as they were, or begin a new run without --resume"
+            f"({now.method.name}, rank {now.lora_r}{'' if same_base else ', another base'}); leave target modules, "
+            "rank, alpha and method as they were, or begin a new run without --resume"
         )
-
-
-def refuse(unfinished: Unfinished, found: list[str]) -> UsageError:
-    """The error for differences that nobody accepted."""
-    return UsageError(f"Run {unfinished.run.id} cannot go on as it was: {'; '.join(found)}. Undo that, {ANYWAY}")
 
 
 def _newest(folder: ModelDir) -> Run:
@@ -113,7 +129,7 @@ def _newest(folder: ModelDir) -> Run:
         record = RunRecord.read(run)
         if record is not None and record.status != FINISHED:
             return run
-    raise TrainingError(f"There is no unfinished run in {folder.runs}; begin one with --data")
+    raise TrainingError(f"There is no unfinished run in {short_path(folder.runs)}; begin one with --data")
 
 
 def _named(path: Path) -> tuple[Run, Path | None]:
@@ -122,8 +138,8 @@ def _named(path: Path) -> tuple[Run, Path | None]:
     if (found / "run.json").is_file():
         return Run(found), None
     if found.parent.name == "checkpoints" and (found.parent.parent / "run.json").is_file():
-        if not (found / "state.json").is_file():
-            raise TrainingError(f"{path} holds weights only, and no state to go on from; take another checkpoint")
+        if not (found / STATE_FILE).is_file():
+            raise TrainingError(f"{path} holds weights only and cannot be resumed from; choose another checkpoint")
         return Run(found.parent.parent), found
     raise TrainingError(f"{path} is neither a run nor a checkpoint of one; see runs/*/checkpoints")
 

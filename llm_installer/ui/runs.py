@@ -1,161 +1,170 @@
-"""What people see of runs: the list, one screen about the present one, two of them side by side."""
+"""How runs look: the list, one screen about the present one, two of them beside each other."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from rich import box
-from rich.padding import Padding
-from rich.table import Table
+from rich.console import RenderableType
 from rich.text import Text
 
+from llm_installer.core.hints import program, script
 from llm_installer.core.paths import ModelDir, models_dir
-from llm_installer.training.reporters.lines import clock, loss_text
-from llm_installer.ui.console import Console
-
-if TYPE_CHECKING:
-    from llm_installer.core.run.progress import Progress
-    from llm_installer.runs.compare import Difference, SideBySide
-    from llm_installer.runs.listing import RunRow
-    from llm_installer.runs.status import Standing
+from llm_installer.core.run.progress import Progress
+from llm_installer.core.text import clock, loss_text, short_path, shortened
+from llm_installer.runs.compare import RunComparison
+from llm_installer.runs.listing import Chosen, RunList, RunRow
+from llm_installer.runs.status import Ended, Saved, Standing
+from llm_installer.ui.drawing import drawing
+from llm_installer.ui.tables import Cell, Columns, facts
 
 STYLES = {"running": "cyan", "interrupted": "yellow", "failed": "red", "stopped": "", "finished": ""}
-RUN_HEAD = "run (date-time-mode)"
+HEAD = ("", "run (date-time-mode)", "status", "steps", "loss", "data")
+NOTHING = "(nothing)"
 
 
-def show_runs(console: Console, folder: ModelDir, rows: Sequence[RunRow]) -> None:
-    """The runs of a model directory, oldest first, the one that `lora` names marked; an id says date and mode."""
-    if not rows:
-        console.line(f"There is no run yet; begin one with: {folder.root}/train.sh --data my.json")
+@drawing.register
+def runs(shown: RunList) -> Iterator[RenderableType]:
+    """One line a run, the one that `lora` names marked; an id says date and mode."""
+    if not shown.rows:
+        yield Text(f"There are no runs yet; start one with: {script(shown.folder.root)} --data my.json")
         return
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for name in ("", RUN_HEAD, "status", "steps", "loss", "data"):
-        table.add_column(name, overflow="fold", no_wrap=name != "data")
-    for row in rows:
-        table.add_row(
+    rows = [
+        (
             "*" if row.current else "",
             row.run.id,
             Text(row.status, style=STYLES.get(row.status, "")),
             f"{row.steps:,}",
             _change(row),
-            Text(", ".join(Path(part).name for part in row.data.split(","))),
+            ", ".join(Path(part).name for part in row.data.split(",")),
         )
-    console.rich.print(table)
-    console.line()
-    console.line(_about_lora(folder, rows))
+        for row in shown.rows
+    ]
+    yield Columns(rows, head=HEAD, indent=0, right=frozenset({3}), below=1)
+    yield Text()
+    yield Text(_about_lora(shown))
 
 
-def show_standing(console: Console, found: Standing, now: float) -> None:
+@drawing.register
+def standing(found: Standing) -> Iterator[RenderableType]:
     """One screen: the present training, or how the last one ended."""
-    row, seen, training = found.row, found.progress, found.training
+    model, row, seen, training = found.folder.root.name, found.row, found.progress, found.training
     if training and row is None:
-        console.line(f"{found.model} is about to be trained by {training}: it reads its data or loads its model.")
+        yield Text(f"{model} is about to be trained by {training}; it is reading its data or loading the model.")
         return
     if row is None:
-        console.line(f"Nothing was trained in {found.model} yet.")
+        yield Text(f"{model} has not been trained yet.")
         return
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
+    lines: list[tuple[str, Cell]] = []
     if training:
-        console.line(f"{found.model} is being trained by process {training.pid}.")
-        table.add_row("run", f"{row.run.id}, since {training.started.replace('T', ' ')}")
+        yield Text(f"{model} is being trained by process {training.pid}.")
+        lines.append(("run", f"{row.run.id}, since {training.started.replace('T', ' ')}"))
     else:
-        console.line(f"Nothing is being trained in {found.model}. The last run:")
-        table.add_row("run", f"{row.run.id}, {row.status}, begun {row.started.replace('T', ' ')}")
-        if row.stop_reason:
-            table.add_row("ended", Text(row.stop_reason))
-    table.add_row("data", Text(row.data))
+        yield Text(f"{model} is not being trained. Its last run:")
+        lines.append(("run", f"{row.run.id}, {row.status}, started {row.started.replace('T', ' ')}"))
+        lines += [("ended", row.stop_reason)] if row.stop_reason else []
+    lines.append(("data", row.data))
     if seen:
-        _add_progress(table, seen, present=training is not None, age=now - seen.updated)
+        lines += _progress(seen, training=training is not None, age=found.at - seen.updated)
     if row.status in ("interrupted", "stopped", "failed"):
-        table.add_row("go on", "./train.sh --resume")
-    console.rich.print(Padding(table, (0, 0, 0, 1)))
+        lines.append(("resume", f"{script(found.folder.root)} --resume"))
+    yield facts(*lines)
 
 
-def show_use(console: Console, folder: ModelDir, row: RunRow | None) -> None:
+@drawing.register
+def saved(found: Saved) -> Iterator[RenderableType]:
+    """The path alone and whole, for scripts."""
+    yield Text(str(found.checkpoint))
+
+
+@drawing.register
+def ended(found: Ended) -> Iterator[RenderableType]:
+    """How it ended, where its adapter is, and how to resume it."""
+    row = found.row
+    yield Text(f"Run {row.run.id} ended after step {row.steps:,}: {row.stop_reason}.")
+    if row.best_loss is not None and row.base_loss is not None:
+        yield Text(f"Loss {_change(row)}, the best at step {row.best_step:,}.")
+    yield Text(f"Adapter: {short_path(row.adapter)}" + ("" if row.current else " (./lora is not this one)"))
+    if row.status == "stopped":
+        yield Text(f"Resume it: {script(found.folder.root)} --resume")
+
+
+@drawing.register
+def chosen(found: Chosen) -> Iterator[RenderableType]:
     """What `lora` names from now on."""
+    lora, row = short_path(found.folder.lora), found.row
     if row is None:
-        console.line(f"{folder.lora} is gone: start.sh answers with the base model alone.")
+        yield Text(f"{lora} is gone: start.sh now answers with the base model alone.")
     else:
-        console.line(f"{folder.lora} is run {row.run.id} ({row.mode}, loss {_change(row)}).")
+        yield Text(f"{lora} is now run {row.run.id} ({row.mode}, loss {_change(row)}).")
 
 
-def show_settings(console: Console, one: RunRow, other: RunRow, found: Sequence[Difference], comparable: bool) -> None:
-    """The settings and losses of two runs in two columns."""
-    table = Table(box=box.SIMPLE_HEAD)
-    for name in ("", one.run.id, other.run.id):
-        table.add_column(name, overflow="fold")
-    for difference in found:
-        table.add_row(difference.name, Text(difference.one), Text(difference.other))
-    for name, values in {
-        "status": (one.status, other.status),
-        "steps": (f"{one.steps:,}", f"{other.steps:,}"),
-        "base loss": (loss_text(one.base_loss), loss_text(other.base_loss)),
-        "best loss": (loss_text(one.best_loss), loss_text(other.best_loss)),
-        "ended": (one.stop_reason, other.stop_reason),
-    }.items():
-        table.add_row(name, *map(Text, values))
-    console.rich.print(table)
-    if not found:
-        console.line("  They have the same settings.")
-    if not comparable:
-        console.line("  Their losses were measured on different rows, so they do not tell which is better.")
+@drawing.register
+def comparison(found: RunComparison) -> Iterator[RenderableType]:
+    """Settings and losses of two runs in two columns, then their answers."""
+    one, other = found.one, found.other
+    rows = [(each.name, each.one, each.other) for each in found.differences]
+    rows += [
+        ("status", one.status, other.status),
+        ("steps", f"{one.steps:,}", f"{other.steps:,}"),
+        ("base loss", loss_text(one.base_loss), loss_text(other.base_loss)),
+        ("best loss", loss_text(one.best_loss), loss_text(other.best_loss)),
+        ("ended", one.stop_reason, other.stop_reason),
+    ]
+    yield Columns(rows, head=("", one.run.id, other.run.id), styles=("bold",))
+    yield Text()
+    if not found.differences:
+        yield Text("  They have the same settings.")
+    if not found.comparable:
+        yield Text("  Their losses are of different rows, so they do not tell which run is better.")
+    if not found.answers:
+        return
+    yield Text()
+    yield Text(f"Answers ({found.source})", style="bold")
+    for pair in found.answers:
+        said = [(one.run.id, pair.one), (other.run.id, pair.other)]
+        lines: list[tuple[str, Cell]] = [("prompt", shortened(pair.prompt))]
+        lines += [("expected", shortened(pair.expected))] if pair.expected else []
+        yield facts(*lines, *((name, shortened(text) or NOTHING) for name, text in said))
+        yield Text()
 
 
-def show_answers(console: Console, one: RunRow, other: RunRow, source: str, found: Sequence[SideBySide]) -> None:
-    """What both answer to the same prompts."""
-    console.heading(f"Answers ({source})")
-    for pair in found:
-        table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-        table.add_column(style="bold", no_wrap=True)
-        table.add_column(overflow="fold")
-        table.add_row("prompt", Text(_flat(pair.prompt)))
-        if pair.expected:
-            table.add_row("expected", Text(_flat(pair.expected)))
-        table.add_row(one.run.id, Text(_flat(pair.one) or "(nothing)"))
-        table.add_row(other.run.id, Text(_flat(pair.other) or "(nothing)"))
-        console.rich.print(Padding(table, (0, 0, 1, 1)))
-
-
-def _add_progress(table: Table, seen: Progress, present: bool, age: float) -> None:
+def _progress(seen: Progress, training: bool, age: float) -> Iterator[tuple[str, Cell]]:
     total = f"/{seen.total_steps:,} ({100 * seen.step // seen.total_steps}%)" if seen.total_steps else ", no end"
     epochs = f" of {seen.epochs:g}" if seen.epochs else ""
-    table.add_row("step", f"{seen.step:,}{total}, epoch {seen.epoch:.2f}{epochs}")
-    held_out = f", validation {loss_text(seen.validation_loss)}" if seen.validation_loss is not None else ""
-    measured = f"; train {loss_text(seen.train_loss)}{held_out} at step {seen.measured_at:,}"
-    table.add_row("loss", f"{loss_text(seen.loss)} in the last step{measured if seen.train_loss is not None else ''}")
+    yield "step", f"{seen.step:,}{total}, epoch {seen.epoch:.2f}{epochs}"
+    validation = f", validation {loss_text(seen.validation_loss)}" if seen.validation_loss is not None else ""
+    evaluated = f"; train {loss_text(seen.train_loss)}{validation} at step {seen.measured_at:,}"
+    yield "loss", f"{loss_text(seen.loss)} in the last step{evaluated if seen.train_loss is not None else ''}"
     if seen.best_loss is not None:
-        table.add_row(
-            "best", f"{loss_text(seen.best_loss)} at step {seen.best_step:,} (base {loss_text(seen.base_loss)})"
-        )
+        yield "best", f"{loss_text(seen.best_loss)} at step {seen.best_step:,} (base {loss_text(seen.base_loss)})"
     if seen.checkpoint:
-        table.add_row("checkpoint", seen.checkpoint)
-    if not present:
+        yield "checkpoint", seen.checkpoint
+    if not training:
         return
     if not seen.training:
-        table.add_row("now", "the last step is done; it is being published and compared")
+        yield "now", "the last step is done; the adapter is being published and compared"
     elif seen.tokens_per_second is not None:
         left = f", {clock(seen.remaining)} left" if seen.remaining is not None else ""
-        table.add_row("speed", f"{seen.tokens_per_second:,.0f} tokens/s, {clock(seen.elapsed)} so far{left}")
-    table.add_row("seen", f"{max(0.0, age):.1f} s ago")
+        yield "speed", f"{seen.tokens_per_second:,.0f} tokens/s, {clock(seen.elapsed)} so far{left}"
+    yield "updated", f"{max(0.0, age):.1f} s ago"
 
 
 def _change(row: RunRow) -> str:
+    if row.base_loss is None and row.best_loss is None:
+        return "-"
     return f"{loss_text(row.base_loss)} -> {loss_text(row.best_loss)}"
 
 
-def _about_lora(folder: ModelDir, rows: Sequence[RunRow]) -> str:
-    use = f"llm-installer adapters {folder.root.name if folder.root.parent == models_dir() else folder.root} use"
-    if any(row.current for row in rows):
-        return f"* is what ./lora names; choose another with: {use} RUN"
-    if folder.lora.exists():
-        return f"./lora names none of these but {folder.lora.resolve()}"
-    return f"There is no ./lora; choose one with: {use} RUN"
+def _about_lora(shown: RunList) -> str:
+    use = f"{program()} adapters {_typed(shown.folder)} use RUN"
+    if any(row.current for row in shown.rows):
+        return f"* is what ./lora names; choose another with: {use}"
+    if shown.folder.lora.exists():
+        return f"./lora is none of these but {short_path(shown.folder.lora.resolve())}"
+    return f"There is no ./lora; choose one with: {use}"
 
 
-def _flat(text: str, limit: int = 300) -> str:
-    words = " ".join(text.split())
-    return words if len(words) <= limit else words[: limit - 3] + "..."
+def _typed(folder: ModelDir) -> str:
+    """What names a model on a command line: its name where that is enough."""
+    return folder.root.name if folder.root.parent == models_dir() else script(folder.root, "")

@@ -8,18 +8,18 @@ from pathlib import Path
 
 import pytest
 
+from llm_installer.core.changes import Changes, Pair, RowLoss
 from llm_installer.core.hardware import GIB, Hardware
 from llm_installer.core.model_info import read_model_info
+from llm_installer.core.run.samples import Sample
 from llm_installer.core.state import Result
 from llm_installer.inference.before_after import Comparison
 from llm_installer.inference.generate import Answer
 from llm_installer.planning.chooser import DataFacts
+from llm_installer.planning.decide import make_plan
 from llm_installer.planning.options import Options
-from llm_installer.planning.plan import make_plan
 from llm_installer.planning.registry import find_handler
 from llm_installer.runs.report import NamedRow, Report, forgetting, in_short, render
-from llm_installer.training.evaluation import Measured, Pair, RowLoss
-from llm_installer.training.reporters import Sample
 
 
 @pytest.mark.parametrize(
@@ -31,8 +31,8 @@ from llm_installer.training.reporters import Sample
         (-0.49, "no forgetting: -0.49"),
         (0.3, "forgets a little: +0.30"),
         (0.9, "forgets: +0.90"),
-        (math.inf, "forgets: the loss is no finite number"),
-        (math.nan, "forgets: the loss is no finite number"),
+        (math.inf, "forgets: the loss is not a finite number"),
+        (math.nan, "forgets: the loss is not a finite number"),
     ],
 )
 def test_the_verdict_on_forgetting(change: float, says: str) -> None:
@@ -54,10 +54,10 @@ def report(tiny_llama: Path) -> Report:
         data="my.json",
         plan=plan,
         result=Result(Path("r"), Path("r/adapter"), 60, 40, 4.0, 1.5, "all epochs are done", True),
-        measured=Measured(Pair(4.0, 1.0, 40), Pair(4.0, 1.5, 5), Pair(3.0, 3.6, 30), tuple(losses)),
+        changes=Changes(Pair(4.0, 1.0, 40), Pair(4.0, 1.5, 5), Pair(3.0, 3.6, 30), tuple(losses)),
         rows=[NamedRow(f"my.json:{row.source + 1}", row) for row in losses],
         answers=[said, odd],
-        held_out=True,
+        validation=True,
         samples=[(0, [Sample("Who?", "I", True)]), (40, [Sample("Who?", "Tiny.", True)])],
         lora="./lora is now the adapter of this run.",
         talk="/models/tiny/start.sh",
@@ -74,20 +74,20 @@ def test_everything_promised_is_in_it(report: Report) -> None:
         "    /models/tiny/start.sh",
         "![Loss over the run](training_history.png)",
         "| loss on 40 training rows | 4.0000 | 1.0000 | -3.000 | 54.6 -> 2.72 |",
-        "| loss on 5 held-out rows | 4.0000 | 1.5000 | -2.500 | 54.6 -> 4.48 |",
+        "| loss on 5 validation rows | 4.0000 | 1.5000 | -2.500 | 54.6 -> 4.48 |",
         "| loss on 30 sentences of general text | 3.0000 | 3.6000 | +0.600 | 20.1 -> 36.6 |",
         "| answers that end by themselves (2 asked) | 50% | 50% |   |   |",
-        "Forgetting meter: **forgets: +0.60**.",
+        "Forgetting: **forgets: +0.60**.",
         "| prompt | Which? |",
         "| expected | It is red. |",
         "| base |   |",
         "| prompt | step 0 | step 40 |",
         "| Who? | I | Tiny. |",
         "## Rows with the highest loss: likely wrong or hard",
-        "| my.json:1 | 3.000 | 4.000 | held out |",
-        "## Rows with the lowest loss: known by heart",
+        "| my.json:1 | 3.000 | 4.000 | validation |",
+        "## Rows with the lowest loss: memorised",
         "| my.json:45 | 0.067 | 4.000 | training |",
-        "45 rows of both sides were looked at. 1 of them have a loss of at most 0.1: these are known by heart.",
+        "45 rows of both sides were evaluated one by one. One of them has a loss of at most 0.1: memorised.",
         "| LoRA rank | 8 |",
     ):
         assert line in text, line
@@ -102,27 +102,29 @@ def test_what_people_write_is_no_markup(report: Report) -> None:
 
 
 def test_without_answers_samples_and_picture_the_rest_is_there(report: Report) -> None:
-    measured = dataclasses.replace(report.measured, held_out=None)
-    text = render(dataclasses.replace(report, answers=[], samples=[], picture="", measured=measured))
-    for absent in ("side by side", "Your own", "![", "held-out rows", "end by themselves"):
+    changes = dataclasses.replace(report.changes, validation=None)
+    text = render(dataclasses.replace(report, answers=[], samples=[], picture="", changes=changes))
+    for absent in ("side by side", "Your own", "![", "validation rows", "end by themselves"):
         assert absent not in text
-    assert "## Plan" in text and "Forgetting meter" in text and "\n\n\n" not in text
+    assert "## Plan" in text and "Forgetting: " in text and "\n\n\n" not in text
 
 
 def test_training_rows_are_called_so(report: Report) -> None:
-    assert "These are training rows: nothing is held out." in render(dataclasses.replace(report, held_out=False))
+    assert "The questions are from training rows, for there are no validation rows." in render(
+        dataclasses.replace(report, validation=False)
+    )
 
 
 def test_few_rows_are_not_in_both_lists(report: Report) -> None:
     text = render(dataclasses.replace(report, rows=report.rows[:8]))
     worst, best = text.split("## Rows with the ")[1:]
     assert (worst.count("my.json:"), best.split("## Plan")[0].count("my.json:")) == (3, 5)
-    assert "lowest loss: the easiest" in text and "None of them is known by heart." in text
+    assert "lowest loss: the easiest" in text and "None of them is memorised." in text
 
 
 def test_the_console_hears_the_shortest(report: Report) -> None:
     assert in_short(report) == [
         "General text (30 sentences): forgets: +0.60.",
         "Highest loss, likely wrong or hard: my.json:1 (3.0), my.json:2 (2.9), my.json:3 (2.9).",
-        "Known by heart: 1 of 45 rows that were looked at.",
+        "Memorised: 1 of the 45 rows evaluated one by one.",
     ]

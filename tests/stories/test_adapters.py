@@ -12,13 +12,13 @@ import pytest
 from llm_installer.core.errors import AdapterError, InstallerError, UsageError
 from llm_installer.core.files import write_json
 from llm_installer.core.manifest import MANIFEST, write_manifest
-from llm_installer.core.model_info import fingerprint
 from llm_installer.core.paths import ModelDir, Run
 from llm_installer.core.run.lock import only_training
 from llm_installer.core.run.progress import Progress
-from llm_installer.core.run.record import FINISHED, RUNNING, RunRecord
-from llm_installer.runs.compare import BUNDLED, differences, questions, same_yardstick
+from llm_installer.core.run.record import RUNNING, RunRecord
+from llm_installer.runs.compare import BUNDLED, differences, questions, same_rows
 from llm_installer.runs.listing import find_run, list_runs, use
+from tests.made_runs import make_run
 
 FIRST, SECOND, THIRD = "20261120-090000-fast", "20261121-100000-medium", "20261121-110000-medium"
 
@@ -27,28 +27,10 @@ FIRST, SECOND, THIRD = "20261120-090000-fast", "20261121-100000-medium", "202611
 def folder(installed: Path) -> ModelDir:
     """A model with three runs, oldest first: finished, finished, and one whose record says that it runs."""
     made = ModelDir(installed)
-    make(made, FIRST, rate=1e-3)
-    make(made, SECOND, rate=2e-3)
-    make(made, THIRD, rate=2e-3, status=RUNNING)
+    make_run(made, FIRST, rate=1e-3)
+    make_run(made, SECOND, rate=2e-3)
+    make_run(made, THIRD, rate=2e-3, status=RUNNING)
     return made
-
-
-def make(folder: ModelDir, name: str, rate: float, status: str = FINISHED) -> Run:
-    run = Run(folder.runs / name)
-    run.root.mkdir(parents=True)
-    values = {"mode": name[16:], "learning_rate": rate, "limits": {"patience": 3}, "why": {"learning_rate": name}}
-    write_json(run.plan, {**values, "seed": 1, "evaluation_rows": 8})
-    result = {"steps": 20, "base_loss": 3.0, "best_loss": 2.0, "best_step": 18, "stop_reason": "all epochs are done"}
-    record = RunRecord(status, "2026-11-20T09:00:00", {"data": "gone.jsonl"}, "/", "abc-def", {}, "m", "gone.jsonl")
-    dataclasses.replace(record, result=result if status == FINISHED else {}).write(run)
-    if status == FINISHED:
-        run.adapter.mkdir()
-        (run.adapter / "adapter_config.json").write_text("{}")
-        (run.adapter / "adapter_model.safetensors").write_bytes(name.encode())
-        base = {"name": "tiny-llama", "fingerprint": fingerprint(folder.weights)}
-        write_json(run.adapter / "adapter_info.json", {"base_model": base})
-        write_manifest(run.adapter)
-    return run
 
 
 @pytest.mark.parametrize(
@@ -60,15 +42,15 @@ def test_any_part_that_only_one_has_names_it(folder: ModelDir, words: str, expec
 
 
 def test_an_exact_id_wins_over_a_longer_one(folder: ModelDir) -> None:
-    make(folder, f"{SECOND}-2", rate=1e-3)
+    make_run(folder, f"{SECOND}-2", rate=1e-3)
     assert find_run(folder, SECOND).run.id == SECOND
 
 
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        ("medium", f"part of 2 runs; type more of one of {SECOND}, {THIRD}"),
-        ("slow", "is called 'slow'; there are"),
+        ("medium", f"part of 2 ids; type more of one of them: {SECOND}, {THIRD}"),
+        ("slow", "is called 'slow'; its runs are: "),
         ("", "is called ''"),
     ],
 )
@@ -79,7 +61,7 @@ def test_what_names_none_or_several_is_refused(folder: ModelDir, words: str, say
 
 def test_without_runs_the_next_command_is_said(installed: Path) -> None:
     assert list_runs(ModelDir(installed)) == []
-    with pytest.raises(UsageError, match="begin one with"):
+    with pytest.raises(UsageError, match="start one with"):
         find_run(ModelDir(installed), "last")
 
 
@@ -88,7 +70,7 @@ def test_running_is_what_the_lock_says(folder: ModelDir) -> None:
     with only_training(folder) as tell:
         tell(Run(folder.runs / THIRD))
         assert [row.status for row in list_runs(folder)] == ["finished", "finished", "running"]
-        tell(Run(folder.runs / FIRST))  # a finished run that is gone on with
+        tell(Run(folder.runs / FIRST))  # a finished run that is resumed
         assert [row.status for row in list_runs(folder)] == ["running", "finished", "interrupted"]
 
 
@@ -124,7 +106,7 @@ def test_a_moved_model_directory_keeps_its_runs(folder: ModelDir, tmp_path: Path
 
 def test_a_run_without_adapter_or_with_one_elsewhere_is_not_used(folder: ModelDir, tmp_path: Path) -> None:
     use(folder, FIRST)
-    with pytest.raises(AdapterError, match=r"\(interrupted\) has no adapter; go on with it by --resume"):
+    with pytest.raises(AdapterError, match=r"\(interrupted\) has no adapter; resume it with --resume"):
         use(folder, "last")
     run, elsewhere = Run(folder.runs / SECOND), tmp_path / "elsewhere"
     record = RunRecord.read(run)
@@ -163,10 +145,10 @@ def test_differences_are_those_of_the_plan_without_its_reasons(folder: ModelDir)
 
 def test_losses_are_compared_where_the_rows_are_the_same(folder: ModelDir) -> None:
     one, other = Run(folder.runs / FIRST), Run(folder.runs / SECOND)
-    assert same_yardstick(one, other)
+    assert same_rows(one, other)
     plan = json.loads(other.plan.read_text())
     write_json(other.plan, {**plan, "seed": 2})
-    assert not same_yardstick(one, other)
+    assert not same_rows(one, other)
 
 
 def test_questions_are_the_given_ones_or_a_bundled_one_where_the_data_are_gone(folder: ModelDir) -> None:

@@ -36,11 +36,11 @@ def test_with_a_model_there_are_token_figures(installed: Path, write_rows: Calla
     assert found["longest"][0][0].startswith(str(write_rows(20)))
 
 
-def test_the_table_names_what_is_left_out(write_rows: Callable[..., Path]) -> None:
+def test_the_table_names_what_is_skipped(write_rows: Callable[..., Path]) -> None:
     file = write_rows(20)
     file.write_text(file.read_text() + '\n{"instruction": "x", "output": ""}')
     said = data(file).stdout
-    assert "alpaca" in said and "Left out" in said and f"{file.name}:21" in "".join(said.split())
+    assert "alpaca" in said and "Skipped" in said and f"{file.name}:21" in "".join(said.split())
 
 
 def test_fix_writes_a_copy_that_trains(write_rows: Callable[..., Path], tmp_path: Path) -> None:

@@ -58,7 +58,10 @@ def test_a_quantised_run_says_so_everywhere(
     assert f"{name}, medium" in (lora.resolve().parent / "train.log").read_text() + said
     folder = ModelDir.find(str(installed))
     whole, same = load_assistant(folder, lora), load_assistant(folder, lora, quantised)
-    assert f"trained on the {words} base, used on the whole one (--use-{words.replace('-', '')} for" in whole.adapter
+    assert (
+        f"trained on the {words} base but used on the unquantised one (add --use-{words.replace('-', '')}"
+        in whole.adapter
+    )
     assert "base, used on" not in same.adapter
     ids = torch.arange(3, 23)[None]
     with torch.inference_mode():
@@ -70,7 +73,7 @@ def test_a_quantised_run_says_so_everywhere(
 def test_a_plain_adapter_on_a_quantised_base_is_said_too(train: Train, installed: Path) -> None:
     train(skip_test=True)
     found = load_assistant(ModelDir.find(str(installed)), installed / "lora", "nf4")
-    assert found.adapter.endswith("trained on the whole base, used on the 4-bit one")
+    assert found.adapter.endswith("trained on the unquantised base but used on the 4-bit one")
 
 
 @pytest.mark.parametrize("init", ["pissa", "olora"])

@@ -65,9 +65,9 @@ def go(model: Path, data: Path, **given: Any) -> Ran:
     """One run in this process."""
     said = io.StringIO()
     options = Options(model_path=str(model), data=str(data), skip_test=True, tensorboard=False, seed=1, **given)
-    result = train_lora.run(options, Console(rich=RichConsole(file=said, width=200)))
-    assert result is not None
-    return Ran(result, said.getvalue())
+    found = train_lora.run(options, Console(rich=RichConsole(file=said, width=200)))
+    assert found is not None
+    return Ran(found.result, said.getvalue())
 
 
 @pytest.mark.parametrize("mode", ENDING)
@@ -78,8 +78,8 @@ def test_a_mode_with_an_end_learns_and_publishes(stories: Path, lines: Path, mod
     assert plan["mode"] == mode and plan["learning_rate"] == pytest.approx(5e-3 * row.learning_rate_scale)
     assert result.improved and result.best_loss < result.base_loss
     assert (stories / "lora").resolve() == result.run / "adapter"
-    assert result.steps == len(ran.steps) <= plan["total_steps"]
-    assert len(ran.steps) == plan["total_steps"] or result.stop_reason != row.ended()
+    assert result.steps == len(ran.steps) <= plan["course"]["total_steps"]
+    assert len(ran.steps) == plan["course"]["total_steps"] or result.stop_reason != row.ended()
     measured = [e["step"] for e in ran.evaluations]
     assert measured[0] == 0 and measured[-1] == result.steps and len(measured) >= 5
     assert min(e["validation_loss"] for e in ran.evaluations[1:]) == pytest.approx(result.best_loss)
@@ -114,7 +114,7 @@ def test_circular_doubles_its_batch_from_cycle_to_cycle(stories: Path, lines: Pa
         stories, lines, circular=True, max_circular_epochs=4, circular_batch_multiplier=2.0, batch_size=1,
         validation_split=0.2,
     )  # fmt: skip
-    assert ran.plan["rows"] == 32 and ran.plan["total_steps"] == 32 + 16 + 8 + 4
+    assert ran.plan["rows"] == 32 and ran.plan["course"]["total_steps"] == 32 + 16 + 8 + 4
     assert ran.steps_of_passes == [32, 16, 8, 4]
     assert ran.result.stop_reason == "all cycles are done"
 
@@ -142,8 +142,8 @@ def test_circular_ends_when_it_knows_the_rows_by_heart(stories: Path, lines: Pat
     few = tmp_path / "few.txt"
     few.write_text("\n".join(lines.read_text(encoding="utf-8").splitlines()[:4]), encoding="utf-8")
     ran = go(stories, few, circular=True, learning_rate=1e-2, validation_split=0.0)
-    assert ran.result.steps < ran.plan["total_steps"]
-    assert ran.result.stop_reason.startswith("the training rows are known by heart")
+    assert ran.result.steps < ran.plan["course"]["total_steps"]
+    assert ran.result.stop_reason.startswith("the training rows are memorised")
     assert ran.evaluations[-1]["train_loss"] <= 0.5 < ran.evaluations[-2]["train_loss"]
 
 
@@ -151,7 +151,7 @@ def test_circular_ends_when_it_knows_the_rows_by_heart(stories: Path, lines: Pat
 def test_force_epochs_takes_exactly_these(stories: Path, lines: Path, mode: str) -> None:
     """With a rate that gets nowhere, patience would end it."""
     ran = go(stories, lines, mode=mode, force_epochs=True, epochs=4, learning_rate=0.0, effective_batch_size=6)
-    assert len(ran.steps) == ran.plan["total_steps"] == sum(ran.steps_of_passes)
+    assert len(ran.steps) == ran.plan["course"]["total_steps"] == sum(ran.steps_of_passes)
     assert ran.steps[-1]["epoch"] == 4 and len(ran.steps_of_passes) == 4
     passes = "cycles" if mode == "circular" else "epochs"
     assert ran.result.stop_reason == f"all {passes} are done" and not ran.changes

@@ -16,5 +16,5 @@ def test_packed_rows_train_and_the_plan_keeps_the_choice(installed: Path, write_
     assert done.returncode == 0, done.stdout + done.stderr
     (plan,) = (json.loads(file.read_text(encoding="utf-8")) for file in installed.glob("runs/*/plan.json"))
     assert plan["packing"] is True
-    assert "packed rows: attention a document at a time" in " ".join(done.stdout.split())
+    assert "packed rows: attention one document at a time" in " ".join(done.stdout.split())
     assert (installed / "lora" / "adapter_config.json").is_file()

@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import random
+import shlex
 import signal
 import sys
 import threading
@@ -38,18 +39,19 @@ def train(log: str, given: dict[str, object], largest_file: int) -> None:
     from llm_installer.planning.options import Options
     from llm_installer.train_lora import run
     from llm_installer.training import checkpoint
+    from llm_installer.ui.console import Console
 
     for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
         signal.signal(number, handler)
     torch.set_num_threads(1)
     if largest_file:
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
-    sync = files._sync
-    files._sync = lambda path: (time.sleep(0.003), sync(path))[1]  # a slow disk, so that kills hit saves too
+    sync = files._sync_path
+    files._sync_path = lambda path: (time.sleep(0.003), sync(path))[1]  # a slow disk, so that kills hit saves too
     checkpoint.SAVE_COST = 1.0  # after every measurement
     sys.stdout = sys.stderr = open(log, "a", encoding="utf-8", buffering=1)  # noqa: SIM115
     try:
-        run(Options.from_kwargs(**given))
+        run(Options.from_kwargs(**given), Console())
     except InstallerError as error:
         print(f"Error: {error}")
         os._exit(error.exit_code)
@@ -185,7 +187,7 @@ def test_a_killed_run_goes_on_to_the_same_end(runner: Runner, unbroken: Path, nu
 
 
 @pytest.fixture
-def broken_off(runner: Runner) -> Path:
+def interrupted_run(runner: Runner) -> Path:
     """A run that was asked to stop in the middle."""
     process = runner.start()
     run = wait_for_steps(runner, process, set())
@@ -194,7 +196,7 @@ def broken_off(runner: Runner) -> Path:
     os.kill(process.pid, signal.SIGTERM)
     process.join(DEADLINE)
     assert process.exitcode == 143, runner.said()
-    assert "go on with --resume" in runner.said()
+    assert "; resume with: " in runner.said()
     return run
 
 
@@ -205,16 +207,16 @@ def wait_for_checkpoint(run: Path) -> None:
         time.sleep(0.005)
 
 
-def test_a_run_that_was_broken_off_says_so_in_its_report(runner: Runner, broken_off: Path) -> None:
-    step = json.loads((broken_off / "run.json").read_text())["result"]["steps"]
-    last = (broken_off / "checkpoints" / "last").resolve()
-    report = (broken_off / "report.md").read_text(encoding="utf-8")
-    assert f"was broken off by SIGTERM at step {step} of " in report and last.name == f"checkpoint-{step}"
-    assert f"    {runner.folder}/train.sh --resume\n" in report
-    assert f"the best so far is {broken_off / 'adapter'}." in report
+def test_a_run_that_was_interrupted_run_says_so_in_its_report(runner: Runner, interrupted_run: Path) -> None:
+    step = json.loads((interrupted_run / "run.json").read_text())["result"]["steps"]
+    last = (interrupted_run / "checkpoints" / "last").resolve()
+    report = (interrupted_run / "report.md").read_text(encoding="utf-8")
+    assert f"was interrupted by SIGTERM at step {step} of " in report and last.name == f"checkpoint-{step}"
+    assert f"    {shlex.quote(str(runner.folder / 'train.sh'))} --resume\n" in report
+    assert f"the best adapter so far is {interrupted_run / 'adapter'}." in report
     assert "## Loss so far" in report and "| 0 | " in report and "## Plan" in report
     assert runner.finish(resume=True) == 0, runner.said()
-    assert "broken off" not in (broken_off / "report.md").read_text(encoding="utf-8"), "it ended well"
+    assert "interrupted" not in (interrupted_run / "report.md").read_text(encoding="utf-8"), "it ended well"
 
 
 def test_a_report_that_cannot_be_written_hides_nothing(runner: Runner) -> None:
@@ -225,7 +227,7 @@ def test_a_report_that_cannot_be_written_hides_nothing(runner: Runner) -> None:
     wait_for_checkpoint(run)
     os.kill(process.pid, signal.SIGTERM)
     process.join(DEADLINE)
-    assert process.exitcode == 143 and "go on with --resume" in runner.said()
+    assert process.exitcode == 143 and "; resume with: " in runner.said()
 
 
 @pytest.mark.parametrize(
@@ -233,31 +235,31 @@ def test_a_report_that_cannot_be_written_hides_nothing(runner: Runner) -> None:
     [
         ({"epochs": 9}, "--epochs was 6.0, now 9"),
         ({"learning_rate": 0.5}, "--learning-rate was not given, now 0.5"),
-        ({"seed": 7, "lora_r": 4}, "--lora-r was not given, now 4; --seed was 42, now 7"),
+        ({"seed": 7, "lora_r": 4}, "--seed was 42, now 7; --lora-r was not given, now 4"),
     ],
 )
-def test_changed_options_are_named(runner: Runner, broken_off: Path, change: dict[str, object], says: str) -> None:
+def test_changed_options_are_named(runner: Runner, interrupted_run: Path, change: dict[str, object], says: str) -> None:
     assert runner.finish(resume=True, **change) == 2
     assert says in runner.said() and "--resume-anyway" in runner.said()
     assert len(runner.runs()) == 1
 
 
 def test_changed_data_are_named_and_only_the_weights_go_on(
-    runner: Runner, broken_off: Path, write_rows: Callable[..., Path]
+    runner: Runner, interrupted_run: Path, write_rows: Callable[..., Path]
 ) -> None:
     write_rows(ROWS + 1)
     assert runner.finish(resume=True) == 2
     assert "the data changed: " in runner.said() and "data.jsonl" in runner.said()
     assert runner.finish(resume=True, resume_anyway=True) == 0, runner.said()
-    assert "keeps" in runner.said() and "nothing else" in runner.said()
+    assert "A new run begins with the weights of step" in runner.said() and "start afresh" in runner.said()
     new = runner.newest()
-    assert new != broken_off
+    assert new != interrupted_run
     first = next(r for r in curve(new) if r[0] == "evaluation")
     assert first[1] == 0
-    assert first[2] < curve(broken_off)[0][2], "it begins with what was learned"
+    assert first[2] < curve(interrupted_run)[0][2], "it begins with what was learned"
 
 
-def test_another_base_is_named(runner: Runner, broken_off: Path) -> None:
+def test_another_base_is_named(runner: Runner, interrupted_run: Path) -> None:
     weights = runner.folder / "model" / "model.safetensors"
     content = bytearray(weights.read_bytes())
     content[-4] ^= 1
@@ -266,9 +268,9 @@ def test_another_base_is_named(runner: Runner, broken_off: Path) -> None:
     assert "the model has other weights" in runner.said()
 
 
-def test_options_about_output_may_change(runner: Runner, broken_off: Path) -> None:
+def test_options_about_output_may_change(runner: Runner, interrupted_run: Path) -> None:
     assert runner.finish(resume=True, skip_test=True, tensorboard=False) == 0, runner.said()
-    assert json.loads((broken_off / "run.json").read_text())["status"] == "finished"
+    assert json.loads((interrupted_run / "run.json").read_text())["status"] == "finished"
 
 
 def test_a_finished_run_says_so(runner: Runner, unbroken: Path) -> None:
@@ -287,10 +289,10 @@ def test_a_checkpoint_can_be_named(runner: Runner, unbroken: Path) -> None:
     assert runner.finish(resume_from=str(last), resume_anyway=True) == 0, runner.said()
 
 
-def test_killed_before_its_first_checkpoint_a_run_begins_anew(runner: Runner, broken_off: Path) -> None:
+def test_killed_before_its_first_checkpoint_a_run_begins_anew(runner: Runner, interrupted_run: Path) -> None:
     import shutil
 
-    shutil.rmtree(broken_off / "checkpoints")
+    shutil.rmtree(interrupted_run / "checkpoints")
     assert runner.finish(resume=True) == 0, runner.said()
     assert "ended before its first checkpoint" in runner.said()
 
@@ -306,12 +308,12 @@ def test_a_full_disk_leaves_everything_as_it_was(runner: Runner, unbroken: Path)
     assert not [f for f in (runner.newest() / "checkpoints").glob("*") if f.name.endswith(".new")]
 
 
-def test_a_disk_that_fills_up_keeps_the_checkpoint_before(runner: Runner, broken_off: Path) -> None:
+def test_a_disk_that_fills_up_keeps_the_checkpoint_before(runner: Runner, interrupted_run: Path) -> None:
     """The optimizer's file does not fit any more; the run can go on once there is room."""
-    last = (broken_off / "checkpoints" / "last").resolve()
+    last = (interrupted_run / "checkpoints" / "last").resolve()
     largest = (last / "optimizer.pt").stat().st_size - 1
     assert runner.finish(resume=True, largest_file=largest) == 1
     assert "cannot be written" in runner.said() and "Traceback" not in runner.said()
-    assert (broken_off / "checkpoints" / "last").resolve() == last
+    assert (interrupted_run / "checkpoints" / "last").resolve() == last
     assert not damage(last)
     assert runner.finish(resume=True) == 0, runner.said()

@@ -103,7 +103,7 @@ def test_a_second_training_is_told_who_holds_the_directory_and_a_kill_frees_it(f
     with endless(fresh, data) as (process, run):
         second = command("train", "--model-path", fresh.root, "--data", data, *QUICK)
         assert second.returncode == 1
-        assert f"fresh is being trained already: process {process.pid} (run {run.id}, since " in second.stderr
+        assert f"fresh is already being trained: process {process.pid} (run {run.id}, since " in second.stderr
         assert second.stderr.count("\n") == 1 and "Traceback" not in second.stderr
         assert second.stdout == "", "told before it read data or model"
         for words in (
@@ -118,11 +118,11 @@ def test_a_second_training_is_told_who_holds_the_directory_and_a_kill_frees_it(f
         process.kill()
         process.wait()
         status = command("train", "--model-path", fresh.root, "--status")
-        assert "Nothing is being trained in fresh" in status.stdout
+        assert "fresh is not being trained" in status.stdout
         assert f"{run.id}, interrupted" in status.stdout and "--resume" in status.stdout
         assert "interrupted" in command("adapters", "fresh").stdout
         none = command("train", "--model-path", fresh.root, "--stop-now")
-        assert none.returncode == 1 and "Nothing is being trained in" in none.stderr
+        assert none.returncode == 1 and "fresh is not being trained" in none.stderr
     looked = command("train", "--model-path", fresh.root, "--data", data, "--dry-run", *QUICK)
     assert looked.returncode == 0, "the lock of the dead holds nobody up"
     assert command("adapters", "fresh", "remove", "last", "--yes").returncode == 0
@@ -152,14 +152,14 @@ def test_another_shell_sees_saves_and_ends_a_training(fresh: ModelDir, tmp_path:
         assert holder(fresh) is None, "it waits until the training has ended"
         out, errors = process.communicate(timeout=PATIENCE)
         assert process.returncode == 0, errors
-        assert "Stopped because you asked for the end with --stop-now" in out
+        assert "Stopped because you asked it to stop with --stop-now" in out
     assert fresh.lora.resolve() == run.adapter.resolve() and damage(run.adapter) == ""
     record = json.loads(run.record.read_text())
     assert record["status"] == "stopped"
     assert f"Run {run.id} ended after step {record['result']['steps']}" in stopped.stdout
     assert list(run.requests.iterdir()) == []
     last = command(*asked, "--status").stdout
-    assert f"{run.id}, stopped" in last and "you asked for the end" in last
+    assert f"{run.id}, stopped" in last and "you asked it to stop" in last
     with resumed(fresh, run) as step:
         assert step >= record["result"]["steps"]
 
@@ -196,7 +196,7 @@ def test_status_answers_without_torch_when_nothing_was_trained(fresh: ModelDir) 
         "print(code, {'torch', 'transformers', 'numpy', 'matplotlib', 'peft', 'tensorboard'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code % str(fresh.root)], capture_output=True, text=True, check=True)
-    assert done.stdout == "Nothing was trained in fresh yet.\n0 set()\n"
+    assert done.stdout == "fresh has not been trained yet.\n0 set()\n"
 
 
 def test_runs_are_listed_and_the_current_one_is_marked(two_runs: ModelDir) -> None:
@@ -239,7 +239,7 @@ def test_a_damaged_adapter_is_refused_by_name_and_lora_stays(two_runs: ModelDir)
         ):
             refused = command(*words)
             assert refused.returncode == 1, words
-            assert "adapter_model.safetensors is not what was written" in refused.stderr
+            assert "adapter_model.safetensors has changed since it was written" in refused.stderr
             assert str(medium / "adapter") in refused.stderr and refused.stderr.count("\n") == 1
         assert two_runs.lora.resolve() == fast / "adapter"
     finally:
@@ -248,7 +248,7 @@ def test_a_damaged_adapter_is_refused_by_name_and_lora_stays(two_runs: ModelDir)
 
 def test_compare_names_what_differs_and_asks_both(two_runs: ModelDir) -> None:
     shown = command("adapters", "two", "compare", "fast", "medium").stdout
-    for part in ("learning_rate", "0.01", "0.005", "best loss", "held out, ", "expected", "It is"):
+    for part in ("learning_rate", "0.01", "0.005", "best loss", "validation rows of ", "expected", "It is"):
         assert part in shown, part
     for same in ("lora_r", "seed", "device", "max_seq_length", "different rows"):
         assert same not in shown, same

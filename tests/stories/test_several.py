@@ -17,10 +17,10 @@ import pytest
 from llm_installer.api import lora_sft
 from llm_installer.core.errors import UsageError
 from llm_installer.core.paths import ModelDir, Run
+from llm_installer.core.run.checkpoints import newest_valid, read_state
 from llm_installer.core.run.lock import only_training
 from llm_installer.distributed.launch import meeting, per_machine
 from llm_installer.planning.options import Options
-from llm_installer.training.checkpoint import newest_valid
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -68,11 +68,11 @@ def test_a_signal_to_the_command_stops_all_processes_well(
     running.send_signal(number)
     _, wrong = running.communicate(timeout=60)
     assert running.returncode == code, wrong
-    assert wrong.startswith(f"Error: Stopped by {number.name} at step ") and wrong.count("\n") == 1
+    assert wrong.startswith(f"Error: Interrupted by {number.name} at step ") and wrong.count("\n") == 1
     (run,) = (installed / "runs").iterdir()
     assert (run / "checkpoints" / "last" / "optimizer.pt").is_file()
     saved = newest_valid(Run(run), pytest.fail)
-    assert saved and f" at step {saved.state.step};" in wrong, "what the step of the end was is what was saved"
+    assert saved and f" at step {read_state(saved).step};" in wrong, "what the step of the end was is what was saved"
 
 
 def children(process: int) -> list[int]:
@@ -127,7 +127,7 @@ def test_a_second_signal_ends_them_at_once_even_where_one_hangs(
     assert wrong in ("Stopped.\n", "Error: Stopped at once, as asked twice.\n")
     (run,) = (installed / "runs").iterdir()
     saved = newest_valid(Run(run), pytest.fail)
-    assert saved and saved.state.step, "what was saved before is whole"
+    assert saved and read_state(saved).step, "what was saved before is whole"
     with only_training(ModelDir.find(str(installed))):
         pass
 
@@ -177,7 +177,13 @@ def test_how_many_processes(asked: str | None, found: int, processes: int) -> No
 
 @pytest.mark.parametrize(
     ("asked", "found", "why"),
-    [("2", 0, "has no GPU"), ("5", 4, "at most 4"), ("0", 4, "1 or more"), ("many", 4, "no number"), ("-1", 4, "no n")],
+    [
+        ("2", 0, "has no GPU"),
+        ("5", 4, "at most 4"),
+        ("0", 4, "1 or more"),
+        ("many", 4, "not a number"),
+        ("-1", 4, "not a n"),
+    ],
 )
 def test_gpus_that_are_not_there_are_refused(asked: str, found: int, why: str) -> None:
     with pytest.raises(UsageError, match=why):

@@ -13,7 +13,8 @@ from rich.console import Console as RichConsole
 from llm_installer.core.errors import UsageError
 from llm_installer.data.prepare import read
 from llm_installer.planning.options import Options
-from llm_installer.train_lora import Job, decide, run
+from llm_installer.runs.job import Job
+from llm_installer.train_lora import decide, run
 from llm_installer.ui.console import Console
 
 
@@ -38,7 +39,7 @@ def options(folder: Path, **more: object) -> Options:
 def decided(folder: Path, base: Path, **more: object) -> tuple[Job, str]:
     console, said = quiet()
     job = decide(options(folder, **more), console, base)
-    assert job
+    console.show(job)
     return job, said.getvalue()
 
 
@@ -52,7 +53,7 @@ def test_a_mix_changes_the_epochs_and_leaves_validation_alone(installed: Path, t
     origins = [mixed.given.train[mixed.prepared.train[i].source].origin.file for i in mix.epoch(42, 0)]
     assert abs(Counter(origins)["a.jsonl"] / len(origins) - 0.75) < 0.05
     assert len(origins) == mixed.prepared.facts.rows == len(mixed.prepared.train)
-    assert mixed.plan.total_steps == 2 * -(-len(origins) // mixed.plan.effective_batch_size)
+    assert mixed.plan.course.total_steps == 2 * -(-len(origins) // mixed.plan.course.effective_batch_size)
     assert "a.jsonl 75 %, b.jsonl 25 %" in said and mixed.plan.mix == (("a.jsonl", 0.75), ("b.jsonl", 0.25))
 
 
@@ -81,10 +82,10 @@ def test_pieces_of_a_text_stay_on_one_side_and_nothing_is_lost(installed: Path, 
 @pytest.mark.parametrize(
     ("more", "says"),
     [
-        ({"mix": "c.jsonl=2"}, "--mix: 'c.jsonl' is none of the files; name one of: a.jsonl, b.jsonl"),
-        ({"task_prefix": "c.jsonl=QA"}, "--task-prefix: 'c.jsonl' is none of the files"),
-        ({"mix": "a.jsonl=0"}, "give a number above 0"),
-        ({"chunk_words": 5}, "--chunk-words cuts plain text, and there is none"),
+        ({"mix": "c.jsonl=2"}, "--mix: 'c.jsonl' matches none of the files; name one of: a.jsonl, b.jsonl"),
+        ({"task_prefix": "c.jsonl=QA"}, "--task-prefix: 'c.jsonl' matches none of the files"),
+        ({"mix": "a.jsonl=0"}, "a weight is a number above 0"),
+        ({"chunk_words": 5}, "--chunk-words splits plain text, and there is none"),
     ],
 )
 def test_mistakes_are_one_sentence(installed: Path, two_files: Path, more: dict[str, object], says: str) -> None:
@@ -104,10 +105,10 @@ def test_a_whole_run_and_again_the_same(installed: Path, two_files: Path) -> Non
             console, two_files,
         )  # fmt: skip
         assert result
-        found.append((result.base_loss, result.best_loss))
+        found.append((result.result.base_loss, result.result.best_loss))
     assert found[0] == found[1]
     newest = max((installed / "runs").iterdir())
     plan = json.loads((newest / "plan.json").read_text())
     assert plan["order"] == "short-first" and plan["mix"] == [["a.jsonl", 0.5], ["b.jsonl", 0.5]]
     steps = [json.loads(line) for line in (newest / "metrics.jsonl").read_text().splitlines()]
-    assert sum(s["kind"] == "step" for s in steps) == plan["total_steps"]
+    assert sum(s["kind"] == "step" for s in steps) == plan["course"]["total_steps"]

@@ -47,7 +47,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, tiny_llama: Path) -> Itera
 def test_console_says_what_was_decided_and_what_came_of_it(trained: tuple[Path, Path, str]) -> None:
     _, data, said = trained
     for part in (
-        "Plan", "LoRA rank", "learning rate", "you asked for it", "1 records are left out", f"{data}:61",
+        "Plan", "LoRA rank", "learning rate", "you set it", "1 record is skipped", f"{data}:61",
         "Evaluation #0 (before training)", "Evaluation #1 | Time: ", " | Train Loss: ", "Before and after", "expected",
         "tuned", "Stopped because", "start.sh",
     ):  # fmt: skip
@@ -69,7 +69,7 @@ def test_everything_promised_is_there(trained: tuple[Path, Path, str]) -> None:
     info = json.loads((folder / "lora" / "adapter_info.json").read_text(), parse_constant=pytest.fail)
     assert info["best_loss"] < info["base_loss"]
     plan = json.loads((run / "plan.json").read_text(), parse_constant=pytest.fail)
-    assert plan["epochs"] == 8 and plan["why"]["epochs"] == "you asked for it"
+    assert plan["course"]["epochs"] == 8 and plan["why"]["epochs"] == "you set it"
     dropped = json.loads((run / "dropped.jsonl").read_text())
     assert dropped["line"] == 61
     assert len(list((run / "logs").iterdir())) == 1
@@ -128,7 +128,8 @@ def test_plain_peft_gives_the_logits_that_training_saw(trained: tuple[Path, Path
 
     from llm_installer.core.model_info import read_model_info
     from llm_installer.data.batches import sample
-    from llm_installer.data.encoding.encode import Encoder, load_tokenizer
+    from llm_installer.data.encoding.encode import Encoder
+    from llm_installer.data.encoding.tokenizer import load_tokenizer
     from llm_installer.data.prepare import prepare, read
     from llm_installer.planning.options import Options
     from llm_installer.planning.registry import find_handler
@@ -143,11 +144,11 @@ def test_plain_peft_gives_the_logits_that_training_saw(trained: tuple[Path, Path
     model = PeftModel.from_pretrained(base, folder / "lora").eval()
     total = count = 0.0
     with torch.no_grad():
-        for row in sample(prepared.validation, saved["plan"]["evaluation_rows"], 42):
+        for row in sample(prepared.validation, saved["plan"]["course"]["evaluation_rows"], 42):
             ids = torch.from_numpy(row.ids[None].astype("int64"))
             logits = model(input_ids=ids).logits[0, :-1].log_softmax(-1)
             picked = logits[torch.arange(len(logits)), ids[0, 1:]]
-            learned = torch.from_numpy(row.learned[1:])
+            learned = torch.from_numpy(row.supervised[1:])
             total, count = total - picked[learned].sum().item(), count + learned.sum().item()
     assert total / count == pytest.approx(saved["best_loss"], abs=1e-4)
 
@@ -215,7 +216,7 @@ def test_a_signal_saves_and_leaves_lora_as_it_was(
     running.send_signal(number)
     _, said = running.communicate(timeout=60)
     assert running.returncode == code, said
-    assert f"Stopped by {number.name}" in said and "Traceback" not in said
+    assert f"Interrupted by {number.name}" in said and "Traceback" not in said
     assert (installed / "lora").resolve() == good and digest(good) == sha
     stopped = next(r for r in (installed / "runs").iterdir() if r != good.parent)
     assert (stopped / "checkpoints" / "last" / "optimizer.pt").is_file()

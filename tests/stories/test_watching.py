@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 from llm_installer import lora_sft
 from llm_installer.core.errors import DataError, UsageError
 from llm_installer.core.paths import Run
+from llm_installer.core.text import short_path
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning:transformers")
 QUIET = {"tensorboard": False, "seed": 1}
@@ -91,13 +93,13 @@ def test_the_report_is_written_also_without_the_answers(
     text = Run(result.run).report.read_text()
     assert ("Answers side by side" in text) is not skip
     assert f"./lora is now the adapter of this run, from step {result.best_step}, its best." in text
-    assert f"    {installed}/start.sh\n" in text
+    assert f"    {shlex.quote(str(installed / 'start.sh'))}\n" in text
     assert "](training_history.png)" in text and (result.run / "training_history.png").is_file()
     said = capsys.readouterr().out
     for part in (
         "General text (30 sentences): no forgetting: ",
         "Highest loss, likely wrong or hard: ",
-        f"Report: {Run(result.run).report}",
+        f"Report: {short_path(Run(result.run).report)}",
     ):
         assert part in said, part
 
@@ -105,7 +107,7 @@ def test_the_report_is_written_also_without_the_answers(
 def test_an_adapter_beside_is_called_that(installed: Path, write_rows: Callable[..., Path], tmp_path: Path) -> None:
     result = lora_sft(installed, write_rows(40), epochs=1, output=str(tmp_path / "mine"), skip_test=True, **QUIET)
     text = Run(result.run).report.read_text()
-    assert "./lora is as it was" in text and f"start.sh --lora {tmp_path / 'mine'}" in text
+    assert "./lora is as it was" in text and f"start.sh' --lora {tmp_path / 'mine'}" in text
 
 
 def general_change(report: str) -> float:
@@ -117,8 +119,8 @@ def general_change(report: str) -> float:
 def test_a_rate_of_zero_forgets_nothing(installed: Path, write_rows: Callable[..., Path]) -> None:
     result = lora_sft(installed, write_rows(40), epochs=1, learning_rate=0, skip_test=True, **QUIET)
     text = Run(result.run).report.read_text()
-    assert "Forgetting meter: **no forgetting: +0.00**." in text and general_change(text) == 0
-    assert "No measurement beat the base model, so ./lora is as it was" in text
+    assert "Forgetting: **no forgetting: +0.00**." in text and general_change(text) == 0
+    assert "No evaluation beat the base model, so ./lora is as it was" in text
 
 
 def test_a_rate_far_too_high_is_flagged(shared: Path, write_rows: Callable[..., Path], llm_home: Path) -> None:

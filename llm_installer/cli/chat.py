@@ -1,0 +1,125 @@
+"""Talk to a model in the terminal: one answer, or a conversation until the input ends.
+
+Run as: llm-installer start --model-path DIR   (or DIR/start.sh)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import click
+
+from llm_installer.core.errors import UsageError
+from llm_installer.planning.settings import built
+
+if TYPE_CHECKING:
+    from llm_installer.core.paths import ModelDir
+    from llm_installer.inference.chat import Conversation
+    from llm_installer.inference.start import ChatRequest
+
+HELP = "/new starts a new conversation, /system TEXT sets the instructions, /quit or Ctrl-D ends the chat."
+
+
+@click.command()
+@click.option("--model-path", required=True, metavar="DIR", help="The model directory.")
+@click.option("--lora", metavar="DIR", help="Use this adapter instead of ./lora.")
+@click.option("--run", "run_id", metavar="ID", help="Use this run's adapter: its id, a part of it, or `last`.")
+@click.option("--no-lora", is_flag=True, help="Use the base model alone.")
+@click.option("--prompt", metavar="TEXT", help="Answer once and end.")
+@click.option("--image", "images", multiple=True, metavar="PATH", help="Ask about this picture; needs --prompt.")
+@click.option("--system", default="", metavar="TEXT", help="Instructions for the model.")
+@click.option("--max-new-tokens", default=512, show_default=True, type=click.IntRange(1), help="Longest answer.")
+@click.option(
+    "--temperature",
+    default=0.0,
+    show_default=True,
+    type=click.FloatRange(0),
+    help="0 always gives the likeliest answer.",
+)
+@click.option(
+    "--top-p", default=1.0, show_default=True, type=click.FloatRange(0, 1, min_open=True), help="Nucleus size."
+)
+@click.option(
+    "--use-4bit",
+    "quantised",
+    flag_value="nf4",
+    default="",
+    help="Hold the base in 4 bits, as --method qlora trains on.",
+)
+@click.option("--use-8bit", "quantised", flag_value="int8", help="Hold the base in 8 bits.")
+@click.option("--raw/--chat", default=None, help="Continue plain text, or use the chat template; default as trained.")
+def start(model_path: str, run_id: str | None, **given: object) -> None:
+    """Talk to a model; ./lora is loaded by itself."""
+    from llm_installer.core.paths import ModelDir
+    from llm_installer.inference.start import ChatRequest
+    from llm_installer.runs.listing import find_run
+
+    request = built(ChatRequest, given)
+    if bool(request.lora) + bool(run_id) + request.no_lora > 1:
+        raise UsageError("--lora, --run and --no-lora contradict each other; give one of them")
+    if request.images and request.prompt is None:
+        raise UsageError("--image needs a question about it, for example: --prompt 'What is this?'")
+    folder = ModelDir.find(model_path)
+    answer(folder, replace(request, lora=str(find_run(folder, run_id).adapter)) if run_id else request)
+
+
+def answer(folder: ModelDir, request: ChatRequest) -> None:
+    """Answer the prompt, or chat until the input ends. What is active is said on stderr, answers go to stdout."""
+    from llm_installer.inference.start import load
+    from llm_installer.ui.console import Console
+
+    console = Console(stderr=True)
+    assistant = load(folder, request, console)
+    from llm_installer.inference.chat import Conversation
+    from llm_installer.inference.generate import Sampling
+
+    adapter = f"adapter {assistant.adapter}" if assistant.adapter else "base model, no adapter"
+    console.line(f"{folder.root.name}: {adapter}")
+    sampling = Sampling(request.max_new_tokens, request.temperature, request.top_p)
+    conversation = Conversation(assistant, sampling, request.system)
+    if request.prompt is None:
+        chat(conversation, console.line)
+    else:
+        conversation.ask(request.prompt, _stream, request.images)
+        print(flush=True)
+
+
+def chat(conversation: Conversation, say: Callable[[str], None]) -> None:
+    """Read, answer, repeat, until the input ends."""
+    say(HELP)
+    while True:
+        try:
+            text = input("\n> ").strip()
+        except (EOFError, KeyboardInterrupt):
+            say("")
+            return
+        command, _, rest = text.partition(" ")
+        if command in ("/quit", "/exit"):
+            return
+        if command == "/new":
+            conversation.restart()
+            say("Starting over.")
+        elif command == "/system":
+            conversation.restart(rest)
+            say("Starting over with these instructions.")
+        elif command.startswith("/"):
+            say(HELP)
+        elif text:
+            _reply(conversation, text, say)
+
+
+def _reply(conversation: Conversation, text: str, say: Callable[[str], None]) -> None:
+    """Print an answer as it comes; Ctrl-C ends the answer, not the chat."""
+    try:
+        conversation.ask(text, _stream)
+    except KeyboardInterrupt:
+        conversation.take_back()
+    except UsageError as error:
+        say(str(error))
+    print(flush=True)
+
+
+def _stream(piece: str) -> None:
+    print(piece, end="", flush=True)

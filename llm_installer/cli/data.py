@@ -1,0 +1,63 @@
+"""The command that examines a dataset without training on it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from llm_installer.cli.options import some_options
+from llm_installer.core.errors import UsageError
+from llm_installer.planning.options import Options
+from llm_installer.planning.settings import built
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to do with the data, beside what training would do."""
+
+    as_object: bool
+    out: str | None
+
+
+@click.command()
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.option("--model", metavar="DIR", help="Count tokens, too, with this model's tokenizer.")
+@some_options(
+    *("dataset_format", "columns", "validation_data", "validation_split", "max_examples"),
+    *("mix", "task_prefix", "chunk_words", "seed", "strict"),
+)
+@click.option("--show", type=click.IntRange(1), help="Print N rows as they are trained on; needs --model.")
+@click.option("--json", "as_object", is_flag=True, help="Print one JSON object.")
+@click.option("--fix", "out", metavar="OUT.jsonl", help="Write a cleaned copy.")
+def data(paths: tuple[str, ...], model: str | None, as_object: bool, out: str | None, **given: object) -> None:
+    """Examine a dataset without training: what is kept, what is skipped, and why."""
+    _examine(built(Options, {"data": ",".join(paths), "model_path": model, **given}), Wanted(as_object, out))
+
+
+def _examine(options: Options, wanted: Wanted) -> None:
+    from llm_installer.ui.console import Console
+
+    base, console = Path.cwd(), Console()
+    if wanted.out:
+        from llm_installer.data.fix import fix
+
+        chosen = {"dataset_format": options.dataset_format, "columns": options.columns}
+        console.show(fix(options.data or "", Path(wanted.out), base=base, **chosen))
+        return
+    if options.show:
+        from llm_installer.data.preview import preview
+
+        if not options.model_path:
+            raise UsageError("--show needs a tokenizer; say whose, for example: --model tiny")
+        console.show(preview(options, base))
+        return
+    from llm_installer.data.inspection import inspect_data
+    from llm_installer.data.overview import as_json
+
+    found = inspect_data(options, base)
+    if wanted.as_object:
+        click.echo(as_json(found))
+    else:
+        console.show(found)

@@ -1,0 +1,71 @@
+"""The command that trains, and that asks about, saves or stops a training in another shell."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+import click
+
+from llm_installer.cli.options import GroupedCommand, click_options
+from llm_installer.core.errors import UsageError
+from llm_installer.core.hardware import busy_cores, usable_cores
+from llm_installer.planning.environment import environment
+from llm_installer.planning.options import Options
+from llm_installer.planning.settings import built
+
+
+@click.command(cls=GroupedCommand)
+@click_options
+def train(**given: object) -> None:
+    """Fine-tune a model with LoRA on your data. Only --data is needed; everything else is chosen and explained."""
+    options = built(Options, given)
+    if options.tensorboard_only is not None:
+        _show_past_runs(options, options.tensorboard_only)
+    if options.controlling:
+        return _control(options)
+    if not options.sources and not options.resuming:
+        raise UsageError("Say what to train on, for example: ./train.sh --data my.json")
+    from llm_installer.distributed.launch import Worker, launch, wanted
+
+    if wanted(options) and not options.show and not options.dry_run:
+        raise SystemExit(launch(options, sys.argv[1:]))
+    for name, value in environment(usable_cores(), busy_cores()).items():
+        os.environ.setdefault(name, value)
+    with Worker():
+        _train(options)
+
+
+def _train(options: Options) -> None:
+    from llm_installer.data.preview import preview
+    from llm_installer.train_lora import decide, run
+    from llm_installer.ui.console import Console
+
+    console = Console()
+    if options.show:
+        console.show(preview(options, Path.cwd()))
+    elif options.dry_run:
+        console.show(decide(options, console))
+    else:
+        run(options, console)
+
+
+def _control(options: Options) -> None:
+    from llm_installer.runs.status import Standing, control
+    from llm_installer.ui.console import Console
+
+    console = Console()
+    found = control(options, console)
+    if options.json and isinstance(found, Standing):
+        click.echo(found.to_json())
+    else:
+        console.show(found)
+
+
+def _show_past_runs(options: Options, port: int) -> NoReturn:
+    from llm_installer.core.paths import ModelDir
+    from llm_installer.training.reporters import serve_tensorboard
+
+    raise SystemExit(serve_tensorboard(ModelDir.find(options.model_path or ".").runs, port))

@@ -1,0 +1,64 @@
+"""How rows of data look token by token: what is trained on is marked, the rest is context."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from rich.console import Console as RichConsole
+from rich.console import ConsoleOptions, RenderResult
+from rich.text import Text
+
+from llm_installer.core.examples import Example
+from llm_installer.core.text import counted
+from llm_installer.data.encoding.chat_template import CannotRender
+from llm_installer.data.encoding.encode import Encoder
+from llm_installer.data.encoding.row import Row
+from llm_installer.ui.tables import wrapped
+
+TRAINED_ON, MASKED = "green underline", "dim"
+
+
+class MarkedRows:
+    """Each row of the examples: trained-on tokens green and underlined, or in [[ ]] where there is no colour."""
+
+    def __init__(self, examples: Sequence[Example], encoder: Encoder) -> None:
+        self._examples, self._encoder = examples, encoder
+
+    def __rich_console__(self, console: RichConsole, options: ConsoleOptions) -> RenderResult:
+        for text in self._texts(plain=not console.is_terminal or console.no_color):
+            for line in wrapped(console, text, options.max_width):
+                yield Text.assemble(line, no_wrap=True, overflow="ignore")
+
+    def _texts(self, plain: bool) -> Iterator[Text]:
+        yield Text(f"Tokens that are trained on are {'in [[ ]]' if plain else 'green'}; the rest is context.")
+        for example in self._examples:
+            try:
+                encoded = self._encoder.encode(example)
+            except CannotRender as error:
+                yield from _heading(f"{example.origin}: skipped, {error}")
+                continue
+            for row in encoded:
+                share = f"{int(row.supervised.sum())} trained on ({row.supervised.mean():.0%})"
+                yield from _heading(f"{example.origin}: {counted(len(row.ids), 'token')}, {share}")
+                yield _marked(row, self._encoder, plain)
+
+
+def _heading(text: str) -> Iterator[Text]:
+    yield Text()
+    yield Text(text, style="bold")
+
+
+def _marked(row: Row, encoder: Encoder, plain: bool) -> Text:
+    """The row as text, runs of trained-on tokens marked."""
+    text, start = Text(), 0
+    while start < len(row.ids):
+        end = start
+        while end < len(row.ids) and row.supervised[end] == row.supervised[start]:
+            end += 1
+        piece = str(encoder.tokenizer.decode(row.ids[start:end].tolist(), skip_special_tokens=False))
+        if row.supervised[start]:
+            text.append(f"[[{piece}]]" if plain else piece, style="" if plain else TRAINED_ON)
+        else:
+            text.append(piece, style="" if plain else MASKED)
+        start = end
+    return text

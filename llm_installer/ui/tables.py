@@ -1,0 +1,160 @@
+"""Columns of text: wrapped at words on a terminal; in a pipe one line a row, with nothing wrapped, cut or filled up."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from rich.cells import cell_len
+from rich.console import Console as RichConsole
+from rich.console import ConsoleOptions, RenderResult
+from rich.text import Text
+
+Cell = str | Text
+GAP = 2
+WIDEST = 120
+"""Columns of a terminal that are filled at most: the eye loses longer lines."""
+NARROWEST = 24
+"""A last column that would have to be narrower than this goes below the others instead of beside them."""
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Rows of cells in columns: each as wide as its longest cell where all fit, else narrowed, the widest first.
+
+    Where even that leaves too little, the last columns follow below, indented.
+    """
+
+    rows: Sequence[Sequence[Cell]]
+    head: Sequence[str] = ()
+    styles: Sequence[str] = ()
+    """Style of each column; the rest are plain."""
+    indent: int = 1
+    right: frozenset[int] = frozenset()
+    """Columns of numbers: they end at the same place."""
+    most: dict[int, int] = field(default_factory=dict)
+    """What a column takes at most where not all fit."""
+    below: int | None = None
+    """Column under which, indented, follow those without a place beside the others; else they are under the last."""
+
+    def __rich_console__(self, console: RichConsole, options: ConsoleOptions) -> RenderResult:
+        body = [self._styled(row) for row in self.rows]
+        if self.head:
+            body.insert(0, [Text(name, style="dim") for name in self.head])
+        if not body:
+            return
+        columns = [[row[i] for row in body if i < len(row)] for i in range(max(map(len, body)))]
+        room = min(options.max_width, WIDEST) - self.indent
+        widths = self._widths(console, columns, room)
+        count = len(widths)
+        under = sum(own + GAP for own in widths[: count - 1]) if self.below is None else self._start(widths)
+        rest = _fitting(columns[count:], room - under) if columns[count:] else []
+        for row in body:
+            yield from self._lines(console, row[:count], widths, self.indent)
+            if any(cell.plain for cell in row[count:]):
+                yield from self._lines(console, row[count:], rest, self.indent + under, first=count)
+
+    def _widths(self, console: RichConsole, columns: Sequence[Sequence[Text]], room: int) -> list[int]:
+        """Of the columns beside each other; each but the last as wide as its longest line once all are wrapped."""
+        natural = [max(map(_width, cells)) for cells in columns]
+        if not console.is_terminal:
+            return natural
+        widths = _beside(natural, [max(map(_longest_word, cells)) for cells in columns], self.most, room)
+        while len(columns) > len(widths) > 1 and {len(widths), len(widths) - 1} <= self.right:
+            widths.pop()  # numbers stay together
+        for i, cells in enumerate(columns[: len(widths) - 1]):
+            widths[i] = max(_width(line) for cell in cells for line in wrapped(console, cell, widths[i]))
+        last = len(widths) - 1
+        widths[last] = min(natural[last], room - sum(own + GAP for own in widths[:last]))
+        return widths
+
+    def _start(self, widths: Sequence[int]) -> int:
+        return sum(own + GAP for own in widths[: self.below]) + GAP
+
+    def _styled(self, row: Sequence[Cell]) -> list[Text]:
+        cells = [cell if isinstance(cell, Text) else Text(cell) for cell in row]
+        for i, style in enumerate(self.styles[: len(cells)]):
+            cells[i] = cells[i] if cells[i].style else Text.assemble(cells[i], style=style)
+        return cells
+
+    def _lines(
+        self, console: RichConsole, row: Sequence[Text], widths: Sequence[int], start: int, first: int = 0
+    ) -> Iterator[Text]:
+        """A row, or the part of it from column `first` on, in lines that begin at `start`."""
+        cells = [wrapped(console, cell, own) for cell, own in zip(row, widths, strict=False)]
+        for number in range(max(map(len, cells))):
+            line = Text(" " * start, no_wrap=True, overflow="ignore")
+            for i, (lines, width) in enumerate(zip(cells, widths, strict=False)):
+                cell = lines[number] if number < len(lines) else Text()
+                free = " " * max(0, width - _width(cell))
+                line = line + free + cell if i + first in self.right else line + cell + free
+                line.append(" " * GAP)
+            line.rstrip()
+            yield line
+
+
+def facts(*rows: tuple[str, Cell], indent: int = 1) -> Columns:
+    """Names, and what they are."""
+    return Columns(rows, styles=("bold",), indent=indent)
+
+
+def wrapped(console: RichConsole, text: Text, width: int) -> list[Text]:
+    """The text in lines of `width` cells, broken between words on a terminal only. A longer word stays whole."""
+    if not console.is_terminal:
+        return [text]
+    lines: list[Text] = []
+    for paragraph in text.split("\n", allow_blank=True):
+        breaks, filled = [], 0
+        for word in re.finditer(r"\s*\S+", paragraph.plain):
+            long = cell_len(word[0])
+            if filled and filled + long > width:
+                breaks.append(word.end() - len(word[0].lstrip()))
+                long = cell_len(word[0].lstrip())
+                filled = 0
+            filled += long
+        lines += paragraph.divide(breaks)
+    for line in lines:
+        line.rstrip()
+    return lines or [Text()]
+
+
+def _beside(natural: Sequence[int], least: Sequence[int], most: dict[int, int], room: int) -> list[int]:
+    """Widths of as many columns as have a place beside each other."""
+    for count in range(len(natural), 0, -1):
+        free = room - GAP * (count - 1)
+        if sum(natural[:count]) <= free:
+            return list(natural[:count])
+        # A word too long for the last column runs over its end and disturbs no other.
+        words = [*least[: count - 1], min(least[count - 1], NARROWEST)]
+        wanted = [min(width, max(most.get(i, width), words[i])) for i, width in enumerate(natural[:count])]
+        widths = _narrowed(wanted, words, free)
+        last = widths[-1] if widths else 0
+        if widths and (count <= 2 or last >= min(NARROWEST, natural[count - 1])):
+            return widths
+    return [least[0], max(1, room - least[0] - GAP)][: len(natural)]
+
+
+def _fitting(columns: Sequence[Sequence[Text]], room: int) -> list[int]:
+    """Widths of columns that are all beside each other, whether or not there is room."""
+    natural, least = [max(map(_width, c)) for c in columns], [max(map(_longest_word, c)) for c in columns]
+    least[-1] = min(least[-1], NARROWEST)
+    free = room - GAP * (len(columns) - 1)
+    return _narrowed(natural, least, free) or least
+
+
+def _narrowed(wanted: Sequence[int], least: Sequence[int], free: int) -> list[int]:
+    """The widest columns narrowed to one width, so that all fit; none where a word would have to be cut."""
+    for level in range(max(wanted), 0, -1):
+        widths = [max(word, min(width, level)) for width, word in zip(wanted, least, strict=True)]
+        if sum(widths) <= free:
+            return widths
+    return []
+
+
+def _width(cell: Text) -> int:
+    return max((cell_len(line) for line in cell.plain.split("\n")), default=0)
+
+
+def _longest_word(cell: Text) -> int:
+    return max((cell_len(word) for word in cell.plain.split()), default=0)

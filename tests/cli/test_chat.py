@@ -1,0 +1,97 @@
+"""The chat in the terminal, with the built-in model: its commands, and what may go wrong in the middle."""
+
+from __future__ import annotations
+
+import io
+import signal
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from llm_installer.cli.chat import HELP, chat
+from llm_installer.core.errors import AdapterError, UsageError
+from llm_installer.core.paths import ModelDir
+from llm_installer.core.voice import Silence
+from llm_installer.data.encoding.encode import Encoder
+from llm_installer.data.encoding.tokenizer import load_tokenizer
+from llm_installer.inference.chat import Conversation
+from llm_installer.inference.generate import Sampling
+from llm_installer.inference.load import Assistant
+from llm_installer.inference.start import ChatRequest, load
+from llm_installer.models.base import load_base
+from llm_installer.tiny import MODEL_DIR
+
+
+@pytest.fixture(scope="module")
+def assistant() -> Assistant:
+    return Assistant(load_base(MODEL_DIR, "float32", "cpu").eval(), Encoder(load_tokenizer(MODEL_DIR)), "chat", "")
+
+
+@pytest.fixture
+def talk(assistant: Assistant) -> Conversation:
+    return Conversation(assistant, Sampling(max_new_tokens=12))
+
+
+def typed(monkeypatch: pytest.MonkeyPatch, talk: Conversation, *lines: str) -> list[str]:
+    """What the chat says beside its answers when these lines are typed."""
+    said: list[str] = []
+    monkeypatch.setattr(sys, "stdin", io.StringIO("".join(f"{line}\n" for line in lines)))
+    chat(talk, said.append)
+    return said
+
+
+def test_commands_are_obeyed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], talk: Conversation
+) -> None:
+    said = typed(monkeypatch, talk, "Hello!", "/new", "Who are you?", "/system Be brief.", "/what", "", "Hello!")
+    assert said == [HELP, "Starting over.", "Starting over with these instructions.", HELP, ""]
+    assert talk.system == "Be brief." and [turn.content for turn in talk.turns][:1] == ["Hello!"]
+    assert talk.turns[1].content in capsys.readouterr().out
+    assert typed(monkeypatch, talk, "/quit", "/new") == [HELP], "nothing after /quit is read"
+
+
+def test_a_question_that_cannot_be_asked_is_forgotten_and_the_chat_goes_on(
+    monkeypatch: pytest.MonkeyPatch, assistant: Assistant
+) -> None:
+    tokenizer = load_tokenizer(MODEL_DIR)
+    refusing = "{% if messages[-1].content == 'No' %}{{ raise_exception('never') }}{% endif %}"
+    tokenizer.chat_template = refusing + str(tokenizer.chat_template)
+    talk = Conversation(replace(assistant, encoder=Encoder(tokenizer)), Sampling(max_new_tokens=4))
+    said = typed(monkeypatch, talk, "No", "Hello!")
+    assert said[1].startswith("The model cannot be asked this: ") and said[1].endswith("; ask something else")
+    assert [turn.content for turn in talk.turns][:1] == ["Hello!"] and len(talk.turns) == 2
+
+
+def test_a_model_that_cannot_see_is_not_asked_about_a_picture(talk: Conversation) -> None:
+    with pytest.raises(UsageError, match="The model cannot be asked this: "):
+        talk.ask("What is this?", images=("picture.png",))
+    assert talk.turns == [] and talk.images == []
+
+
+def test_ctrl_c_ends_the_answer_but_not_the_chat(monkeypatch: pytest.MonkeyPatch, talk: Conversation) -> None:
+    interrupted = []
+
+    class Impatient(io.StringIO):
+        def write(self, text: str) -> int:
+            if text.strip() and text != "\n> " and not interrupted:
+                interrupted.append(text)
+                signal.raise_signal(signal.SIGINT)
+            return super().write(text)
+
+    monkeypatch.setattr(sys, "stdout", Impatient())
+    typed(monkeypatch, talk, "Tell me a story about a fox.", "Hello!")
+    assert interrupted
+    assert [turn.content for turn in talk.turns][:1] == ["Hello!"], "the question without an answer is forgotten"
+
+
+def test_a_missing_adapter_says_what_to_do(installed: Path) -> None:
+    with pytest.raises(AdapterError, match=r"no adapter at .*/nowhere; train one with .*train\.sh'?, or use the base"):
+        load(ModelDir(installed), ChatRequest(lora=str(installed / "nowhere")), Silence())
+
+
+@pytest.mark.parametrize(("raw", "style"), [(None, "chat"), (True, "text"), (False, "chat")])
+def test_the_base_alone_is_loaded_as_asked(installed: Path, raw: bool | None, style: str) -> None:
+    found = load(ModelDir(installed), ChatRequest(no_lora=True, raw=raw), Silence())
+    assert (found.adapter, found.style, found.model.training) == ("", style, False)

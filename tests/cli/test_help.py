@@ -1,0 +1,114 @@
+"""Help: what matters first, every option in its group, topics, and commands."""
+
+from __future__ import annotations
+
+import pytest
+from click.testing import CliRunner, Result
+
+from llm_installer.cli.main import cli
+from llm_installer.cli.options import FIRST, find_group, groups, slug
+from llm_installer.cli.topics import TOPICS, text
+from llm_installer.core.errors import UsageError
+from llm_installer.planning.options import Options
+from llm_installer.planning.settings import described, flag
+
+
+def said(*words: str) -> str:
+    done = CliRunner().invoke(cli, words, terminal_width=80)
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def failed(*words: str) -> Result:
+    done = CliRunner().invoke(cli, words)
+    assert done.exit_code
+    return done
+
+
+def flags(text: str) -> set[str]:
+    """Options that a help explains, which is where a line begins with them."""
+    lines = [line.split()[0].rstrip(",") for line in text.splitlines() if line.strip().startswith("--")]
+    return {word for word in lines if not word.startswith("--help")}
+
+
+@pytest.mark.parametrize("before", [(), ("--model-path", "tiny")], ids=["train", "train.sh"])
+def test_the_first_help_fits_on_a_screen_and_leads_to_the_rest(before: tuple[str, ...]) -> None:
+    shown = said("train", *before, "--help")
+    assert len(shown.splitlines()) <= 60
+    assert max(map(len, shown.splitlines())) <= 80
+    assert flags(shown) == {flag(name) for name in FIRST}
+    for group in groups():
+        assert f"--help {slug(group)} " in shown, group
+    assert "--help-all" in shown
+    assert shown == said("train", *before, "-h")
+
+
+def test_all_options_are_in_the_long_help_below_the_name_of_their_group() -> None:
+    shown = said("train", "--help-all")
+    assert flags(shown) == {flag(one.name) for one in described(Options)}
+    places = [shown.index(f"\n{group}:\n") for group in groups()]
+    assert places == sorted(places)
+
+
+@pytest.mark.parametrize("group", groups())
+def test_the_help_of_a_group_explains_its_options_and_no_others(group: str) -> None:
+    shown = said("train", "--help", slug(group))
+    assert flags(shown) == {flag(one.name) for one in described(Options) if one.setting.group == group}
+    assert f"\n{group}:\n" in shown
+
+
+@pytest.mark.parametrize(
+    ("word", "group"),
+    [
+        ("data", "Data"),
+        ("several-gpus", "Several GPUs"),
+        ("GPUS", "Several GPUs"),
+        ("run", "Run control"),
+        ("mon", "Monitoring"),
+    ],
+)
+def test_a_group_is_found_by_any_beginning(word: str, group: str) -> None:
+    assert find_group(word) == group
+
+
+def test_an_unknown_group_is_told_which_there_are() -> None:
+    with pytest.raises(UsageError, match=r"no group of options called 'memory'; there are data, training, .*, control"):
+        find_group("memory")
+
+
+def test_no_sentence_of_the_list_of_commands_is_cut() -> None:
+    shown = said("--help")
+    assert "..." not in shown.partition("Commands:")[2]
+    assert max(map(len, shown.splitlines())) <= 80
+
+
+def test_topics_are_listed_and_each_has_a_text() -> None:
+    shown = said("help")
+    for topic in TOPICS:
+        assert f"  {topic} " in shown
+        assert said("help", topic).startswith(text(topic).rstrip())
+
+
+def test_a_word_that_is_topic_and_command_leads_to_both() -> None:
+    assert said("help", "data").endswith("The command of this name: llm-installer data --help\n")
+
+
+@pytest.mark.parametrize("words", [("install",), ("train",), ("adapters", "use"), ("start",)], ids=" ".join)
+def test_help_of_a_command_is_that_of_the_command(words: tuple[str, ...]) -> None:
+    usage = f"Usage: cli {' '.join(words)} "
+    assert said("help", *words).startswith(usage) and said(*words, "--help").startswith(usage)
+    body = slice(1, None)
+    assert said("help", *words).splitlines()[body] == said(*words, "--help").splitlines()[body]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("modez",), "no topic or command 'modez'; did you mean 'modes'?; see llm-installer help"),
+        (("instal",), "did you mean 'install'?"),
+        (("adapters", "used"), "did you mean 'use'?"),
+        (("install", "tiny"), "no topic or command 'tiny'"),
+    ],
+)
+def test_what_cannot_be_explained_is_said(words: tuple[str, ...], says: str) -> None:
+    assert says in str(failed("help", *words).exception)
