@@ -6,7 +6,6 @@ Run as: python benchmarks/adaptive.py --model ../shared/models/stories260K --dat
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import os
 import random
@@ -91,19 +90,18 @@ def compare(setup: Setup, folder: Path, given: argparse.Namespace) -> dict[str, 
 
 def run(setup: Setup, mode: str, seed: int, model: Path, files: list[Path]) -> dict[str, object]:
     """One run of the product itself, its curve, and the loss of its adapter on rows that nothing had looked at."""
-    from rich.console import Console as RichConsole
-
     from llm_installer import train_lora
+    from llm_installer.core.voice import Silence
     from llm_installer.planning.options import Options
-    from llm_installer.ui.console import Console
 
     options = Options(
         model_path=str(model), data=str(files[0]), validation_data=str(files[1]), mode=mode, seed=seed,
         epochs=setup.epochs, learning_rate=setup.rate * USUAL_RATE, skip_test=True, tensorboard=False,
     )  # fmt: skip
     began = time.monotonic()
-    result = train_lora.run(options, Console(rich=RichConsole(file=io.StringIO())))
-    assert result is not None, "neither --show nor --dry-run was asked for"
+    found = train_lora.run(options, Silence())
+    assert found is not None, "there is one process"
+    result = found.result
     state = json.loads((result.run / "checkpoints" / "last" / "state.json").read_text(encoding="utf-8"))
     return {
         "best_loss": result.best_loss,
@@ -127,7 +125,8 @@ def loss_on(file: Path, model: Path, adapter: Path) -> float:
     from transformers import AutoModelForCausalLM
 
     from llm_installer.core.model_info import read_model_info
-    from llm_installer.data.encoding.encode import Encoder, load_tokenizer
+    from llm_installer.data.encoding.encode import Encoder
+    from llm_installer.data.encoding.tokenizer import load_tokenizer
     from llm_installer.data.prepare import prepare, read
     from llm_installer.planning.options import Options
     from llm_installer.planning.registry import find_handler
@@ -140,7 +139,7 @@ def loss_on(file: Path, model: Path, adapter: Path) -> float:
         for row in prepared.train:
             ids = torch.from_numpy(row.ids[None].astype("int64"))
             scores = tuned(input_ids=ids).logits[0, :-1].log_softmax(-1)[torch.arange(len(row.ids) - 1), ids[0, 1:]]
-            learned = torch.from_numpy(row.learned[1:])
+            learned = torch.from_numpy(row.supervised[1:])
             total, count = total - float(scores[learned].sum()), count + float(learned.sum())
     return total / count
 

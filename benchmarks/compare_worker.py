@@ -44,8 +44,9 @@ def ours(job: dict[str, Any], _best: bool) -> tuple[Callable[[], Losses], int]:
     """The product's own Trainer and batches."""
     from llm_installer.core.hardware import GIB, Hardware
     from llm_installer.data.batches import epoch_steps
-    from llm_installer.data.encoding.encode import Row
-    from llm_installer.planning.chooser import ENOUGH_ON_CPU, ENOUGH_TOKENS
+    from llm_installer.data.encoding.row import Row
+    from llm_installer.planning.course import Course
+    from llm_installer.planning.micro_batch import ENOUGH_ON_CPU, ENOUGH_TOKENS
     from llm_installer.planning.plan import Plan
     from llm_installer.planning.stopping import Limits
     from llm_installer.training.trainer import Trainer, row_lengths
@@ -56,25 +57,25 @@ def ours(job: dict[str, Any], _best: bool) -> tuple[Callable[[], Losses], int]:
     ]
     tokens_at_once = ENOUGH_ON_CPU if job["device"] == "cpu" else ENOUGH_TOKENS[1][1]
     hardware = Hardware(job["device"], "", 1, GIB, GIB, True, 1)
+    course = Course(
+        epochs=1.0, effective_batch_size=job["batch"], schedule="linear", total_steps=-(-len(rows) // job["batch"]),
+        warmup_steps=0, evaluation_every=10**6, evaluation_rows=1, limits=Limits(1, 1.0, 1), stop_rules=(),
+    )  # fmt: skip
     plan = Plan(
         mode="medium", task="instruct", device=hardware.device, precision="bfloat16", lora_r=RANK,
         lora_alpha=2.0 * RANK, lora_dropout=0.0, target_modules=tuple(TARGETS), fan_in_fan_out=False,
-        learning_rate=RATE, warmup_steps=0, epochs=1.0, effective_batch_size=job["batch"],
-        micro_batch_tokens=tokens_at_once, micro_batch_rows=job["batch"], max_seq_length=2048,
-        total_steps=-(-len(rows) // job["batch"]), schedule="linear",
-        evaluation_every=10**6, evaluation_rows=1, limits=Limits(1, 1.0, 1), stop_rules=(), seed=0,
-        packing=job["device"] == "cuda",
+        learning_rate=RATE, micro_batch_tokens=tokens_at_once, micro_batch_rows=job["batch"], max_seq_length=2048,
+        course=course, seed=0, packing=job["device"] == "cuda",
     )  # fmt: skip
     trainer = Trainer(adapted(build(job, torch.bfloat16)), plan, 0)
 
     def run() -> Losses:
         lengths = row_lengths(rows)
         steps = epoch_steps(lengths, job["batch"], seed=0, epoch=0)
-        with trainer.head.attached():
-            return [
-                trainer.step(trainer.micro_batches(rows, lengths, step), RATE * (1 - i / len(steps)))[0]
-                for i, step in enumerate(steps)
-            ]
+        return [
+            trainer.step(trainer.micro_batches(rows, lengths, step), RATE * (1 - i / len(steps)))[0]
+            for i, step in enumerate(steps)
+        ]
 
     return run, sum(len(r.ids) for r in rows)
 
@@ -168,11 +169,11 @@ TOOLS: dict[str, Callable[[dict[str, Any], bool], tuple[Callable[[], Losses], in
 }
 
 
-def keep_freed_memory() -> None:
+def reserve_freed_memory() -> None:
     """What the product does before it trains on a CPU."""
-    from llm_installer.training.fast.cpu.allocator import prepare
+    from llm_installer.training.fast.interface import prepare_process
 
-    prepare()
+    prepare_process("cpu")
 
 
 def memory(device: str) -> int:
@@ -187,7 +188,7 @@ def main() -> None:
     name, _, kind = sys.argv[1].partition(" ")
     job = json.loads(Path(sys.argv[2]).read_text())
     if job["device"] == "cpu" and (name == "ours" or kind == "kept"):
-        keep_freed_memory()
+        reserve_freed_memory()
     if kind == "packed":
         run, tokens = trl_trainer(job, best=True, packed=True)
     else:

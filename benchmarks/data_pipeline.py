@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from llm_installer.data.splitting import split
-from llm_installer.data.store.load import load_examples
+from llm_installer.data.store.load import DataRequest, load_examples
 
 WORDS = ("water", "seed", "river", "stone", "light", "cloud", "garden", "answer", "window", "number", "letter")
 SIZES = (10_000, 100_000, 1_000_000)
@@ -67,10 +67,10 @@ def measure(shape: str, rows: int, folder: Path) -> None:
     """Load `rows` records once cold and once from the cache, split them, and print what it cost."""
     file = _write(shape, rows, folder)
     wall, cpu = time.perf_counter(), _cpu_seconds()
-    loaded = load_examples(str(file), base=folder, workdir=folder / "cache")
+    loaded = load_examples(DataRequest(str(file), base=folder), folder / "cache")
     wall, cpu = time.perf_counter() - wall, _cpu_seconds() - cpu
     again = time.perf_counter()
-    load_examples(str(file), base=folder, workdir=folder / "cache")
+    load_examples(DataRequest(str(file), base=folder), folder / "cache")
     again = time.perf_counter() - again
     halves = time.perf_counter()
     keys = loaded.train.prompt_keys(), loaded.train.row_keys()
@@ -132,7 +132,7 @@ def main() -> None:
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "first.jsonl").write_text('{"text": "so that imports are not counted"}')
-        load_examples("first.jsonl", base=Path(folder), workdir=Path(folder))
+        load_examples(DataRequest("first.jsonl", base=Path(folder)), Path(folder))
         for rows in sorted(asked.rows):
             for shape in asked.shape:
                 if asked.first_step:

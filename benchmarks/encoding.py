@@ -33,11 +33,12 @@ def ours(folder: Path) -> int:
     """From converted examples to rows cut to a length; what the cache has is thrown away first. The rows."""
     from llm_installer.core.paths import cache_dir
     from llm_installer.data.encoding.cutting import cut, lost_shares
-    from llm_installer.data.encoding.encode import Encoder, load_tokenizer
+    from llm_installer.data.encoding.encode import Encoder
     from llm_installer.data.encoding.encode_cache import encode
-    from llm_installer.data.store.load import load_examples
+    from llm_installer.data.encoding.tokenizer import load_tokenizer
+    from llm_installer.data.store.load import DataRequest, load_examples
 
-    store = load_examples("data.jsonl", base=folder).train
+    store = load_examples(DataRequest("data.jsonl", base=folder)).train
     shutil.rmtree(cache_dir() / "encoded", ignore_errors=True)
     encoder = Encoder(load_tokenizer(folder / "model"))
     _timed_from_here()

@@ -87,17 +87,19 @@ WARM = Case("float32", 32, 64, 2, 4, 4, 64, 4, 1, 16, 1.0)
 
 def predict(folder: Path, case: Case, path: str) -> int:
     """Bytes above the libraries, by the formula and the headers of the weights alone."""
-    from llm_installer.core.hardware import c_compiler
+    from llm_installer.core.hardware import Hardware, c_compiler
     from llm_installer.core.model_info import read_model_info
-    from llm_installer.planning.memory import EAGER, TIGHT, plan_memory
-    from llm_installer.planning.memory_table import path_of
+    from llm_installer.planning.memory import TIGHT, plan_memory
+    from llm_installer.planning.method import Method
+    from llm_installer.planning.setup import Adapters, Setup
 
-    way = path_of(case.quantised, case.dora, case.dropout, "cpu", bool(c_compiler()))
-    memory = plan_memory(
-        read_model_info(folder), dtype=case.dtype, rank=case.rank, targets=case.targets, free_bytes=0,
-        scored=case.scored, path=EAGER if path == "eager" else way, quantised=case.quantised,
-        packed=case.packed,
+    setup = Setup(
+        model=read_model_info(folder), hardware=Hardware("cpu", "CPU", 1, 0, 0, True, 1, bool(c_compiler())),
+        precision=case.dtype, adapters=Adapters(case.rank, 2 * case.rank, case.dropout, case.targets),
+        method=Method(quantised=case.quantised, dora=case.dora), packing=case.packed, longest=case.length,
+        fast=path != "eager",
     )  # fmt: skip
+    memory = plan_memory(setup, scored=case.scored)
     if path == "eager":
         memory = dataclasses.replace(memory, slack=TIGHT)
     return memory.peak(case.tokens, case.checkpointed) - memory.process
@@ -123,11 +125,11 @@ def trained(folder: Path, case: Case, path: str, steps: int) -> Callable[[], obj
 
     from llm_installer.core.hardware import GIB, Hardware
     from llm_installer.core.model_info import read_model_info
-    from llm_installer.data.encoding.encode import Row
+    from llm_installer.data.encoding.row import Row
     from llm_installer.models.base import add_lora, load_base
     from llm_installer.planning.chooser import DataFacts
+    from llm_installer.planning.decide import make_plan
     from llm_installer.planning.options import Options
-    from llm_installer.planning.plan import make_plan
     from llm_installer.planning.registry import find_handler
     from llm_installer.training.checkpoint import adapter_weights
     from llm_installer.training.device_memory import checkpoint_layers
@@ -144,10 +146,11 @@ def trained(folder: Path, case: Case, path: str, steps: int) -> Callable[[], obj
     trainer = Trainer(add_lora(load_base(folder, case.dtype, "cpu", case.quantised), plan), plan, 0)
     assert bool(trainer.packing) == case.packed
     if path == "eager":
-        trainer.head.fused = False
+        trainer.fast.loss.fused = False
         for module in trainer.model.modules():
             vars(module).pop("forward", None)
-    checkpoint_layers(trainer.model, case.checkpointed)
+    if checkpoint_layers(trainer.model, case.checkpointed):
+        trainer.fast.short_of_memory()
     best = adapter_weights(trainer.model)
     random = np.random.default_rng(0)
     learned = [np.arange(n) >= n * (1 - case.scored) for n in case.lengths]
@@ -157,8 +160,7 @@ def trained(folder: Path, case: Case, path: str, steps: int) -> Callable[[], obj
 
     def step() -> object:
         assert best, "held beside the weights in training, as here"
-        with trainer.head.attached():
-            return trainer.step([batch], 1e-4)
+        return trainer.step([batch], 1e-4)
 
     for _ in range(steps):
         step()
@@ -169,17 +171,18 @@ def measure(case: Case, path: str, tensors: bool) -> dict[str, float]:
     """In this process: what the libraries hold, the peak above it, and what tensors alone fill in one step."""
     import torch
 
-    from llm_installer.training.device_memory import forget_peak, peak_bytes, resident_bytes
+    from llm_installer.core.process_memory import resident_bytes
+    from llm_installer.training.device_memory import forget_peak, peak_bytes
     from llm_installer.training.fast.cpu.allocator import (
         give_back_freed_memory,
-        keep_freed_memory,
         remember_few_products,
+        reserve_freed_memory,
     )
 
     torch.set_num_threads(1)
     # What is kept of the large logits of the plain path differs from run to run: there the counts alone are tested.
     remember_few_products()
-    give_back_freed_memory() if path == "eager" else keep_freed_memory()
+    give_back_freed_memory() if path == "eager" else reserve_freed_memory()
     with tempfile.TemporaryDirectory() as folder:
         warm = dataclasses.replace(WARM, dtype=case.dtype, quantised=case.quantised)
         trained(make_model(Path(folder) / "warm", warm), warm, path, 3)
