@@ -2,8 +2,8 @@
 BIN = .venv/bin
 FAST = tests/test_layers.py tests/test_docs.py tests/core tests/planning
 
-.PHONY: check test map
-check: .venv/installed
+.PHONY: check test map venv
+check: venv
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --strict llm_installer handlers tools
@@ -12,8 +12,8 @@ check: .venv/installed
 test:
 	tests/run
 
-map: .venv/installed
+map: venv
 	$(BIN)/python tools/map.py --files
 
-.venv/installed:
+venv:
 	LLM_INSTALLER_SETUP_ONLY=1 LLM_INSTALLER_EXTRAS=dev ./llm-installer

@@ -31,7 +31,7 @@ class Setup:
     """Times the rate that the plan would choose for this model."""
     epochs: int = 3
     noise: float = 0.0
-    """Share of the rows whose answers are dealt out anew; what is measured stays clean."""
+    """Share of the rows whose answers are dealt out again; what is measured stays clean."""
 
 
 SETUPS = (
@@ -62,7 +62,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.environ["LLM_HOME"] = str(Path(folder) / "home")
         found = [compare(s, Path(folder), given) for s in setups]
-    print(f"\n{date.today()}, mean over the seeds of the best loss on held-out rows, and of the loss on fresh rows\n")
+    print(f"\n{date.today()}, mean over the seeds of the best loss on validation rows, and of the loss on fresh rows\n")
     print(table(found))
     if given.json:
         given.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")

@@ -1,6 +1,6 @@
 """Use a trained adapter without LLM Installer: it is a plain PEFT adapter, loaded by transformers and PEFT.
 
-Run as: python examples/adapter_in_peft.py
+Run as: .venv/bin/python examples/adapter_in_peft.py
 """
 
 from pathlib import Path

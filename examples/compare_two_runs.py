@@ -1,6 +1,6 @@
 """Train twice, compare the plans and the losses, and keep the better adapter.
 
-Run as: python examples/compare_two_runs.py
+Run as: .venv/bin/python examples/compare_two_runs.py
 
 From a shell: llm-installer adapters tiny compare A B, and llm-installer adapters tiny use A
 """

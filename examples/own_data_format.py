@@ -1,6 +1,6 @@
 """Train on a format that is not recognised: convert it to JSON lines, then let `data` check the result.
 
-Run as: python examples/own_data_format.py
+Run as: .venv/bin/python examples/own_data_format.py
 
 For a table whose columns only have other names, no converter is needed: --columns 'prompt=Question,answer=Reply'.
 A format that many people use deserves a row of its own in the package; CONTRIBUTING.md shows how.

@@ -1,6 +1,6 @@
 """Teach LLM Installer a model family: a handler file in LLM_HOME/handlers wins over the built-in one.
 
-Run as: python examples/own_handler.py
+Run as: .venv/bin/python examples/own_handler.py
 
 It works in a temporary LLM_HOME, so that your own handlers stay as they are.
 """

@@ -1,6 +1,6 @@
 """Train from Python, watch each evaluation and end the run when the loss is low enough.
 
-Run as: python examples/train_with_callbacks.py
+Run as: .venv/bin/python examples/train_with_callbacks.py
 """
 
 from llm_installer import lora_sft

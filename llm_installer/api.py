@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from llm_installer.core.errors import TrainingError, UsageError
+from llm_installer.core.hints import program
 from llm_installer.core.paths import ModelDir
 from llm_installer.core.startup import no_telemetry
 from llm_installer.core.state import Result
@@ -46,11 +47,12 @@ def lora_sft(
 
     asked = Options.from_kwargs(model_path=str(model_path), data=data_path and str(data_path), **options)
     if asked.show or asked.dry_run:
-        raise TrainingError("Nothing would be trained: show and dry_run only look; leave them out")
+        raise TrainingError("show and dry_run are for the command line; leave them out")
     if asked.controlling:
         raise UsageError("status, save_now and stop_now are about another training; give them to train.sh")
     if wanted(asked):
-        raise UsageError("Several GPUs need processes of their own; use the command line: llm-installer train --gpus 2")
+        command = f"{program()} train --model-path DIR --data FILE --gpus 2"
+        raise UsageError(f"Several GPUs need processes of their own; use the command line: {command}")
     found = run(asked, Console(), callbacks=as_callbacks(callbacks))
     if found is None:
         raise TrainingError("This is not the main process of the run, so it has no result; see the main one")

@@ -28,7 +28,7 @@ from llm_installer.planning.method import refuse_contradictions
 from llm_installer.planning.options import Options
 from llm_installer.planning.plan import Plan
 from llm_installer.planning.registry import find_handler
-from llm_installer.planning.trackers import asked
+from llm_installer.planning.trackers import asked as asked_trackers
 from llm_installer.runs.interrupted import interrupted
 from llm_installer.runs.job import Job, begin, recorded, replanned
 from llm_installer.runs.outcome import Outcome, outcome
@@ -57,7 +57,10 @@ class Trained:
 
 
 def run(options: Options, voice: Voice, base: Path | None = None, callbacks: Sequence[object] = ()) -> Outcome | None:
-    """All three steps. None in the processes beside the main one. Raises InstallerError when it cannot be done."""
+    """All three steps. None in the processes beside the main one.
+
+    --show and --dry-run are not looked at here. Raises InstallerError when it cannot be done.
+    """
     from llm_installer.distributed.processes import main_first, main_only, of_main, together
 
     folder = ModelDir.find(options.model_path)
@@ -76,7 +79,10 @@ def run(options: Options, voice: Voice, base: Path | None = None, callbacks: Seq
 
 
 def decide(options: Options, voice: Voice, base: Path | None = None) -> Job:
-    """Model, data, plan: everything that can fail cheaply, in that order. Raises UsageError, ModelError, DataError."""
+    """Model, data, plan: everything that can fail cheaply, in that order.
+
+    Raises UsageError, ModelError, DataError, or TrainingError where there is nothing to resume.
+    """
     base, folder = base or Path.cwd(), ModelDir.find(options.model_path)
     refuse_contradictions(options)
     unfinished, anyway = None, options.resume_anyway
@@ -84,7 +90,7 @@ def decide(options: Options, voice: Voice, base: Path | None = None) -> Job:
         unfinished = find_unfinished(folder, options, base, voice.line)
         base, options = base if options.sources else Path(unfinished.record.base), unfinished.options
         refuse_contradictions(options)
-    asked(options)  # an unknown tracker is refused here
+    asked_trackers(options)  # refuses an unknown one
     info = read_model_info(folder.weights, folder.root.name)
     handler, given = find_handler(info), read(options, base)
     encoder = load_encoder(info, options.train_on_prompt)
@@ -107,7 +113,7 @@ def train(job: Job, voice: Voice, tell_run: TellRun, callbacks: Sequence[object]
     Raises Interrupted, after everything is saved, when a signal ended the run.
     """
     from llm_installer.distributed.processes import is_main, of_main
-    from llm_installer.training.checkpoint import CheckpointWriter, check_room, load_weights, read_checkpoint
+    from llm_installer.training.checkpoint import CheckpointWriter, load_weights, read_checkpoint
     from llm_installer.training.loop import train_loop
     from llm_installer.training.publish import Published, publish
     from llm_installer.training.session import Audience, session, silent_session
@@ -116,8 +122,7 @@ def train(job: Job, voice: Voice, tell_run: TellRun, callbacks: Sequence[object]
     from llm_installer.training.utilization import speed_of
 
     with timed(job.phases, "load"):
-        trainer = load_trainer(job.plan, job.info, job.encoder, voice, answering=bool(job.prompts))
-    check_room(job.folder.root, trainer.model)
+        trainer = load_trainer(job.plan, job.info, job.encoder, voice, bool(job.prompts), job.folder.root)
     data = TrainingData.of(job.given, job.prepared, job.plan)
     since = read_checkpoint(job.since) if job.since else None
     if since and not job.run:
@@ -138,16 +143,16 @@ def train(job: Job, voice: Voice, tell_run: TellRun, callbacks: Sequence[object]
     with recorded(run) as ended:
         with session(trainer, header, audience, since, job.phases) as now:
             state, best = train_loop(trainer, data, now)
-            job, asked = replanned(job, run, trainer.plan), now.requests
-            if asked.number and state.best_loss is None:
-                raise interrupted(asked.number, job, run, state, None)
+            job, requests = replanned(job, run, trainer.plan), now.requests
+            if requests.number and state.best_loss is None:
+                raise interrupted(requests.number, job, run, state, None)
             speed = speed_of(job.info, job.plan, job.hardware.name, data.rows, state)
             about = Published(job.info, job.plan, str(job.options.sources), job.kind, job.encoder, speed)
             result = publish(trainer.model, best, state, about, run, adapter)
             now.report.on_end(state, result)
-        ended.append((STOPPED if asked.number or asked.why else FINISHED, result))
-        if asked.number and job.plan.course.total_steps:
-            raise interrupted(asked.number, job, run, state, adapter)
+        ended.append((STOPPED if requests.number or requests.why else FINISHED, result))
+        if requests.number and job.plan.course.total_steps:
+            raise interrupted(requests.number, job, run, state, adapter)
     return Trained(job, trainer, data, state, result)
 
 

@@ -72,7 +72,7 @@ def test_two_runs_are_compared_and_the_better_one_is_used(llm_home: Path, tmp_pa
 def test_an_example_is_short_and_says_how_to_run_it(file: Path) -> None:
     text = file.read_text(encoding="utf-8")
     assert len(text.splitlines()) < LONGEST
-    assert f"Run as: python examples/{file.name}" in (ast.get_docstring(ast.parse(text)) or "").splitlines()
+    assert f"Run as: .venv/bin/python examples/{file.name}" in (ast.get_docstring(ast.parse(text)) or "").splitlines()
 
 
 def test_every_example_is_tested() -> None:

@@ -26,12 +26,12 @@ FORBIDDEN = {"install": "training", "runs": "training", "inference": "training"}
 """Rooms that may not import another, though it lies below them."""
 DRAWING = ("ui", "cli", "api")
 """Rooms that may import ui; training/reporters draw by themselves."""
-TORCH = ("models", "distributed", "training", "inference", "export", "server")
+TORCH = ("models", "distributed", "training", "inference")
 """Rooms whose modules may import torch and what brings it when they are loaded."""
 HEAVY = ("torch", "transformers", "peft", "accelerate", "bitsandbytes")
 MANY_PARAMETERS: dict[str, str] = {}
 """Functions with more than 6 parameters, and why."""
-MOST_ANY = 60
+MOST_ANY = 20
 
 
 def load_map() -> ModuleType:
@@ -77,12 +77,20 @@ def imports_at_load(tree: ast.Module) -> set[str]:
     return found
 
 
+def imported(tree: ast.Module) -> set[str]:
+    """Top names of the packages that a module imports anywhere; relative imports are not used here."""
+    nodes = [node for node in ast.walk(tree) if isinstance(node, (ast.Import, ast.ImportFrom))]
+    assert not any(isinstance(node, ast.ImportFrom) and node.level for node in nodes)
+    names = [node.module or "" if isinstance(node, ast.ImportFrom) else node.names[0].name for node in nodes]
+    return {name.partition(".")[0] for name in names}
+
+
 def test_every_module_is_in_a_room() -> None:
     homeless = [
         name for name in MODULES if not room_of(name) and name.rpartition(".")[2] not in ("llm_installer", "__main__")
     ]
     assert homeless == []
-    assert len(MAP.top_modules(MODULES)) <= 5
+    assert len(MAP.top_modules(MODULES)) <= 3
 
 
 @pytest.mark.parametrize("module", sorted(MODULES))
@@ -99,14 +107,14 @@ def test_no_import_points_upward(module: str) -> None:
 
 def test_nothing_of_the_package_imports_what_lies_beside_it() -> None:
     for module, tree in TREES.items():
-        assert not imports_at_load(tree) & {"handlers", "templates", "tests", "tools"}, module
+        assert not imported(tree) & {"handlers", "templates", "tests", "tools", "benchmarks", "examples"}, module
 
 
 def test_there_are_no_circles_and_few_arrows() -> None:
     rooms = MAP.rooms(GRAPH)
     assert MAP.circles(GRAPH) == [], "files that import each other"
     assert MAP.circles(rooms) == [], "rooms that import each other"
-    assert sum(len(targets) for targets in rooms.values()) <= 90
+    assert sum(len(targets) for targets in rooms.values()) <= 62
 
 
 @pytest.mark.parametrize("module", sorted(name for name in MODULES if not room_of(name).startswith(TORCH)))

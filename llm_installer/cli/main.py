@@ -17,6 +17,7 @@ import click
 from llm_installer.cli.chat import start
 from llm_installer.cli.data import data
 from llm_installer.cli.models import COMMANDS
+from llm_installer.cli.options import Commands
 from llm_installer.cli.runs import adapters
 from llm_installer.cli.topics import help_command
 from llm_installer.cli.train import train
@@ -31,21 +32,6 @@ QUIET = {
     "BITSANDBYTES_NOWELCOME": "1",
 }
 """Only our own output on the terminal. What the user has set stays."""
-
-WHOLE = 200
-"""Characters of a command's first sentence in the list: enough that none is cut."""
-
-
-class Commands(click.Group):
-    """A group that suggests the nearest command for a mistyped one, and lists all in the order of their definition."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(self.commands)
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        rows = [(name, command.get_short_help_str(limit=WHOLE)) for name, command in self.commands.items()]
-        with formatter.section("Commands"):
-            formatter.write_dl(rows)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -14,7 +14,7 @@ from pathlib import Path
 from rich.text import Text
 
 from llm_installer.core.errors import InstallerError, TrainingError
-from llm_installer.core.hints import program, script
+from llm_installer.core.hints import program, quoted, script
 from llm_installer.core.paths import ModelDir, models_dir
 from llm_installer.core.text import short_path
 from llm_installer.tiny import DATA_FILE, QUESTIONS_FILE
@@ -58,7 +58,7 @@ def run(console: Console | None = None) -> None:
 def _before_and_after(console: Console, folder: ModelDir) -> None:
     questions = read_questions()
     console.heading("3. Before and after")
-    console.line(f"{len(questions)} questions that are not in the data, as they are worded differently there:")
+    console.line(f"{len(questions)} questions that are not in the data in these words:")
     with console.waiting("Asking base and tuned model"):
         base, tuned = ask_both(folder, questions)
     for i in range(0, len(questions), max(1, len(questions) // SHOWN))[:SHOWN]:
@@ -105,7 +105,7 @@ def _install(console: Console) -> ModelDir:
 
 def _command(console: Console, file: Path, words: Sequence[str]) -> None:
     """Run a script of the model directory as the reader would type it."""
-    console.command([script(file.parent, file.name), *words])
+    console.command([script(file.parent, file.name), *map(quoted, words)])
     code = subprocess.run([file, *map(_expanded, words)], check=False).returncode
     if code:
         raise TrainingError(f"{file.name} ended with exit code {code}; what it printed above says why")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from llm_installer.cli.options import Commands
 from llm_installer.core.errors import AdapterError, UsageError
 from llm_installer.core.hints import program
 from llm_installer.core.text import counted, short_path
@@ -18,7 +19,7 @@ HERE = "."
 ASKS_FOR_HELP = "llm_installer.help"
 
 
-class ModelFirst(click.Group):
+class ModelFirst(Commands):
     """A group whose commands may have a model before them: `adapters tiny use last`."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -40,7 +41,9 @@ def adapters(ctx: click.Context, model: str) -> None:
     if ctx.meta[ASKS_FOR_HELP]:  # a command explains itself wherever one is
         return
     if model == HERE and not ModelDir(Path(HERE)).info.is_file():
-        raise UsageError(f"Say whose runs, for example: {program()} adapters tiny (or be in a model directory)")
+        raise UsageError(
+            f"Say whose runs, for example: {program()} adapters tiny (or run this inside a model directory)"
+        )
     ctx.obj = ModelDir.find(model)
     if ctx.invoked_subcommand is None:
         Console().show(RunList(ctx.obj, list_runs(ctx.obj)))
@@ -67,7 +70,7 @@ def compare_command(folder: ModelDir, one: str, other: str, prompts: tuple[str, 
 @click.argument("run")
 @click.pass_obj
 def use_command(folder: ModelDir, run: str) -> None:
-    """Let ./lora name RUN, once its adapter is checked; `none` removes ./lora."""
+    """Point ./lora at RUN after checking its adapter; `none` removes ./lora."""
     from llm_installer.runs.listing import Chosen, use
     from llm_installer.ui.console import Console
 

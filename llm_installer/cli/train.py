@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import click
 
@@ -15,6 +15,9 @@ from llm_installer.core.hardware import busy_cores, usable_cores
 from llm_installer.planning.environment import environment
 from llm_installer.planning.options import Options
 from llm_installer.planning.settings import built
+
+if TYPE_CHECKING:
+    from llm_installer.ui.console import Console
 
 
 @click.command(cls=GroupedCommand)
@@ -45,20 +48,32 @@ def _train(options: Options) -> None:
 
     console = Console()
     if options.show:
-        console.show(preview(options, Path.cwd()))
+        console.show(preview(*_remembered(options, console)))
     elif options.dry_run:
         console.show(decide(options, console))
     else:
         run(options, console)
 
 
+def _remembered(options: Options, console: Console) -> tuple[Options, Path]:
+    """What to show the rows of, and the folder that its paths are below: with --resume, those of the unfinished run."""
+    from llm_installer.core.paths import ModelDir
+    from llm_installer.runs.resume import find_unfinished
+
+    here = Path.cwd()
+    if not options.resuming:
+        return options, here
+    unfinished = find_unfinished(ModelDir.find(options.model_path), options, here, console.line)
+    return unfinished.options, here if options.sources else Path(unfinished.record.base)
+
+
 def _control(options: Options) -> None:
-    from llm_installer.runs.status import Standing, control
+    from llm_installer.runs.status import RunStatus, control
     from llm_installer.ui.console import Console
 
     console = Console()
     found = control(options, console)
-    if options.json and isinstance(found, Standing):
+    if options.json and isinstance(found, RunStatus):
         click.echo(found.to_json())
     else:
         console.show(found)

@@ -1,4 +1,4 @@
-"""Commands that a hint may name: such as work for this reader, from the folder they are in."""
+"""Commands for hints, spelled as this reader can type them from the current folder."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from llm_installer.core.text import short_path
 
 COMMAND = "LLM_INSTALLER_COMMAND"
-"""Environment variable that says how the reader calls this program; set by those who wrap it."""
+"""Environment variable for whoever wraps this program: what hints call it."""
 NAME = "llm-installer"
 
 
@@ -34,5 +34,9 @@ def script(root: Path, name: str = "train.sh") -> str:
 
 def typed(file: Path) -> str:
     """A path as a shell takes it; the tilde stays outside of the quotes."""
-    path = short_path(file)
-    return f"~/{shlex.quote(path[2:])}" if path.startswith("~/") else shlex.quote(path)
+    return quoted(short_path(file))
+
+
+def quoted(word: str) -> str:
+    """A word as a shell takes it; a tilde stays outside of the quotes."""
+    return f"~/{shlex.quote(word[2:])}" if word.startswith("~/") else shlex.quote(word)

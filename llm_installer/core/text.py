@@ -39,11 +39,11 @@ def perplexity(loss: float) -> str:
 
 def short_path(path: str | Path) -> str:
     """A path as its reader would type it: below the current folder ./..., below home ~/..., whichever is shorter."""
-    given = Path(os.path.abspath(path))
     try:
         here = Path.cwd()
     except FileNotFoundError:  # the current folder was deleted
-        here = Path(given.anchor)
+        here = Path(Path.home().anchor)
+    given = Path(os.path.normpath(here / path))
     if given == here:
         return "."
     ways = [str(given)]

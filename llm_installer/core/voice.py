@@ -14,7 +14,7 @@ Progress = Callable[[int, int], None]
 
 
 class Voice(Protocol):
-    """Who is told what takes a moment, and what a step of a story has returned."""
+    """Told what takes a while, and what each step of a story returned."""
 
     @property
     def rich(self) -> Console:

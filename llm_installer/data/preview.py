@@ -12,6 +12,7 @@ from llm_installer.core.paths import ModelDir
 from llm_installer.data.encoding.encode import Encoder
 from llm_installer.data.encoding.processor import load_encoder
 from llm_installer.data.prepare import read
+from llm_installer.planning.method import refuse_contradictions
 from llm_installer.planning.options import Options
 
 
@@ -25,6 +26,7 @@ class Preview:
 
 def preview(options: Options, base: Path) -> Preview:
     """The first `options.show` training examples; relative paths are below `base`. Raises ModelError and DataError."""
+    refuse_contradictions(options)
     folder = ModelDir.find(options.model_path)
     info = read_model_info(folder.weights, folder.root.name)
     given = read(options, base)

@@ -15,7 +15,7 @@ from llm_installer.inference.generate import Answer, Sampling, answers
 
 ANSWER = Sampling(max_new_tokens=64)
 TEXT_PROMPT_WORDS = 12
-"""Most words of a held-out text that both models are given to continue; of a short one it is half."""
+"""Most words of a validation text that both models are given to continue; of a short one it is half."""
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""Base weights with an adapter on a device, for training, chat and measuring."""
+"""Base weights with an adapter on a device, for training, chat and evaluation."""

@@ -197,11 +197,11 @@ class Options:
         "Monitoring", metavar="FILE",
     )  # fmt: skip
 
-    status: bool = setting("Show the status of the present or the last run.", "Run control", default=False)
+    status: bool = setting("Show the status of the current or the last run.", "Run control", default=False)
     json: bool = setting("With --status: print one JSON object.", "Run control", default=False)
-    save_now: bool = setting("Write a checkpoint after the present step.", "Run control", default=False)
+    save_now: bool = setting("Write a checkpoint after the current step.", "Run control", default=False)
     stop_now: bool = setting(
-        "Stop after the present step; the best adapter so far is published.", "Run control", default=False
+        "Stop after the current step; the best adapter so far is published.", "Run control", default=False
     )
 
     @property

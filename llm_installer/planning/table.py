@@ -1,4 +1,4 @@
-"""The table of a plan: what was decided, why, and which option decides it otherwise."""
+"""The table of a plan: what was decided, why, and which option overrides it."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llm_installer.core.errors import InstallerError
+from llm_installer.core.errors import AdapterError, InstallerError
 from llm_installer.core.paths import ModelDir, Run
 from llm_installer.core.run.progress import Progress
 from llm_installer.core.run.record import RunRecord
@@ -85,10 +85,13 @@ def compare(folder: ModelDir, one: str, other: str, prompts: Sequence[str], voic
     )
     for row in (first, second):
         if not row.usable:
-            reason = f"Run {row.run.id} ({row.status}) has no adapter, so the two runs cannot be asked"
+            reason = f"Run {row.run.id} ({row.status}) has no adapter, so the answers cannot be compared"
             return replace(found, unanswered=reason)
-    with voice.waiting("Asking both runs"):
-        return replace(found, answers=ask_both(folder, first, second, asked))
+    try:
+        with voice.waiting("Asking both runs"):
+            return replace(found, answers=ask_both(folder, first, second, asked))
+    except AdapterError as error:  # the settings and losses are still worth seeing
+        return replace(found, unanswered=str(error))
 
 
 def differences(one: Run, other: Run) -> list[Difference]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -125,4 +125,5 @@ def recorded(run: Run) -> Iterator[list[tuple[str, Result]]]:
     finally:
         status, result = ended[0] if ended else (FAILED, None)
         found = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(result).items()} if result else {}
-        replace(record, status=status, result=found).write(run)
+        with nullcontext() if ended else suppress(OSError):  # a full disk must not hide why the run failed
+            replace(record, status=status, result=found).write(run)

@@ -1,4 +1,4 @@
-"""The runs of a model directory: list them, compare two, make one the current one, remove one.
+"""The runs of a model directory: list them, make one the current one, remove one.
 
 Run as: llm-installer adapters [MODEL]
 """

@@ -170,10 +170,9 @@ def _rows(report: Report) -> list[str]:
     known = memorised(report.rows)
     lowest = list(reversed(report.rows))[:BEST]
     worst = report.rows[: min(WORST, max(1, len(report.rows) - len(lowest)))]
-    head = ("row", "loss", "of the base model", "side")
-    looked = f"{counted(len(report.rows), 'row')} of both sides were evaluated one by one."
-    which = f"{len(known)} of them have a loss of at most {MEMORISED:g}" if len(known) > 1 else "One of them has"
-    note = f"{which}: memorised." if len(known) > 1 else f"{which} a loss of at most {MEMORISED:g}: memorised."
+    head = ("row", "loss", "base loss", "side")
+    evaluated = f"Evaluated one by one: {counted(len(report.rows), 'row')}, training and validation."
+    note = f"{counted(len(known), 'row')} with a loss of at most {MEMORISED:g}: memorised."
     return [
         "## Rows with the highest loss: likely wrong or hard",
         "",
@@ -183,7 +182,7 @@ def _rows(report: Report) -> list[str]:
         "",
         *table(head, [_row(row) for row in lowest]),
         "",
-        f"{looked} {note if known else 'None of them is memorised.'}",
+        f"{evaluated} {note if known else 'None of them is memorised.'}",
     ]
 
 

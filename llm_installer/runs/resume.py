@@ -31,10 +31,12 @@ class Unfinished:
     plan: Plan
     checkpoint: Path | None
     """None where the run ended before its first: then it starts again from step 0."""
+    step: int
+    """The last step of the checkpoint."""
     options: Options
     """What was asked then, with what was asked now about output."""
     changes: tuple[str, ...]
-    """Options that decide what is learned and are not what they were."""
+    """Options that change what is trained and are not what they were."""
 
 
 def find_unfinished(folder: ModelDir, asked: Options, base: Path, say: Callable[[str], None]) -> Unfinished:
@@ -51,12 +53,18 @@ def find_unfinished(folder: ModelDir, asked: Options, base: Path, say: Callable[
         reason = record.result.get("stop_reason", "it is done")
         raise TrainingError(f"Run {run.id} is finished ({reason}); begin a new run, {ANYWAY}")
     options, changes = merge(Options.from_kwargs(**record.options), asked)
-    plan = Plan.from_json(json.loads(run.plan.read_text(encoding="utf-8")))
-    return Unfinished(run, record, plan, checkpoint, options, tuple(changes))
+    try:
+        plan = Plan.from_json(json.loads(run.plan.read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        raise TrainingError(
+            f"{short_path(run.plan)} cannot be read, so the run cannot be resumed; begin a new run"
+        ) from None
+    step = read_state(checkpoint).step if checkpoint else 0
+    return Unfinished(run, record, plan, checkpoint, step, options, tuple(changes))
 
 
 def merge(then: Options, now: Options) -> tuple[Options, list[str]]:
-    """The options of then with what now says, and which of those that decide what is learned differ."""
+    """The options of then with what now says, and which of those that change what is trained differ."""
     given = {k: v for k, v in now.given().items() if k not in ("model_path", "resume", "resume_from", "resume_anyway")}
     changes = [
         f"{flag(name)} was {_shown(getattr(then, name))}, now {value}"
@@ -78,12 +86,12 @@ def resumed(job: Job, unfinished: Unfinished, anyway: bool) -> Job:
         raise UsageError(f"Run {run.id} cannot be resumed as it was: {'; '.join(found)}. Undo that, {ANYWAY}")
     if since is None:
         return replace(job, notes=(f"Run {run.id} ended before its first checkpoint, so a new run starts.",))
-    step = read_state(since).step
+    step = unfinished.step
     if found or unfinished.record.status == FINISHED:
         check_weights_fit(unfinished.plan, job.plan, fingerprint(job.info.path) == unfinished.record.model)
         note = (
             f"A new run begins with the weights of step {step} of {run.id}. Optimizer, schedule, position in the data, "
-            "best loss and history start afresh."
+            "best loss and history start from zero."
         )
         return replace(job, since=since, notes=(note,))
     note = f"Resuming run {run.id} after step {step}."

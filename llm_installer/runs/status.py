@@ -26,7 +26,7 @@ LOOK_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
-class Standing:
+class RunStatus:
     """What is being trained in a model directory, or what was trained last."""
 
     folder: ModelDir
@@ -63,24 +63,24 @@ class Ended:
     row: RunRow
 
 
-def control(options: Options, voice: Voice) -> Standing | Saved | Ended:
+def control(options: Options, voice: Voice) -> RunStatus | Saved | Ended:
     """Do what --status, --save-now or --stop-now ask."""
     folder = ModelDir.find(options.model_path or ".")
     asked = [name for name in ("status", "save_now", "stop_now") if getattr(options, name)]
     if len(asked) != 1 or (options.json and not options.status):
         raise UsageError("Give one of --status, --save-now and --stop-now; --json goes with --status")
     if options.status:
-        return standing(folder)
+        return status_of(folder)
     with voice.waiting("Waiting for the step to end"):
         return save_now(folder) if options.save_now else stop_now(folder)
 
 
-def standing(folder: ModelDir) -> Standing:
+def status_of(folder: ModelDir) -> RunStatus:
     """How the present training stands, or how the last one ended."""
     training, rows = holder(folder), list_runs(folder)
     wanted = [row for row in rows if row.run.id == training.run] if training else rows
     row = wanted[-1] if wanted else None
-    return Standing(folder, training, row, Progress.read(row.run) if row else None, time.time())
+    return RunStatus(folder, training, row, Progress.read(row.run) if row else None, time.time())
 
 
 def save_now(folder: ModelDir) -> Saved:

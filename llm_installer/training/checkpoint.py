@@ -64,7 +64,7 @@ def save_adapter(folder: Path, model: PeftModel, weights: Weights, extra: Callab
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A moment of a run, read back: everything that resuming needs."""
+    """A run's state at one step, read back: everything that resuming needs."""
 
     folder: Path
     state: RunState
@@ -84,10 +84,10 @@ class CheckpointWriter:
         self._saved_at = time.monotonic()
         self._cost = 0.0
 
-    def due(self, measured: bool) -> bool:
+    def due(self, evaluated: bool) -> bool:
         """Whether it is time to save, just after an evaluation or between two."""
         passed = time.monotonic() - self._saved_at
-        return passed >= SAVE_SECONDS or (measured and passed * SAVE_COST >= self._cost)
+        return passed >= SAVE_SECONDS or (evaluated and passed * SAVE_COST >= self._cost)
 
     def write(
         self, model: PeftModel, optimizer: dict[str, Any], state: RunState, best: Weights, first: Weights | None
@@ -95,7 +95,7 @@ class CheckpointWriter:
         """Write checkpoint-<step>, and the best one too where that is another. Raises TrainingError on a full disk."""
         began = time.monotonic()
 
-        def resumable(fresh: Path) -> None:
+        def fill(fresh: Path) -> None:
             (fresh / OPTIMIZER_FILE).write_bytes(_pickled(optimizer))
             (fresh / RANDOM_FILE).write_bytes(_pickled(random_state()))
             (fresh / BEST_FILE).write_bytes(save_tensors(best))
@@ -104,7 +104,7 @@ class CheckpointWriter:
             write_json(fresh / STATE_FILE, dataclasses.asdict(state))
 
         last, best_folder = checkpoint_folder(self.run, state.step), checkpoint_folder(self.run, state.best_step)
-        save_adapter(last, model, adapter_weights(model), resumable)
+        save_adapter(last, model, adapter_weights(model), fill)
         switch_link(self.run.checkpoints / "last", last)
         if state.best_step:
             if not best_folder.is_dir():

@@ -65,10 +65,10 @@ def choose_side(rows: Sequence[Row], fixed: Sequence[Row], seed: int, state: Run
 def evaluate_changes(trainer: Trainer, encoder: Encoder, training: Side, validation: Side) -> Changes:
     """Losses of the model as it is now and without its adapter."""
     trained, trained_rows = _side(trainer, training, validation=False)
-    held_out, held_out_rows = _side(trainer, validation, validation=True) if validation.fixed else (None, [])
+    validated, validated_rows = _side(trainer, validation, validation=True) if validation.fixed else (None, [])
     general, _ = _side(trainer, Side(general_rows(encoder)), validation=False)
-    worst = sorted([*trained_rows, *held_out_rows], key=_badness, reverse=True)
-    return Changes(trained, held_out, general, tuple(worst))
+    worst = sorted([*trained_rows, *validated_rows], key=_badness, reverse=True)
+    return Changes(trained, validated, general, tuple(worst))
 
 
 def _badness(row: RowLoss) -> float:

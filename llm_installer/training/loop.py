@@ -85,7 +85,7 @@ class _Loop:
         self.trainer.set_optimizer_state(since.optimizer)
         set_random_state(since.random)
         self.state, self.best = since.state, since.best
-        # A checkpoint of a time when they were not saved has none: then they are those of a fresh adapter.
+        # Older checkpoints lack them: then they are those of a fresh adapter.
         self.first = since.first or (None if self.state.improved else self.first)
         seed_apart(self.plan.seed, self.state.step)
 

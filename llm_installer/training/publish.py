@@ -56,7 +56,6 @@ def publish(model: PeftModel, weights: Weights, state: RunState, about: Publishe
     if about.plan.method.init in MOVES_BASE:
         restore_base(model)
         weights = adapter_weights(model)
-    improved = state.base_loss is None or (state.best_loss is not None and state.best_loss < state.base_loss)
 
     def extra(fresh: Path) -> None:
         about.encoder.tokenizer.save_pretrained(str(fresh))
@@ -71,7 +70,7 @@ def publish(model: PeftModel, weights: Weights, state: RunState, about: Publishe
         base_loss=state.base_loss,
         best_loss=state.best_loss,
         stop_reason=state.stop_reason,
-        improved=improved,
+        improved=state.improved,
         speed=about.speed,
     )
 

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from llm_installer.core.model_info import ModelInfo
 from llm_installer.core.voice import Voice
 from llm_installer.data.encoding.encode import Encoder
 from llm_installer.distributed.placement import load_model
 from llm_installer.models.quantise import check_ready
 from llm_installer.planning.plan import Plan
+from llm_installer.training.checkpoint import check_room
 from llm_installer.training.fast.interface import prepare_process
 from llm_installer.training.memory_probe import probe
 from llm_installer.training.trainer import Trainer
 from llm_installer.training.training_data import TrainingData
 
 
-def load_trainer(plan: Plan, info: ModelInfo, encoder: Encoder, voice: Voice, answering: bool) -> Trainer:
+def load_trainer(plan: Plan, info: ModelInfo, encoder: Encoder, voice: Voice, answering: bool, folder: Path) -> Trainer:
     """The model with its LoRA and optimizer, on its device or sharded over all processes.
 
-    `answering` says that it must generate while it trains.
-
-    Raises ModelError, TrainingError or UsageError when it cannot be loaded here.
+    `answering` says that it must generate while it trains; its checkpoints will be below `folder`.
+    Raises ModelError, TrainingError or UsageError when it cannot be loaded here, or its checkpoints have no room.
     """
     check_ready(plan.method)
     prepare_process(plan.device, plan.fast)
@@ -27,6 +29,7 @@ def load_trainer(plan: Plan, info: ModelInfo, encoder: Encoder, voice: Voice, an
         loaded = load_model(info, plan, answering)
     if loaded.unquantised:
         voice.line(loaded.unquantised)
+    check_room(folder, loaded.model)
     return Trainer(loaded.model, plan, encoder.eos, encoder.inputs, loaded.sharded)
 
 

@@ -60,18 +60,19 @@ class Trainer:
         return processes.is_main()
 
     def step(self, batches: Sequence[Batch], rate: float) -> tuple[float, float, bool]:
-        """One optimizer step over micro-batches: (mean loss per learned token, gradient norm before clipping, taken).
+        """One optimizer step over micro-batches: (mean loss per token, gradient norm before clipping, taken).
 
-        The loss of each micro-batch is divided by the learned tokens of the whole step, so any split over micro-batches
-        and processes gives the same gradient. A step whose loss or gradient is no finite number is not taken.
+        The loss of each micro-batch is divided by the supervised tokens of the whole step, so that any split over
+        micro-batches and processes gives the same gradient. A step whose loss or gradient is not a finite number is not
+        taken.
         """
         self.model.train()
-        learned = sum(len(b.targets) for b in batches)
+        supervised = sum(len(b.targets) for b in batches)
         with processes.all_or_none(exchanges=self.sharded):
-            total = self.add_gradients(batches, learned)
+            total = self.add_gradients(batches, supervised)
         self._add_up_gradients()
         norm = self.accelerator.clip_grad_norm_(self.trained, self.plan.max_grad_norm)
-        mean = float(self.accelerator.reduce(total, reduction="sum")) / learned
+        mean = float(self.accelerator.reduce(total, reduction="sum")) / supervised
         size = float(norm) if norm is not None else math.nan
         # Under float16 the scaler tries scales until gradients fit, and skips steps by itself.
         taken = math.isfinite(mean) and (math.isfinite(size) or self.accelerator.scaler is not None)
@@ -81,23 +82,23 @@ class Trainer:
         self.optimizer.zero_grad()
         return mean, size, taken
 
-    def add_gradients(self, batches: Sequence[Batch], learned: int) -> Tensor:
-        """The summed loss of this process's micro-batches; its gradient, divided by `learned`, is added."""
+    def add_gradients(self, batches: Sequence[Batch], supervised: int) -> Tensor:
+        """The summed loss of this process's micro-batches; its gradient, divided by `supervised`, is added."""
         if self.fast.parallel:
-            total = self.fast.add_gradients(batches, learned)
+            total = self.fast.add_gradients(batches, supervised)
             self.fast.micro_batch_done(max(b.ids.size for b in batches))
             return total
         total = torch.zeros((), device=self.accelerator.device)
         for batch, weight in self._mine(batches, [b.ids.size for b in batches]):
             loss = self.loss_sum(batch) * weight
-            self.accelerator.backward(loss / learned)
+            self.accelerator.backward(loss / supervised)
             total += loss.detach()
             self.fast.micro_batch_done(batch.ids.size)
         return total
 
     @torch.no_grad()
     def evaluate(self, rows: Sequence[Row]) -> float:
-        """Mean loss per learned token in eval mode: no dropout, no gradient; rows in a fixed order."""
+        """Mean loss per supervised token in eval mode: no dropout, no gradient; rows in a fixed order."""
         self.model.eval()
         lengths = row_lengths(rows)
         parts = self.parts(lengths, np.arange(len(rows)), self._most(len(rows)))
@@ -134,7 +135,7 @@ class Trainer:
         return self.fast.split(lengths, rows, self.plan.micro_batch_tokens, most)
 
     def loss_sum(self, batch: Batch, reduction: str = "sum") -> Tensor:
-        """Summed loss over the scored positions of a batch, a float32 scalar; with reduction "none" each by itself."""
+        """Summed loss over supervised positions, in nats: a float32 scalar, or with reduction "none" each by itself."""
         with self.accelerator.autocast():
             return self.fast.loss_sum(batch, reduction)
 

@@ -5,7 +5,6 @@ On a terminal everything is wrapped at words; in a pipe nothing is, so that a li
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -15,8 +14,6 @@ from rich.text import Text
 
 from llm_installer.ui.drawing import drawn
 from llm_installer.ui.tables import WIDEST, wrapped
-
-INDENT = 2
 
 
 class Console:
@@ -29,17 +26,13 @@ class Console:
         """A line of its own, never coloured by its content."""
         self._text(Text(text))
 
-    def sentence(self, text: str) -> None:
-        """A line with an indent."""
-        self._text(Text(text), INDENT)
-
     def heading(self, text: str) -> None:
         """The name of a part."""
         self.line()
         self._text(Text(text, style="bold"))
 
     def command(self, words: Sequence[str]) -> None:
-        """A command as its reader would type it; one that is too long goes on after a backslash, as in a shell."""
+        """A command of words that are quoted already; a long one continues after a backslash, as in a shell."""
         self.line()
         for text in command_lines(words, min(self.rich.width, WIDEST) if self.rich.is_terminal else 0):
             self._print(Text(f"  {text}"))
@@ -81,12 +74,12 @@ class Console:
             task = bar.add_task(what, total=None, visible=False)
             yield lambda done, total: bar.update(task, completed=done, total=total, visible=True)
 
-    def _text(self, text: Text, indent: int = 0) -> None:
+    def _text(self, text: Text) -> None:
         """Paragraphs, each wrapped; lines after the first are indented as it is."""
         own = len(text.plain) - len(text.plain.lstrip(" ")) if text.plain.strip() else 0
         body = text[own:] if own else text
-        for line in wrapped(self.rich, body, min(self.rich.width, WIDEST) - indent - own):
-            self._print(Text.assemble(" " * (indent + own), line))
+        for line in wrapped(self.rich, body, min(self.rich.width, WIDEST) - own):
+            self._print(Text.assemble(" " * own, line))
 
     def _print(self, part: RenderableType) -> None:
         """As it is: what wraps has done so before."""
@@ -96,7 +89,7 @@ class Console:
 def command_lines(words: Sequence[str], width: int) -> list[str]:
     """`$ command with its words`, in lines of `width` where that is given, each but the last with a backslash."""
     lines = ["$"]
-    for word in map(shlex.quote, words):
+    for word in words:
         joined = f"{lines[-1]} {word}"
         if not width or len(lines[-1]) == 1 or len(joined) + len("   \\") <= width:
             lines[-1] = joined

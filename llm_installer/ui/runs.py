@@ -14,7 +14,7 @@ from llm_installer.core.run.progress import Progress
 from llm_installer.core.text import clock, loss_text, short_path, shortened
 from llm_installer.runs.compare import RunComparison
 from llm_installer.runs.listing import Chosen, RunList, RunRow
-from llm_installer.runs.status import Ended, Saved, Standing
+from llm_installer.runs.status import Ended, RunStatus, Saved
 from llm_installer.ui.drawing import drawing
 from llm_installer.ui.tables import Cell, Columns, facts
 
@@ -46,7 +46,7 @@ def runs(shown: RunList) -> Iterator[RenderableType]:
 
 
 @drawing.register
-def standing(found: Standing) -> Iterator[RenderableType]:
+def run_status(found: RunStatus) -> Iterator[RenderableType]:
     """One screen: the present training, or how the last one ended."""
     model, row, seen, training = found.folder.root.name, found.row, found.progress, found.training
     if training and row is None:

@@ -87,7 +87,7 @@ def test_everything_promised_is_in_it(report: Report) -> None:
         "| my.json:1 | 3.000 | 4.000 | validation |",
         "## Rows with the lowest loss: memorised",
         "| my.json:45 | 0.067 | 4.000 | training |",
-        "45 rows of both sides were evaluated one by one. One of them has a loss of at most 0.1: memorised.",
+        "Evaluated one by one: 45 rows, training and validation. 1 row with a loss of at most 0.1: memorised.",
         "| LoRA rank | 8 |",
     ):
         assert line in text, line

@@ -10,6 +10,7 @@ from llm_installer.core.errors import TrainingError
 from llm_installer.core.manifest import damage
 from llm_installer.core.paths import Run
 from llm_installer.core.state import RunState
+from llm_installer.core.text import short_path
 
 ADAPTER_FILE = "adapter_model.safetensors"
 BEST_FILE, OPTIMIZER_FILE, RANDOM_FILE, STATE_FILE = "best.safetensors", "optimizer.pt", "random.pt", "state.json"
@@ -40,7 +41,7 @@ def newest_valid(run: Run, say: Callable[[str], None]) -> Path | None:
 def read_state(folder: Path) -> RunState:
     """How far a checkpoint had come. Raises TrainingError when anything in its folder is damaged."""
     if wrong := damage(folder):
-        raise TrainingError(f"{folder} cannot be resumed from: {wrong}; choose another with --resume-from")
+        raise TrainingError(f"{short_path(folder)} cannot be resumed from: {wrong}; choose another with --resume-from")
     return RunState.from_json(json.loads((folder / STATE_FILE).read_text(encoding="utf-8")))
 
 
