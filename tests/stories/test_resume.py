@@ -251,7 +251,7 @@ def test_changed_data_are_named_and_only_the_weights_go_on(
     assert runner.finish(resume=True) == 2
     assert "the data changed: " in runner.said() and "data.jsonl" in runner.said()
     assert runner.finish(resume=True, resume_anyway=True) == 0, runner.said()
-    assert "A new run begins with the weights of step" in runner.said() and "start afresh" in runner.said()
+    assert "A new run begins with the weights of step" in runner.said() and "start from zero" in runner.said()
     new = runner.newest()
     assert new != interrupted_run
     first = next(r for r in curve(new) if r[0] == "evaluation")
