@@ -32,14 +32,12 @@ from llm_installer.planning.trackers import asked as asked_trackers
 from llm_installer.runs.interrupted import interrupted
 from llm_installer.runs.job import Job, begin, recorded, replanned
 from llm_installer.runs.outcome import Outcome, outcome
+from llm_installer.runs.report import QUESTIONS
 from llm_installer.runs.resume import find_unfinished, resumed
 
 if TYPE_CHECKING:
     from llm_installer.training.trainer import Trainer
     from llm_installer.training.training_data import TrainingData
-
-ASKED = 8
-"""Questions that base and tuned model answer at the end."""
 
 TellRun = Callable[[Run], None]
 
@@ -172,7 +170,7 @@ def finish(trained: Trained, voice: Voice) -> Outcome:
         training = choose_side(prepared.train, data.train_slice, seed, state)
         validation = choose_side(prepared.validation, data.validation, seed, state)
         changes = evaluate_changes(trainer, job.encoder, training, validation)
-        questions = different(job.given.validation if len(job.given.validation) else job.given.train, ASKED)
+        questions = different(job.given.validation if len(job.given.validation) else job.given.train, QUESTIONS)
         extra = job.options.test_prompt
         answers = [] if job.options.skip_test else compare(trainer.model, job.encoder, questions, extra)
     return outcome(job, state, result, switched, (changes, answers))

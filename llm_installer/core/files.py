@@ -19,6 +19,7 @@ from llm_installer.core.text import short_path
 _EXCHANGE = 2
 _HERE = -100
 """RENAME_EXCHANGE and AT_FDCWD of renameat2(2)."""
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def write_folder(folder: Path, fill: Callable[[Path], None]) -> None:
@@ -38,8 +39,9 @@ def write_folder(folder: Path, fill: Callable[[Path], None]) -> None:
         _sync_path(folder.parent)
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
+        mend = "free some space there" if error.errno in _FULL else "check that you may write there"
         raise TrainingError(
-            f"{short_path(folder)} cannot be written ({error.strerror}); free some space there and start again"
+            f"{short_path(folder)} cannot be written ({error.strerror}); {mend} and start again"
         ) from None
 
 

@@ -5,13 +5,13 @@ Nothing is evaluated for it: whoever sends a signal wants the end. It is written
 
 from __future__ import annotations
 
-import os
 import shlex
 import signal
 from contextlib import suppress
 from pathlib import Path
 
 from llm_installer.core.errors import Interrupted
+from llm_installer.core.files import write_text
 from llm_installer.core.hints import script
 from llm_installer.core.markdown import document, plain, table
 from llm_installer.core.paths import Run
@@ -25,10 +25,8 @@ def interrupted(number: int, job: Job, run: Run, state: RunState, adapter: Path 
     """The error to raise when all is saved; report.md is written before. `adapter`: the best so far, if any."""
     name = signal.Signals(number).name
     text = render(job, run, state, name, adapter)
-    temporary = run.report.with_name(f".{run.report.name}.new")
     with suppress(OSError):  # a full disk must not hide why the run ended
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, run.report)
+        write_text(run.report, text)
     return Interrupted(
         f"Interrupted by {name} at step {state.step}; ./lora is as it was, {_best(adapter and short_path(adapter))}; "
         f"resume with: {script(job.folder.root)} --resume",

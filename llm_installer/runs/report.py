@@ -18,6 +18,8 @@ from llm_installer.planning.table import plan_rows
 if TYPE_CHECKING:  # at run time it would bring torch
     from llm_installer.inference.before_after import Comparison
 
+QUESTIONS = 8
+"""Questions from the data that base and tuned model answer after a run; the user's own comes after them."""
 WORST, BEST, ON_CONSOLE = 20, 5, 3
 MEMORISED = 0.1
 """Loss per token up to which a row is repeated rather than answered: each token has a probability above 90 %."""

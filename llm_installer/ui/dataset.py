@@ -54,8 +54,9 @@ def _rows(overview: DataOverview) -> Iterator[tuple[str, str]]:
     yield "examples", f"{overview.examples:,}"
     copies = f", without {counted(overview.duplicates, 'exact copy', 'exact copies')}" if overview.duplicates else ""
     yield "training", f"{overview.train:,}{copies}"
-    validation = f"{overview.validation:,}: " if overview.validation else ""
-    yield "validation", validation + overview.validation_reason
+    count, reason = f"{overview.validation:,}", overview.validation_reason
+    said = not overview.validation or reason.startswith(f"{count} ")
+    yield "validation", reason if said else f"{count}: {reason}"
     yield from overview.changes.items()
 
 

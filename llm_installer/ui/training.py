@@ -15,6 +15,7 @@ from llm_installer.data.preview import Preview
 from llm_installer.planning.fitting import memory_rows
 from llm_installer.runs.job import Job
 from llm_installer.runs.outcome import Outcome
+from llm_installer.runs.report import QUESTIONS
 from llm_installer.ui.drawing import drawing
 from llm_installer.ui.plan import memory, plan
 from llm_installer.ui.rows import MarkedRows
@@ -24,8 +25,8 @@ if TYPE_CHECKING:
     from llm_installer.inference.before_after import Comparison
 
 SHOWN_SKIPPED = 5
-SHOWN_ANSWERS, ASKED = 4, 8
-"""Answers shown of those to questions from the data, which come first."""
+SHOWN_ANSWERS = 4
+"""Answers to questions from the data that are shown; those to the user's own follow."""
 SHOWN_SAMPLES = 3
 SHOWN_FILES = 3
 NOTHING = "(nothing)"
@@ -73,7 +74,7 @@ def _comparison(found: Sequence[Comparison], validation: bool) -> Iterator[Rende
         return
     where = "" if validation else " (on training rows: there are no validation rows)"
     yield from _heading(f"Before and after{where}")
-    for item in [*found[:SHOWN_ANSWERS], *found[ASKED:]]:
+    for item in [*found[:SHOWN_ANSWERS], *found[QUESTIONS:]]:
         yield answers(item.prompt, item.expected, base=item.base.text, tuned=item.tuned.text)
         yield Text()
     base, tuned = (

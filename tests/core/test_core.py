@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -11,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from llm_installer.core import errors
-from llm_installer.core.errors import InstallerError, Interrupted, ModelError
+from llm_installer.core.errors import InstallerError, Interrupted, ModelError, TrainingError
+from llm_installer.core.files import write_folder
 from llm_installer.core.hardware import memory_bytes, probe_hardware
 from llm_installer.core.model_info import fingerprint, read_model_info
 from llm_installer.core.paths import ModelDir, llm_home, switch_link
@@ -122,3 +124,14 @@ def test_every_error_has_an_exit_code_and_is_in_the_drawn_tree() -> None:
         assert kind.__name__ in str(errors.__doc__)
     assert {k.exit_code for k in kinds} == {1, 2}
     assert Interrupted("stopped", 15).exit_code == 143
+
+
+def test_who_may_not_write_is_not_told_to_free_space(tmp_path: Path) -> None:
+    for number, says in ((errno.EACCES, "check that you may write there"), (errno.ENOSPC, "free some space there")):
+
+        def refuse(_folder: Path, number: int = number) -> None:
+            raise OSError(number, os.strerror(number))
+
+        with pytest.raises(TrainingError, match=says):
+            write_folder(tmp_path / "adapter", refuse)
+    assert list(tmp_path.iterdir()) == []

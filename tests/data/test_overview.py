@@ -95,7 +95,7 @@ def test_a_person_reads_all_of_it(messy):
         "alpaca",
         "examples    36",
         "training    28, without 5 exact copies",
-        "validation  3: 3 of 31 rows",
+        "validation  3 of 31 rows",
         "my.jsonl:36, my.jsonl:37, my.jsonl:38, ...",
         "half 120, 95% 610, longest 2,040",
         "43% of all tokens",

@@ -12,6 +12,7 @@ from llm_installer.core.paths import ModelDir
 from llm_installer.core.run.record import RunRecord
 from llm_installer.install.installer import install
 from llm_installer.runs.listing import list_runs
+from llm_installer.tiny import MODEL_DIR
 from tests.commands import command
 
 OLD = Path(__file__).resolve().parents[1] / "fixtures" / "version_0_1"
@@ -24,6 +25,8 @@ def folder(llm_home: Path, tmp_path: Path) -> ModelDir:
     """The built-in model with both runs, as if it had been installed by that version."""
     found = ModelDir(install("tiny", say=lambda text: None).root)
     shutil.copytree(OLD / "runs", found.runs, symlinks=True, dirs_exist_ok=True)
+    for adapter in found.runs.glob("*/adapter"):
+        shutil.copy(MODEL_DIR / "tokenizer.json", adapter)  # the same file, which need not be kept twice more
     shutil.copy(OLD / "data.jsonl", tmp_path)
     for record in found.runs.glob("*/run.json"):
         record.write_text(record.read_text(encoding="utf-8").replace("@BASE@", str(tmp_path)), encoding="utf-8")

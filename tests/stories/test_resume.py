@@ -207,7 +207,7 @@ def wait_for_checkpoint(run: Path) -> None:
         time.sleep(0.005)
 
 
-def test_a_run_that_was_interrupted_run_says_so_in_its_report(runner: Runner, interrupted_run: Path) -> None:
+def test_an_interrupted_run_says_so_in_its_report(runner: Runner, interrupted_run: Path) -> None:
     step = json.loads((interrupted_run / "run.json").read_text())["result"]["steps"]
     last = (interrupted_run / "checkpoints" / "last").resolve()
     report = (interrupted_run / "report.md").read_text(encoding="utf-8")
