@@ -126,8 +126,9 @@ def test_too_little_memory_halves_the_tokens_and_no_loss_changes(make_trainer: C
         f"Out of memory with micro-batches of {8 * longest} tokens: {4 * longest} {rest}",
         f"Out of memory with micro-batches of {4 * longest} tokens: {2 * longest} {rest}",
     ]
-    assert tight.losses == pytest.approx(free.losses, rel=1e-6, abs=1e-6)
-    assert tight.evaluations == pytest.approx(free.evaluations, rel=1e-6, abs=1e-6)
+    assert tight.losses == pytest.approx(free.losses, abs=1e-6)
+    # These are above 7, where float32 has steps of 4.8e-7: three of them, on a processor without AVX-512.
+    assert tight.evaluations == pytest.approx(free.evaluations, abs=2e-6)
 
 
 def test_packed_rows_back_off_in_the_same_order(make_trainer: Callable, make_rows: Callable) -> None:
@@ -149,8 +150,8 @@ def test_packed_rows_back_off_in_the_same_order(make_trainer: Callable, make_row
         " 1 of 2 layers are checkpointed from here on.",
         " 2 of 2 layers are checkpointed from here on.",
     ]
-    assert tight.losses == pytest.approx(free.losses, rel=1e-6, abs=1e-6)
-    assert tight.evaluations == pytest.approx(free.evaluations, rel=1e-6, abs=1e-6)
+    assert tight.losses == pytest.approx(free.losses, abs=1e-6)
+    assert tight.evaluations == pytest.approx(free.evaluations, abs=1e-6)
     assert all(torch.allclose(weights[name], same[name], atol=1e-5) for name in weights)
 
 
@@ -161,7 +162,7 @@ def test_packed_rows_that_run_out_later_lose_nothing(make_trainer: Callable, mak
     limited(trainer, 2 * int(row_lengths(rows).max()), after=8)
     tight, _ = run(trainer, rows)
     assert tight.notes and all("more of them per step" in note for note in tight.notes)
-    assert tight.losses == pytest.approx(free.losses, rel=1e-6, abs=1e-6)
+    assert tight.losses == pytest.approx(free.losses, abs=1e-6)
 
 
 @pytest.mark.parametrize("after", [3, 8, 13])
@@ -172,7 +173,7 @@ def test_memory_that_runs_out_later_loses_nothing(make_trainer: Callable, make_r
     limited(trainer, 2 * int(row_lengths(rows).max()), after=after)
     tight, same = run(trainer, rows)
     assert tight.notes and all("more of them per step" in note for note in tight.notes)
-    assert tight.losses == pytest.approx(free.losses, rel=1e-6, abs=1e-6)
+    assert tight.losses == pytest.approx(free.losses, abs=1e-6)
     assert all(torch.allclose(weights[name], same[name], atol=1e-5) for name in weights)
 
 
@@ -188,7 +189,7 @@ def test_then_layers_are_checkpointed_and_then_it_ends(make_trainer: Callable, m
         " 1 of 2 layers are checkpointed from here on.",
         " 2 of 2 layers are checkpointed from here on.",
     ]
-    assert tight.losses == pytest.approx(free.losses, rel=1e-6, abs=1e-6)
+    assert tight.losses == pytest.approx(free.losses, abs=1e-6)
     hopeless = make_trainer()
     limited(hopeless, longest - 1)
     with pytest.raises(TrainingError, match=rf"one row of {longest} tokens; try --method qlora, or .*{longest // 2}$"):
