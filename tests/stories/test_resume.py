@@ -216,7 +216,7 @@ def test_an_interrupted_run_says_so_in_its_report(runner: Runner, interrupted_ru
     assert f"the best adapter so far is {interrupted_run / 'adapter'}." in report
     assert "## Loss so far" in report and "| 0 | " in report and "## Plan" in report
     assert runner.finish(resume=True) == 0, runner.said()
-    assert "interrupted" not in (interrupted_run / "report.md").read_text(encoding="utf-8"), "it ended well"
+    assert "was interrupted" not in (interrupted_run / "report.md").read_text(encoding="utf-8"), "it ended well"
 
 
 def test_a_report_that_cannot_be_written_hides_nothing(runner: Runner) -> None:
