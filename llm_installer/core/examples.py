@@ -78,3 +78,5 @@ class Dropped:
 
     origin: Origin
     reason: str
+    partly: bool = False
+    """Whether only what the reason names is skipped, and the rest is trained on."""

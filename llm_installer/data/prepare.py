@@ -67,7 +67,7 @@ class Prepared:
     uncut: EncodedSet
     """The training rows before they were truncated."""
     dropped: tuple[Dropped, ...]
-    """Examples that are skipped: refused by the template, or with nothing left to train on."""
+    """Examples that are skipped, or of which a part is: refused by the template, or with nothing left to train on."""
     mix: Mix | None = None
     """Which rows an epoch takes, where it does not take each once."""
 
@@ -149,7 +149,8 @@ def prepare(
     dropped = [*refused, *refused_too, *too_long, *too_long_too]
     dropped += [Dropped(given.train[i].origin, ANSWER_LOST) for i in lost]
     if not len(rows):
-        raise DataError(f"Nothing in this data can be trained on: {dropped[0].origin}: {dropped[0].reason}")
+        first = next(d for d in dropped if not d.partly)
+        raise DataError(f"Nothing in this data can be trained on: {first.origin}: {first.reason}")
     seen = np.unique(rows.source[:: max(1, len(rows) // 1000)])
     tasks = Counter(given.train[i].task for i in seen)
     mix = given.mix(rows.source) if given.weights else None
@@ -172,6 +173,6 @@ def write_dropped(file: Path, given: Given, prepared: Prepared) -> None:
     if prepared.dropped:
         with file.open("a", encoding="utf-8") as lines:
             lines.writelines(
-                json.dumps({**asdict(d.origin), "reason": d.reason}, ensure_ascii=False) + "\n"
+                json.dumps({**asdict(d.origin), "reason": d.reason, "partly": d.partly}, ensure_ascii=False) + "\n"
                 for d in prepared.dropped
             )

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from peft import PeftModel
 
 from llm_installer.core.examples import Example, Message
-from llm_installer.data.encoding.chat_template import CannotRender
 from llm_installer.data.encoding.encode import Encoder
+from llm_installer.data.encoding.template_probes import CannotRender
 from llm_installer.data.formats.turns import IMAGE_MARK
 from llm_installer.inference.generate import Answer, Sampling, answers
 

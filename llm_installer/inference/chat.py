@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from llm_installer.core.errors import UsageError
 from llm_installer.core.examples import Message
-from llm_installer.data.encoding.chat_template import CannotRender
+from llm_installer.data.encoding.template_probes import CannotRender
 from llm_installer.data.formats.turns import IMAGE_MARK
 from llm_installer.inference.before_after import question_ids
 from llm_installer.inference.generate import Sampling, answer

@@ -10,9 +10,9 @@ from rich.text import Text
 
 from llm_installer.core.examples import Example
 from llm_installer.core.text import counted
-from llm_installer.data.encoding.chat_template import CannotRender
 from llm_installer.data.encoding.encode import Encoder
 from llm_installer.data.encoding.row import Row
+from llm_installer.data.encoding.template_probes import CannotRender
 from llm_installer.ui.tables import wrapped
 
 TRAINED_ON, MASKED = "green underline", "dim"

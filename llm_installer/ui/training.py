@@ -143,14 +143,18 @@ def _data(given: Given, prepared: Prepared) -> Iterator[tuple[str, str]]:
 
 
 def _skipped(given: Given, prepared: Prepared) -> Iterator[RenderableType]:
-    count = given.loaded.dropped_count + len(prepared.dropped)
-    if not count:
-        return
-    yield Text(f"  {counted(count, 'record is', 'records are')} skipped:")
-    for record in [*given.loaded.dropped, *prepared.dropped][:SHOWN_SKIPPED]:
-        yield Text(f"    {record.origin}: {record.reason}")
-    if count > SHOWN_SKIPPED:
-        yield Text("    ... all of them, with reasons, are in dropped.jsonl of the run's folder")
+    whole = [record for record in prepared.dropped if not record.partly]
+    partly = [record for record in prepared.dropped if record.partly]
+    for records, count, what in (
+        ([*given.loaded.dropped, *whole], given.loaded.dropped_count + len(whole), "skipped"),
+        (partly, len(partly), "not learned completely"),
+    ):
+        if count:
+            yield Text(f"  {counted(count, 'record is', 'records are')} {what}:")
+            for record in records[:SHOWN_SKIPPED]:
+                yield Text(f"    {record.origin}: {record.reason}")
+            if count > SHOWN_SKIPPED:
+                yield Text("    ... all of them, with reasons, are in dropped.jsonl of the run's folder")
 
 
 def _heading(text: str) -> Iterator[Text]:

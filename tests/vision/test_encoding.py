@@ -18,10 +18,10 @@ from llm_installer.core.errors import DataError
 from llm_installer.core.examples import Example, Message, Origin
 from llm_installer.core.model_info import read_model_info
 from llm_installer.data.batches import collate
-from llm_installer.data.encoding.chat_template import CannotRender
 from llm_installer.data.encoding.encode import Encoder
 from llm_installer.data.encoding.encode_many import encode_all
 from llm_installer.data.encoding.processor import load_encoder
+from llm_installer.data.encoding.template_probes import CannotRender
 from llm_installer.data.prepare import prepare, read
 from llm_installer.data.reading.images import image_content
 from llm_installer.data.store.load import DataRequest, load_examples

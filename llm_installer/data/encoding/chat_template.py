@@ -6,13 +6,14 @@ of a turn is what the template renders for inference, and the answer is what it 
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TypeAlias
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Protocol
 
-from llm_installer.core.errors import ModelError
 from llm_installer.core.examples import Example, Message
+from llm_installer.data.encoding.adapting import adapt, thought_apart
+from llm_installer.data.encoding.answers import Rendered, differing, ended, opening, same_for, together, unshown
+from llm_installer.data.encoding.template_probes import PROBE, THOUGHT, CannotRender, Mode, Turns, find_abilities
 
 DEFAULT_CHAT_TEMPLATE = (
     "{% for message in messages %}"
@@ -23,161 +24,118 @@ DEFAULT_CHAT_TEMPLATE = (
 )
 """For base models that come without one; stored with the adapter, so that chatting uses what training used."""
 
-Turns: TypeAlias = "list[dict[str, object]]"
-"""A conversation as templates take it: for each turn its "role", its "content" and what else it has."""
-Render: TypeAlias = Callable[[Turns, object, bool], str]
-"""Turns, tool definitions and whether to open an answer, to text."""
 
-_PROBE = "qwertz"
-_KEYWORDS: tuple[dict[str, object], ...] = ({}, {"enable_thinking": False})
-"""Template settings to try: the first under which an answer follows its prompt directly."""
+class Render(Protocol):
+    """Turns, tool definitions and whether to open an answer, to text; in the template's usual mode where none is named.
 
+    Raises CannotRender.
+    """
 
-class CannotRender(Exception):
-    """The template refuses this conversation; the message says why."""
-
-
-@dataclass(frozen=True)
-class Rendered:
-    """A text, and the spans of its characters that are supervised."""
-
-    text: str
-    supervised: tuple[tuple[int, int], ...]
-    append_eos: bool = False
-    """Whether the end-of-text token, supervised too, follows it."""
+    def __call__(self, turns: Turns, tools: object, generation: bool, mode: Mode | None = None) -> str: ...
 
 
 class Template:
     """A chat template, and what was found out about it: roles it supports, how a turn ends."""
 
     def __init__(self, render: Callable[..., str], source: str, added_tokens: Sequence[str], eos: str) -> None:
+        """Raises ModelError for a template that does not work."""
         self._render_raw = render
+        self._added = tuple(sorted(added_tokens, key=len, reverse=True))
         self.source = source
-        self.keywords = _KEYWORDS[0]
-        self.keywords = next((k for k in _KEYWORDS if self._answer_follows_prompt(k)), _KEYWORDS[0])
-        self.system = self._keeps([_turn("system", _PROBE), _turn("user", "a")])
-        self.tool_role = self._keeps(
-            [_turn("user", "a"), {"role": "assistant", "content": "", "tool_calls": _calls("f")}, _turn("tool", _PROBE)]
-        )
-        self.tool_calls = self._keeps(
-            [_turn("user", "a"), {"role": "assistant", "content": "", "tool_calls": _calls(_PROBE)}]
-        )
         self.tools = "tools" in source
-        self.end = self._end_of_turn(added_tokens)
+        self.can = find_abilities(self._rendered, added_tokens)
+        self.mode = self.can.modes[0]
+        self.end = self.can.end
         """The text that closes an assistant turn; empty when the template has none and eos is appended."""
         self.stop = self.end or eos
+        self.around = self._around()
+        """What the template writes around the contents of a plain conversation."""
+        self._opening = self._opened([{"role": "user", "content": PROBE}], None, self.render)
+        self._eos = eos
 
     def prompt(self, messages: Sequence[Message], tools: str = "", render: Render | None = None) -> str:
         """What a model is sent to answer `messages`; `render` may replace the template's own.
 
         Raises CannotRender when the template refuses them.
         """
-        turns, definitions = self._adapt(messages, tools)
+        turns, definitions = adapt(messages, tools, self.tools, self.can)
         return (render or self.render)(turns, definitions, True)
 
     def rows(self, example: Example, render: Render | None = None) -> list[Rendered]:
         """The training texts of a conversation; `render` may replace the template's own.
 
-        One text for all turns where earlier turns render the same in every prefix and are closed by a token, else one
-        per assistant turn. Raises CannotRender when the template refuses it.
+        One text for all turns that render the same in every later prompt, each beginning after what a model is sent to
+        answer it. Raises CannotRender when the template refuses it.
         """
-        turns, tools = self._adapt(example.messages, example.tools)
-        # Adapting may have added or removed a system turn in front of the others.
-        spoken = [m.supervised for m in example.messages if m.role != "system"]
-        train_on = [True] * (len(turns) - len(spoken)) + spoken
-        answers = [i for i, turn in enumerate(turns) if turn["role"] == "assistant" and i and train_on[i]]
-        if not answers:
+        turns, tools = adapt(example.messages, example.tools, self.tools, self.can)
+        answers = [thought_apart(m, self.can) for m in example.messages if m.role == "assistant"]
+        places = [i for i, turn in enumerate(turns) if turn["role"] == "assistant"]
+        learned = [(i, m) for i, m in zip(places, answers, strict=True) if i and m.supervised]
+        if not learned:
             raise CannotRender("nothing comes before its only answer")
-        pieces = [self._answer(turns, i, tools, render or self.render) for i in answers]
-        if len(pieces) == 1:
-            return pieces
-        last = pieces[-1].text
-        if self.end and all(last.startswith(p.text[: p.supervised[0][1]]) for p in pieces[:-1]):
-            return [Rendered(last, tuple(p.supervised[0] for p in pieces))]
-        return pieces
+        found = [self._answer(turns, i, message, tools, render or self.render) for i, message in learned]
+        return found if len(found) == 1 else together(found)
 
-    def _answer(self, turns: Turns, i: int, tools: object, render: Render) -> Rendered:
-        """The text up to the end of assistant turn `i`, with that turn's answer as the one supervised span."""
-        prompt = render(turns[:i], tools, True)
-        whole = render(turns[: i + 1], tools, False)
-        if not whole.startswith(prompt):
-            whole = prompt + str(turns[i]["content"]).strip() + self.end
-        if self.end:
-            end = whole.rfind(self.end) + len(self.end)
-            if end > len(prompt):
-                return Rendered(whole[:end], ((len(prompt), end),))
-        whole = whole.rstrip()
-        return Rendered(whole, ((len(prompt), len(whole)),), append_eos=True)
-
-    def _adapt(self, messages: Sequence[Message], tools: str) -> tuple[Turns, object]:
-        """Messages and tool definitions as the template takes them: what it has no role for becomes text in another."""
-        system = "\n\n".join(m.content for m in messages if m.role == "system")
-        if tools and not self.tools:
-            system = "\n\n".join(filter(None, [system, f"You can call these tools:\n{tools}"]))
-        turns = [self._adapt_turn(m) for m in messages if m.role != "system"]
-        if system and self.system:
-            turns.insert(0, _turn("system", system))
-        elif system:
-            first = next((t for t in turns if t["role"] == "user"), None)
-            if first is None:
-                raise CannotRender("its chat template has no system role and there is no user turn to put the text in")
-            first["content"] = f"{system}\n\n{first['content']}"
-        return turns, (json.loads(tools) if tools and self.tools else None)
-
-    def _adapt_turn(self, message: Message) -> dict[str, object]:
-        turn = _turn(message.role, message.content)
-        if message.reasoning_content:
-            turn["reasoning_content"] = message.reasoning_content
-        if message.tool_calls and self.tool_calls:
-            return turn | {"tool_calls": json.loads(message.tool_calls)}
-        if message.tool_calls:
-            return turn | {"content": "\n".join(filter(None, [message.content, message.tool_calls]))}
-        if message.role == "tool" and not self.tool_role:
-            return _turn("user", message.content)
-        return turn | {"tool_call_id": message.tool_call_id} if message.tool_call_id else turn
-
-    def render(self, turns: Turns, tools: object, generation: bool) -> str:
+    def render(self, turns: Turns, tools: object, generation: bool, mode: Mode | None = None) -> str:
         """The text of these turns, and the opening of an answer where `generation`. Raises CannotRender."""
+        text = self._rendered(turns, tools, generation, self.mode if mode is None else mode)
+        # A thought that the template opens and its own answers never have would be the beginning of every answer.
+        return text.removesuffix(self.can.unanswered) if generation else text
+
+    def _rendered(self, turns: Turns, tools: object, generation: bool, mode: Mode) -> str:
         from jinja2 import TemplateError
 
         try:
-            return self._render_raw(turns, tools=tools, add_generation_prompt=generation, **self.keywords)
+            return self._render_raw(turns, tools=tools, add_generation_prompt=generation, **mode)
         except (TemplateError, TypeError, KeyError) as error:
             raise CannotRender(f"its chat template refuses the conversation ({error})") from None
 
-    def _answer_follows_prompt(self, keywords: Mapping[str, object]) -> bool:
-        self.keywords = dict(keywords)
-        turns = [_turn("user", "a"), _turn("assistant", _PROBE)]
+    def _opened(self, turns: Turns, tools: object, render: Render) -> str:
+        """What opens an answer to these turns; empty where the template does not render them without an answer."""
         try:
-            prompt = self.render(turns[:1], None, True)
-            return self.render(turns, None, False).startswith(prompt + _PROBE)
+            return opening(render(turns, tools, True), render(turns, tools, False), self._added)
         except CannotRender:
-            return False
-
-    def _keeps(self, turns: Turns) -> bool:
-        """Whether the template accepts these turns and shows the probe word in them."""
-        try:
-            return _PROBE in self.render(turns, None, False)
-        except CannotRender:
-            return False
-
-    def _end_of_turn(self, added_tokens: Sequence[str]) -> str:
-        """What follows an answer, up to and including the first of the tokenizer's added tokens."""
-        try:
-            text = self.render([_turn("user", "a"), _turn("assistant", _PROBE)], None, False)
-        except CannotRender as error:
-            raise ModelError(f"The model's chat template does not work: {error}; give the model another one") from None
-        tail = text[text.rfind(_PROBE) + len(_PROBE) :]
-        found = [(tail.find(token), len(token)) for token in added_tokens if token in tail]
-        if not found:
             return ""
-        start, length = min(found, key=lambda f: (f[0], -f[1]))
-        return tail[: start + length]
 
+    def _around(self) -> str:
+        """Two questions and an answer, without what they say."""
+        turns: Turns = [{"role": role, "content": PROBE} for role in ("user", "assistant", "user")]
+        try:
+            return self._rendered(turns, None, True, self.mode).replace(PROBE, "")
+        except CannotRender:
+            return ""
 
-def _turn(role: str, content: str) -> dict[str, object]:
-    return {"role": role, "content": content}
+    def _answer(self, turns: Turns, i: int, message: Message, tools: object, render: Render) -> Rendered:
+        """The text up to the end of assistant turn `i`, with that turn's answer as the one supervised span."""
+        prompt, answer = self._spoken(turns, i, tools, render)
+        if self._opening and answer.startswith(self._opening):
+            # Some open no answer after the result of a tool, and write the opening only when the answer is there.
+            prompt, answer = prompt + self._opening, answer.removeprefix(self._opening)
+        thought = message.reasoning_content
+        if thought and self.can.removes_thoughts:
+            # There is no other way to learn one.
+            answer = THOUGHT.format(thought) + answer.lstrip()
+        found = ended(prompt, answer, self.end, self._added, self._eos)
+        learned = found.text[len(prompt) :]
+        if not learned.removesuffix(self.end).strip():
+            raise CannotRender("its chat template shows nothing of an answer")
+        if not thought and not message.tool_calls and message.content.strip() in learned:
+            return found
+        return replace(found, unshown=tuple(unshown(message, learned, self.can.calls is not None)))
 
-
-def _calls(name: str) -> Turns:
-    return [{"id": "call00001", "type": "function", "function": {"name": name, "arguments": {}}}]
+    def _spoken(self, turns: Turns, i: int, tools: object, render: Render) -> tuple[str, str]:
+        """What a model is sent to answer with turn `i`, and how the template goes on when the turn is there."""
+        for mode in (None, *self.can.modes[1:]):
+            prompt = render(turns[:i], tools, True, mode)
+            whole = render(turns[: i + 1], tools, False, mode)
+            if whole.startswith(prompt):
+                return prompt, whole[len(prompt) :]
+        # It writes earlier turns in another way when this one is there: what opens an answer is found before the first
+        # thing that depends on the answer.
+        prompt, whole = render(turns[:i], tools, True), render(turns[: i + 1], tools, False)
+        opened = self._opened(turns[:i], tools, render)
+        other = render([*turns[:i], differing(turns[i])], tools, False)
+        at = whole.rfind(opened, 0, same_for(whole, other)) if opened else -1
+        if at < 0:
+            raise CannotRender("its chat template does not show an answer where it asks for one")
+        return prompt, whole[at + len(opened) :]

@@ -11,16 +11,11 @@ import numpy.typing as npt
 from llm_installer.core.arrays import NamedArrays
 from llm_installer.core.errors import ModelError
 from llm_installer.core.examples import Example, Kind, Message, Origin
-from llm_installer.data.encoding.chat_template import (
-    DEFAULT_CHAT_TEMPLATE,
-    CannotRender,
-    Render,
-    Rendered,
-    Template,
-    Turns,
-)
+from llm_installer.data.encoding.answers import Rendered
+from llm_installer.data.encoding.chat_template import DEFAULT_CHAT_TEMPLATE, Render, Template
 from llm_installer.data.encoding.control_tokens import Restore, control_tokens, hide_control_tokens
 from llm_installer.data.encoding.row import Row
+from llm_installer.data.encoding.template_probes import CannotRender, Turns
 from llm_installer.data.encoding.token_spans import Span, Tokens, pieces, token_spans
 from llm_installer.data.encoding.tokenizer import Processor, Tokenizer, only_encoding
 from llm_installer.data.encoding.vision import Vision
@@ -38,13 +33,16 @@ class Encoder:
         train_on_prompt: bool = False,
         processor: Processor | None = None,
         no_vision: str = HAS_IMAGES,
+        stops: Sequence[int] = (),
     ) -> None:
-        """`no_vision` says why examples with images cannot be encoded, where there is no processor.
+        """`no_vision` says why examples with images cannot be encoded, where there is no processor; `stops` are
+        further tokens that end an answer, which the model's generation_config.json names.
 
         Raises ModelError for a tokenizer without an end-of-text token, or a chat template that does not work.
         """
         self.tokenizer = tokenizer
         self.train_on_prompt = train_on_prompt
+        self._stops = tuple(stops)
         if tokenizer.eos_token_id is None:
             raise ModelError("The tokenizer names no end-of-text token (eos_token), so answers could never end")
         self.eos = tokenizer.eos_token_id
@@ -62,14 +60,14 @@ class Encoder:
             # Processors put it before what a template renders without it.
             tokenizer.chat_template = "{{ bos_token }}" + str(tokenizer.chat_template)
         added = tuple(dict.fromkeys(str(t) for t in tokenizer.added_tokens_decoder.values()))
-        self.control_tokens = control_tokens(tokenizer)
         self.template = Template(self._render, str(tokenizer.chat_template), added, tokenizer.eos_token)
+        self.control_tokens = control_tokens(tokenizer, self.template.around)
 
     @property
     def stop_ids(self) -> tuple[int, ...]:
-        """Tokens that end an answer: the template's own and the tokenizer's."""
+        """Tokens that end an answer: the template's own, the tokenizer's and those that the model came with."""
         ends = self.tokenizer(self.template.stop, add_special_tokens=False)["input_ids"]
-        return tuple(dict.fromkeys([ends[-1], self.eos]))
+        return tuple(dict.fromkeys([ends[-1], self.eos, *self._stops]))
 
     def prompt_ids(self, messages: Sequence[Message], tools: str = "", images: Sequence[str] = ()) -> list[int]:
         """The ids a model is sent to answer `messages`, in which <image> marks where each of `images` goes.
@@ -178,7 +176,7 @@ class Encoder:
         text, spans = rendered.text, rendered.supervised
         if self.tokenizer.is_fast and not restore:
             tokens = tokens or self._tokens(text, split_special)
-            supervised = token_spans(tokens, spans)
+            supervised = token_spans(tokens, spans, text)
             if supervised is not None:
                 return _with_eos(tokens.ids, supervised, rendered, self.eos)
         ids: list[int] = []
@@ -197,9 +195,14 @@ class Encoder:
         for at, character in enumerate(text):
             if character in restore:
                 ids += self._ids(text[start:at], split_special, inside or bool(ids))
-                ids += self._ids(restore[character], True, True)
+                ids += self._as_text(restore[character])
                 start = at + 1
         return ids + self._ids(text[start:], split_special, inside or bool(ids))
+
+    def _as_text(self, token: str) -> list[int]:
+        """Ids of an added token that stands for its letters; some tokenizers split only special ones when asked."""
+        split = self._ids(token, True, True)
+        return split if len(split) > 1 else [*self._ids(token[:1], True, True), *self._ids(token[1:], True, True)]
 
     def _ids(self, text: str, split_special: bool, inside: bool) -> list[int]:
         """Ids of `text`; inside a longer text without the space that some tokenizers put before a first word."""

@@ -13,12 +13,12 @@ from llm_installer.core.errors import DataError
 from llm_installer.core.examples import Dropped, Example, Message
 from llm_installer.core.paths import cache_dir
 from llm_installer.core.voice import Progress
-from llm_installer.data.encoding.chat_template import CannotRender
 from llm_installer.data.encoding.encode import Encoder
 from llm_installer.data.encoding.encode_many import encode_all
 from llm_installer.data.encoding.encode_parallel import REFUSED, encode_to_folder
 from llm_installer.data.encoding.encoded import EncodedSet
 from llm_installer.data.encoding.image_rows import image_stamps, with_images
+from llm_installer.data.encoding.template_probes import CannotRender
 from llm_installer.data.store.arrow import ExampleView
 from llm_installer.data.store.cache import cached, code_hash, content_hash
 
@@ -54,7 +54,7 @@ def encode(examples: Sequence[Example], encoder: Encoder, progress: Progress) ->
 def _dropped(folder: Path, examples: ExampleView) -> list[Dropped]:
     with (folder / REFUSED).open(encoding="utf-8") as lines:
         found = [json.loads(line) for line in lines]
-    return [Dropped(examples[index].origin, reason) for index, reason in found]
+    return [Dropped(examples[index].origin, reason, partly) for index, reason, partly in found]
 
 
 def _key(examples: ExampleView, encoder: Encoder) -> str:

@@ -6,13 +6,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from llm_installer.core.examples import Dropped, Example, Kind, Origin
-from llm_installer.data.encoding.chat_template import CannotRender, Rendered
+from llm_installer.data.encoding.answers import Rendered
 from llm_installer.data.encoding.control_tokens import Restore
 from llm_installer.data.encoding.encode import Encoder
 from llm_installer.data.encoding.encoded import EncodedSet
 from llm_installer.data.encoding.fast_render import FastRenderer
 from llm_installer.data.encoding.image_rows import with_images
 from llm_installer.data.encoding.row import Row
+from llm_installer.data.encoding.template_probes import CannotRender
 from llm_installer.data.encoding.token_spans import Tokens
 
 _BATCH_ROWS = 512
@@ -21,15 +22,16 @@ _BATCH_CHARACTERS = 1 << 20
 
 @dataclass(frozen=True)
 class Refused:
-    """An example that the chat template refuses, and why."""
+    """An example that the chat template refuses, and why; or shows only in part, and what is missing."""
 
     index: int
     origin: Origin
     reason: str
+    partly: bool = False
 
     @property
     def dropped(self) -> Dropped:
-        return Dropped(self.origin, self.reason)
+        return Dropped(self.origin, self.reason, self.partly)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,10 @@ class BatchEncoder:
             except CannotRender as error:
                 refused.append(Refused(index, example.origin, str(error)))
                 continue
+            unshown = tuple(dict.fromkeys(words for rendered in found for words in rendered.unshown))
+            if unshown:
+                reason = f"its chat template does not show {' or '.join(unshown)}"
+                refused.append(Refused(index, example.origin, reason, partly=True))
             for rendered in found:
                 texts.append(_Text(rendered, restore, example.kind, index))
                 characters += len(rendered.text)

@@ -74,7 +74,7 @@ def _encode(
     with (folder / REFUSED).open("w", encoding="utf-8") as refused:
         for rows, skipped in batch_encoder.batches(numbered()):
             writer.append(rows)
-            refused.writelines(json.dumps([r.index, r.reason]) + "\n" for r in skipped)
+            refused.writelines(json.dumps([r.index, r.reason, r.partly]) + "\n" for r in skipped)
             report(done + 1)
     writer.close()
 

@@ -15,7 +15,8 @@ from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import TypeAlias
 
-from llm_installer.data.encoding.chat_template import CannotRender, Render, Turns
+from llm_installer.data.encoding.chat_template import Render
+from llm_installer.data.encoding.template_probes import CannotRender, Mode, Turns
 
 Pieces: TypeAlias = "tuple[str, ...]"
 """The text before, between and after the contents."""
@@ -47,15 +48,15 @@ class FastRenderer:
         self._met: Counter[tuple[str, ...]] = Counter()
         self._known: dict[tuple[str, ...], Frame | None] = {}
 
-    def render(self, turns: Turns, tools: object, generation: bool) -> str:
+    def render(self, turns: Turns, tools: object, generation: bool, mode: Mode | None = None) -> str:
         """What the template renders. Raises CannotRender as it does."""
-        if tools is None and len(turns) <= _MOST_TURNS and all(len(turn) == 2 for turn in turns):
+        if mode is None and tools is None and len(turns) <= _MOST_TURNS and all(len(turn) == 2 for turn in turns):
             roles = tuple(str(turn["role"]) for turn in turns)
             contents = [str(turn["content"]) for turn in turns]
             frame = self._frame((*roles, "answer") if generation else roles, roles, generation)
             if frame and frame.fits(contents):
                 return frame.join(contents)
-        return self._render(turns, tools, generation)
+        return self._render(turns, tools, generation, mode)
 
     def _frame(self, key: tuple[str, ...], roles: Sequence[str], generation: bool) -> Frame | None:
         if key in self._known:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from llm_installer.core.model_info import ModelInfo
@@ -20,7 +21,18 @@ def load_encoder(info: ModelInfo, train_on_prompt: bool = False, adapter: Path |
     """
     tokenizer = load_tokenizer(adapter or info.path)
     processor, no_vision = _processor(info, tokenizer, keep_template=adapter is not None)
-    return Encoder(tokenizer, train_on_prompt, processor, no_vision)
+    return Encoder(tokenizer, train_on_prompt, processor, no_vision, _stops(info.path))
+
+
+def _stops(folder: Path) -> tuple[int, ...]:
+    """The tokens that generation_config.json names as ends of an answer; some models have no other."""
+    try:
+        config = json.loads((folder / "generation_config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return ()
+    named = config.get("eos_token_id") if isinstance(config, dict) else None
+    ids = named if isinstance(named, list) else [named]
+    return tuple(id for id in ids if type(id) is int and id >= 0)
 
 
 def _processor(info: ModelInfo, tokenizer: Tokenizer, keep_template: bool) -> tuple[Processor | None, str]:

@@ -10,8 +10,8 @@ from pathlib import Path
 from llm_installer.core.errors import DataError
 from llm_installer.core.examples import Kind, Message, Role
 from llm_installer.core.text import counted
-from llm_installer.data.encoding.chat_template import CannotRender
 from llm_installer.data.encoding.encode import Encoder
+from llm_installer.data.encoding.template_probes import CannotRender
 
 MOST_PROMPTS = 50
 """All of them are answered at each evaluation, and that takes time."""

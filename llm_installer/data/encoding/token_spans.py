@@ -26,14 +26,17 @@ Tokens: TypeAlias = "Encoding | TokenList"
 """The ids of a text, and the characters of each token."""
 
 
-def token_spans(tokens: Tokens, spans: Sequence[Span]) -> list[Span] | None:
-    """The spans of tokens for spans of characters; None when a token straddles the edge of one."""
+def token_spans(tokens: Tokens, spans: Sequence[Span], text: str) -> list[Span] | None:
+    """The spans of tokens for spans of characters of `text`; None when a token straddles the edge of one.
+
+    A last token may take the spaces behind its span too, as the end of a turn does in some vocabularies.
+    """
     if isinstance(tokens, TokenList):
-        return _by_offsets(tokens.offsets, spans)
+        return _by_offsets(tokens.offsets, spans, text)
     found = [_single_span(tokens, *span) for span in spans]
     # Asking for single tokens costs less than listing the offsets of all.
     exact = [span for span in found if span]
-    return exact if len(exact) == len(spans) else _by_offsets(tokens.offsets, spans)
+    return exact if len(exact) == len(spans) else _by_offsets(tokens.offsets, spans, text)
 
 
 def _single_span(tokens: Encoding, start: int, end: int) -> Span | None:
@@ -50,7 +53,7 @@ def _single_span(tokens: Encoding, start: int, end: int) -> Span | None:
     return None if after is not None and after[0] < end else (first, last + 1)
 
 
-def _by_offsets(offsets: Sequence[Span], spans: Sequence[Span]) -> list[Span] | None:
+def _by_offsets(offsets: Sequence[Span], spans: Sequence[Span], text: str) -> list[Span] | None:
     """The same by going through all tokens."""
     found: list[Span] = []
     at = 0
@@ -59,7 +62,7 @@ def _by_offsets(offsets: Sequence[Span], spans: Sequence[Span]) -> list[Span] | 
             at += 1
         first = at
         while at < len(offsets) and offsets[at][0] < end:
-            if offsets[at][0] < start or offsets[at][1] > end:
+            if offsets[at][0] < start or not (offsets[at][1] <= end or text[end : offsets[at][1]].isspace()):
                 return None
             at += 1
         found.append((first, at))

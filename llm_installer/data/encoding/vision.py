@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,8 +17,10 @@ import numpy.typing as npt
 from llm_installer.core.arrays import NamedArrays
 from llm_installer.core.errors import DataError
 from llm_installer.core.examples import Message
-from llm_installer.data.encoding.chat_template import CannotRender, Render, Rendered, Turns
+from llm_installer.data.encoding.answers import Rendered
+from llm_installer.data.encoding.chat_template import Render
 from llm_installer.data.encoding.row import Ids, Mask
+from llm_installer.data.encoding.template_probes import CannotRender, Mode, Turns
 from llm_installer.data.encoding.token_spans import TokenList, Tokens
 from llm_installer.data.encoding.tokenizer import Processor, Replacement, Tokenizer, only_encoding
 from llm_installer.data.formats.turns import IMAGE_MARK
@@ -59,7 +62,11 @@ class Vision:
 
     def showing(self, render: Render, mark: str) -> Render:
         """`render`, with an image in the place of every `mark`."""
-        return lambda turns, tools, generation: render(self.turns(turns, mark), tools, generation)
+
+        def shown(turns: Turns, tools: object, generation: bool, mode: Mode | None = None) -> str:
+            return render(self.turns(turns, mark), tools, generation, mode)
+
+        return shown
 
     def marked(self, messages: Sequence[Message], images: int) -> tuple[tuple[Message, ...], str]:
         """Messages with one private character where each image goes, and that character.
@@ -72,7 +79,7 @@ class Vision:
             raise CannotRender(f"the number of {IMAGE_MARK} marks is not the number of images ({images})")
         written = "".join(m.content + m.tool_calls for m in messages)
         mark = next(c for c in map(chr, range(0x10FFFD, 0x100000, -1)) if c not in written)
-        return tuple(Message(m.role, m.content.replace(IMAGE_MARK, mark), m.tool_calls) for m in messages), mark
+        return tuple(replace(m, content=m.content.replace(IMAGE_MARK, mark)) for m in messages), mark
 
     def expand(self, rendered: Rendered, pictures: Sequence[Image]) -> tuple[Rendered, Tokens]:
         """The text as the processor writes it, with every token of its images, and the tokens of all of it.

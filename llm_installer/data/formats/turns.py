@@ -57,6 +57,7 @@ _SPEAKER = ("role", "from")
 _SAID = ("content", "value", "text")
 _WEIGHTS = ("weight", "loss_weight", "loss", "train", "learn")
 """Names under which 0 or false says that an answer is not trained on."""
+_THOUGHTS = ("reasoning_content", "reasoning", "thinking", "thought")
 _IMAGE_PARTS = {"image", "image_url", "input_image"}
 _TEXT_PARTS = {"text", "input_text", "output_text"}
 _OTHER_MEDIA = {"audio", "audio_url", "input_audio", "video", "video_url"}
@@ -121,7 +122,7 @@ def _spoken_turn(item: Mapping[str, object], where: str, images: list[str]) -> T
 
 def _extras(item: Mapping[str, object], role: Role, where: str) -> Extras:
     if role == "assistant":
-        thought = next((item[key] for key in ("reasoning_content", "reasoning") if item.get(key) is not None), None)
+        thought = next((item[key] for key in _THOUGHTS if item.get(key) is not None), None)
         learn = not any(item.get(key) in (0, "0", "false", "False") for key in _WEIGHTS)
         return Extras(learn, "", thought if isinstance(thought, str) else render(thought, f"the reasoning of {where}"))
     if role == "tool" and isinstance(item.get("tool_call_id"), str):

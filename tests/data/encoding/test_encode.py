@@ -14,11 +14,11 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 from transformers import PreTrainedTokenizerFast
 
 from llm_installer.core.examples import Example, Message, Origin
-from llm_installer.data.encoding.chat_template import CannotRender
 from llm_installer.data.encoding.cutting import cut, lost_shares
 from llm_installer.data.encoding.encode import Encoder
 from llm_installer.data.encoding.encode_many import encode_all
 from llm_installer.data.encoding.row import Row
+from llm_installer.data.encoding.template_probes import CannotRender
 from llm_installer.data.encoding.tokenizer import load_tokenizer
 from llm_installer.data.store.views import Pieces
 

@@ -15,11 +15,11 @@ from transformers import PreTrainedTokenizerFast
 
 from llm_installer.core.examples import Example, Message, Origin
 from llm_installer.data.encoding import fast_render
-from llm_installer.data.encoding.chat_template import CannotRender, Turns
 from llm_installer.data.encoding.encode import Encoder
 from llm_installer.data.encoding.encode_many import encode_all
 from llm_installer.data.encoding.fast_render import FastRenderer
 from llm_installer.data.encoding.row import Row
+from llm_installer.data.encoding.template_probes import CannotRender, Mode, Turns
 from llm_installer.data.encoding.tokenizer import load_tokenizer
 
 TEMPLATES = {f.stem: f.read_text(encoding="utf-8") for f in (Path(__file__).parent / "chat_templates").glob("*.jinja")}
@@ -133,7 +133,7 @@ def test_a_frame_renders_as_the_template_does(name: str, generation: bool, conte
     turns: Turns = [{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(contents)]
     try:
         expected = encoder.tokenizer.apply_chat_template(
-            turns, tokenize=False, add_generation_prompt=generation, **encoder.template.keywords
+            turns, tokenize=False, add_generation_prompt=generation, **encoder.template.mode
         )
     except Exception as error:  # whatever the template raises
         with pytest.raises(CannotRender, match=r"refuses the conversation"):
@@ -149,9 +149,9 @@ def test_ordinary_turns_need_no_rendering(name: str) -> None:
     encoder = ENCODERS[name]
     rendered = []
 
-    def render(turns: Turns, tools: object, generation: bool) -> str:
+    def render(turns: Turns, tools: object, generation: bool, mode: Mode | None = None) -> str:
         rendered.append(turns)
-        return encoder.template.render(turns, tools, generation)
+        return encoder.template.render(turns, tools, generation, mode)
 
     known = FastRenderer(render, encoder.template.source, after=0)
     turns: Turns = [{"role": "user", "content": "Is it red?"}, {"role": "assistant", "content": "No, it\nis blue."}]
@@ -183,7 +183,7 @@ def test_templates_that_look_into_contents_are_found_out(name: str) -> None:
     encoder = ENCODERS["chatml"]
     source = "{% for m in messages %}{{ m.role }}: " + TRICKY[name] + "<|im_end|>{% endfor %}"
 
-    def render(turns: Turns, tools: object, generation: bool) -> str:
+    def render(turns: Turns, tools: object, generation: bool, mode: Mode | None = None) -> str:
         return str(encoder.tokenizer.apply_chat_template(turns, chat_template=source, tokenize=False))
 
     known = FastRenderer(render, source, after=0)

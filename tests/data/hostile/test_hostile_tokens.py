@@ -57,9 +57,9 @@ def test_typed_control_tokens_stay_text_everywhere(encoder: Encoder) -> None:
         turns = (Message("user", "a" if inside else said), Message("assistant", "b" if inside else said, calls))
         return [i for r in encoder.encode(Example(turns, HERE)) for i in r.ids.tolist() if i in controls(encoder)]
 
-    assert encoder.control_tokens
+    assert encoder.control_tokens.asked
     for inside in (False, True):
-        for token in encoder.control_tokens:
+        for token in encoder.control_tokens.asked:
             assert row(token, inside) == row("x", inside), (token, inside)
 
 
