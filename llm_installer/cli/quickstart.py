@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from rich.text import Text
 
@@ -38,29 +39,43 @@ class Question:
     accept: tuple[str, ...]
 
 
-def run(console: Console | None = None) -> None:
+class Acts(Protocol):
+    """What the story does beside telling it."""
+
+    def install(self, console: Console) -> ModelDir:
+        """The directory of the built-in model, installed if it was not."""
+
+    def command(self, file: Path, words: Sequence[str]) -> int:
+        """Run a script of the model directory with these words. Returns its exit code."""
+
+    def ask(self, folder: ModelDir, questions: Sequence[Question]) -> tuple[list[str], list[str]]:
+        """Answers of the base and of the tuned model."""
+
+
+def run(console: Console | None = None, acts: Acts | None = None) -> None:
     """Tell the story with the real commands, so that the reader can type them next; InstallerError if one fails."""
-    console = console or Console()
+    console, acts = console or Console(), acts or _Really()
     console.heading("1. Install a model")
     console.line("The built-in model speaks simple English and knows next to nothing.")
-    folder = _install(console)
+    console.command([program(), "install", "tiny"])
+    folder = acts.install(console)
     console.heading("2. Train it on your data")
     console.line(f"{_count_rows()} questions and answers about an island that nobody has heard of:")
-    _command(console, folder.root / "train.sh", ["--data", short_path(DATA_FILE), *TRAINING])
-    _before_and_after(console, folder)
+    _command(console, acts, folder.root / "train.sh", ["--data", short_path(DATA_FILE), *TRAINING])
+    _before_and_after(console, acts, folder)
     console.heading("4. Talk to it")
-    _command(console, folder.root / "start.sh", ["--prompt", LAST_QUESTION])
+    _command(console, acts, folder.root / "start.sh", ["--prompt", LAST_QUESTION])
     console.heading("Now with a model and data of your own")
     console.command([program(), "install", HUB_MODEL])
     console.command([script(models_dir() / HUB_MODEL.replace("/", "_")), "--data", "my.json"])
 
 
-def _before_and_after(console: Console, folder: ModelDir) -> None:
+def _before_and_after(console: Console, acts: Acts, folder: ModelDir) -> None:
     questions = read_questions()
     console.heading("3. Before and after")
     console.line(f"{len(questions)} questions that are not in the data in these words:")
     with console.waiting("Asking base and tuned model"):
-        base, tuned = ask_both(folder, questions)
+        base, tuned = acts.ask(folder, questions)
     for i in range(0, len(questions), max(1, len(questions) // SHOWN))[:SHOWN]:
         console.parts([answers(questions[i].question, questions[i].answer, base=base[i], tuned=tuned[i]), Text()])
     for name, replies in (("base", base), ("tuned", tuned)):
@@ -91,22 +106,30 @@ def ask_both(folder: ModelDir, questions: Sequence[Question]) -> tuple[list[str]
     return base, [a.text for a in generate.answers(assistant.model, assistant.encoder, prompts, sampling)]
 
 
-def _install(console: Console) -> ModelDir:
-    from llm_installer.install.installer import install
+class _Really:
+    """The acts as the reader would do them."""
 
-    console.command([program(), "install", "tiny"])
-    try:
-        folder = ModelDir.find(models_dir() / "tiny")
-    except InstallerError:
-        return install("tiny", say=console.line)
-    console.line(f"Already installed in {short_path(folder.root)}")
-    return folder
+    def install(self, console: Console) -> ModelDir:
+        from llm_installer.install.installer import install
+
+        try:
+            folder = ModelDir.find(models_dir() / "tiny")
+        except InstallerError:
+            return install("tiny", say=console.line)
+        console.line(f"Already installed in {short_path(folder.root)}")
+        return folder
+
+    def command(self, file: Path, words: Sequence[str]) -> int:
+        return subprocess.run([file, *map(_expanded, words)], check=False).returncode
+
+    def ask(self, folder: ModelDir, questions: Sequence[Question]) -> tuple[list[str], list[str]]:
+        return ask_both(folder, questions)
 
 
-def _command(console: Console, file: Path, words: Sequence[str]) -> None:
+def _command(console: Console, acts: Acts, file: Path, words: Sequence[str]) -> None:
     """Run a script of the model directory as the reader would type it."""
     console.command([script(file.parent, file.name), *map(quoted, words)])
-    code = subprocess.run([file, *map(_expanded, words)], check=False).returncode
+    code = acts.command(file, words)
     if code:
         raise TrainingError(f"{file.name} ended with exit code {code}; what it printed above says why")
 

@@ -62,8 +62,8 @@ def screen(written: str) -> str:
 
 
 def words(text: str) -> Counter[str]:
-    """How often each word is in a text; a flag may be in brackets or not."""
-    return Counter(text.replace("(--", "--").replace(")", "").split())
+    """How often each word is in a text; a flag may be in brackets or not, a command on several lines or on one."""
+    return Counter(text.replace("(--", "--").replace(")", "").replace(" \\\n", "\n").split())
 
 
 def _terminal(width: int) -> tuple[int, str]:

@@ -8,12 +8,15 @@ from __future__ import annotations
 import dataclasses
 import io
 import os
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 from rich.console import Console as RichConsole
 
+from llm_installer.cli import quickstart
+from llm_installer.cli.quickstart import Question
 from llm_installer.core.changes import Changes, Pair, RowLoss
 from llm_installer.core.hardware import GIB, Hardware
 from llm_installer.core.paths import ModelDir, Run
@@ -31,11 +34,12 @@ from llm_installer.runs.job import Job
 from llm_installer.runs.listing import find_run, use
 from llm_installer.runs.outcome import Outcome
 from llm_installer.runs.report import NamedRow, Report
+from llm_installer.tiny import DATA_FILE
 from llm_installer.train_lora import decide
 from llm_installer.ui.console import Console
 from tests.commands import command
 from tests.made_runs import make_run
-from tests.ui.terminal import on_terminal, words
+from tests.ui.terminal import on_terminal, screen, words
 
 WIDTHS = (60, 80, 120)
 SNAPSHOTS = Path(__file__).parent / "snapshots"
@@ -117,6 +121,40 @@ def compared(folder: ModelDir) -> RunComparison:
     said = SideBySide("What colour is it?", "It is red.", answer, "")
     found = differences(one.run, other.run)
     return RunComparison(one, other, found, False, "validation rows of data.jsonl", [said])
+
+
+class Said:
+    """The acts of the quickstart, done at once: what the commands in it print has snapshots of its own."""
+
+    def __init__(self, folder: ModelDir) -> None:
+        self.folder = folder
+        self.given: list[str] = []
+
+    def install(self, console: Console) -> ModelDir:
+        console.line("Installed in ./models/tiny")
+        return self.folder
+
+    def command(self, file: Path, words: Sequence[str]) -> int:
+        self.given.append(file.name)
+        return 0
+
+    def ask(self, folder: ModelDir, questions: Sequence[Question]) -> tuple[list[str], list[str]]:
+        return ["I do not know what that is."] * len(questions), [q.answer for q in questions]
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_quickstart(folder: ModelDir, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLM_HOME", str(folder.root / "LLM"))
+    monkeypatch.setattr(quickstart, "DATA_FILE", Path(shutil.copy(DATA_FILE, folder.root)))  # paths as long everywhere
+
+    def told(width: int) -> str:
+        file, acts = io.StringIO(), Said(folder)
+        rich = RichConsole(file=file, width=width or 80, force_terminal=bool(width), color_system=None, highlight=False)
+        quickstart.run(Console(rich=rich), acts)
+        assert acts.given == ["train.sh", "start.sh"]
+        return screen(file.getvalue().replace("\n", "\r\n"))
+
+    check("quickstart", told(width), width, told(0))
 
 
 @pytest.mark.parametrize("width", WIDTHS)
