@@ -25,6 +25,8 @@ class AdapterInfo:
     """`chat` or `text`; empty where it is unknown."""
     quantised: str = ""
     """How the base was quantised in training: a name of planning.method.QUANTISED, or empty."""
+    thoughts: bool = False
+    """Whether most of what it learned begins with a thought."""
     best_step: int = 0
     base_loss: float | None = None
     best_loss: float | None = None
@@ -52,6 +54,7 @@ def read_adapter_info(lora: Path, folder: ModelDir) -> AdapterInfo:
     return AdapterInfo(
         style=str(about.get("style") or ""),
         quantised=str(about.get("quantised") or ""),
+        thoughts=about.get("thoughts") is True,
         best_step=step if isinstance(step, int) else 0,
         base_loss=_number(about.get("base_loss")),
         best_loss=_number(about.get("best_loss")),

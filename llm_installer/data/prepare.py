@@ -18,6 +18,7 @@ from llm_installer.core.handler import Handler
 from llm_installer.core.model_info import ModelInfo
 from llm_installer.core.text import counted
 from llm_installer.core.voice import Progress
+from llm_installer.data.encoding.adapting import with_thought
 from llm_installer.data.encoding.cutting import cut, cut_shares
 from llm_installer.data.encoding.encode import Encoder
 from llm_installer.data.encoding.encode_cache import encode
@@ -153,6 +154,7 @@ def prepare(
         raise DataError(f"Nothing in this data can be trained on: {first.origin}: {first.reason}")
     seen = np.unique(rows.source[:: max(1, len(rows) // 1000)])
     tasks = Counter(given.train[i].task for i in seen)
+    encoder.template.thinks = 2 * sum(with_thought(given.train[i]) for i in seen) > len(seen)
     mix = given.mix(rows.source) if given.weights else None
     facts = DataFacts(
         rows=mix.size if mix else len(rows),

@@ -47,6 +47,7 @@ def load_assistant(folder: ModelDir, lora: Path | None, quantised: str = "") -> 
     info = read_model_info(folder.weights, folder.root.name)
     about = _read_info(lora, folder) if lora else AdapterInfo()
     encoder = load_encoder(info, adapter=lora if lora and (lora / "tokenizer_config.json").is_file() else None)
+    encoder.template.thinks = about.thoughts
     hardware = probe_hardware()
     precision, _ = choose_precision(info, find_handler(info), hardware)
     check_ready(Method(quantised=quantised))

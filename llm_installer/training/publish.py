@@ -89,6 +89,7 @@ def adapter_info(about: Published, state: RunState) -> dict[str, Any]:
         "created_at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "data": about.data,
         "style": "chat" if about.kind == "chat" else "text",
+        "thoughts": about.encoder.template.thinks,
         "chat_template_sha256": hashlib.sha256(template.encode()).hexdigest(),
         "base_loss": state.base_loss,
         "best_loss": state.best_loss,

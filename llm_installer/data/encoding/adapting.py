@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TypeAlias
 
-from llm_installer.core.examples import Message
+from llm_installer.core.examples import Example, Message
 from llm_installer.data.encoding.template_probes import Abilities, CannotRender, Turns
 from llm_installer.data.formats.tools import dump
 
@@ -46,6 +46,12 @@ def thought_apart(message: Message, can: Abilities) -> Message:
     if message.role != "assistant" or message.reasoning_content or not found or not found[1].strip():
         return message
     return replace(message, content=message.content[found.end() :], reasoning_content=found[1].strip("\n"))
+
+
+def with_thought(example: Example) -> bool:
+    """Whether its last answer begins with a thought."""
+    last = example.messages[-1]
+    return bool(last.reasoning_content) or _WRITTEN_THOUGHT.match(last.content) is not None
 
 
 def _turn(message: Message, can: Abilities) -> dict[str, object]:

@@ -45,6 +45,8 @@ class Template:
         self.tools = "tools" in source
         self.can = find_abilities(self._rendered, added_tokens)
         self.mode = self.can.modes[0]
+        self.thinks = False
+        """Whether prompts leave it to the model to begin with a thought, where the template has a mode for that."""
         self.end = self.can.end
         """The text that closes an assistant turn; empty when the template has none and eos is appended."""
         self.stop = self.end or eos
@@ -59,7 +61,7 @@ class Template:
         Raises CannotRender when the template refuses them.
         """
         turns, definitions = adapt(messages, tools, self.tools, self.can)
-        return (render or self.render)(turns, definitions, True)
+        return (render or self.render)(turns, definitions, True, self.can.thinking if self.thinks else None)
 
     def rows(self, example: Example, render: Render | None = None) -> list[Rendered]:
         """The training texts of a conversation; `render` may replace the template's own.

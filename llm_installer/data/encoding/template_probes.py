@@ -65,6 +65,8 @@ class Abilities:
     """Whether ids of calls must have nine characters, and every call and result one."""
     thought: str
     """The key of a turn in which it takes a thought; empty when it has none."""
+    thinking: Mode
+    """The settings under which a thought follows the prompt."""
     removes_thoughts: bool
     """Whether it knows thoughts only to take them out of every answer."""
     end: str
@@ -90,6 +92,7 @@ def find_abilities(render: Raw, added_tokens: Sequence[str]) -> Abilities:
         short_ids=probes.shows(_answered_call(calls, _ID))
         and not all(probes.shows(_answered_call(calls, id)) for id in (_LONG_ID, "")),
         thought=thought,
+        thinking=probes.thinking(modes, thought),
         removes_thoughts=not thought and not probes.shows(_plain(THOUGHT.format(PROBE) + "a")),
         end=_end(answered, added_tokens),
     )
@@ -122,6 +125,17 @@ class _Probes:
             return self._render(_plain(PROBE), None, False, mode).startswith(prompt + PROBE)
         except CannotRender:
             return False
+
+    def thinking(self, modes: Sequence[Mode], thought: str) -> Mode:
+        """The first settings whose prompt is followed by a turn with a thought."""
+        for mode in modes:
+            try:
+                prompt = self._render(_plain()[:1], None, True, mode)
+                if self._render([*_plain()[:1], _thinking(thought)], None, False, mode).startswith(prompt):
+                    return mode
+            except CannotRender:
+                continue
+        return modes[0]
 
     def unanswered(self, modes: Sequence[Mode], answered: str) -> str:
         """What the prompt has in front of an answer, and the rendered answer has not."""
@@ -160,7 +174,7 @@ def _turn(role: str, content: str | None) -> dict[str, object]:
 
 
 def _thinking(key: str) -> dict[str, object]:
-    return _turn("assistant", "a") | {key: PROBE}
+    return _turn("assistant", "a") | ({key: PROBE} if key else {})
 
 
 def _calling(calls: Calls, id: str, name: str, value: str) -> dict[str, object]:

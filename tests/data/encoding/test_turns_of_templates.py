@@ -170,6 +170,16 @@ def thinking(thought: str, content: str, calls: str = "") -> Message:
     return Message("assistant", content, calls, reasoning_content=thought)
 
 
+@pytest.mark.parametrize("name", THINKING)
+def test_a_model_that_learned_to_think_is_asked_so(name: str) -> None:
+    encoder = encoder_for(OWN[name], EOS.get(name, "</s>"))
+    question = Message("user", "q")
+    encoder.template.thinks = True
+    (row,) = encoder.encode(chat(question, thinking("RRR", "AAA")))
+    sent = encoder.prompt_ids([question])
+    assert row.ids[: len(sent)].tolist() == sent and row.supervised[len(sent)]
+
+
 def test_thoughts_of_earlier_turns_are_learned_too() -> None:
     turns = (Message("user", "q"), thinking("RRR", "AAA"), Message("user", "p"), thinking("SSS", "BBB"))
     first, second = learned(ENCODERS["think_optional"], chat(*turns))
