@@ -32,6 +32,11 @@ def script(root: Path, name: str = "train.sh") -> str:
     return typed(root / name)
 
 
+def pip(package: str) -> str:
+    """How to install a package where this program finds it: by the Python that runs it, whatever else is on PATH."""
+    return f"{typed(Path(sys.executable))} -m pip install {package}"
+
+
 def typed(file: Path) -> str:
     """A path as a shell takes it; the tilde stays outside of the quotes."""
     return quoted(short_path(file))

@@ -11,6 +11,7 @@ from torch import nn
 from transformers import BitsAndBytesConfig, PreTrainedModel
 
 from llm_installer.core.errors import ModelError, TrainingError
+from llm_installer.core.hints import pip
 from llm_installer.core.text import counted
 from llm_installer.planning.method import Method
 from llm_installer.planning.optimizers import BITSANDBYTES, OPTIMIZERS
@@ -116,5 +117,5 @@ def _import_bitsandbytes(wanted: str) -> None:
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise TrainingError(
             f"bitsandbytes, which {wanted} needs, cannot be used here ({first}); "
-            "install it with pip install bitsandbytes, or leave that out"
+            f"install it with {pip(BITSANDBYTES)}, or leave that out"
         ) from None

@@ -15,7 +15,6 @@ from llm_installer.data.preview import Preview
 from llm_installer.planning.fitting import memory_rows
 from llm_installer.runs.job import Job
 from llm_installer.runs.outcome import Outcome
-from llm_installer.runs.report import QUESTIONS
 from llm_installer.ui.drawing import drawing
 from llm_installer.ui.plan import memory, plan
 from llm_installer.ui.rows import MarkedRows
@@ -74,7 +73,8 @@ def _comparison(found: Sequence[Comparison], validation: bool) -> Iterator[Rende
         return
     where = "" if validation else " (on training rows: there are no validation rows)"
     yield from _heading(f"Before and after{where}")
-    for item in [*found[:SHOWN_ANSWERS], *found[QUESTIONS:]]:
+    of_data, own = [item for item in found if item.expected], [item for item in found if not item.expected]
+    for item in [*of_data[:SHOWN_ANSWERS], *own]:
         yield answers(item.prompt, item.expected, base=item.base.text, tuned=item.tuned.text)
         yield Text()
     base, tuned = (

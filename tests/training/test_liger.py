@@ -21,6 +21,7 @@ from torch.nn.functional import cross_entropy, gelu, silu
 from transformers import CohereConfig, CohereForCausalLM, GemmaConfig, GemmaForCausalLM, LlamaConfig, LlamaForCausalLM
 from transformers.models.llama import modeling_llama
 
+from llm_installer.core.hints import pip
 from llm_installer.training.fast import kernel_set
 from llm_installer.training.fast.cross_entropy import LogitRule, cross_entropy_sum
 from llm_installer.training.fast.interface import speed_up
@@ -216,7 +217,7 @@ def test_on_other_devices_the_library_is_not_even_looked_for() -> None:
 
 @pytest.mark.skipif(find_spec("liger_kernel") is not None, reason="liger-kernel is installed")
 def test_where_it_is_not_installed_one_sentence_says_what_to_type(afresh: None) -> None:
-    sentence = "PyTorch's own norms, gates and rotary embeddings: pip install liger-kernel brings faster ones"
+    sentence = f"PyTorch's own norms, gates and rotary embeddings: {pip('liger-kernel')} brings faster ones"
     assert choose("cuda", torch.float16) == (None, sentence)
 
 

@@ -11,6 +11,7 @@ from importlib.util import find_spec
 import torch
 from torch import nn
 
+from llm_installer.core.hints import pip
 from llm_installer.training.fast.cpu.native import functions as native
 from llm_installer.training.fast.cross_entropy import LogitRule, Score
 from llm_installer.training.fast.cuda.liger import load_kernels
@@ -47,7 +48,7 @@ def choose(device: str, dtype: torch.dtype, wanted: bool = True) -> tuple[Kernel
     if device != "cuda":
         return None, ""
     if find_spec("liger_kernel") is None:
-        return None, f"{WITHOUT}: pip install liger-kernel brings faster ones"
+        return None, f"{WITHOUT}: {pip('liger-kernel')} brings faster ones"
     try:
         return load_kernels(), ""
     except FAILURES as error:

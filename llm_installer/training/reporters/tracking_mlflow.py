@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from llm_installer.core.hints import pip
 from llm_installer.core.run.header import RunHeader
 from llm_installer.core.state import Evaluation, Result, RunState, StepReport
 from llm_installer.training.reporters.protocol import Event
@@ -123,7 +124,7 @@ def _errors_are_ours() -> Iterator[None]:
         from mlflow.exceptions import MlflowException
     except ImportError as error:
         missing = (error.name or "mlflow").partition(".")[0]
-        raise OSError(f"{missing} is not installed; install it with: pip install mlflow-skinny") from None
+        raise OSError(f"{missing} is not installed; install it with: {pip('mlflow-skinny')}") from None
     try:
         yield
     except MlflowException as error:

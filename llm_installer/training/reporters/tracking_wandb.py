@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from llm_installer.core.hints import pip
 from llm_installer.core.run.header import RunHeader
 from llm_installer.core.state import Evaluation, Result, RunState, StepReport
 from llm_installer.training.reporters.values import evaluation_values, peak_memory, step_values
@@ -83,7 +84,7 @@ def _errors_are_ours() -> Iterator[None]:
         import wandb
     except ImportError as error:
         missing = (error.name or "wandb").partition(".")[0]
-        raise OSError(f"{missing} is not installed; install it with: pip install wandb") from None
+        raise OSError(f"{missing} is not installed; install it with: {pip('wandb')}") from None
     try:
         yield
     except wandb.Error as error:

@@ -71,7 +71,7 @@ def check(examples: Sequence[Example], encoder: Encoder) -> None:
     rows, refused = one_by_one(examples, encoder)
     found, dropped = encode_all(examples, encoder)
     same(found, rows)
-    assert [d.reason for d in dropped] == refused
+    assert [d.reason for d in dropped if not d.partly] == refused
 
 
 def same(found: Sequence[Row], expected: Sequence[Row]) -> None:
