@@ -140,7 +140,8 @@ def test_a_frame_renders_as_the_template_does(name: str, generation: bool, conte
             RENDERERS[name].render(turns, None, generation)
         assert "must" in str(error)
         return
-    assert RENDERERS[name].render(turns, None, generation) == expected
+    opened = encoder.template.can.unanswered if generation else ""
+    assert RENDERERS[name].render(turns, None, generation) == expected.removesuffix(opened)
 
 
 @pytest.mark.parametrize("name", ALL)
