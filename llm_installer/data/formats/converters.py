@@ -12,11 +12,11 @@ from llm_installer.data.formats.turns import Turn, read_turns, turn
 from llm_installer.data.formats.values import (
     Record,
     SkipRecord,
+    absent,
     as_list,
     best_answer,
     blank,
     image_paths,
-    missing,
     parsed,
     pick,
     text,
@@ -38,12 +38,12 @@ def converse(record: Record, origin: Origin, turns: Sequence[Turn], inside: Sequ
     SkipRecord when nothing in it can be trained on.
     """
     for key in _OTHER_MEDIA:
-        if not missing(record.get(key)) and record[key] not in ("", []):
+        if not absent(record.get(key)):
             raise SkipRecord(f"the record has {key}, and only text and images can be trained on")
     before = _system(record)
     if before and turns and turns[0] == before[0]:
         before = []
-    past, past_images = read_turns(record.get("history"), "history")
+    past, past_images = read_turns(None if absent(record.get("history")) else record["history"], "history")
     settled = normalised([*before, *past, *turns])
     images = _fill([*past_images, *inside], [path for key in IMAGES for path in image_paths(record.get(key), key)])
     if images:
@@ -152,7 +152,7 @@ def continuation(record: Record, origin: Origin) -> Example:
     """A text and its continuation, without a template; with a system prompt, history, images or tools, a chat."""
     names = pick(record, ("prompt", "input")), pick(record, ("completion", "response", "canonical_solution", "output"))
     prompt, answer = text(record, names[0]), text(record, names[1])
-    if any(not missing(record.get(key)) and record[key] not in ("", []) for key in _ACCOMPANYING.intersection(record)):
+    if any(not absent(record[key]) for key in _ACCOMPANYING.intersection(record)):
         return exchange(record, origin, prompt, answer, names)
     if blank(answer):
         raise SkipRecord(f"{names[1]} is empty")

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from functools import lru_cache
 
-from llm_installer.data.formats.values import SkipRecord, kind_of, missing, parsed, render
+from llm_installer.data.formats.values import SkipRecord, absent, kind_of, missing, parsed, render
 
 Call = Mapping[str, object]
 
@@ -30,9 +30,10 @@ def read_calls(value: object, where: str) -> tuple[Call, ...]:
     Arguments become objects, as chat templates expect. Raises SkipRecord for what is not a call.
     """
     value = parsed(value)
-    if missing(value) or value == "":
+    if value is None or absent(value):
         return ()
-    return tuple(_call(item, where) for item in (value if isinstance(value, list | tuple) else [value]))
+    given = value if isinstance(value, list | tuple) else [value]
+    return tuple(_call(item, where) for item in given if not absent(item))
 
 
 def _call(item: object, where: str) -> Call:
@@ -49,23 +50,25 @@ def read_tools(value: object, where: str) -> str:
     """Tool definitions as JSON text, "" when there are none. Raises SkipRecord for what is not a tool."""
     if isinstance(value, str):
         return _tools_from_text(value, where)
-    if missing(value):
+    if absent(value):
         return ""
+    if isinstance(value, Mapping):
+        value = [value]
     if not isinstance(value, list | tuple):
         raise SkipRecord(f"{where} is {kind_of(value)} where a list of tools is expected")
-    tools = [_tool(tool, where) for tool in value]
+    tools = [_tool(tool, where) for tool in value if not absent(tool)]
     return dump(tools) if tools else ""
 
 
 # Datasets repeat the same few definitions in every row.
 @lru_cache(maxsize=512)
 def _tools_from_text(value: str, where: str) -> str:
-    if not value.strip():
+    if absent(value):
         return ""
     inner = parsed(value)
     if isinstance(inner, str):
         raise SkipRecord(f"{where} is text that is not JSON")
-    return read_tools([inner] if isinstance(inner, dict) else inner, where)
+    return read_tools(inner, where)
 
 
 def _tool(tool: object, where: str) -> object:

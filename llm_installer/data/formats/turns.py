@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Literal, NamedTuple, cast
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from typing import NamedTuple, cast
 
 from llm_installer.core.examples import Role
-from llm_installer.core.text import shortened
+from llm_installer.core.text import counted, shortened
+from llm_installer.data.formats.learning import ALL, counts
+from llm_installer.data.formats.names import bare, in_lower_case
+from llm_installer.data.formats.parts import IMAGE_MARK as IMAGE_MARK
+from llm_installer.data.formats.parts import read_parts
+from llm_installer.data.formats.speakers import PAIRS, ROLES, SAID, SPEAKER
 from llm_installer.data.formats.tools import Call, read_calls
 from llm_installer.data.formats.values import (
     SkipRecord,
+    absent,
     as_list,
-    image_path,
+    image_paths,
     kind_of,
-    missing,
     parsed,
     render,
 )
-
-IMAGE_MARK = "<image>"
 
 
 class Extras(NamedTuple):
@@ -33,34 +37,20 @@ NO_EXTRAS = Extras()
 Turn = tuple[Role, str, tuple[Call, ...], Extras]
 """Role, content, tool calls, and the rest. A tuple, since there are millions and making a class takes longer."""
 
-_ROLES: Mapping[Role | Literal["call"], tuple[str, ...]] = {
-    "system": ("system", "developer"),
-    "user": ("user", "human", "prompter"),
-    "assistant": ("assistant", "gpt", "model", "bot", "chatgpt", "bard", "bing", "claude"),
-    "tool": ("tool", "function", "observation", "ipython", "tool_response", "function_response", "tool_result"),
-    "call": ("function_call", "tool_call"),
-}
-ROLES = {name: role for role, names in _ROLES.items() for name in names}
-
-_PAIRS = (
-    ("user", "assistant"),
-    ("human", "assistant"),
-    ("Human", "Assistant"),
-    ("human", "gpt"),
-    ("input", "output"),
-    ("prompt", "response"),
-    ("query", "response"),
-    ("question", "answer"),
-    ("instruction", "output"),
+_THOUGHTS = ("reasoning_content", "reasoning", "thinking", "thought", "thoughts", "thinking_content")
+_PICTURES = ("images", "image")
+"""Pictures of a turn beside its text, as some chat programs keep them."""
+_OTHERS = frozenset(
+    [
+        *("id", "idx", "index", "name", "type", "turn", "turnid", "messageid", "uuid", "timestamp", "time", "date"),
+        *("created", "createdat", "createtime", "lang", "language", "model", "meta", "metadata", "refusal"),
+        *("annotations", "toolname", "status", "endturn", "recipient", "author"),
+    ]
 )
-_SPEAKER = ("role", "from")
-_SAID = ("content", "value", "text")
-_WEIGHTS = ("weight", "loss_weight", "loss", "train", "learn")
-"""Names under which 0 or false says that an answer is not trained on."""
-_THOUGHTS = ("reasoning_content", "reasoning", "thinking", "thought")
-_IMAGE_PARTS = {"image", "image_url", "input_image"}
-_TEXT_PARTS = {"text", "input_text", "output_text"}
-_OTHER_MEDIA = {"audio", "audio_url", "input_audio", "video", "video_url"}
+"""Keys, bare, that say who, when or where, and nothing that could be trained on."""
+_TURN = (*SPEAKER, *SAID, *_THOUGHTS, *_PICTURES, "tool_calls", "function_call", "tool_call_id")
+_READ = frozenset([*map(bare, _TURN), *ALL, *_OTHERS])
+_SPEAKS = frozenset([*SPEAKER, *map(str.title, SPEAKER)])
 
 
 def turn(role: Role, said: str, calls: tuple[Call, ...] = ()) -> Turn:
@@ -96,67 +86,83 @@ def _read_turn(item: object, number: int, images: list[str]) -> list[Turn]:
         return [turn("user", render(item[0], where)), turn("assistant", render(item[1], where))]
     if not isinstance(item, Mapping):
         raise SkipRecord(f"{where} is {kind_of(item)} where a turn is expected")
-    if any(key in item for key in _SPEAKER):
+    item = in_lower_case(item)
+    if any(key in item for key in SPEAKER):
         return [_spoken_turn(item, where, images)]
-    for asked, answered in _PAIRS:
+    for asked, answered in PAIRS:
         if asked in item and answered in item:
             question, answer = render(item[asked], where), render(item[answered], where)
-            return [turn("user", question), turn("assistant", answer)]
+            return [turn("user", question), ("assistant", answer, (), _extras(item, "assistant", where))]
     raise SkipRecord(f"{where} does not say who speaks, by 'role' or 'from'")
 
 
 def _spoken_turn(item: Mapping[str, object], where: str, images: list[str]) -> Turn:
-    speaker = next((item[key] for key in _SPEAKER if key in item), None)
+    speaker = next((item[key] for key in SPEAKER if key in item), None)
     if not isinstance(speaker, str):
         raise SkipRecord(f"{where} does not say who speaks, by 'role' or 'from'")
     role = ROLES.get(speaker) or ROLES.get(speaker.strip().lower())
     if role is None:
         raise SkipRecord(f"{where} has the unknown role '{shortened(speaker, 40)}'")
-    said = next((item[key] for key in _SAID if item.get(key) is not None), None)
+    said = next((item[key] for key in SAID if item.get(key) is not None), None)
     if role == "call":
-        return _call_turn(said, where)
+        return _call_turn(said, where, _extras(item, "assistant", where))
     calls = read_calls(item.get("tool_calls"), f"tool_calls of {where}")
     calls += read_calls(item.get("function_call"), f"function_call of {where}")
-    return role, _spoken(said, where, images), calls if role == "assistant" else (), _extras(item, role, where)
+    start, thoughts = len(images), ""
+    if isinstance(said, list | tuple):
+        content, thoughts = read_parts(said, where, images)
+    else:
+        content = render(said, f"the content of {where}")
+    content = _with_pictures(content, item, where, images, start)
+    return role, content, calls if role == "assistant" else (), _extras(item, role, where, thoughts)
 
 
-def _extras(item: Mapping[str, object], role: Role, where: str) -> Extras:
+def _extras(item: Mapping[str, object], role: Role, where: str, thoughts: str = "") -> Extras:
     if role == "assistant":
-        thought = next((item[key] for key in _THOUGHTS if item.get(key) is not None), None)
-        learn = not any(item.get(key) in (0, "0", "false", "False") for key in _WEIGHTS)
-        return Extras(learn, "", thought if isinstance(thought, str) else render(thought, f"the reasoning of {where}"))
+        thought = next((item[key] for key in _THOUGHTS if not absent(item.get(key))), thoughts)
+        said = thought if isinstance(thought, str) else render(thought, f"the reasoning of {where}")
+        found = Extras(counts(item), "", said)
+        return NO_EXTRAS if found == NO_EXTRAS else found
     if role == "tool" and isinstance(item.get("tool_call_id"), str):
         return Extras(tool_call_id=str(item["tool_call_id"]))
     return NO_EXTRAS
 
 
-def _call_turn(said: object, where: str) -> Turn:
+def _call_turn(said: object, where: str, extras: Extras) -> Turn:
     """A turn that is a tool call. A call that is not JSON is trained on as the text it is."""
     if isinstance(parsed(said), str):
-        return turn("assistant", cast(str, said))
-    return turn("assistant", "", read_calls(said, where))
+        return "assistant", cast(str, said), (), extras
+    return "assistant", "", read_calls(said, where), extras
 
 
-def _spoken(said: object, where: str, images: list[str]) -> str:
-    if isinstance(said, list | tuple):
-        return "".join(_part(part, where, images) for part in said)
-    return render(said, f"the content of {where}")
+def _with_pictures(said: str, item: Mapping[str, object], where: str, images: list[str], start: int) -> str:
+    """The text of a turn with a mark for each picture that stands beside it; `images[start:]` are those inside it."""
+    beside = [path for key in _PICTURES for path in image_paths(item.get(key), f"{key} of {where}")]
+    if not beside:
+        return said
+    if images[start:].count("") == len(beside):
+        rest = iter(beside)
+        images[start:] = [path or next(rest) for path in images[start:]]
+        return said
+    marks = said.count(IMAGE_MARK) - len(images[start:])
+    if marks not in (0, len(beside)):
+        raise SkipRecord(f"{where} has {counted(marks, f'{IMAGE_MARK} mark')} for {counted(len(beside), 'image')}")
+    images += beside
+    return said if marks else "\n".join([*[IMAGE_MARK] * len(beside), said])
 
 
-def _part(part: object, where: str, images: list[str]) -> str:
-    if isinstance(part, str):
-        return part
-    if not isinstance(part, Mapping) or not isinstance(part.get("type"), str):
-        raise SkipRecord(f"a part of {where} has no 'type'")
-    kind = str(part["type"])
-    values = [
-        part[key] for key in (kind, "text", "value", "image_url", "image", "path", "url") if not missing(part.get(key))
-    ]
-    if kind in _TEXT_PARTS:
-        return render(values[0] if values else None, f"the text of {where}")
-    if kind in _IMAGE_PARTS:
-        images.append(image_path(values[0], f"an image of {where}") if values else "")
-        return IMAGE_MARK
-    if kind in _OTHER_MEDIA:
-        raise SkipRecord(f"{where} has a part of type {kind}, and only text and images can be trained on")
-    raise SkipRecord(f"{where} has a part of the unknown type '{shortened(kind, 40)}'")
+def spoken(value: object) -> Iterator[Mapping[str, object]]:
+    """The turns in a list of turns that have more to say than a role and a text."""
+    for item in value if isinstance(value, list | tuple) else ():
+        if isinstance(item, Mapping) and len(item) > 2 and not _SPEAKS.isdisjoint(item):
+            yield item
+
+
+def unread_keys(item: Mapping[str, object]) -> list[str]:
+    """The keys of a turn that nothing is made of."""
+    return [key for key, value in item.items() if not _is_read(key) and not absent(value)]
+
+
+@lru_cache(maxsize=4096)
+def _is_read(key: object) -> bool:
+    return isinstance(key, str) and bare(key) in _READ

@@ -29,6 +29,12 @@ _HALF = re.compile(r"\\u[dD][89a-fA-F]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
+_NOTHING = ("null", "none", "nan")
+_WORD = max(map(len, _NOTHING))
+_SHORT = 200
+"""Characters; a JSON text that says nothing is not longer."""
+
+
 class SkipRecord(Exception):
     """A record of a known format that cannot be trained on (empty, unanswered, broken) is skipped, for this reason."""
 
@@ -58,6 +64,20 @@ def blank(text: str) -> bool:
 def missing(value: object) -> bool:
     """Whether a value is null, or the not-a-number that tables put into empty cells."""
     return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def absent(value: object) -> bool:
+    """Whether a value says that there is nothing: null, blank, "null", and lists and objects of such values."""
+    if isinstance(value, str):
+        value = value.strip()
+        if not value or (len(value) <= _WORD and value.lower() in _NOTHING):
+            return True
+        if value[0] not in "[{" or len(value) > _SHORT:
+            return False
+        value = parsed(value)
+    if isinstance(value, Mapping):
+        return all(map(absent, value.values()))
+    return all(map(absent, value)) if isinstance(value, list | tuple) else missing(value)
 
 
 def render(value: object, where: str) -> str:
@@ -117,7 +137,7 @@ def as_list(value: object, where: str) -> Sequence[object]:
     """A list, given as such or as JSON text; empty when it is missing. Raises SkipRecord for anything else."""
     if isinstance(value, list | tuple):
         return value
-    if missing(value) or (isinstance(value, str) and blank(value)):
+    if absent(value):
         return ()
     inner = parsed(value)
     if isinstance(inner, list):
@@ -154,7 +174,8 @@ def image_path(value: object, where: str) -> str:
 
 def image_paths(value: object, where: str) -> list[str]:
     """The images under one key (none, one or a list), as image_path gives them. Raises SkipRecord."""
-    if missing(value) or value == "":
+    if absent(value):
         return []
     inner = parsed(value)
-    return [image_path(item, where) for item in (inner if isinstance(inner, list | tuple) else [inner])]
+    given = inner if isinstance(inner, list | tuple) else [inner]
+    return [image_path(item, where) for item in given if not absent(item)]

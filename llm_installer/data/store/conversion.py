@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from llm_installer.core.errors import DataError
 from llm_installer.core.examples import Dropped, Example, Origin
-from llm_installer.data.formats import Format, convert, detect, find_format, unknown_shape
+from llm_installer.data.formats import Format, convert, detect, doubtful, find_format, remarks, unknown_shape
 from llm_installer.data.reading.images import ImageError, with_image_paths
 from llm_installer.data.reading.rows import Row, Source
 
@@ -18,6 +18,8 @@ Waiting: TypeAlias = dict[tuple[str, str], list[tuple[object, Origin]]]
 """Records that mean nothing alone, by format and by the part they are for."""
 Item: TypeAlias = tuple[str, Example | Dropped]
 """What came out of a record, with the part it is for."""
+_REMARKS = 100
+"""Different ones that are kept of a file."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,10 @@ class FileSummary:
     """Records that are skipped."""
     unknown: int = 0
     """Those of them that have no known format, or not the one asked for."""
+    remarks: dict[str, int] = field(default_factory=dict)
+    """What else there is to say, and of how many records."""
+    remarked: dict[str, str] = field(default_factory=dict)
+    """The first record, file and line, of each remark."""
 
 
 @dataclass
@@ -67,6 +73,15 @@ class Count:
     """Whether an image was missing, which may be there the next time."""
     refusal: DataError | None = None
     """The error for the first record of no known format."""
+    remarks: Counter[str] = field(default_factory=Counter)
+    remarked: dict[str, str] = field(default_factory=dict)
+    """The first record of each remark."""
+
+    def remark(self, text: str, origin: Origin) -> None:
+        """Note what there is to say of a record."""
+        if text in self.remarked or len(self.remarked) < _REMARKS:
+            self.remarks[text] += 1
+            self.remarked.setdefault(text, str(origin))
 
     def add(self, more: Count) -> None:
         """Add the figures of what came after this."""
@@ -77,11 +92,15 @@ class Count:
         self.unknown += more.unknown
         self.images_gone |= more.images_gone
         self.refusal = self.refusal or more.refusal
+        self.remarks += more.remarks
+        self.remarked = {**more.remarked, **self.remarked}
 
     def summary(self) -> FileSummary:
         """The final figures."""
         formats = dict(self.formats.most_common())
-        return FileSummary(self.name, formats, self.records, self.examples, self.dropped, self.unknown)
+        remarks = dict(self.remarks.most_common())
+        counts = (self.records, self.examples, self.dropped, self.unknown)
+        return FileSummary(self.name, formats, *counts, remarks, self.remarked)
 
 
 def examples(source: Source, rows: Iterable[Row], conversion: Conversion, count: Count) -> Iterator[Item]:
@@ -114,6 +133,7 @@ def converted(
             yield row.part, _not_understood(error, row.origin, conversion, count)
             continue
         count.formats[format.name] += 1
+        _remark(row, conversion, count)
         for item in found:
             yield row.part, _settled(item, source, conversion, count)
 
@@ -133,6 +153,16 @@ def put_together(source: Source, waiting: Waiting, conversion: Conversion, count
                 yield part, _settled(item, source, conversion, count)
     if count.refusal and not count.examples and count.dropped == count.unknown and not conversion.lenient:
         raise count.refusal
+
+
+def _remark(row: Row, conversion: Conversion, count: Count) -> None:
+    """Note what there is to say of a record. Raises DataError in a strict conversion for an answer that is in doubt."""
+    for text in dict.fromkeys(doubtful(row.value)):
+        if conversion.strict:
+            raise DataError(f"{row.origin}: {text}; correct it, or run without --strict")
+        count.remark(text, row.origin)
+    for text in dict.fromkeys(remarks(row.value)):
+        count.remark(text, row.origin)
 
 
 def _settled(item: Example | Dropped, source: Source, conversion: Conversion, count: Count) -> Example | Dropped:

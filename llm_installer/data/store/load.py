@@ -188,6 +188,9 @@ def _warnings(account: Account) -> Iterator[str]:
             yield f"{file.name} holds no records"
         elif file.unknown:
             yield f"{file.name}: {file.unknown:,} of {counted(file.records, 'record')} skipped, as no known format fits"
+        for remark, records in file.remarks.items():
+            of = f"{records:,} of {counted(file.records, 'record')}, the first at {file.remarked[remark]}"
+            yield f"{file.name}: {remark} ({of})"
 
 
 def _nothing(conversion: Conversion, account: Account, dropped: Sequence[Dropped], only_validation: bool) -> DataError:

@@ -1,0 +1,62 @@
+"""Which answers count: the keys at a turn by which datasets say so, in every spelling."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+
+from llm_installer.core.text import shortened
+from llm_installer.data.formats.names import bare
+from llm_installer.data.formats.values import absent, kind_of
+
+LEARNED = frozenset(
+    [
+        *("weight", "weights", "lossweight", "lossscale", "loss", "lossmask", "calculateloss", "computeloss"),
+        *("train", "training", "trainable", "istrainable", "trained", "trainon", "learn", "learnable", "supervised"),
+    ]
+)
+"""Keys, bare, at which 0 or false says that an answer is not trained on."""
+MASKED = frozenset(
+    [
+        *("mask", "masked", "ismasked", "maskloss", "lossmasked", "maskout", "ignore", "ignored", "ignoreloss"),
+        *("noloss", "skiploss", "notrain", "excludefromloss"),
+    ]
+)
+"""Keys, bare, at which 1 or true says that an answer is not trained on."""
+PARTLY = frozenset(["traindetail", "traindetails", "trainingdetail", "trainingdetails"])
+"""Keys, bare, that choose parts of an answer."""
+ALL = LEARNED | MASKED | PARTLY
+"""All of them."""
+_WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+
+
+def counts(item: Mapping[str, object]) -> bool:
+    """Whether an answer is trained on: not where its keys contradict each other, or one is neither yes nor no."""
+    learned = True
+    for key, value in item.items():
+        name = bare(key) if type(key) is str else ""
+        if name in ALL and not absent(value):
+            learned &= _truth(value) is (name in LEARNED) and name not in PARTLY
+    return learned
+
+
+def doubts(item: Mapping[str, object]) -> Iterator[str]:
+    """What a turn says of its answer that is neither yes nor no, in words."""
+    for key, value in item.items():
+        name = bare(key) if type(key) is str else ""
+        if name in ALL and not absent(value) and (name in PARTLY or _truth(value) is None):
+            shown = shortened(str(value), 40) if isinstance(value, str | int | float) else kind_of(value)
+            yield f"'{key}' is {shown} at an answer, which is not trained on: an answer counts (1) or it does not (0)"
+
+
+def _truth(value: object) -> bool | None:
+    """1 and true, 0 and false, in every spelling; None for anything else."""
+    if isinstance(value, str):
+        word = value.strip().lower()
+        if word in _WORDS:
+            return _WORDS[word]
+        try:
+            value = float(word)
+        except ValueError:
+            return None
+    return bool(value) if isinstance(value, int | float | Decimal) and value in (0, 1) else None

@@ -1,0 +1,35 @@
+"""Names of keys, however they are written: Question is question, lossMask is loss_mask."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+
+
+@lru_cache(maxsize=4096)
+def bare(key: str) -> str:
+    """A key without case, underscores, hyphens and spaces, to be looked up in a set of such names."""
+    return re.sub(r"[\W_]+", "", key).lower()
+
+
+def in_lower_case(record: Mapping[str, object]) -> Mapping[str, object]:
+    """The record with its keys in lower case and `_` for spaces and hyphens; the record itself where all are so.
+
+    A key whose lower-case name is there already stays as it is.
+    """
+    renamed = _renamed(tuple(record))
+    return {renamed.get(key, key): value for key, value in record.items()} if renamed else record
+
+
+# Files have few sets of keys and many rows.
+@lru_cache(maxsize=4096)
+def _renamed(keys: tuple[object, ...]) -> Mapping[object, str]:
+    found: dict[object, str] = {}
+    taken = set(keys)
+    for key in keys:
+        lower = re.sub(r"[\s-]+", "_", key.strip()).lower() if isinstance(key, str) else key
+        if isinstance(lower, str) and lower not in taken:
+            found[key] = lower
+            taken.add(lower)
+    return found
