@@ -9,6 +9,9 @@ from functools import lru_cache
 from llm_installer.data.formats.values import SkipRecord, absent, kind_of, missing, parsed, render
 
 Call = Mapping[str, object]
+_MAY_BE_NULL = ("default", "const")
+_NAMES = ("properties", "$defs", "definitions")
+"""Keys of a JSON schema below which keys are names."""
 
 
 def dump(value: object) -> str:
@@ -74,4 +77,19 @@ def _tools_from_text(value: str, where: str) -> str:
 def _tool(tool: object, where: str) -> object:
     if not isinstance(tool, Mapping) or not ("function" in tool or "name" in tool):
         raise SkipRecord(f"{where} holds something that is not a tool with a 'name'")
-    return tool if "function" in tool else {"type": "function", "function": tool}
+    sound = _without_nulls(tool)
+    return sound if "function" in tool else {"type": "function", "function": sound}
+
+
+def _without_nulls(value: object, inside: str = "") -> object:
+    """A definition without keys that are null. Only tables that give every tool the keys of all others write them.
+
+    A property may be named default; the value of a parameter of that name may be null, and stays.
+    """
+    if isinstance(value, Mapping):
+        return {
+            key: _without_nulls(inner, key)
+            for key, inner in value.items()
+            if inner is not None or (key in _MAY_BE_NULL and inside not in _NAMES)
+        }
+    return [_without_nulls(inner) for inner in value] if isinstance(value, list | tuple) else value

@@ -16,7 +16,7 @@ from llm_installer.data.reading.rows import Row, Source
 from llm_installer.data.reading.text_files import check_signature
 
 if TYPE_CHECKING:
-    from pyarrow import RecordBatch  # type: ignore[import-untyped]
+    from pyarrow import Array, RecordBatch  # type: ignore[import-untyped]
 
 _BATCH_ROWS = 1024
 _MAGIC = b"PAR1"
@@ -41,7 +41,7 @@ def parquet_rows(source: Source) -> Iterator[Row]:
                 stream = stack.enter_context(source.path.open("rb"))
                 if not (beginning := stream.peek(64)).startswith(_MAGIC):
                     check_signature(source, beginning)
-            yield from _rows(source, pq.ParquetFile(stream).iter_batches(_BATCH_ROWS))
+            yield from batch_rows(source, pq.ParquetFile(stream).iter_batches(_BATCH_ROWS))
         except (pa.ArrowException, OSError, *_NOT_PYTHON) as error:
             raise _unreadable(source, error) from None
 
@@ -56,7 +56,7 @@ def saved_rows(source: Source) -> Iterator[Row]:
     except (OSError, ValueError, KeyError, TypeError):
         raise DataError(f"{source.name}/{STATE} is damaged; save the dataset again with save_to_disk") from None
     try:
-        yield from _rows(source, _saved_batches(files))
+        yield from batch_rows(source, _saved_batches(files))
     except (pa.ArrowException, OSError, *_NOT_PYTHON) as error:
         raise _unreadable(source, error) from None
 
@@ -83,17 +83,48 @@ def _saved_batches(files: list[Path]) -> Iterator[RecordBatch]:
             yield from batches
 
 
-def _rows(source: Source, batches: Iterator[RecordBatch]) -> Iterator[Row]:
+def batch_rows(source: Source, batches: Iterator[RecordBatch]) -> Iterator[Row]:
+    """The rows of batches one after another, with their numbers. Raises DataError for two columns of one name."""
     number = 0
     for batch in batches:
         names = batch.schema.names
         if len(set(names)) < len(names):
             listed = shortened(", ".join(names), 200)
             raise DataError(f"{source.name}: two columns have the same name ({listed}); rename one of them")
+        padded = [name for name, column in zip(names, batch.columns, strict=True) if _may_be_padded(column)]
         for start in range(0, batch.num_rows, _BATCH_ROWS):
             for record in batch.slice(start, _BATCH_ROWS).to_pylist():
                 number += 1
+                for name in padded:
+                    record[name] = without_padding(record[name])
                 yield Row(record, Origin(source.name, record=number), source.part)
+
+
+def _may_be_padded(column: Array) -> bool:
+    """Whether there is a null in an object of a column. Without any there is nothing to look for row by row."""
+    import pyarrow as pa
+
+    kind = column.type
+    if pa.types.is_struct(kind):
+        fields = [column.field(number) for number in range(kind.num_fields)]
+        return any(field.null_count or _may_be_padded(field) for field in fields)
+    lists = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+    return any(is_list(kind) for is_list in lists) and _may_be_padded(column.values)
+
+
+def without_padding(value: object, inside: str = "") -> object:
+    """A value from a table without the nulls in its objects, however deep; `inside` is the key that it is under.
+
+    The objects of a column have all the keys that any of them has, with null where one had none: the arguments of a
+    call would be given to every other call as null. A null that was meant looks the same, and means the same. Below
+    "properties" of a tool, some writers pad with an object of nulls.
+    """
+    if isinstance(value, list):
+        return [without_padding(inner) for inner in value]
+    if not isinstance(value, dict):
+        return value
+    sound = {key: without_padding(inner, key) for key, inner in value.items() if inner is not None}
+    return {key: inner for key, inner in sound.items() if inside != "properties" or inner != {} or not value[key]}
 
 
 def _unreadable(source: Source, error: Exception) -> DataError:

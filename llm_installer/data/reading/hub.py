@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from llm_installer.core.errors import DataError
-from llm_installer.core.examples import Origin
 from llm_installer.core.text import shortened
+from llm_installer.data.reading.arrow_rows import batch_rows
 from llm_installer.data.reading.rows import PARTS, Row, Source
 from llm_installer.data.reading.splits import choose_splits
 
@@ -63,11 +63,8 @@ def hub_rows(source: Source) -> Iterator[Row]:
         from datasets import load_dataset
 
         dataset = load_dataset(source.hub, source.config, split=source.split)
-        number = 0
-        for table in dataset.with_format("arrow").iter(_BATCH_ROWS):
-            for record in table.to_pylist():
-                number += 1
-                yield Row(record, Origin(source.name, record=number), source.part)
+        tables = dataset.with_format("arrow").iter(_BATCH_ROWS)
+        yield from batch_rows(source, (batch for table in tables for batch in table.to_batches()))
 
 
 def _config_and_split(name: str, words: list[str], configs: list[str]) -> tuple[str, str]:
