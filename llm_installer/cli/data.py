@@ -25,7 +25,7 @@ class Wanted:
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
 @click.option("--model", metavar="DIR", help="Count tokens, too, with this model's tokenizer.")
 @some_options(
-    *("dataset_format", "columns", "validation_data", "validation_split", "max_examples"),
+    *("dataset_format", "columns", "answers_as", "validation_data", "validation_split", "max_examples"),
     *("mix", "task_prefix", "chunk_words", "seed", "strict"),
 )
 @click.option("--show", type=click.IntRange(1), help="Print N rows as they are trained on; needs --model.")
@@ -44,7 +44,7 @@ def _examine(options: Options, wanted: Wanted) -> None:
         from llm_installer.data.fix import fix
 
         chosen = {"dataset_format": options.dataset_format, "columns": options.columns}
-        console.show(fix(options.data or "", Path(wanted.out), base=base, **chosen))
+        console.show(fix(options.data or "", Path(wanted.out), base=base, answers_as=options.answers_as, **chosen))
         return
     if options.show:
         from llm_installer.data.preview import preview

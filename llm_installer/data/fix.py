@@ -13,7 +13,8 @@ from typing import TextIO
 
 from llm_installer.core.errors import DataError
 from llm_installer.core.examples import Dropped, Example, Message, Origin
-from llm_installer.data.formats import find_format, parse_columns
+from llm_installer.data.formats import find_format
+from llm_installer.data.formats.columns import columns_by_file
 from llm_installer.data.reading.json_errors import not_json
 from llm_installer.data.reading.readers import read_rows
 from llm_installer.data.reading.rows import Row, Source, data_suffix
@@ -55,7 +56,15 @@ class Fixed:
     files: list[FileSummary] = field(default_factory=list)
 
 
-def fix(data: str, out: Path, *, base: Path, dataset_format: str | None = None, columns: str | None = None) -> Fixed:
+def fix(
+    data: str,
+    out: Path,
+    *,
+    base: Path,
+    dataset_format: str | None = None,
+    columns: str | None = None,
+    answers_as: str = "text",
+) -> Fixed:
     """Write every record of `data` that can be trained on to `out`, as JSON lines that any tool reads.
 
     Validation records go to a file of their own beside it. Lines that are not JSON are repaired where their meaning
@@ -63,8 +72,9 @@ def fix(data: str, out: Path, *, base: Path, dataset_format: str | None = None, 
     """
     sources, _ = find_sources(data, base)
     forced = find_format(dataset_format) if dataset_format else None
-    named = parse_columns(columns) if columns else None
-    conversion = Conversion(base.absolute(), tuple((s, s.part) for s in sources), forced, named, lenient=True)
+    named = columns_by_file(columns, [s.name for s in sources], base) if columns is not None else {}
+    parts = tuple((s, s.part) for s in sources)
+    conversion = Conversion(base.absolute(), parts, forced, named, answers_as, lenient=True)
     with ExitStack() as stack:
         copy = _Copy(out, stack)
         for source in sources:

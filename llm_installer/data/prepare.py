@@ -87,6 +87,7 @@ def read(options: Options, base: Path) -> Given:
             base=base,
             dataset_format=options.dataset_format,
             columns=options.columns,
+            answers_as=options.answers_as,
             validation_data=options.validation_data,
             strict=options.strict,
         )

@@ -6,11 +6,13 @@ What happens to odd conversations, in one place:
 - empty user and system turns are removed, and so is everything after the last answer;
 - a conversation may open with the assistant: that greeting is context for what follows;
 - an answer of weight 0 is context; everything after the last answer that is trained on is removed too;
+- a record without images is skipped when <image> begins or ends a line of a prompt, unless it is code;
 - a record with an empty answer before other answers, or with no answer at all, is skipped.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 from llm_installer.core.examples import Message, Role
@@ -18,6 +20,10 @@ from llm_installer.core.text import counted
 from llm_installer.data.formats.tools import dump
 from llm_installer.data.formats.turns import IMAGE_MARK, NO_EXTRAS, Extras, Turn
 from llm_installer.data.formats.values import SkipRecord, blank
+
+_CODE = re.compile(r"```.*?(```|\Z)|`[^`\n]*`|<image>(?=(?:(?!<image>).)*?</image>)", re.DOTALL)
+"""Where <image> is no picture: in fences and between backticks, and as an element that is closed."""
+_AT_AN_EDGE = re.compile(r"^\W*<image>|<image>[^\w<]*$", re.MULTILINE)
 
 
 def normalised(turns: Iterable[Turn]) -> list[Turn]:
@@ -86,6 +92,9 @@ def mark_images(turns: list[Turn], images: int) -> list[Turn]:
     marks = sum(said.count(IMAGE_MARK) for _, said, _, _ in turns)
     if marks == images:
         return turns
+    if not images:
+        refuse_lost_images([said for role, said, _, _ in turns if role != "assistant"])
+        return turns
     if marks:
         raise SkipRecord(f"the text has {counted(marks, f'{IMAGE_MARK} mark')} for {counted(images, 'image')}")
     marks_text = "\n".join([IMAGE_MARK] * images)
@@ -93,6 +102,18 @@ def mark_images(turns: list[Turn], images: int) -> list[Turn]:
         if role == "user":
             return [*turns[:place], (role, f"{marks_text}\n{said}", calls, extras), *turns[place + 1 :]]
     raise SkipRecord("there is no user turn that the images could belong to")
+
+
+def refuse_lost_images(prompts: Iterable[str]) -> None:
+    """Raises SkipRecord for <image> in prompts of a record without images: the answer speaks of what nobody can see.
+
+    A picture stands at the beginning or end of a line. In the middle of a sentence, and as code (between backticks, or
+    closed by </image>), it is a word like others and stays text.
+    """
+    texts = [_CODE.sub("", said) for said in prompts if IMAGE_MARK in said]
+    if any(map(_AT_AN_EDGE.search, texts)):
+        lost = sum(said.count(IMAGE_MARK) for said in texts)
+        raise SkipRecord(f"the text has {counted(lost, f'{IMAGE_MARK} mark')}, and the record names no image")
 
 
 def messages(turns: Iterable[Turn]) -> tuple[Message, ...]:

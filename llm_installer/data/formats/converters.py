@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from llm_installer.core.examples import Example, Message, Origin
 from llm_installer.core.text import counted
-from llm_installer.data.formats.conversation import mark_images, messages, normalised
+from llm_installer.data.formats.conversation import mark_images, messages, normalised, refuse_lost_images
 from llm_installer.data.formats.tools import read_tools
 from llm_installer.data.formats.turns import Turn, read_turns, turn
 from llm_installer.data.formats.values import (
@@ -28,7 +28,7 @@ Frame = Callable[[str, str], str]
 IMAGES = ("images", "image", "image_path")
 _OTHER_MEDIA = ("videos", "video", "audios", "audio")
 # What may accompany a question and its answer; a record without any of it takes the short way.
-_ACCOMPANYING = frozenset({"system", "system_prompt", "history", "tools", "functions", *IMAGES, *_OTHER_MEDIA})
+ACCOMPANYING = frozenset({"system", "system_prompt", "history", "tools", "functions", *IMAGES, *_OTHER_MEDIA})
 
 
 def converse(record: Record, origin: Origin, turns: Sequence[Turn], inside: Sequence[str] = ()) -> Example:
@@ -46,8 +46,7 @@ def converse(record: Record, origin: Origin, turns: Sequence[Turn], inside: Sequ
     past, past_images = read_turns(None if absent(record.get("history")) else record["history"], "history")
     settled = normalised([*before, *past, *turns])
     images = _fill([*past_images, *inside], [path for key in IMAGES for path in image_paths(record.get(key), key)])
-    if images:
-        settled = mark_images(settled, len(images))
+    settled = mark_images(settled, len(images))
     tools = read_tools(record.get("tools"), "tools") or read_tools(record.get("functions"), "functions")
     return Example(messages(settled), origin, "chat", tools, tuple(images))
 
@@ -74,7 +73,8 @@ def exchange(record: Record, origin: Origin, prompt: str, answer: str, names: tu
         raise SkipRecord(f"{names[1]} is empty")
     if blank(prompt):
         raise SkipRecord(f"{names[0]} is empty")
-    if record.keys().isdisjoint(_ACCOMPANYING):
+    if record.keys().isdisjoint(ACCOMPANYING):
+        refuse_lost_images((prompt,))
         return Example((Message("user", prompt), Message("assistant", answer)), origin)
     return converse(record, origin, [turn("user", prompt), turn("assistant", answer)])
 
@@ -106,11 +106,14 @@ def asked(prompts: Sequence[str], answers: Sequence[str], context: str = "", fra
     return convert
 
 
+_REPLIES = ("response", "output", "reply", "target")
+
+
 def question(record: Record, origin: Origin) -> Example:
     """A question with one or several right answers, perhaps about a context. The first answer is trained on."""
     asks = pick(record, ("question", "query", "problem"))
     # The solution of a problem ends in its answer; the answer alone would teach the model to skip the reasoning.
-    says = pick(record, ("solution", "answer") if asks == "problem" else ("answer", "answers", "response"))
+    says = pick(record, ("solution", "answer") if asks == "problem" else ("answer", "answers", *_REPLIES))
     given = record.get(says)
     several = says == "answers"
     if several and isinstance(given := parsed(given), str) and given[:1] in ("[", "{"):
@@ -130,9 +133,9 @@ def conversation(keys: Sequence[str]) -> Convert:
         turns, images = read_turns(record.get(key), key)
         if not turns:
             raise SkipRecord(f"{key} is empty")
-        if images or not record.keys().isdisjoint(_ACCOMPANYING):
+        if images or not record.keys().isdisjoint(ACCOMPANYING):
             return converse(record, origin, turns, images)
-        return Example(messages(normalised(turns)), origin)
+        return Example(messages(mark_images(normalised(turns), 0)), origin)
 
     return convert
 
@@ -146,17 +149,6 @@ def turns_of_two(record: Record, origin: Origin) -> Example:
 
 
 _by_turns = conversation(("turns",))
-
-
-def continuation(record: Record, origin: Origin) -> Example:
-    """A text and its continuation, without a template; with a system prompt, history, images or tools, a chat."""
-    names = pick(record, ("prompt", "input")), pick(record, ("completion", "response", "canonical_solution", "output"))
-    prompt, answer = text(record, names[0]), text(record, names[1])
-    if any(not absent(record[key]) for key in _ACCOMPANYING.intersection(record)):
-        return exchange(record, origin, prompt, answer, names)
-    if blank(answer):
-        raise SkipRecord(f"{names[1]} is empty")
-    return Example((Message("user", prompt), Message("assistant", answer)), origin, "completion")
 
 
 def two_lists(record: Record, origin: Origin) -> Example:

@@ -8,6 +8,7 @@ from functools import lru_cache
 
 from llm_installer.core.errors import UsageError
 from llm_installer.data.formats.format import Format
+from llm_installer.data.formats.names import in_lower_case
 from llm_installer.data.formats.table import FORMATS
 
 Fits = Callable[[object], bool]
@@ -48,6 +49,7 @@ def detect(record: object) -> Format | None:
         return _TEXT
     if type(record) is not dict and not isinstance(record, Mapping):
         return None
+    record = in_lower_case(record)
     empty: Format | None = None
     for row, keys, checks in _candidates(tuple(record)):
         if checks and not all(fits(record[key]) or _is_unlabelled(record, key, fits) for key, fits in checks):
@@ -67,7 +69,7 @@ def _is_unlabelled(record: Mapping[str, object], key: str, fits: Fits) -> bool:
 @lru_cache(maxsize=4096)
 def has_shape(row: Format, keys: tuple[str, ...]) -> bool:
     """Whether a record with these keys can be read as this format."""
-    return any(set(keys).issuperset(shape) for shape in row.required)
+    return any(set(keys).issuperset(shape) for shape in (*row.required, *row.when_asked))
 
 
 def find_format(name: str) -> Format:

@@ -30,6 +30,8 @@ class Format:
     """What the user is told once when this format is found."""
     columns: Mapping[str, str] = field(default_factory=dict)
     """The format's own key for a target of --columns, where the two differ."""
+    when_asked: tuple[Shape, ...] = ()
+    """Spellings that are read so only where the user names the format."""
     spread: Callable[[Record], Iterator[Record]] | None = None
     """Splits one nested record into many flat ones."""
     group: Callable[[Iterable[Row]], Iterator[Row]] | None = None

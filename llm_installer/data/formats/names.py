@@ -6,6 +6,9 @@ import re
 from collections.abc import Mapping
 from functools import lru_cache
 
+_CAPITAL = {"Human", "Assistant"}
+"""Together they are a spelling of their own in the table of formats."""
+
 
 @lru_cache(maxsize=4096)
 def bare(key: str) -> str:
@@ -14,7 +17,7 @@ def bare(key: str) -> str:
 
 
 def in_lower_case(record: Mapping[str, object]) -> Mapping[str, object]:
-    """The record with its keys in lower case and `_` for spaces and hyphens; the record itself where all are so.
+    """The record with its keys in lower case; the record itself where all are so.
 
     A key whose lower-case name is there already stays as it is.
     """
@@ -27,8 +30,10 @@ def in_lower_case(record: Mapping[str, object]) -> Mapping[str, object]:
 def _renamed(keys: tuple[object, ...]) -> Mapping[object, str]:
     found: dict[object, str] = {}
     taken = set(keys)
+    if taken >= _CAPITAL:
+        keys = tuple(key for key in keys if key not in _CAPITAL)
     for key in keys:
-        lower = re.sub(r"[\s-]+", "_", key.strip()).lower() if isinstance(key, str) else key
+        lower = key.lower() if isinstance(key, str) else key
         if isinstance(lower, str) and lower not in taken:
             found[key] = lower
             taken.add(lower)

@@ -5,35 +5,46 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from llm_installer.core.examples import Dropped, Example, Origin
-from llm_installer.data.formats.columns import renamed
+from llm_installer.data.formats.answers import with_json_answers
+from llm_installer.data.formats.columns import meant, renamed
 from llm_installer.data.formats.detect import detect, has_shape
 from llm_installer.data.formats.format import Format
+from llm_installer.data.formats.names import in_lower_case
 from llm_installer.data.formats.shape_errors import unknown_shape, wrong_columns, wrong_shape
 from llm_installer.data.formats.values import Record, SkipRecord
 
 
 def convert(
-    record: object, origin: Origin, forced: Format | None = None, columns: Mapping[str, str] | None = None
+    record: object,
+    origin: Origin,
+    forced: Format | None = None,
+    columns: Mapping[str, str] | None = None,
+    answers_as: str = "text",
 ) -> tuple[Example | Dropped, ...]:
     """The examples in a record, usually one; what cannot be trained on comes as Dropped, with the reason.
 
-    `columns` maps targets of --columns to keys of the record. Raises DataError when the record has no known format,
-    or lacks what `forced` or `columns` say it has.
+    `columns` maps targets of --columns to keys of the record; `answers_as` is one of answers.CHOICES. Raises DataError
+    when the record has no known format, or lacks what `forced` or `columns` say it has.
     """
     if columns:
-        if not isinstance(record, Mapping) or any(source not in record for source in columns.values()):
-            there = record if isinstance(record, Mapping) else ()
-            raise wrong_columns(record, origin, next(source for source in columns.values() if source not in there))
-        record, forced = renamed(record, columns, forced)
+        forced = meant(columns, forced)
+        try:
+            record = renamed(record if isinstance(record, Mapping) else {}, columns, forced)
+        except KeyError as absent:
+            raise wrong_columns(record, origin, str(absent.args[0])) from None
     row = forced or detect(record)
     if row is None:
         raise unknown_shape(record, origin)
-    fields = {"text": record} if isinstance(record, str) else record
+    fields: object = {"text": record} if isinstance(record, str) else record
+    if isinstance(fields, Mapping):
+        fields = in_lower_case(fields)
     if not isinstance(fields, Mapping) or (forced and not has_shape(row, tuple(fields))):
         raise wrong_shape(record, origin, row)
-    if row.spread is None:
-        return (_one(row, fields, origin),)
     try:
+        if answers_as == "json":
+            fields = with_json_answers(fields)
+        if row.spread is None:
+            return (_one(row, fields, origin),)
         parts = tuple([_one(row, part, origin) for part in row.spread(fields)])
     except SkipRecord as broken:
         return (Dropped(origin, broken.reason),)

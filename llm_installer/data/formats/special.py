@@ -10,7 +10,6 @@ from llm_installer.data.formats.converters import (
     Convert,
     alpaca,
     below,
-    continuation,
     converse,
     exchange,
     openai,
@@ -18,6 +17,7 @@ from llm_installer.data.formats.converters import (
     sharegpt,
     two_lists,
 )
+from llm_installer.data.formats.pairs import continuation
 from llm_installer.data.formats.tools import read_calls
 from llm_installer.data.formats.turns import IMAGE_MARK, Turn, read_turns, turn
 from llm_installer.data.formats.values import (

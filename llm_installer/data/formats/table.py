@@ -6,7 +6,6 @@ from llm_installer.data.formats.converters import (
     alpaca,
     asked,
     below_named,
-    continuation,
     conversation,
     openai,
     plain,
@@ -17,6 +16,7 @@ from llm_installer.data.formats.converters import (
 )
 from llm_installer.data.formats.format import Format, shapes
 from llm_installer.data.formats.oasst import best_thread, build_trees
+from llm_installer.data.formats.pairs import CONTINUED, JOINED, QUESTIONS, continuation, pair
 from llm_installer.data.formats.special import captioned, code, functions, labelled, preferred, squad_questions
 
 _INSTRUCTION = {"prompt": "instruction", "answer": "output", "context": "input"}
@@ -184,7 +184,7 @@ FORMATS: tuple[Format, ...] = (
         "qa",
         shapes(
             *(f"{asks} {says}" for asks in ("question", "query") for says in ("answer", "answers")),
-            "question response",
+            *(f"question {says}" for says in ("response", "output", "reply", "target")),
             "problem solution",
             "problem answer",
         ),
@@ -195,28 +195,27 @@ FORMATS: tuple[Format, ...] = (
         columns=_QUESTION,
     ),
     Format(
+        "completion",
+        CONTINUED,
+        continuation,
+        "a text that goes on where the prompt ends; no chat template",
+        '{"prompt": "The weather today is", "completion": " sunny."}',
+        columns={"answer": "completion"},
+        notice="each goes on where its prompt ends, without a chat template; are they questions and answers, add "
+        "--dataset-format pair",
+        when_asked=JOINED,
+    ),
+    Format(
         "pair",
-        shapes(
-            *("query response", "prompt answer", "prompt output", "input response", "input answer"),
-            *("source target", "inputs targets", "input_text target_text"),
-            *(f"{whole} summary" for whole in ("document", "article", "dialogue", "text")),
-        ),
-        asked(
-            ("query", "prompt", "input", "source", "inputs", "input_text", "document", "article", "dialogue", "text"),
-            ("response", "answer", "output", "target", "targets", "target_text", "summary"),
-        ),
-        "a request and its answer under other names",
+        QUESTIONS,
+        pair,
+        "a question and its answer under other names",
         '{"query": "Hi", "response": "Hello!"}',
         synonyms=("query_response",),
         columns={"prompt": "query", "answer": "response"},
-    ),
-    Format(
-        "completion",
-        shapes("prompt completion", "prompt response", "input output", "prompt canonical_solution"),
-        continuation,
-        "a text and its continuation; no chat template",
-        '{"prompt": "The weather today is", "completion": " sunny."}',
-        columns={"answer": "completion"},
+        notice="questions and answers, through the chat template; are they texts that go on, without one, add "
+        "--dataset-format completion",
+        when_asked=CONTINUED,
     ),
     Format(
         "vision",

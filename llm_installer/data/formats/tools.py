@@ -14,17 +14,17 @@ _NAMES = ("properties", "$defs", "definitions")
 """Keys of a JSON schema below which keys are names."""
 
 
-def dump(value: object) -> str:
+def dump(value: object, what: str = "a tool or tool call") -> str:
     """JSON with the letters of every alphabet unescaped; what only tables have, such as dates, becomes text.
 
     Raises SkipRecord for what JSON cannot hold.
     """
     try:
         return json.dumps(
-            value, ensure_ascii=False, allow_nan=False, default=lambda inner: render(inner, "a tool's value")
+            value, ensure_ascii=False, allow_nan=False, default=lambda inner: render(inner, f"a value of {what}")
         )
     except (ValueError, TypeError):
-        raise SkipRecord("a tool or tool call has a value that JSON cannot hold, such as NaN or infinity") from None
+        raise SkipRecord(f"{what} has a value that JSON cannot hold, such as NaN or infinity") from None
 
 
 def read_calls(value: object, where: str) -> tuple[Call, ...]:

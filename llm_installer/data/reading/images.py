@@ -9,6 +9,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -20,6 +21,9 @@ from llm_installer.data.reading.rows import Source
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+_FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000", "ICO", "AVIF")
+"""Kinds of images that are read, by what a file holds, not by its name. Others start programs: an EPS Ghostscript."""
+_KINDS = "PNG, JPEG, WebP, GIF, BMP, TIFF, PPM, JPEG 2000, ICO, AVIF"
 _SAMPLE = 1 << 16
 """Bytes."""
 
@@ -101,15 +105,24 @@ def _reading(image: str) -> Iterator[Image]:
         content = _inside(image) if image.startswith("data:") else None
         if content == b"" or (content is None and not os.path.getsize(image)):
             raise ImageError(f"the image {name} is empty")
-        with Image.open(io.BytesIO(content) if content is not None else image) as picture:
+        with Image.open(io.BytesIO(content) if content is not None else image, formats=_known()) as picture:
             yield picture
     except FileNotFoundError:
         raise ImageError(f"the image {name} does not exist") from None
     except UnidentifiedImageError:
-        raise ImageError(f"the image {name} is damaged, or not an image") from None
+        raise ImageError(f"the image {name} is damaged, or not an image of a kind that is read ({_KINDS})") from None
     # What decoders raise for truncated and contradictory files.
     except (OSError, ValueError, SyntaxError, EOFError, IndexError, struct.error, DecompressionBombError) as error:
         raise ImageError(f"the image {name} cannot be read ({error})") from None
+
+
+@cache
+def _known() -> tuple[str, ...]:
+    """Those of the kinds that this build of Pillow reads."""
+    from PIL import Image
+
+    Image.init()
+    return tuple(kind for kind in _FORMATS if kind in Image.OPEN)
 
 
 def _inside(image: str) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
@@ -11,6 +11,8 @@ from typing import TypeAlias
 from llm_installer.core.errors import DataError
 from llm_installer.core.examples import Dropped, Example, Origin
 from llm_installer.data.formats import Format, convert, detect, doubtful, find_format, remarks, unknown_shape
+from llm_installer.data.formats.columns import meant
+from llm_installer.data.formats.names import in_lower_case
 from llm_installer.data.reading.images import ImageError, with_image_paths
 from llm_installer.data.reading.rows import Row, Source
 
@@ -32,12 +34,18 @@ class Conversion:
     """Each with the part its records are for where they do not say: "" or "validation"."""
     forced: Format | None = None
     """The format of every record, where the user named one."""
-    columns: Mapping[str, str] | None = None
-    """The user's names for what a record holds, target to source."""
+    columns: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """The user's names for what a record holds, target to source, by the name of the file; "" is for all others."""
+    answers_as: str = "text"
+    """What becomes of answers that are objects or lists, one of formats.answers.CHOICES."""
     strict: bool = False
     """Whether the first record that would be skipped is an error."""
     lenient: bool = False
     """Whether a source in which nothing is understood is skipped too, instead of being an error."""
+
+    def columns_of(self, source: Source) -> Mapping[str, str]:
+        """The user's names for what the records of a source hold; none where the names in the file are used."""
+        return self.columns.get(source.name, self.columns.get("", {}))
 
 
 @dataclass(frozen=True)
@@ -118,22 +126,24 @@ def converted(
     source: Source, rows: Iterable[Row], conversion: Conversion, count: Count, waiting: Waiting
 ) -> Iterator[Item]:
     """What is in the records themselves; those that mean nothing alone are added to `waiting`."""
+    columns = conversion.columns_of(source)
+    told = meant(columns, conversion.forced) if columns else conversion.forced
     for row in rows:
         count.records += 1
         try:
-            format = conversion.forced or detect(row.value)
+            format = told or detect(row.value)
             if format is None:
                 raise unknown_shape(row.value, row.origin)
             if format.group:
                 count.formats[format.name] += 1
-                waiting.setdefault((format.name, row.part), []).append((row.value, row.origin))
+                waiting.setdefault((format.name, row.part), []).append((_named(row.value), row.origin))
                 continue
-            found = convert(row.value, row.origin, format, conversion.columns)
+            found = convert(row.value, row.origin, format, columns, conversion.answers_as)
         except DataError as error:
             yield row.part, _not_understood(error, row.origin, conversion, count)
             continue
         count.formats[format.name] += 1
-        _remark(row, conversion, count)
+        _remark(row, found, conversion, count)
         for item in found:
             yield row.part, _settled(item, source, conversion, count)
 
@@ -145,7 +155,7 @@ def put_together(source: Source, waiting: Waiting, conversion: Conversion, count
         assert format.group
         for value, origin in format.group(rows):
             try:
-                found = convert(value, origin, format, conversion.columns)
+                found = convert(value, origin, format, conversion.columns_of(source), conversion.answers_as)
             except DataError as error:
                 yield part, _not_understood(error, origin, conversion, count)
                 continue
@@ -155,13 +165,17 @@ def put_together(source: Source, waiting: Waiting, conversion: Conversion, count
         raise count.refusal
 
 
-def _remark(row: Row, conversion: Conversion, count: Count) -> None:
+def _named(record: object) -> object:
+    return in_lower_case(record) if isinstance(record, dict) else record
+
+
+def _remark(row: Row, found: Sequence[Example | Dropped], conversion: Conversion, count: Count) -> None:
     """Note what there is to say of a record. Raises DataError in a strict conversion for an answer that is in doubt."""
     for text in dict.fromkeys(doubtful(row.value)):
         if conversion.strict:
             raise DataError(f"{row.origin}: {text}; correct it, or run without --strict")
         count.remark(text, row.origin)
-    for text in dict.fromkeys(remarks(row.value)):
+    for text in dict.fromkeys(remarks(row.value, found, conversion.forced)):
         count.remark(text, row.origin)
 
 

@@ -13,6 +13,7 @@ from typing import TextIO
 from llm_installer.core.errors import DataError
 from llm_installer.core.examples import Dropped, Example, Origin
 from llm_installer.core.garbage import rare_collections
+from llm_installer.data.formats.answers import AS_JSON, could_be_json
 from llm_installer.data.reading.readers import read_rows
 from llm_installer.data.reading.rows import Source
 from llm_installer.data.store.arrow import ExampleWriter
@@ -132,7 +133,8 @@ class _Out:
 
 def refused(dropped: Dropped) -> DataError:
     """The error for a record that --strict does not allow to be skipped."""
-    return DataError(f"{dropped.origin}: {dropped.reason}; correct it, or run without --strict to skip it")
+    json = f"add {AS_JSON} to train on it as JSON text, " if could_be_json(dropped.reason) else ""
+    return DataError(f"{dropped.origin}: {dropped.reason}; {json}correct it, or run without --strict to skip it")
 
 
 def read_dropped(file: Path, limit: int) -> Iterator[Dropped]:

@@ -13,8 +13,9 @@ from llm_installer.core.errors import DataError
 from llm_installer.core.examples import Dropped
 from llm_installer.core.paths import cache_dir
 from llm_installer.core.text import counted
-from llm_installer.data.formats import FORMATS, find_format, parse_columns
-from llm_installer.data.formats.columns import renamed
+from llm_installer.data.formats import FORMATS, find_format
+from llm_installer.data.formats.answers import AS_JSON, could_be_json
+from llm_installer.data.formats.columns import columns_by_file
 from llm_installer.data.reading.archives import broken
 from llm_installer.data.reading.rows import Source
 from llm_installer.data.reading.sources import find_sources
@@ -49,6 +50,8 @@ class DataRequest:
     """Name of the format of every record; without it each record's own is detected."""
     columns: str | None = None
     """The user's names for what a record holds, as in prompt=Question,answer=Reply."""
+    answers_as: str = "text"
+    """What becomes of answers that are objects or lists, one of formats.answers.CHOICES."""
     validation_data: str | None = None
     """Like `data`, for the validation rows."""
     strict: bool = False
@@ -92,10 +95,9 @@ def load_examples(asked: DataRequest, workdir: Path | None = None) -> Loaded:
         wanted += [(source, "validation") for source in validation]
         notes = [*notes, *(note for note in more if note not in notes)]
     forced = find_format(asked.dataset_format) if asked.dataset_format else None
-    named = parse_columns(asked.columns) if asked.columns else None
-    if named:
-        _, forced = renamed(dict.fromkeys(named.values()), named, forced)
-    conversion = Conversion(asked.base.absolute(), tuple(wanted), forced, named, asked.strict)
+    names = [source.name for source, _ in wanted]
+    columns = columns_by_file(asked.columns, names, asked.base) if asked.columns is not None else {}
+    conversion = Conversion(asked.base.absolute(), tuple(wanted), forced, columns, asked.answers_as, asked.strict)
     folder = _converted(conversion, workdir or cache_dir() / "datasets")
     return _loaded(folder, conversion, notes)
 
@@ -134,7 +136,8 @@ def _key(conversion: Conversion) -> str:
         code_hash(),
         str(conversion.base),
         conversion.forced and conversion.forced.name,
-        sorted((conversion.columns or {}).items()),
+        sorted((file, sorted(columns.items())) for file, columns in conversion.columns.items()),
+        conversion.answers_as,
     ]
     for source, part in conversion.sources:
         if source.path not in contents:
@@ -176,7 +179,7 @@ def _loaded(folder: Path, conversion: Conversion, notes: Sequence[str]) -> Loade
         reasons=account.reasons,
         dropped_file=folder / DROPPED,
         files=account.files,
-        warnings=tuple(_warnings(account)),
+        warnings=(*_warnings(account), *_not_json(account)),
         notices=(*notes, *(f"{row.name}: {row.notice}" for row in FORMATS if row.notice and row.name in found)),
         paths={source.name: source.path for source, _ in conversion.sources if not source.hub},
     )
@@ -193,6 +196,13 @@ def _warnings(account: Account) -> Iterator[str]:
             yield f"{file.name}: {remark} ({of})"
 
 
+def _not_json(account: Account) -> Iterator[str]:
+    objects = sum(count for reason, count in account.reasons.items() if could_be_json(reason))
+    if objects:
+        are = counted(objects, "answer is an object or a list", "answers are objects or lists")
+        yield f"{are}, and skipped; to train on them as JSON text, add {AS_JSON}"
+
+
 def _nothing(conversion: Conversion, account: Account, dropped: Sequence[Dropped], only_validation: bool) -> DataError:
     """The error when no example is left to train on: what was read, and what became of it."""
     records = sum(file.records for file in account.files)
@@ -201,9 +211,10 @@ def _nothing(conversion: Conversion, account: Account, dropped: Sequence[Dropped
         return DataError(f"{names} holds no records; give a file with examples to train on")
     if only_validation:
         return DataError(f"{names}: every example is reserved for validation; name the training data with --data too")
+    json = f"add {AS_JSON} to train on them as JSON text, " if any(map(could_be_json, account.reasons)) else ""
     reasons = "; ".join(f"{reason} ({count:,}x)" for reason, count in list(account.reasons.items())[:3])
     return DataError(
         f"Nothing in {names} can be trained on ({counted(records, 'record')} skipped, the first at "
-        f"{dropped[0].origin}): {reasons}; correct the data, or have it read another way with --dataset-format "
+        f"{dropped[0].origin}): {reasons}; {json}correct the data, or have it read another way with --dataset-format "
         "or --columns"
     )

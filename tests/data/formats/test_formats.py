@@ -142,8 +142,8 @@ INSTRUCT: list[tuple[str, object, Example]] = [
 
 PLAIN: list[tuple[str, object, Example]] = [
     ("completion", {"prompt": "The weather is", "completion": " sunny."}, completion("The weather is", " sunny.")),
-    ("completion", {"prompt": "Hi", "response": "Hello!"}, completion("Hi", "Hello!")),
-    ("completion", {"input": "Hi", "output": "Hello!"}, completion("Hi", "Hello!")),
+    ("pair", {"prompt": "Hi", "response": "Hello!"}, chat("u: Hi", "a: Hello!")),
+    ("pair", {"input": "Hi", "output": "Hello!"}, chat("u: Hi", "a: Hello!")),
     (
         "completion",
         {"task_id": "1", "prompt": "def f():\n", "canonical_solution": "    return 1\n"},
@@ -151,10 +151,10 @@ PLAIN: list[tuple[str, object, Example]] = [
     ),
     ("completion", {"prompt": "", "completion": "All of it"}, completion("", "All of it")),
     ("completion", {"prompt": "P", "completion": "C", "text": "P C"}, completion("P", "C")),
-    ("completion", {"prompt": "Hi", "response": "Hello!", "system": "S"}, chat("s: S", "u: Hi", "a: Hello!")),
-    ("completion", {"prompt": "Hi", "response": "Hello!", "system": None, "history": []}, completion("Hi", "Hello!")),
+    ("pair", {"prompt": "Hi", "response": "Hello!", "system": "S"}, chat("s: S", "u: Hi", "a: Hello!")),
+    ("pair", {"prompt": "Hi", "response": "Hello!", "system": None, "history": []}, chat("u: Hi", "a: Hello!")),
     (
-        "completion",
+        "pair",
         {"input": "What?", "output": "A logo.", "image": "l.png"},
         chat("u: <image>\nWhat?", "a: A logo.", images=("l.png",)),
     ),

@@ -24,23 +24,22 @@ HERE = Origin("my.csv", 7)
             "prompt=Question,answer=KEY",
         ),
         (
-            {"Instruction": "Q", "Input": "", "Output": "A"},
-            "the record has the keys 'Instruction', 'Input', 'Output'",
-            "alpaca (instruction and output); completion (input and output); "
-            "dolly (instruction and context and output)",
-            "prompt=Instruction,answer=Output,context=Input",
+            {"Instruction ": "Q", "Input ": "", "Output ": "A"},
+            "the record has the keys 'Instruction ', 'Input ', 'Output '",
+            "alpaca (instruction and output); pair (input and output); dolly (instruction and context and output)",
+            'prompt="Instruction ",answer="Output ",context="Input "',
         ),
         (
-            {"Messages": []},
-            "the record has the keys 'Messages'",
+            {" Messages": []},
+            "the record has the keys ' Messages'",
             "openai (messages); kto (messages and label as true or false)",
-            "messages=Messages",
+            'messages=" Messages"',
         ),
         (
-            {"TEXT": "x"},
-            "the record has the keys 'TEXT'",
+            {"TEXT ": "x"},
+            "the record has the keys 'TEXT '",
             "text (text); pair (text and summary); vision (image and text)",
-            "text=TEXT",
+            'text="TEXT "',
         ),
         (
             {"foo": 1, "bar": 2},
@@ -140,9 +139,8 @@ def test_a_forced_format_on_another_shape_is_refused() -> None:
     with pytest.raises(DataError) as error:
         convert({"question": "Q", "answer": "A"}, HERE, find_format("completion"))
     assert str(error.value) == (
-        "my.csv:7: the format completion needs the keys prompt and completion, or prompt and response, or input and "
-        "output, or prompt and canonical_solution, but the record has the keys 'question', 'answer'; omit "
-        "--dataset-format to have the format detected"
+        "my.csv:7: the format completion needs the keys prompt and completion, or prompt and canonical_solution, but "
+        "the record has the keys 'question', 'answer'; omit --dataset-format to have the format detected"
     )
     with pytest.raises(DataError, match=r"my.csv:7: the format alpaca needs .* but the record is text;"):
         convert("a line", HERE, find_format("alpaca"))

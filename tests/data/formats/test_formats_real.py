@@ -59,7 +59,7 @@ FILES: list[tuple[str, dict[tuple[str, str], int]]] = [
     ("text/wiki_demo.txt", {("text", "text"): 30}),
     ("vision/mllm_demo.json", {("openai", "chat with images"): 6}),
     ("vision/msswift_multi_modal_images_url.jsonl", {("pair", "chat with images"): 3}),
-    ("vision/torchtune_vqa_tiny.json", {("completion", "chat with images"): 1}),
+    ("vision/torchtune_vqa_tiny.json", {("pair", "chat with images"): 1}),
     ("vision/v1_multimodal_demo.jsonl", {("openai", "chat with images"): 24}),
 ]
 

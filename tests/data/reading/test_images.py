@@ -83,3 +83,37 @@ def test_a_picture_that_breaks_off_is_noticed_when_it_is_opened(tmp_path):
     file.write_bytes(file.read_bytes()[:1500])
     with pytest.raises(ImageError, match=r"the image .*/cut\.jpg cannot be read \(.*truncated"):
         open_image(str(file))
+
+
+POSTSCRIPT = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 2 2\n%%EndComments\nshowpage\n"
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.eps", "a.jpg", "data:image/png;base64,"])
+def test_postscript_is_never_run_whatever_its_name(name, source, tmp_path, monkeypatch):
+    """Pillow hands an EPS to the program gs; here one that leaves a trace stands first in the path."""
+    program = tmp_path / "bin" / "gs"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\ntouch '{tmp_path}/started'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
+    if name.startswith("data:"):
+        name += base64.b64encode(POSTSCRIPT).decode()
+    else:
+        (source.path.parent / name).write_bytes(POSTSCRIPT)
+    with pytest.raises(ImageError, match=r"not an image of a kind that is read .PNG, JPEG"):
+        place(name, source)
+    with pytest.raises(ImageError):
+        open_image(name if name.startswith("data:") else str(source.path.parent / name))
+    assert not (tmp_path / "started").exists()
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "ICO"])
+def test_the_usual_kinds_are_read_whatever_their_name(kind, tmp_path):
+    Image.new("RGB", (16, 16), (0, 128, 255)).save(tmp_path / "x.png", format=kind)
+    assert open_image(str(tmp_path / "x.png")).size == (16, 16)
+
+
+def test_no_other_call_opens_images_of_every_kind():
+    package = Path(__file__).parents[3] / "llm_installer"
+    calls = [line for file in package.rglob("*.py") for line in file.read_text().splitlines() if "Image.open(" in line]
+    assert len(calls) == 1 and "formats=_known()" in calls[0]
