@@ -34,13 +34,13 @@ class Options:
     )  # fmt: skip
     dataset_format: str | None = setting("Read every record in this format.", "Data", metavar="NAME")
     columns: str | None = setting(
-        'Which columns to use: prompt=Question,answer="Best Answer"; FILE: in front is for one file: a.csv:prompt=Q.',
-        "Data", metavar="MAP",
-    )  # fmt: skip
+        'Columns to use: prompt=Question,answer="Best Answer"; of one file: a.csv:prompt=Question.',
+        "Data",
+        metavar="MAP",
+    )
     answers_as: str = setting(
-        "json: train on answers that are objects or lists as JSON text; text: skip them.", "Data", default="text",
-        choices=("text", "json"),
-    )  # fmt: skip
+        "json: train on answers that are objects as JSON text.", "Data", default="text", choices=("text", "json")
+    )
     validation_data: str | None = setting(
         "Validate on these examples instead of a share of the training data.", "Data",
         aliases=("eval_data_path",), metavar="PATH",

@@ -40,6 +40,12 @@ def counts(item: Mapping[str, object]) -> bool:
     return learned
 
 
+def says_no(record: Mapping[str, object]) -> list[str]:
+    """The keys of a record that would keep an answer from being trained on, were they at a turn."""
+    names = [(key, bare(key)) for key in record if type(key) is str]
+    return [key for key, name in names if name in ALL and _truth(record[key]) is (name in MASKED)]
+
+
 def doubts(item: Mapping[str, object]) -> Iterator[str]:
     """What a turn says of its answer that is neither yes nor no, in words."""
     for key, value in item.items():

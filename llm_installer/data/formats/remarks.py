@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from llm_installer.core.examples import Dropped, Example
 from llm_installer.core.text import shortened
 from llm_installer.data.formats.format import Format
-from llm_installer.data.formats.learning import doubts
+from llm_installer.data.formats.learning import doubts, says_no
 from llm_installer.data.formats.pairs import is_glued
 from llm_installer.data.formats.speakers import is_answer
 from llm_installer.data.formats.turns import IMAGE_MARK, spoken, unread_keys
@@ -26,6 +26,8 @@ def remarks(record: object, found: Sequence[Example | Dropped], asked: Format | 
 
     `asked` is the format that the user named.
     """
+    for key in says_no(record) if isinstance(record, dict) else ():
+        yield f"'{key}' of a record says that it does not count, and is read only at the turns of a conversation"
     for turn in _turns(record):
         for key in unread_keys(turn):
             yield f"the key '{shortened(key, 40)}' at turns is not known and not read"

@@ -14,10 +14,11 @@ from llm_installer.data.formats.converters import (
     exchange,
     openai,
     plain,
+    question,
     sharegpt,
     two_lists,
 )
-from llm_installer.data.formats.pairs import continuation
+from llm_installer.data.formats.pairs import continuation, pair
 from llm_installer.data.formats.tools import read_calls
 from llm_installer.data.formats.turns import IMAGE_MARK, Turn, read_turns, turn
 from llm_installer.data.formats.values import (
@@ -99,6 +100,10 @@ def _asked_before(record: Record) -> tuple[list[Turn], list[str]]:
     return ([], []) if blank(said) else ([turn("user", said)], [])
 
 
+RATED = ("prompt response", "prompt answer", "input output", "query response", "question answer", "question response")
+"""Pairs that people rate."""
+
+
 def labelled(record: Record, origin: Origin) -> Example:
     """An answer that somebody rated good or bad. Raises SkipRecord for the bad ones."""
     key = pick(record, ("label", "kto_tag"))
@@ -112,8 +117,9 @@ def labelled(record: Record, origin: Origin) -> Example:
         "conversations": sharegpt,
         "instruction": alpaca,
         "completion": two_lists if isinstance(record.get("prompt"), list | tuple) else continuation,
+        "question": question,
     }
-    return next(convert for name, convert in kinds.items() if name in record)(record, origin)
+    return next((convert for name, convert in kinds.items() if name in record), pair)(record, origin)
 
 
 def captioned(record: Record, origin: Origin) -> Example:

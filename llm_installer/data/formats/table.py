@@ -17,7 +17,7 @@ from llm_installer.data.formats.converters import (
 from llm_installer.data.formats.format import Format, shapes
 from llm_installer.data.formats.oasst import best_thread, build_trees
 from llm_installer.data.formats.pairs import CONTINUED, JOINED, QUESTIONS, continuation, pair
-from llm_installer.data.formats.special import captioned, code, functions, labelled, preferred, squad_questions
+from llm_installer.data.formats.special import RATED, captioned, code, functions, labelled, preferred, squad_questions
 
 _INSTRUCTION = {"prompt": "instruction", "answer": "output", "context": "input"}
 _QUESTION = {"prompt": "question"}
@@ -48,6 +48,7 @@ FORMATS: tuple[Format, ...] = (
             *(f"{keys} {verdict}:bool" for keys in ("messages", "conversations") for verdict in ("label", "kto_tag")),
             *(f"instruction output {verdict}:bool" for verdict in ("label", "kto_tag")),
             "prompt completion label:bool",
+            *(f"{pair} label:bool" for pair in RATED),
         ),
         labelled,
         "answers labelled good or bad; the good ones are trained on",
@@ -201,8 +202,8 @@ FORMATS: tuple[Format, ...] = (
         "a text that goes on where the prompt ends; no chat template",
         '{"prompt": "The weather today is", "completion": " sunny."}',
         columns={"answer": "completion"},
-        notice="each goes on where its prompt ends, without a chat template; are they questions and answers, add "
-        "--dataset-format pair",
+        notice="each text goes on where its prompt ends, without a chat template; if they are questions and answers, "
+        "add --dataset-format pair",
         when_asked=JOINED,
     ),
     Format(
@@ -213,8 +214,8 @@ FORMATS: tuple[Format, ...] = (
         '{"query": "Hi", "response": "Hello!"}',
         synonyms=("query_response",),
         columns={"prompt": "query", "answer": "response"},
-        notice="questions and answers, through the chat template; are they texts that go on, without one, add "
-        "--dataset-format completion",
+        notice="read as questions and answers, through the chat template; if each text goes on where its prompt ends, "
+        "add --dataset-format completion",
         when_asked=CONTINUED,
     ),
     Format(

@@ -12,11 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm_installer.core.errors import UsageError
-from llm_installer.core.examples import Example, Message, Origin
+from llm_installer.core.examples import Dropped, Example, Message, Origin
 from llm_installer.core.model_info import read_model_info
 from llm_installer.data.encoding.processor import load_encoder
 from llm_installer.data.formats import convert, detect, find_format
 from llm_installer.data.formats.columns import columns_by_file
+from llm_installer.data.formats.special import RATED
 from llm_installer.data.store.load import DataRequest, Loaded, load_examples
 
 HERE = Origin("f", 1)
@@ -74,8 +75,8 @@ def test_the_guides_table_goes_through_the_template(tmp_path: Path, tiny_llama: 
     assert shown == str(encoder.tokenizer.apply_chat_template(messages, tokenize=False)).rstrip()
     assert QUESTION + ANSWER not in shown
     assert found.notices == (
-        "pair: questions and answers, through the chat template; are they texts that go on, without one, add "
-        "--dataset-format completion",
+        "pair: read as questions and answers, through the chat template; if each text goes on where its prompt ends, "
+        "add --dataset-format completion",
     )
     assert find_format("completion").notice and not found.warnings
 
@@ -141,6 +142,14 @@ def test_columns_for_each_file(tmp_path: Path) -> None:
 )
 def test_columns_are_told_apart(typed: str, expected: dict[str, dict[str, str]]) -> None:
     assert columns_by_file(typed, ["x.csv", "y/x.zip!z.csv"], Path("/base")) == expected
+
+
+@pytest.mark.parametrize("names", RATED)
+def test_pairs_that_are_labelled_false_are_not_trained_on(names: str) -> None:
+    record = dict(zip(names.split(), ("q", "a"), strict=True))
+    assert [m.content for m in only({**record, "label": True}).messages] == ["q", "a"]
+    [found] = convert({**record, "Label": "False"}, HERE)
+    assert isinstance(found, Dropped) and found.reason == "label is false"
 
 
 OBJECT = {"name": "Person 0", "age": 20, "pet": None}

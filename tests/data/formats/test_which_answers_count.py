@@ -109,6 +109,14 @@ def test_unknown_keys_are_named(tmp_path: Path) -> None:
     assert "'verdict'" in load(tmp_path, as_text).warnings[0]
 
 
+def test_a_record_that_says_it_does_not_count_is_named(tmp_path: Path) -> None:
+    found = load(tmp_path, {**talk(), "train": False}, {**talk(), "weight": 0.7, "mask": "User", "loss": 1.5})
+    assert found.warnings == (
+        "my.jsonl: 'train' of a record says that it does not count, and is read only at the turns of a conversation "
+        "(1 of 2 records, the first at my.jsonl:1)",
+    )
+
+
 def test_keys_of_turns_are_read_whatever_their_case() -> None:
     [found] = convert({"messages": [{"Role": "user", "Content": "Hi"}, {"Role": "Assistant", "Content": "Yo"}]}, HERE)
     assert isinstance(found, Example)
