@@ -34,9 +34,7 @@ class Options:
     )  # fmt: skip
     dataset_format: str | None = setting("Read every record in this format.", "Data", metavar="NAME")
     columns: str | None = setting(
-        'Columns to use: prompt=Question,answer="Best Answer"; of one file: a.csv:prompt=Question.',
-        "Data",
-        metavar="MAP",
+        'Columns to use: prompt=Question,answer="Best Answer"; of one file: a.csv:prompt=Ask.', "Data", metavar="MAP"
     )
     answers_as: str = setting(
         "json: train on answers that are objects as JSON text.", "Data", default="text", choices=("text", "json")

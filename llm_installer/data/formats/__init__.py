@@ -4,7 +4,6 @@ from llm_installer.data.formats.columns import TARGETS, parse_columns
 from llm_installer.data.formats.detect import detect, find_format
 from llm_installer.data.formats.format import Format
 from llm_installer.data.formats.records import convert
-from llm_installer.data.formats.remarks import doubtful, remarks
 from llm_installer.data.formats.shape_errors import unknown_shape
 from llm_installer.data.formats.table import FORMATS
 from llm_installer.data.formats.values import SkipRecord
@@ -16,9 +15,7 @@ __all__ = [
     "SkipRecord",
     "convert",
     "detect",
-    "doubtful",
     "find_format",
     "parse_columns",
-    "remarks",
     "unknown_shape",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
+from functools import lru_cache
 
 from llm_installer.core.text import shortened
 from llm_installer.data.formats.names import bare
@@ -33,24 +34,30 @@ _WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "o
 def counts(item: Mapping[str, object]) -> bool:
     """Whether an answer is trained on: not where its keys contradict each other, or one is neither yes nor no."""
     learned = True
-    for key, value in item.items():
-        name = bare(key) if type(key) is str else ""
-        if name in ALL and not absent(value):
+    for key, _ in _flags(tuple(item)):
+        name, value = bare(key), item[key]
+        if not absent(value):
             learned &= _truth(value) is (name in LEARNED) and name not in PARTLY
     return learned
 
 
 def says_no(record: Mapping[str, object]) -> list[str]:
     """The keys of a record that would keep an answer from being trained on, were they at a turn."""
-    names = [(key, bare(key)) for key in record if type(key) is str]
-    return [key for key, name in names if name in ALL and _truth(record[key]) is (name in MASKED)]
+    return [key for key, no in _flags(tuple(record)) if _truth(record[key]) is no]
+
+
+@lru_cache(maxsize=4096)
+def _flags(keys: tuple[str, ...]) -> tuple[tuple[str, bool], ...]:
+    """The keys that say whether something counts, and what each says where it does not."""
+    named = [(key, bare(key)) for key in keys if type(key) is str]
+    return tuple((key, name in MASKED) for key, name in named if name in ALL)
 
 
 def doubts(item: Mapping[str, object]) -> Iterator[str]:
     """What a turn says of its answer that is neither yes nor no, in words."""
-    for key, value in item.items():
-        name = bare(key) if type(key) is str else ""
-        if name in ALL and not absent(value) and (name in PARTLY or _truth(value) is None):
+    for key, _ in _flags(tuple(item)):
+        name, value = bare(key), item[key]
+        if not absent(value) and (name in PARTLY or _truth(value) is None):
             shown = shortened(str(value), 40) if isinstance(value, str | int | float) else kind_of(value)
             yield f"'{key}' is {shown} at an answer, which is not trained on: an answer counts (1) or it does not (0)"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from llm_installer.core.examples import Dropped, Example
+from llm_installer.core.examples import Example
 from llm_installer.core.text import shortened
 from llm_installer.data.formats.format import Format
 from llm_installer.data.formats.learning import doubts, says_no
@@ -14,36 +14,39 @@ from llm_installer.data.formats.turns import IMAGE_MARK, spoken, unread_keys
 from llm_installer.data.formats.values import parsed
 
 
-def doubtful(record: object) -> Iterator[str]:
-    """What answers of a record say of themselves that is neither yes nor no, so that they are not trained on."""
-    for turn in _turns(record):
+def talk(record: object) -> list[Mapping[str, object]]:
+    """The turns of a record that have more to say than a role and a text."""
+    turns: list[Mapping[str, object]] = []
+    for value in record.values() if isinstance(record, dict) else ():
+        if type(value) is list:
+            turns += spoken(value)
+        elif type(value) is str and value[:2] == "[{":
+            turns += spoken(parsed(value))
+    return turns
+
+
+def doubtful(turns: Sequence[Mapping[str, object]]) -> Iterator[str]:
+    """What answers say of themselves that is neither yes nor no, so that they are not trained on."""
+    for turn in turns:
         if is_answer(turn):
             yield from doubts(turn)
 
 
-def remarks(record: object, found: Sequence[Example | Dropped], asked: Format | None) -> Iterator[str]:
-    """What else there is to say about a record and what was made of it, each as a sentence without an end.
-
-    `asked` is the format that the user named.
-    """
+def remarks(record: object, turns: Sequence[Mapping[str, object]]) -> Iterator[str]:
+    """What else there is to say about a record and its turns, each as a sentence without an end."""
     for key in says_no(record) if isinstance(record, dict) else ():
         yield f"'{key}' of a record says that it does not count, and is read only at the turns of a conversation"
-    for turn in _turns(record):
+    for turn in turns:
         for key in unread_keys(turn):
             yield f"the key '{shortened(key, 40)}' at turns is not known and not read"
-    for item in found:
-        if isinstance(item, Example) and not item.images and any(IMAGE_MARK in m.content for m in item.messages):
-            yield f"{IMAGE_MARK} in the text of a record without images is trained on as text"
-        if asked is None and isinstance(item, Example) and is_glued(item):
-            yield (
-                "the completion follows its prompt without a space between; if they are a question and its answer, add "
-                "--dataset-format pair"
-            )
 
 
-def _turns(record: object) -> Iterator[Mapping[str, object]]:
-    for value in record.values() if isinstance(record, dict) else ():
-        if type(value) is list:
-            yield from spoken(value)
-        elif type(value) is str and value[:2] == "[{":
-            yield from spoken(parsed(value))
+def made(example: Example, asked: Format | None) -> Iterator[str]:
+    """What there is to say about what was made of a record; `asked` is the format that the user named."""
+    if not example.images and any([IMAGE_MARK in message.content for message in example.messages]):
+        yield f"{IMAGE_MARK} in the text of a record without images is trained on as text"
+    if asked is None and is_glued(example):
+        yield (
+            "the completion follows its prompt without a space between; if they are a question and its answer, "
+            "add --dataset-format pair"
+        )

@@ -10,9 +10,10 @@ from typing import TypeAlias
 
 from llm_installer.core.errors import DataError
 from llm_installer.core.examples import Dropped, Example, Origin
-from llm_installer.data.formats import Format, convert, detect, doubtful, find_format, remarks, unknown_shape
+from llm_installer.data.formats import Format, convert, detect, find_format, unknown_shape
 from llm_installer.data.formats.columns import meant
 from llm_installer.data.formats.names import in_lower_case
+from llm_installer.data.formats.remarks import doubtful, made, remarks, talk
 from llm_installer.data.reading.images import ImageError, with_image_paths
 from llm_installer.data.reading.rows import Row, Source
 
@@ -171,12 +172,17 @@ def _named(record: object) -> object:
 
 def _remark(row: Row, found: Sequence[Example | Dropped], conversion: Conversion, count: Count) -> None:
     """Note what there is to say of a record. Raises DataError in a strict conversion for an answer that is in doubt."""
-    for text in dict.fromkeys(doubtful(row.value)):
+    turns = talk(row.value)
+    for text in dict.fromkeys(doubtful(turns)) if turns else ():
         if conversion.strict:
             raise DataError(f"{row.origin}: {text}; correct it, or run without --strict")
         count.remark(text, row.origin)
-    for text in dict.fromkeys(remarks(row.value, found, conversion.forced)):
+    for text in dict.fromkeys(remarks(row.value, turns)):
         count.remark(text, row.origin)
+    for item in found:
+        if type(item) is Example:
+            for text in made(item, conversion.forced):
+                count.remark(text, row.origin)
 
 
 def _settled(item: Example | Dropped, source: Source, conversion: Conversion, count: Count) -> Example | Dropped:
