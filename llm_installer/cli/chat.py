@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from llm_installer.cli.echo import stream
 from llm_installer.core.errors import UsageError
 from llm_installer.planning.settings import built
 
@@ -82,7 +83,7 @@ def answer(folder: ModelDir, request: ChatRequest) -> None:
     if request.prompt is None:
         chat(conversation, console.line)
     else:
-        conversation.ask(request.prompt, _stream, request.images)
+        conversation.ask(request.prompt, stream, request.images)
         print(flush=True)
 
 
@@ -113,13 +114,9 @@ def chat(conversation: Conversation, say: Callable[[str], None]) -> None:
 def _reply(conversation: Conversation, text: str, say: Callable[[str], None]) -> None:
     """Print an answer as it comes; Ctrl-C ends the answer, not the chat."""
     try:
-        conversation.ask(text, _stream)
+        conversation.ask(text, stream)
     except KeyboardInterrupt:
         conversation.take_back()
     except UsageError as error:
         say(str(error))
     print(flush=True)
-
-
-def _stream(piece: str) -> None:
-    print(piece, end="", flush=True)

@@ -9,6 +9,7 @@ import click
 
 from llm_installer.cli.options import some_options
 from llm_installer.core.errors import UsageError
+from llm_installer.core.text import visible
 from llm_installer.planning.options import Options
 from llm_installer.planning.settings import built
 
@@ -58,6 +59,6 @@ def _examine(options: Options, wanted: Wanted) -> None:
 
     found = inspect_data(options, base)
     if wanted.as_object:
-        click.echo(as_json(found))
+        click.echo(visible(as_json(found), lines=True))
     else:
         console.show(found)

@@ -5,17 +5,20 @@ Stories are imported inside commands, so that --help never waits for torch.
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import sys
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from typing import NoReturn
 
 import click
 
 from llm_installer.cli.chat import start
 from llm_installer.cli.data import data
+from llm_installer.cli.echo import echo
 from llm_installer.cli.models import COMMANDS
 from llm_installer.cli.options import Commands
 from llm_installer.cli.runs import adapters
@@ -23,6 +26,7 @@ from llm_installer.cli.topics import help_command
 from llm_installer.cli.train import train
 from llm_installer.core.errors import InstallerError
 from llm_installer.core.startup import begin, no_telemetry
+from llm_installer.core.text import visible
 from llm_installer.core.version import __version__
 
 QUIET = {
@@ -56,6 +60,7 @@ for _command in (*COMMANDS, data, adapters, train, start, help_command):
 def main() -> None:
     """Run a command. An error of ours is one sentence on stderr and its exit code; --debug shows where it came from."""
     begin()
+    _whatever_the_locale()
     no_telemetry()
     for key, value in QUIET.items():
         os.environ.setdefault(key, value)
@@ -69,6 +74,14 @@ def main() -> None:
     )
 
 
+def _whatever_the_locale() -> None:
+    """What the encoding of a terminal lacks, such as another script in a plain C locale, is printed as an escape."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            with suppress(OSError):  # one that can be read, too, cannot be changed
+                stream.reconfigure(errors="backslashreplace")
+
+
 def _one_voice() -> None:
     """Libraries warn their programmers; our users can do nothing about that."""
     warnings.simplefilter("ignore")
@@ -80,17 +93,18 @@ def _guarded(command: Callable[[], object], debug: bool) -> NoReturn:
     try:
         code = command()
     except click.Abort:
-        click.echo("Stopped.", err=True)
+        echo("Stopped.", err=True)
         raise SystemExit(130) from None
     except click.ClickException as error:
+        vars(error)["message"] = visible(error.message)  # the name of a file may be in it
         error.show()
         raise SystemExit(error.exit_code) from None
     except InstallerError as error:
         if debug:
             raise
-        click.echo(f"Error: {error}", err=True)
+        echo(f"Error: {error}", err=True)
         raise SystemExit(error.exit_code) from None
     except KeyboardInterrupt:
-        click.echo("Stopped.", err=True)
+        echo("Stopped.", err=True)
         raise SystemExit(130) from None
     raise SystemExit(code if isinstance(code, int) else 0)

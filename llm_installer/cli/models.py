@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import click
 
+from llm_installer.cli.echo import echo
 from llm_installer.core.hints import script
-from llm_installer.core.text import short_path
+from llm_installer.core.text import short_path, visible
 
 
 @click.command()
@@ -18,9 +19,10 @@ def install(model: str, name: str | None, force: bool, revision: str | None, lin
     """Give MODEL (a hub id, a local folder, or `tiny`) a directory of its own."""
     from llm_installer.install.installer import install as install_model
 
-    found = install_model(model, name=name, force=force, revision=revision, link=link, say=click.echo)
-    click.echo(f"\nTrain it:      {script(found.root)} --data my.json")
-    click.echo(f"Talk to it:    {script(found.root, 'start.sh')}")
+    found = install_model(model, name=name, force=force, revision=revision, link=link, say=echo)
+    echo("")
+    echo(f"Train it:      {script(found.root)} --data my.json")
+    echo(f"Talk to it:    {script(found.root, 'start.sh')}")
 
 
 @click.command(name="list")
@@ -41,8 +43,8 @@ def remove(model: str, yes: bool) -> None:
     from llm_installer.install.installed import remove as remove_model
 
     if not yes:
-        click.confirm(f"Delete {model} with all its runs and adapters?", abort=True)
-    click.echo(f"Removed {short_path(remove_model(model))}")
+        click.confirm(f"Delete {visible(model)} with all its runs and adapters?", abort=True)
+    echo(f"Removed {short_path(remove_model(model))}")
 
 
 @click.command()
@@ -52,7 +54,7 @@ def update(model: str) -> None:
     from llm_installer.install.installed import update as update_scripts
 
     for file in update_scripts(model):
-        click.echo(f"Wrote {short_path(file)}")
+        echo(f"Wrote {short_path(file)}")
 
 
 @click.command()

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from llm_installer.cli.echo import echo
 from llm_installer.cli.options import Commands
 from llm_installer.core.errors import AdapterError, UsageError
 from llm_installer.core.hints import program
-from llm_installer.core.text import counted, short_path
+from llm_installer.core.text import counted, short_path, visible
 
 if TYPE_CHECKING:
     from llm_installer.core.paths import ModelDir
@@ -90,5 +91,5 @@ def remove_run_command(folder: ModelDir, run: str, force: bool, yes: bool) -> No
     row = removable(folder, run, force)
     if not yes:
         steps = counted(row.steps, "step")
-        click.confirm(f"Delete run {row.run.id} ({steps}) with its adapter and checkpoints?", abort=True)
-    click.echo(f"Removed {short_path(remove_run(folder, row.run.id, force).run.root)}")
+        click.confirm(f"Delete run {visible(row.run.id)} ({steps}) with its adapter and checkpoints?", abort=True)
+    echo(f"Removed {short_path(remove_run(folder, row.run.id, force).run.root)}")

@@ -14,7 +14,7 @@ from typing import Any
 
 from llm_installer.core.errors import TrainingError
 from llm_installer.core.manifest import write_manifest
-from llm_installer.core.text import short_path
+from llm_installer.core.text import short_path, visible
 
 _EXCHANGE = 2
 _HERE = -100
@@ -58,7 +58,8 @@ def write_text(file: Path, text: str, mode: int = 0o644) -> None:
 
 def write_json(file: Path, value: object) -> None:
     """Replace a file by strict JSON, in which infinities and NaN become null. Raises OSError."""
-    write_text(file, json.dumps(finite(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    text = json.dumps(finite(value), indent=2, ensure_ascii=False, allow_nan=False)
+    write_text(file, visible(text, lines=True) + "\n")  # the same value: the escapes are those of JSON
 
 
 def finite(value: Any) -> Any:

@@ -8,7 +8,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from llm_installer.core.text import short_path
+from llm_installer.core.text import short_path, steering
 
 COMMAND = "LLM_INSTALLER_COMMAND"
 """Environment variable for whoever wraps this program: what hints call it."""
@@ -43,5 +43,13 @@ def typed(file: Path) -> str:
 
 
 def quoted(word: str) -> str:
-    """A word as a shell takes it; a tilde stays outside of the quotes."""
+    """A word as a shell takes it; a tilde stays outside of the quotes. Controls are escaped as bash reads them."""
+    if steering(word):
+        return f"$'{''.join(map(_in_ansi_c, word))}'"
     return f"~/{shlex.quote(word[2:])}" if word.startswith("~/") else shlex.quote(word)
+
+
+def _in_ansi_c(character: str) -> str:
+    if steering(character):
+        return "".join(f"\\x{byte:02x}" for byte in character.encode("utf-8", "surrogateescape"))
+    return f"\\{character}" if character in "\\'" else character

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from llm_installer.core.text import shortened
+from llm_installer.core.text import shortened, visible
 
 LONGEST = 400
 """Characters of a cell."""
@@ -23,5 +23,5 @@ def plain(text: str) -> str:
 
 
 def document(parts: Iterable[Sequence[str]]) -> str:
-    """A document of parts, each of some lines; empty parts are left out."""
-    return "\n\n".join("\n".join(lines) for lines in parts if lines) + "\n"
+    """A document of parts, each of some lines; empty parts are left out. No control characters come into it."""
+    return "\n\n".join("\n".join(map(visible, lines)) for lines in parts if lines) + "\n"

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from pathlib import Path
 
 GIB = 1024**3
 LONGEST = 300
 """Characters of a quoted text on one line."""
+_STEERING = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Controls of ASCII and Latin-1, line and paragraph separators, embeddings and overrides of the direction of writing,
+and halves of surrogate pairs, which is what bytes of a file name become that are no UTF-8. Not the tab."""
+_SHORT = {"\n": "\\n", "\r": "\\r", "\b": "\\b", "\f": "\\f"}
 
 
 def size(count: float) -> str:
@@ -25,9 +30,27 @@ def counted(count: int, noun: str, plural: str = "") -> str:
     return f"{count:,} {noun if count == 1 else plural or noun + 's'}"
 
 
+def visible(text: str, lines: bool = False) -> str:
+    """The text with escapes, as JSON writes them, for what steers a terminal or lets a text seem another one.
+
+    Line feeds stay where the text may have several `lines`: one in a name would forge a line of its own.
+    """
+    found = text.replace("\r\n", "\n") if lines else text
+    return _STEERING.sub(lambda one: "\n" if lines and one[0] == "\n" else _escape(one[0]), found)
+
+
+def steering(text: str) -> list[tuple[int, str]]:
+    """(position, escape) of each character that `visible` would not leave in one line."""
+    return [(one.start(), _escape(one[0])) for one in _STEERING.finditer(text)]
+
+
+def _escape(character: str) -> str:
+    return _SHORT.get(character) or f"\\u{ord(character):04x}"
+
+
 def shortened(text: str, limit: int = LONGEST) -> str:
-    """A text on one line, cut with dots where it is longer than `limit` characters."""
-    flat = " ".join(text.split())
+    """A text on one line, `visible`, cut with dots where it is longer than `limit` characters."""
+    flat = visible(" ".join(text.split()))
     return flat if len(flat) <= limit else flat[: limit - 3] + "..."
 
 

@@ -16,7 +16,7 @@ from llm_installer.core.errors import DataError, UsageError
 from llm_installer.core.examples import Dropped, Example
 from llm_installer.core.handler import Handler
 from llm_installer.core.model_info import ModelInfo
-from llm_installer.core.text import counted
+from llm_installer.core.text import counted, visible
 from llm_installer.core.voice import Progress
 from llm_installer.data.encoding.adapting import with_thought
 from llm_installer.data.encoding.cutting import cut, cut_shares
@@ -176,6 +176,7 @@ def write_dropped(file: Path, given: Given, prepared: Prepared) -> None:
     if prepared.dropped:
         with file.open("a", encoding="utf-8") as lines:
             lines.writelines(
-                json.dumps({**asdict(d.origin), "reason": d.reason, "partly": d.partly}, ensure_ascii=False) + "\n"
+                visible(json.dumps({**asdict(d.origin), "reason": d.reason, "partly": d.partly}, ensure_ascii=False)) + "
+"
                 for d in prepared.dropped
             )

@@ -23,6 +23,7 @@ import click
 
 from llm_installer.core.errors import InstallerError, TrainingError, UsageError
 from llm_installer.core.hardware import usable_cores
+from llm_installer.core.text import visible
 from llm_installer.planning.options import Options
 
 NOTES = "LLM_LAUNCH_NOTES"
@@ -178,13 +179,13 @@ def _verdict(notes: Path, code: int, asked: list[tuple[int, float]], debug: bool
         return 0
     if failed and (failed[0]["ours"] or not asked):
         if debug or not failed[0]["ours"]:
-            click.echo(said, err=True, nl=False)
-        click.echo(f"Error: {failed[0]['why']}", err=True)
+            click.echo(visible(said, lines=True), err=True, nl=False)
+        click.echo(f"Error: {visible(failed[0]['why'])}", err=True)
         return int(failed[0]["code"])
     if asked:
         click.echo("Stopped.", err=True)
         return 128 + asked[0][0]
-    click.echo(said, err=True, nl=False)
+    click.echo(visible(said, lines=True), err=True, nl=False)
     raise TrainingError(
         "A process ended without an error message, perhaps for lack of memory; the lines above may say why"
     )

@@ -5,14 +5,13 @@ Nothing is evaluated for it: whoever sends a signal wants the end. It is written
 
 from __future__ import annotations
 
-import shlex
 import signal
 from contextlib import suppress
 from pathlib import Path
 
 from llm_installer.core.errors import Interrupted
 from llm_installer.core.files import write_text
-from llm_installer.core.hints import script
+from llm_installer.core.hints import quoted, script
 from llm_installer.core.markdown import document, plain, table
 from llm_installer.core.paths import Run
 from llm_installer.core.state import RunState
@@ -47,7 +46,7 @@ def render(job: Job, run: Run, state: RunState, by: str, adapter: Path | None) -
         [
             [f"# {plain(job.info.name)}: run {plain(run.id)}"],
             [f"Training on {data} was interrupted by {by} at step {state.step:,}{of}. Nothing is lost; resume with:"],
-            [f"    {shlex.quote(str(job.folder.root / 'train.sh'))} --resume"],
+            [f"    {quoted(str(job.folder.root / 'train.sh'))} --resume"],
             [f"./lora is as it was; {_best(adapter)}."],
             [f"![Loss over the run]({run.history_png.name})"] if run.history_png.exists() else [],
             ["## Loss so far", "", *table(("step", "training rows", "validation rows"), losses)] if losses else [],

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llm_installer.core.changes import Changes
-from llm_installer.core.hints import script, typed
+from llm_installer.core.hints import quoted, script, typed
 from llm_installer.core.paths import ModelDir, Run
 from llm_installer.core.run.samples import Sample
 from llm_installer.core.state import Result, RunState
@@ -78,7 +77,7 @@ def outcome(
 def _talk_from_anywhere(folder: ModelDir, result: Result, switched: bool) -> str:
     """The same with whole paths, for a file that is read elsewhere."""
     words = [str(folder.root / "start.sh")] + ([] if switched else ["--lora", str(result.adapter)])
-    return shlex.join(words)
+    return " ".join(map(quoted, words))
 
 
 def talk(folder: ModelDir, result: Result, switched: bool) -> str:

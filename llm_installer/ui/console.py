@@ -9,18 +9,29 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console as RichConsole
-from rich.console import RenderableType
+from rich.console import ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.text import Text
 
+from llm_installer.core.text import steering, visible
 from llm_installer.ui.drawing import drawn
 from llm_installer.ui.tables import WIDEST, wrapped
+
+
+class Terminal(RichConsole):
+    """What everything is drawn through: of control characters only rich's own reach the terminal."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        """The segments of a drawing, in whose texts nothing steers the terminal."""
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(visible(segment.text, lines=True), segment.style)
 
 
 class Console:
     """A core.voice.Voice that is seen; `rich` is what progress bars draw on."""
 
     def __init__(self, stderr: bool = False, rich: RichConsole | None = None) -> None:
-        self.rich = rich or RichConsole(stderr=stderr, highlight=False)
+        self.rich = rich or Terminal(stderr=stderr, highlight=False)
 
     def line(self, text: str = "") -> None:
         """A line of its own, never coloured by its content."""
@@ -60,7 +71,7 @@ class Console:
         if not self.rich.is_terminal:
             yield
             return
-        with self.rich.status(f"{what} ..."):
+        with self.rich.status(Text(f"{visible(what)} ...")):
             yield
 
     @contextmanager
@@ -69,13 +80,15 @@ class Console:
         terminal, nothing in a pipe."""
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        name = TextColumn("{task.description}", markup=False)
+        columns = (name, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=self.rich, transient=True, disable=not self.rich.is_terminal) as bar:
-            task = bar.add_task(what, total=None, visible=False)
+            task = bar.add_task(visible(what), total=None, visible=False)
             yield lambda done, total: bar.update(task, completed=done, total=total, visible=True)
 
     def _text(self, text: Text) -> None:
-        """Paragraphs, each wrapped; lines after the first are indented as it is."""
+        """One paragraph, wrapped; lines after the first are indented as it is."""
+        text = _in_one_line(text)
         own = len(text.plain) - len(text.plain.lstrip(" ")) if text.plain.strip() else 0
         body = text[own:] if own else text
         for line in wrapped(self.rich, body, min(self.rich.width, WIDEST) - own):
@@ -84,6 +97,13 @@ class Console:
     def _print(self, part: RenderableType) -> None:
         """As it is: what wraps has done so before."""
         self.rich.print(part, soft_wrap=isinstance(part, Text), crop=False)
+
+
+def _in_one_line(text: Text) -> Text:
+    """The text with escapes for what steers a terminal; its styles stay where they are."""
+    for start, escape in reversed(steering(text.plain)):
+        text = text[:start] + Text(escape) + text[start + 1 :]
+    return text
 
 
 def command_lines(words: Sequence[str], width: int) -> list[str]:

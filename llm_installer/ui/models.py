@@ -10,7 +10,7 @@ from rich.text import Text
 
 from llm_installer.core.handler import Handler
 from llm_installer.core.hints import program
-from llm_installer.core.text import size
+from llm_installer.core.text import size, visible
 from llm_installer.install.check import ModelCheck
 from llm_installer.install.doctor import Check
 from llm_installer.install.installed import Installed
@@ -69,8 +69,8 @@ def checks(shown: Checks) -> Iterator[RenderableType]:
     rows = []
     for check in shown.found:
         word, style = MARKS[check.ok]
-        fix = f"\n{check.fix}" if check.fix and check.ok is not True else ""
-        rows.append((Text(word, style=style), check.name, check.detail + fix))
+        said = [check.detail, *([check.fix] if check.fix and check.ok is not True else [])]
+        rows.append((Text(word, style=style), check.name, Text("\n".join(map(visible, said)))))
     yield Columns(rows, indent=0)
 
 

@@ -9,7 +9,7 @@ from rich.console import ConsoleOptions, RenderResult
 from rich.text import Text
 
 from llm_installer.core.examples import Example
-from llm_installer.core.text import counted
+from llm_installer.core.text import counted, visible
 from llm_installer.data.encoding.encode import Encoder
 from llm_installer.data.encoding.row import Row
 from llm_installer.data.encoding.template_probes import CannotRender
@@ -45,7 +45,7 @@ class MarkedRows:
 
 def _heading(text: str) -> Iterator[Text]:
     yield Text()
-    yield Text(text, style="bold")
+    yield Text(visible(text), style="bold")
 
 
 def _marked(row: Row, encoder: Encoder, plain: bool) -> Text:
@@ -55,7 +55,8 @@ def _marked(row: Row, encoder: Encoder, plain: bool) -> Text:
         end = start
         while end < len(row.ids) and row.supervised[end] == row.supervised[start]:
             end += 1
-        piece = str(encoder.tokenizer.decode(row.ids[start:end].tolist(), skip_special_tokens=False))
+        decoded = encoder.tokenizer.decode(row.ids[start:end].tolist(), skip_special_tokens=False)
+        piece = visible(str(decoded), lines=True)
         if row.supervised[start]:
             text.append(f"[[{piece}]]" if plain else piece, style="" if plain else TRAINED_ON)
         else:

@@ -11,6 +11,8 @@ from rich.console import Console as RichConsole
 from rich.console import ConsoleOptions, RenderResult
 from rich.text import Text
 
+from llm_installer.core.text import visible
+
 Cell = str | Text
 GAP = 2
 WIDEST = 120
@@ -23,7 +25,8 @@ NARROWEST = 24
 class Columns:
     """Rows of cells in columns: each as wide as its longest cell where all fit, else narrowed, the widest first.
 
-    Where even that leaves too little, the last columns follow below, indented.
+    Where even that leaves too little, the last columns follow below, indented. A `str` is one line, and what steers a
+    terminal is escaped in it.
     """
 
     rows: Sequence[Sequence[Cell]]
@@ -73,7 +76,7 @@ class Columns:
         return sum(own + GAP for own in widths[: self.below]) + GAP
 
     def _styled(self, row: Sequence[Cell]) -> list[Text]:
-        cells = [cell if isinstance(cell, Text) else Text(cell) for cell in row]
+        cells = [cell if isinstance(cell, Text) else Text(visible(cell)) for cell in row]
         for i, style in enumerate(self.styles[: len(cells)]):
             cells[i] = cells[i] if cells[i].style else Text.assemble(cells[i], style=style)
         return cells

@@ -7,6 +7,7 @@ from datetime import datetime
 
 from llm_installer.core.run.header import RunHeader
 from llm_installer.core.state import Evaluation, Result, RunState, StepReport
+from llm_installer.core.text import visible
 from llm_installer.training.reporters.lines import (
     SEPARATOR,
     append_whole,
@@ -42,5 +43,5 @@ class LogReporter:
 
     def on_note(self, text: str) -> None:
         """A line; further lines of the same note are indented."""
-        line = f"{self._now():%Y-%m-%d %H:%M:%S}  {text}".replace("\n", "\n    ")
-        append_whole(self._path, f"{line}\n".encode(errors="backslashreplace"))
+        line = f"{self._now():%Y-%m-%d %H:%M:%S}  {visible(text, lines=True)}".replace("\n", "\n    ")
+        append_whole(self._path, f"{line}\n".encode())

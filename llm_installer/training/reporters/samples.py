@@ -9,6 +9,7 @@ from dataclasses import asdict
 from llm_installer.core.run.header import RunHeader
 from llm_installer.core.run.samples import Sample
 from llm_installer.core.state import Evaluation, Result, RunState, StepReport
+from llm_installer.core.text import visible
 from llm_installer.training.reporters.jsonl import keep_until
 from llm_installer.training.reporters.lines import append_whole
 
@@ -36,7 +37,7 @@ class SamplesReporter:
             json.dumps({"step": evaluation.step, "epoch": evaluation.epoch, **asdict(sample)}, ensure_ascii=False)
             for sample in samples
         ]
-        append_whole(self._path, "".join(f"{line}\n" for line in lines).encode(errors="backslashreplace"))
+        append_whole(self._path, "".join(f"{visible(line)}\n" for line in lines).encode())
 
     def on_end(self, state: RunState, result: Result | None) -> None:
         """Everything is written already."""

@@ -15,7 +15,7 @@ from typing import IO, NoReturn
 
 from llm_installer.core.run.header import RunHeader
 from llm_installer.core.state import Evaluation, Result, RunState, StepReport
-from llm_installer.core.text import short_path
+from llm_installer.core.text import short_path, visible
 
 HOST = "127.0.0.1"
 PORTS_TRIED = 100
@@ -128,8 +128,9 @@ class TensorBoardServer:
 def serve_tensorboard(logdir: Path, port: int) -> int:
     """Serve `logdir` in the foreground until Ctrl-C; the exit code."""
     if not any(logdir.glob("**/events.out.tfevents.*")):
-        print(f"There are no runs in {short_path(logdir)} yet; they will appear on the page once training has begun.")
-    server = TensorBoardServer(logdir, port, lambda text: print(text, flush=True))
+        where = visible(short_path(logdir))
+        print(f"There are no runs in {where} yet; they will appear on the page once training has begun.")
+    server = TensorBoardServer(logdir, port, lambda text: print(visible(text), flush=True))
     try:
         server.start()
         while not server.answers():
@@ -140,7 +141,7 @@ def serve_tensorboard(logdir: Path, port: int) -> int:
     except KeyboardInterrupt:
         return 0
     except OSError as error:
-        print(f"TensorBoard cannot be started: {error}", file=sys.stderr)
+        print(f"TensorBoard cannot be started: {visible(str(error))}", file=sys.stderr)
         return 1
     finally:
         server.stop()

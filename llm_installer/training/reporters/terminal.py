@@ -14,7 +14,7 @@ from rich.text import Text
 
 from llm_installer.core.run.header import RunHeader
 from llm_installer.core.state import Evaluation, Result, RunState, StepReport
-from llm_installer.core.text import clock
+from llm_installer.core.text import clock, visible
 from llm_installer.training.reporters.lines import SEPARATOR, end_fields, evaluation_fields, fold, start_fields, wrap
 from llm_installer.training.reporters.pace import Pace
 
@@ -79,8 +79,8 @@ class TerminalReporter:
             self._console.print(text, soft_wrap=True)  # it is wrapped already; rich would cut long words
 
     def _writable(self, text: str) -> str:
-        """The text with escapes for what the stream's encoding lacks, such as another script in a plain C locale."""
-        return text.encode(self._console.encoding, "backslashreplace").decode(self._console.encoding)
+        """The text in one line, with escapes for what steers a terminal, and for what the stream's encoding lacks."""
+        return visible(text).encode(self._console.encoding, "backslashreplace").decode(self._console.encoding)
 
 
 def step_fields(pace: Pace) -> list[str]:
