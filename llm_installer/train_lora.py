@@ -10,12 +10,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from llm_installer.core.changes import Changes
 from llm_installer.core.hardware import probe_hardware
 from llm_installer.core.model_info import read_model_info
 from llm_installer.core.paths import ModelDir, Run
 from llm_installer.core.run.lock import only_training
 from llm_installer.core.run.record import FINISHED, STOPPED
 from llm_installer.core.run.samples import ANSWER_TOKENS
+from llm_installer.core.run.signals import early_end, stop_requests
 from llm_installer.core.speed import timed
 from llm_installer.core.startup import import_bitsandbytes
 from llm_installer.core.state import Result, RunState
@@ -23,19 +25,22 @@ from llm_installer.core.voice import Voice
 from llm_installer.data.encoding.processor import load_encoder
 from llm_installer.data.encoding.prompts import read_prompts
 from llm_installer.data.prepare import prepare, read
+from llm_installer.distributed.launch import check_processes
 from llm_installer.planning.decide import make_plan
 from llm_installer.planning.method import refuse_contradictions
 from llm_installer.planning.options import Options
 from llm_installer.planning.plan import Plan
 from llm_installer.planning.registry import find_handler
 from llm_installer.planning.trackers import asked as asked_trackers
+from llm_installer.runs.current import settle
 from llm_installer.runs.interrupted import interrupted
 from llm_installer.runs.job import Job, begin, recorded, replanned
-from llm_installer.runs.outcome import Outcome, outcome
+from llm_installer.runs.outcome import Compared, Outcome, outcome
 from llm_installer.runs.report import QUESTIONS
 from llm_installer.runs.resume import find_unfinished, resumed
 
 if TYPE_CHECKING:
+    from llm_installer.inference.before_after import Comparison
     from llm_installer.training.trainer import Trainer
     from llm_installer.training.training_data import TrainingData
 
@@ -52,6 +57,8 @@ class Trained:
     data: TrainingData
     state: RunState
     result: Result
+    asked: int = 0
+    """The signal that came after the last step, and so has ended nothing; 0 while none has."""
 
 
 def run(options: Options, voice: Voice, base: Path | None = None, callbacks: Sequence[object] = ()) -> Outcome | None:
@@ -73,19 +80,21 @@ def run(options: Options, voice: Voice, base: Path | None = None, callbacks: Seq
         found = finish(trained, voice) if trained else None
     if found:
         voice.show(found)
+        if found.stopped:
+            raise found.stopped
     return found
 
 
 def decide(options: Options, voice: Voice, base: Path | None = None) -> Job:
-    """Model, data, plan: everything that can fail cheaply, in that order.
+    """Model, data, plan: everything that can fail before a weight is loaded, in that order.
 
-    Raises UsageError, ModelError, DataError, or TrainingError where there is nothing to resume.
+    Raises UsageError, ModelError, DataError, or TrainingError where there is nothing to resume, or no room.
     """
     base, folder = base or Path.cwd(), ModelDir.find(options.model_path)
     refuse_contradictions(options)
-    unfinished, anyway = None, options.resume_anyway
-    if options.resuming:
-        unfinished = find_unfinished(folder, options, base, voice.line)
+    check_processes(options)
+    unfinished, anyway = find_unfinished(folder, options, base, voice.line), options.resume_anyway
+    if unfinished:
         base, options = base if options.sources else Path(unfinished.record.base), unfinished.options
         refuse_contradictions(options)
     asked_trackers(options)  # refuses an unknown one
@@ -102,7 +111,11 @@ def decide(options: Options, voice: Voice, base: Path | None = None) -> Job:
         file = base / Path(options.eval_prompts).expanduser()
         longest = (info.max_positions or 1_000_000) - ANSWER_TOKENS
         job = replace(job, prompts=read_prompts(file, encoder, job.kind, longest))
-    return resumed(job, unfinished, anyway) if unfinished else job
+    job = resumed(job, unfinished, anyway) if unfinished else job
+    from llm_installer.training.start import refuse  # here, for it takes seconds, and what is above may refuse first
+
+    refuse(job.plan, info, folder.root)
+    return job
 
 
 def train(job: Job, voice: Voice, tell_run: TellRun, callbacks: Sequence[object] = ()) -> Trained | None:
@@ -120,7 +133,7 @@ def train(job: Job, voice: Voice, tell_run: TellRun, callbacks: Sequence[object]
     from llm_installer.training.utilization import speed_of
 
     with timed(job.phases, "load"):
-        trainer = load_trainer(job.plan, job.info, job.encoder, voice, bool(job.prompts), job.folder.root)
+        trainer = load_trainer(job.plan, job.info, job.encoder, voice, bool(job.prompts))
     data = TrainingData.of(job.given, job.prepared, job.plan)
     since = read_checkpoint(job.since) if job.since else None
     if since and not job.run:
@@ -138,8 +151,9 @@ def train(job: Job, voice: Voice, tell_run: TellRun, callbacks: Sequence[object]
     adapter = Path(job.options.output).expanduser().absolute() if job.options.output else run.adapter
     header = job.header(run, since.state.step if since else 0)
     audience = Audience(job.options, voice, callbacks, job.encoder, job.prompts)
-    with recorded(run) as ended:
+    with stop_requests() as late, recorded(run) as ended:
         with session(trainer, header, audience, since, job.phases) as now:
+            now.requests.number = now.requests.number or late.number
             state, best = train_loop(trainer, data, now)
             job, requests = replanned(job, run, trainer.plan), now.requests
             if requests.number and state.best_loss is None:
@@ -151,26 +165,40 @@ def train(job: Job, voice: Voice, tell_run: TellRun, callbacks: Sequence[object]
         ended.append((STOPPED if requests.number or requests.why else FINISHED, result))
         if requests.number and job.plan.course.total_steps:
             raise interrupted(requests.number, job, run, state, adapter)
-    return Trained(job, trainer, data, state, result)
+    return Trained(job, trainer, data, state, result, late.number)
 
 
 def finish(trained: Trained, voice: Voice) -> Outcome:
-    """Switch ./lora to the adapter if it beats the base, evaluate what the run changed, and write report.md."""
-    from llm_installer.inference.before_after import compare, different
+    """Evaluate what the run changed, switch ./lora to the adapter where nothing speaks against it, write report.md.
+
+    A signal ends the comparison, and nothing else.
+    """
+    job, result = trained.job, trained.result
+    changes, answers = None, list["Comparison"]()
+    with early_end(trained.asked) as early:
+        with voice.waiting("Evaluating what the run changed"):
+            if not trained.trainer.sharded:  # to evaluate takes all processes, and the others have ended
+                changes = early.attempt(lambda: _changes(trained), None)
+            lora = settle(job, result, changes.general.change if changes else None)
+            if changes and not job.options.skip_test:
+                answers = early.attempt(lambda: _answers(trained), answers)
+        return outcome(job, trained.state, result, lora, Compared(changes, answers, early.stopped))
+
+
+def _changes(trained: Trained) -> Changes | None:
+    """The losses of base and tuned model on the same rows."""
     from llm_installer.training.evaluation import choose_side, evaluate_changes
 
-    job, trainer, data, state, result = trained.job, trained.trainer, trained.data, trained.state, trained.result
-    switched = result.improved and not job.options.output
-    if switched:
-        job.folder.switch_to(Run(result.run))
-    if trainer.sharded:  # to evaluate takes all processes, and the others have ended
-        return outcome(job, state, result, switched, None)
-    seed, prepared = job.plan.seed, job.prepared
-    with voice.waiting("Evaluating what the run changed"):
-        training = choose_side(prepared.train, data.train_slice, seed, state)
-        validation = choose_side(prepared.validation, data.validation, seed, state)
-        changes = evaluate_changes(trainer, job.encoder, training, validation)
-        questions = different(job.given.validation if len(job.given.validation) else job.given.train, QUESTIONS)
-        extra = job.options.test_prompt
-        answers = [] if job.options.skip_test else compare(trainer.model, job.encoder, questions, extra)
-    return outcome(job, state, result, switched, (changes, answers))
+    job, data, state, seed = trained.job, trained.data, trained.state, trained.job.plan.seed
+    training = choose_side(job.prepared.train, data.train_slice, seed, state)
+    validation = choose_side(job.prepared.validation, data.validation, seed, state)
+    return evaluate_changes(trained.trainer, job.encoder, training, validation)
+
+
+def _answers(trained: Trained) -> list[Comparison]:
+    """What base and tuned model answer to questions from the data, and to the user's own."""
+    from llm_installer.inference.before_after import compare, different
+
+    job, given = trained.job, trained.job.given
+    questions = different(given.validation if len(given.validation) else given.train, QUESTIONS)
+    return compare(trained.trainer.model, job.encoder, questions, job.options.test_prompt)

@@ -61,9 +61,9 @@ def _remembered(options: Options, console: Console) -> tuple[Options, Path]:
     from llm_installer.runs.resume import find_unfinished
 
     here = Path.cwd()
-    if not options.resuming:
-        return options, here
     unfinished = find_unfinished(ModelDir.find(options.model_path), options, here, console.line)
+    if unfinished is None:
+        return options, here
     return unfinished.options, here if options.sources else Path(unfinished.record.base)
 
 

@@ -14,6 +14,8 @@ A message is one sentence: what is wrong, where, and what to type next.
 
 from __future__ import annotations
 
+from signal import Signals
+
 
 class InstallerError(Exception):
     """Base of all errors that a user can cause or meet."""
@@ -52,4 +54,5 @@ class Interrupted(InstallerError):
 
     def __init__(self, message: str, signal_number: int) -> None:
         super().__init__(message)
+        self.number, self.name = signal_number, Signals(signal_number).name
         self.exit_code = 128 + signal_number

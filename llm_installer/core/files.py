@@ -34,9 +34,9 @@ def write_folder(folder: Path, fill: Callable[[Path], None]) -> None:
         fill(temporary)
         write_manifest(temporary)
         for file in [*temporary.rglob("*"), temporary]:
-            _sync_path(file)
+            sync_path(file)
         _replace(temporary, folder)
-        _sync_path(folder.parent)
+        sync_path(folder.parent)
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
         mend = "free some space there" if error.errno in _FULL else "check that you may write there"
@@ -82,7 +82,8 @@ def sync(descriptor: int) -> None:
             raise
 
 
-def _sync_path(path: Path) -> None:
+def sync_path(path: Path) -> None:
+    """The same for a file or folder, by its path. Raises OSError."""
     if os.name == "nt":  # there a folder cannot be opened, nor a file synced that is open for reading
         return
     descriptor = os.open(path, os.O_RDONLY)

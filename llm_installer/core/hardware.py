@@ -55,8 +55,11 @@ def probe_hardware() -> Hardware:
 
 
 def c_compiler() -> list[str]:
-    """The command of a C compiler: CC, or what the machine has; empty where there is none."""
-    named = shlex.split(os.environ.get("CC", ""))
+    """The command of a C compiler: CC, or what the machine has; empty where there is none, or CC is no command."""
+    try:
+        named = shlex.split(os.environ.get("CC", ""))
+    except ValueError:  # a quote that is not closed
+        return []
     found = named or [c for c in (shutil.which(n) for n in ("cc", "gcc", "clang")) if c][:1]
     return found if found and shutil.which(found[0]) else []
 

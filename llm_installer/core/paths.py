@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 from llm_installer.core.errors import ModelError, UsageError
-from llm_installer.core.hints import program
+from llm_installer.core.hints import program, quoted, typed
 from llm_installer.core.text import short_path
 
 
@@ -139,6 +139,11 @@ class ModelDir:
                 f"install it with: {program()} install {shlex.quote(str(root))}"
             )
         return found
+
+    @property
+    def typed(self) -> str:
+        """What names this model on a command line: its name where that is enough."""
+        return quoted(self.root.name) if self.root.parent == models_dir() else typed(self.root)
 
     def new_run(self, mode: str, now: datetime) -> Run:
         """Make a new run folder, `<time>-<mode>`; a second one in the same second gets a number."""

@@ -84,6 +84,11 @@ def meeting(options: Options, processes: int) -> list[str]:
     return [*words, "--node-rank", str(rank), "--master-addr", host, "--master-port", port]
 
 
+def check_processes(options: Options) -> list[str]:
+    """torchrun's words for the processes that were asked for. Raises UsageError where they cannot be."""
+    return meeting(options, per_machine(options, devices())) if wanted(options) else []
+
+
 def launch(options: Options, arguments: Sequence[str]) -> int:
     """Run this program with these arguments in every process; its exit code. Raises InstallerError as they do."""
     processes = per_machine(options, devices())

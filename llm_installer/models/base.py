@@ -35,7 +35,7 @@ def load_base(folder: Path, dtype: str, device: str, quantised: str = "") -> Pre
     """The frozen base model, quantised if so named. Raises ModelError when transformers cannot load it."""
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
-        model: PreTrainedModel = _auto(folder).from_pretrained(
+        model: PreTrainedModel = loader(folder).from_pretrained(
             folder,
             dtype=DTYPES[dtype],
             device_map={"": device},
@@ -43,14 +43,14 @@ def load_base(folder: Path, dtype: str, device: str, quantised: str = "") -> Pre
             quantization_config=quantising(quantised, DTYPES[dtype]),
         )
     except (OSError, ValueError) as error:
-        raise ModelError(f"The model in {folder} cannot be loaded: {_first_line(error)}") from None
+        raise ModelError(f"The model in {folder} cannot be loaded: {first_line(error)}") from None
     if quantised:
         settle_quantised(model, quantised)
     model.config.use_cache = False
     return model.requires_grad_(False)
 
 
-def _auto(folder: Path) -> type[AutoModelForCausalLM | AutoModelForImageTextToText]:
+def loader(folder: Path) -> type[AutoModelForCausalLM | AutoModelForImageTextToText]:
     """The class that loads this model with all its parts: with its vision tower, where it has one."""
     config = AutoConfig.from_pretrained(folder, local_files_only=True)
     sees = hasattr(config, "vision_config") and config.model_type in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
@@ -75,6 +75,14 @@ def add_lora(model: PreTrainedModel, plan: Plan) -> PeftModel:
 
     Raises ModelError where no layer matches, or PEFT refuses one.
     """
+    model_with_lora = adapted(model, plan)
+    if plan.method.init in INITIALISERS:
+        initialise_from_weights(model_with_lora, plan.method.init)
+    return model_with_lora
+
+
+def adapted(model: PreTrainedModel, plan: Plan) -> PeftModel:
+    """The same before an initialisation that looks at the weights: a model that has none will do."""
     prefix = _decoder_prefix(model)
     linear = [n for n, module in model.named_modules() if _adaptable(module) and n.startswith(prefix)]
     adapted_layers = check_targets(linear, plan.target_modules)
@@ -97,15 +105,13 @@ def add_lora(model: PreTrainedModel, plan: Plan) -> PeftModel:
         alpha_pattern=dict(method.alpha_pattern),
     )
     try:
-        adapted = get_peft_model(model, config)
+        made = get_peft_model(model, config)
     except ValueError as error:  # peft refuses some layers by name, such as Mamba's out_proj
         raise ModelError(
-            f"PEFT refuses these layers ({_first_line(error)}); choose others with --target-modules a,b"
+            f"PEFT refuses these layers ({first_line(error)}); choose others with --target-modules a,b"
         ) from None
-    assert isinstance(adapted, PeftModel)
-    if method.init in INITIALISERS:
-        initialise_from_weights(adapted, method.init)
-    return adapted
+    assert isinstance(made, PeftModel)
+    return made
 
 
 def check_patterns(layers: Iterable[str], method: Method) -> None:
@@ -127,7 +133,8 @@ def _decoder_prefix(model: PreTrainedModel) -> str:
     return f"{name}." if name else ""
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """The first line of what a library says."""
     return (str(error).splitlines() or ["unknown reason"])[0]
 
 

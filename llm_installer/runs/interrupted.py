@@ -12,12 +12,13 @@ from pathlib import Path
 from llm_installer.core.errors import Interrupted
 from llm_installer.core.files import write_text
 from llm_installer.core.hints import quoted, script
-from llm_installer.core.markdown import document, plain, table
+from llm_installer.core.markdown import document, plain
 from llm_installer.core.paths import Run
 from llm_installer.core.state import RunState
 from llm_installer.core.text import short_path
 from llm_installer.runs.job import Job
 from llm_installer.runs.report import adjustments_part, plan_part
+from llm_installer.runs.uncompared import losses_part
 
 
 def interrupted(number: int, job: Job, run: Run, state: RunState, adapter: Path | None) -> Interrupted:
@@ -38,10 +39,6 @@ def render(job: Job, run: Run, state: RunState, by: str, adapter: Path | None) -
     plan = job.plan
     of = f" of {plan.course.total_steps:,}" if plan.course.total_steps else ""
     data = plain(str(job.options.sources))
-    losses = [
-        (f"{e.step:,}", f"{e.train_loss:.4f}", "" if e.validation_loss is None else f"{e.validation_loss:.4f}")
-        for e in state.history
-    ]
     return document(
         [
             [f"# {plain(job.info.name)}: run {plain(run.id)}"],
@@ -49,7 +46,7 @@ def render(job: Job, run: Run, state: RunState, by: str, adapter: Path | None) -
             [f"    {quoted(str(job.folder.root / 'train.sh'))} --resume"],
             [f"./lora is as it was; {_best(adapter)}."],
             [f"![Loss over the run]({run.history_png.name})"] if run.history_png.exists() else [],
-            ["## Loss so far", "", *table(("step", "training rows", "validation rows"), losses)] if losses else [],
+            losses_part("Loss so far", state),
             plan_part(plan),
             adjustments_part(state.adjustments),
         ]

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
+from llm_installer.core.errors import Interrupted
 from llm_installer.core.examples import Kind
 from llm_installer.core.files import write_json
 from llm_installer.core.handler import Handler
@@ -16,7 +17,7 @@ from llm_installer.core.hardware import Hardware
 from llm_installer.core.model_info import ModelInfo, fingerprint
 from llm_installer.core.paths import ModelDir, Run
 from llm_installer.core.run.header import RunHeader
-from llm_installer.core.run.record import FAILED, RUNNING, RunRecord
+from llm_installer.core.run.record import FAILED, RUNNING, STOPPED, RunRecord
 from llm_installer.core.state import Result
 from llm_installer.data.encoding.encode import Encoder
 from llm_installer.data.encoding.prompts import Prompt
@@ -115,15 +116,20 @@ def replanned(job: Job, run: Run, plan: Plan) -> Job:
 
 @contextmanager
 def recorded(run: Run) -> Iterator[list[tuple[str, Result]]]:
-    """Keep run.json true: running, then what the caller appends, or failed when it appends nothing."""
+    """Keep run.json true: running, then what the caller appends; where it appends nothing, the run failed or, when
+    somebody asked for its end, was stopped."""
     record = RunRecord.read(run)
     assert record is not None, "the run was begun"
     replace(record, status=RUNNING, result={}).write(run)
     ended: list[tuple[str, Result]] = []
+    otherwise = FAILED
     try:
         yield ended
+    except (Interrupted, KeyboardInterrupt):
+        otherwise = STOPPED
+        raise
     finally:
-        status, result = ended[0] if ended else (FAILED, None)
+        status, result = ended[0] if ended else (otherwise, None)
         found = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(result).items()} if result else {}
         with nullcontext() if ended else suppress(OSError):  # a full disk must not hide why the run failed
             replace(record, status=status, result=found).write(run)

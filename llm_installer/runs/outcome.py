@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llm_installer.core.changes import Changes
+from llm_installer.core.errors import Interrupted
+from llm_installer.core.files import write_text
 from llm_installer.core.hints import quoted, script, typed
 from llm_installer.core.paths import ModelDir, Run
 from llm_installer.core.run.samples import Sample
 from llm_installer.core.state import Result, RunState
+from llm_installer.core.text import short_path
+from llm_installer.runs import uncompared
+from llm_installer.runs.current import Lora
 from llm_installer.runs.job import Job
 from llm_installer.runs.report import NamedRow, Report, in_short, render
 
@@ -21,38 +26,55 @@ if TYPE_CHECKING:  # at run time it would bring torch
 
 
 @dataclass(frozen=True)
+class Compared:
+    """What was found out about base and tuned model after a run, as far as it came."""
+
+    changes: Changes | None = None
+    answers: Sequence[Comparison] = ()
+    stopped: Interrupted | None = None
+    """The signal that ended it."""
+
+    @property
+    def why(self) -> str:
+        """Why there are no changes, as the end of a sentence."""
+        return f"{self.stopped.name} came before that" if self.stopped else "no single GPU holds the model"
+
+
+@dataclass(frozen=True)
 class Outcome:
     """How a run ended, and what it left."""
 
     folder: ModelDir
     result: Result
-    switched: bool
-    """Whether ./lora is now this run's adapter."""
+    lora: Lora
+    """What ./lora is now."""
     report: Report | None
-    """None where nothing was compared, as no single GPU holds the model."""
+    """None where nothing was compared."""
     report_file: Path | None = None
+    uncompared: str = ""
+    """Why nothing was compared, as a sentence."""
+    stopped: Interrupted | None = None
+    """The signal that ended the comparison, when all else was done."""
 
     @property
     def found(self) -> list[str]:
         """What the comparison found, in sentences."""
-        return in_short(self.report) if self.report else ["Nothing was compared: no single GPU holds the model."]
+        return in_short(self.report) if self.report else [self.uncompared]
 
     @property
     def talk(self) -> str:
         """The command that talks to the tuned model."""
-        return talk(self.folder, self.result, self.switched)
+        return talk(self.folder, self.result, self.lora.switched)
 
 
-def outcome(
-    job: Job, state: RunState, result: Result, switched: bool, found: tuple[Changes, Sequence[Comparison]] | None
-) -> Outcome:
-    """The outcome of a run, its report written to report.md; `found` are losses and answers, None where there are none.
-
-    Raises OSError when the report cannot be written.
-    """
-    if found is None:
-        return Outcome(job.folder, result, switched, None)
-    run, (changes, answers) = Run(result.run), found
+def outcome(job: Job, state: RunState, result: Result, lora: Lora, found: Compared) -> Outcome:
+    """The outcome of a run, its report written to report.md. Raises OSError when that cannot be written."""
+    run, changes = Run(result.run), found.changes
+    ended = Outcome(job.folder, result, lora, None, run.report, stopped=found.stopped and _finished(found.stopped, run))
+    if changes is None:
+        why = f"Nothing was compared: {found.why}."
+        write_text(run.report, uncompared.render(job, state, result, " ".join(lora.said), why))
+        return replace(ended, uncompared=why)
     sides = {False: job.given.train, True: job.given.validation}
     report = Report(
         model=job.info.name,
@@ -62,16 +84,21 @@ def outcome(
         result=result,
         changes=changes,
         rows=[NamedRow(str(sides[row.validation][row.source].origin), row) for row in changes.rows],
-        answers=answers,
+        answers=found.answers,
         validation=bool(len(job.given.validation)),
         samples=_samples(run, result.best_step),
-        lora=_lora(job, result, switched),
-        talk=_talk_from_anywhere(job.folder, result, switched),
+        lora=" ".join(lora.said),
+        talk=_talk_from_anywhere(job.folder, result, lora.switched),
         picture=run.history_png.name if run.history_png.exists() else "",
         adjustments=state.adjustments,
     )
-    run.report.write_text(render(report), encoding="utf-8")
-    return Outcome(job.folder, result, switched, report, run.report)
+    write_text(run.report, render(report))
+    return replace(ended, report=report)
+
+
+def _finished(stopped: Interrupted, run: Run) -> Interrupted:
+    said = "which ended the comparison of base and tuned model; the run itself is finished, and its report is"
+    return Interrupted(f"{stopped}, {said} {short_path(run.report)}", stopped.number)
 
 
 def _talk_from_anywhere(folder: ModelDir, result: Result, switched: bool) -> str:
@@ -83,15 +110,6 @@ def _talk_from_anywhere(folder: ModelDir, result: Result, switched: bool) -> str
 def talk(folder: ModelDir, result: Result, switched: bool) -> str:
     """The command that talks to the tuned model."""
     return script(folder.root, "start.sh") + ("" if switched else f" --lora {typed(result.adapter)}")
-
-
-def _lora(job: Job, result: Result, switched: bool) -> str:
-    """What ./lora is after this run."""
-    if switched:
-        return f"./lora is now the adapter of this run, from step {result.best_step:,}, its best."
-    if not result.improved:
-        return f"No evaluation beat the base model, so ./lora is as it was; this adapter is {result.adapter}."
-    return f"./lora is as it was; this adapter, from step {result.best_step:,}, is {result.adapter}."
 
 
 def _samples(run: Run, best_step: int) -> list[tuple[int, list[Sample]]]:

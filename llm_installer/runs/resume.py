@@ -39,12 +39,22 @@ class Unfinished:
     """Options that change what is trained and are not what they were."""
 
 
-def find_unfinished(folder: ModelDir, asked: Options, base: Path, say: Callable[[str], None]) -> Unfinished:
-    """The run that --resume or --resume-from means. Raises TrainingError or UsageError where there is none."""
+def find_unfinished(folder: ModelDir, asked: Options, base: Path, say: Callable[[str], None]) -> Unfinished | None:
+    """The run that --resume or --resume-from means; None where neither is given, and where the first of the runs that
+    --resume with --data may mean is still to begin.
+
+    Raises TrainingError or UsageError where there is none, or it cannot be resumed.
+    """
+    checkpoint: Path | None = None
     if asked.resume_from:
         run, checkpoint = _named(base / Path(asked.resume_from).expanduser())
+    elif not asked.resume:
+        return None
+    elif newest := _newest(folder, asked):
+        run = newest
     else:
-        run, checkpoint = _newest(folder), None
+        say(f"There is no run to resume in {short_path(folder.runs)} yet, so a new one begins.")
+        return None
     checkpoint = checkpoint or newest_valid(run, say)
     record = RunRecord.read(run)
     if record is None:
@@ -131,13 +141,19 @@ def check_weights_fit(then: Plan, now: Plan, same_base: bool) -> None:
         )
 
 
-def _newest(folder: ModelDir) -> Run:
+def _newest(folder: ModelDir, asked: Options) -> Run | None:
+    """The newest run that is not finished; None where --data says how to begin one, and no run has finished it."""
     runs = sorted((Run(f.parent) for f in folder.runs.glob("*/run.json")), key=lambda run: run.id, reverse=True)
-    for run in runs:
-        record = RunRecord.read(run)
-        if record is not None and record.status != FINISHED:
-            return run
-    raise TrainingError(f"There is no unfinished run in {short_path(folder.runs)}; begin one with --data")
+    records = [(run, record) for run in runs if (record := RunRecord.read(run))]
+    if unfinished := next((run for run, record in records if record.status != FINISHED), None):
+        return unfinished
+    done = next((run for run, record in records if record.data == str(asked.sources)), None)
+    if asked.sources and not done:
+        return None
+    hint = (
+        f"run {done.id} of this data is finished; train once more without --resume" if done else "begin one with --data"
+    )
+    raise TrainingError(f"There is no unfinished run in {short_path(folder.runs)}; {hint}")
 
 
 def _named(path: Path) -> tuple[Run, Path | None]:

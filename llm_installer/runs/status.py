@@ -93,7 +93,7 @@ def save_now(folder: ModelDir) -> Saved:
             raise TrainingError(
                 f"Run {who.run} ended before it could save again; see how: {script(folder.root)} --status"
             )
-        time.sleep(LOOK_SECONDS)
+        _look_again_later(who, "a checkpoint will be written once it continues")
     return Saved((run.checkpoints / "last").resolve())
 
 
@@ -102,7 +102,7 @@ def stop_now(folder: ModelDir) -> Ended:
     who = _present(folder)
     write_request(Run(folder.runs / who.run), STOP)
     while not _ended(folder, who):
-        time.sleep(LOOK_SECONDS)
+        _look_again_later(who, "it will end well once it continues")
     row = next((row for row in list_runs(folder) if row.run.id == who.run), None)
     if row is None or not row.stop_reason:
         raise TrainingError(f"Run {who.run} ended without a result; resume it: {script(folder.root)} --resume")
@@ -114,8 +114,18 @@ def _present(folder: ModelDir) -> Holder:
     while who := holder(folder):
         if who.run:
             return who
-        time.sleep(LOOK_SECONDS)  # it still reads its data or loads its model
+        _look_again_later(who, "it is still preparing its run, so ask again then")
     raise TrainingError(f"{folder.root.name} is not being trained; see its last run: {script(folder.root)} --status")
+
+
+def _look_again_later(who: Holder, meanwhile: str) -> None:
+    """Wait a moment. Raises TrainingError where the training is suspended, for it would answer nothing for ever."""
+    if who.suspended:
+        raise TrainingError(
+            f"The training, {who}, is suspended (by Ctrl-Z or SIGSTOP); let it continue with: kill -CONT {who.pid}; "
+            f"{meanwhile}"
+        )
+    time.sleep(LOOK_SECONDS)
 
 
 def _ended(folder: ModelDir, who: Holder) -> bool:

@@ -9,6 +9,7 @@ from llm_installer.core.voice import Voice
 from llm_installer.data.encoding.encode import Encoder
 from llm_installer.distributed.placement import load_model
 from llm_installer.models.quantise import check_ready
+from llm_installer.models.skeleton import skeleton
 from llm_installer.planning.plan import Plan
 from llm_installer.training.checkpoint import check_room
 from llm_installer.training.fast.interface import prepare_process
@@ -17,20 +18,27 @@ from llm_installer.training.trainer import Trainer
 from llm_installer.training.training_data import TrainingData
 
 
-def load_trainer(plan: Plan, info: ModelInfo, encoder: Encoder, voice: Voice, answering: bool, folder: Path) -> Trainer:
+def load_trainer(plan: Plan, info: ModelInfo, encoder: Encoder, voice: Voice, answering: bool) -> Trainer:
     """The model with its LoRA and optimizer, on its device or sharded over all processes.
 
-    `answering` says that it must generate while it trains; its checkpoints will be below `folder`.
-    Raises ModelError, TrainingError or UsageError when it cannot be loaded here, or its checkpoints have no room.
+    `answering` says that it must generate while it trains. Raises ModelError or UsageError when it cannot be loaded.
     """
-    check_ready(plan.method)
     prepare_process(plan.device, plan.fast)
     with voice.waiting("Loading the model"):
         loaded = load_model(info, plan, answering)
     if loaded.unquantised:
         voice.line(loaded.unquantised)
-    check_room(folder, loaded.model)
     return Trainer(loaded.model, plan, encoder.eos, encoder.inputs, loaded.sharded)
+
+
+def refuse(plan: Plan, info: ModelInfo, folder: Path) -> None:
+    """What can be known to go wrong before a weight is loaded; the checkpoints will be below `folder`.
+
+    Raises ModelError where no layer matches or one cannot be adapted, and TrainingError where a library that the method
+    needs is missing, or there is no room for the checkpoints.
+    """
+    check_ready(plan.method)
+    check_room(folder, skeleton(info, plan))
 
 
 def probe_memory(trainer: Trainer, data: TrainingData, voice: Voice) -> None:

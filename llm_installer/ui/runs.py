@@ -9,7 +9,6 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from llm_installer.core.hints import program, script
-from llm_installer.core.paths import ModelDir, models_dir
 from llm_installer.core.run.progress import Progress
 from llm_installer.core.text import clock, loss_text, short_path, shortened
 from llm_installer.runs.compare import RunComparison
@@ -157,14 +156,9 @@ def _change(row: RunRow) -> str:
 
 
 def _about_lora(shown: RunList) -> str:
-    use = f"{program()} adapters {_typed(shown.folder)} use RUN"
+    use = f"{program()} adapters {shown.folder.typed} use RUN"
     if any(row.current for row in shown.rows):
         return f"* is what ./lora names; choose another with: {use}"
     if shown.folder.lora.exists():
         return f"./lora is none of these but {short_path(shown.folder.lora.resolve())}"
     return f"There is no ./lora; choose one with: {use}"
-
-
-def _typed(folder: ModelDir) -> str:
-    """What names a model on a command line: its name where that is enough."""
-    return folder.root.name if folder.root.parent == models_dir() else script(folder.root, "")

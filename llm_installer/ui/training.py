@@ -115,8 +115,8 @@ def _closing(found: Outcome) -> Iterator[RenderableType]:
         yield Text(f"  The best of {counted(result.steps, 'step')} was step {result.best_step:,}.")
     for sentence in (*found.found, *([result.speed.said()] if result.speed else [])):
         yield Text(f"  {sentence}")
-    if not result.improved:
-        yield Text("  No evaluation beat the base model, so ./lora is as it was.")
+    for sentence in found.lora.said:
+        yield Text(f"  {sentence}")
     if found.report_file:
         yield Text(f"  Report: {short_path(found.report_file)}")
     yield Text(f"  Adapter: {short_path(result.adapter)}")

@@ -18,11 +18,12 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, gelu, scaled_dot_product_attention, silu
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
+from llm_installer.core.hardware import c_compiler
 from llm_installer.distributed.memory_errors import is_out_of_memory
 from llm_installer.training.fast.cpu.native import functions
 from llm_installer.training.fast.cpu.native.attention import attention, usable
 from llm_installer.training.fast.cpu.native.calls import call
-from llm_installer.training.fast.cpu.native.library import library, processor
+from llm_installer.training.fast.cpu.native.library import build, fingerprint, kept, library, processor
 from llm_installer.training.fast.cross_entropy import LogitRule, cross_entropy_sum
 
 pytestmark = pytest.mark.skipif(
@@ -249,8 +250,13 @@ ASK = "from llm_installer.training.fast.cpu.native.library import library; print
     [
         ("", "works"),
         ("no-such-compiler", "there is no C compiler; with one (gcc, or clang with OpenMP) training here is faster"),
+        (
+            "gcc 'with an open quote",
+            "there is no C compiler; with one (gcc, or clang with OpenMP) training here is faster",
+        ),
         ("false", "the C compiler cannot make faster ones (it ended with 1)"),
         ("{script}", "the C compiler cannot make faster ones (sorry: no -fopenmp)"),
+        ("{foreign}", "the C compiler cannot make faster ones (caf\ufffd: no)"),
         ("true", "faster ones cannot be made"),
     ],
 )
@@ -258,9 +264,12 @@ def test_without_a_compiler_that_works_one_clause_says_why(tmp_path: Path, compi
     script = tmp_path / "cc"
     script.write_text('#!/bin/sh\n[ "$1" = --version ] && exit\necho "sorry: no -fopenmp" >&2\nexit 1\n')
     script.chmod(0o755)
+    foreign = tmp_path / "foreign"
+    foreign.write_bytes(b'#!/bin/sh\necho "caf\xe9: no" >&2\n[ "$1" = --version ] || exit 1\necho "caf\xe9"\n')
+    foreign.chmod(0o755)
     made = tmp_path / "kernels"
     environment = {**os.environ, "LLM_KERNELS": str(made)}
-    environment |= {"CC": compiler.format(script=script)} if compiler else {}
+    environment |= {"CC": compiler.format(script=script, foreign=foreign)} if compiler else {}
     command = [sys.executable, "-W", "ignore", "-c", ASK]
     times = set()
     for _ in range(2):
@@ -270,3 +279,67 @@ def test_without_a_compiler_that_works_one_clause_says_why(tmp_path: Path, compi
         assert len(left) == (not compiler), "a half-made library stays"
         times |= {path.stat().st_mtime_ns for path in left}
     assert len(times) <= 1, "compiled twice"
+
+
+def cut(file: Path) -> None:
+    os.truncate(file, 4096)
+
+
+def emptied(file: Path) -> None:
+    file.write_bytes(b"")
+
+
+def exchanged(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+def open_to_others(file: Path) -> None:
+    file.chmod(0o777)
+
+
+def somebody_elses(file: Path) -> None:
+    os.chown(file, 12345, 12345)
+
+
+def linked(file: Path) -> None:
+    elsewhere = file.with_suffix(".elsewhere")
+    file.rename(elsewhere)
+    file.symlink_to(elsewhere)
+
+
+DAMAGES = [cut, emptied, exchanged, open_to_others, linked, *([somebody_elses] if os.geteuid() == 0 else [])]
+
+
+def test_kernels_that_are_not_as_they_were_made_are_made_again(tmp_path: Path) -> None:
+    folder = tmp_path / "kernels"
+    good = build(c_compiler(), folder)
+    content, name = good.read_bytes(), fingerprint(c_compiler())
+    assert kept(folder, name) == good and good.stat().st_mode & 0o022 == folder.stat().st_mode & 0o022 == 0
+    for damage in DAMAGES:
+        damage(good)
+        assert kept(folder, name) is None, damage
+        good.write_bytes(content)
+        good.chmod(0o700)
+        assert kept(folder, name) == good
+    cut(good)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", ASK],
+        env={**os.environ, "LLM_KERNELS": str(folder)}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.strip() == "works" and kept(folder, name)
+
+
+def test_a_folder_that_others_may_write_in_is_closed_or_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "kernels"
+    folder.mkdir()
+    folder.chmod(0o777)
+    planted = folder / f"{fingerprint(c_compiler())}-{'0' * 64}.so"
+    planted.write_bytes(b"not ours")
+    assert kept(folder, fingerprint(c_compiler())) is None and not planted.exists()
+    assert folder.stat().st_mode & 0o022 == 0
+    if os.geteuid() == 0:
+        os.chown(folder, 12345, 12345)
+        with pytest.raises(PermissionError, match="is somebody else's; name a folder of your own in LLM_KERNELS"):
+            kept(folder, fingerprint(c_compiler()))

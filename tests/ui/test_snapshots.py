@@ -30,6 +30,7 @@ from llm_installer.inference.generate import Answer
 from llm_installer.planning.decide import make_plan
 from llm_installer.planning.options import Options
 from llm_installer.runs.compare import RunComparison, SideBySide, differences
+from llm_installer.runs.current import Lora
 from llm_installer.runs.job import Job
 from llm_installer.runs.listing import find_run, use
 from llm_installer.runs.outcome import Outcome
@@ -111,7 +112,8 @@ def outcome(job: Job) -> Outcome:
         talk="",
         picture="",
     )
-    return Outcome(job.folder, result, True, report, run.report)
+    lora = Lora(True, ("./lora is now the adapter of this run, from step 570, its best.",))
+    return Outcome(job.folder, result, lora, report, run.report)
 
 
 def compared(folder: ModelDir) -> RunComparison:

@@ -42,6 +42,15 @@ class Holder:
     started: str
     """ISO time at which it took the lock."""
 
+    @property
+    def suspended(self) -> bool:
+        """Whether the process does nothing until it is told to continue, as after Ctrl-Z; False where nothing tells."""
+        try:
+            state = Path(f"/proc/{self.pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2]
+        except OSError:
+            return False
+        return state.split()[0] in ("T", "t")
+
     def __str__(self) -> str:
         who = f"process {self.pid}" if self.pid else "another process"
         details = [f"run {self.run}"] if self.run else []

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import FrameType
+from typing import TypeVar
 
 from llm_installer.core.errors import Interrupted
 
+T = TypeVar("T")
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
@@ -46,14 +48,61 @@ def stop_requests() -> Iterator[Requests]:
             raise Interrupted("Stopped at once, as asked twice.", number)
         requests.number = number
 
-    wanted = [n for n in _SIGNALS if signal.getsignal(n) is not signal.SIG_IGN]  # nohup means: go on
-    try:
-        before = {number: signal.signal(number, ask) for number in wanted}
-    except ValueError:  # signals can be caught in the main thread only
+    with _handled_by(ask):
         yield requests
-        return
+
+
+class Early:
+    """Work at the end of a run that may be left out: the first signal ends it at once, and nothing else."""
+
+    def __init__(self, number: int) -> None:
+        self.stopped = _interrupted(number) if number else None
+        """The signal that asked for the end, `number` if that came before."""
+        self._within = False
+
+    def attempt(self, work: Callable[[], T], otherwise: T) -> T:
+        """What `work` makes, or `otherwise` where a signal came before it was done."""
+        if self.stopped:
+            return otherwise
+        self._within = True
+        try:
+            return work()
+        except Interrupted as asked:
+            self.stopped = asked
+            return otherwise
+        finally:
+            self._within = False
+
+    def ask(self, number: int, _frame: FrameType | None) -> None:
+        """A signal came."""
+        asked = _interrupted(number)
+        if self._within:
+            raise asked
+        self.stopped = self.stopped or asked
+
+
+@contextmanager
+def early_end(number: int) -> Iterator[Early]:
+    """For as long as this lasts signals only end what Early attempts; `number` is one that came before, or 0."""
+    early = Early(number)
+    with _handled_by(early.ask):
+        yield early
+
+
+def _interrupted(number: int) -> Interrupted:
+    return Interrupted(f"Interrupted by {signal.Signals(number).name}", number)
+
+
+@contextmanager
+def _handled_by(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Signals that ask for the end go to `handler`, but for those that are ignored; in a thread none can be caught."""
+    before = {}
+    with suppress(ValueError):
+        for number in _SIGNALS:
+            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup means: go on
+                before[number] = signal.signal(number, handler)
     try:
-        yield requests
+        yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, usual in before.items():
+            signal.signal(number, usual)

@@ -9,19 +9,25 @@ import ctypes
 import hashlib
 import os
 import platform
+import stat
 import subprocess
 import tempfile
 from functools import lru_cache
 from pathlib import Path
 
+from llm_installer.core.files import sync_path
 from llm_installer.core.hardware import c_compiler
 from llm_installer.core.paths import cache_dir
+from llm_installer.core.text import short_path
 
 HERE = Path(__file__).parent
 SOURCES = ("pointwise.c", "attention.c")
 FLAGS = ("-O3", "-fopenmp", "-fno-math-errno", "-fno-trapping-math", "-fno-signed-zeros", "-fassociative-math",
          "-fno-strict-aliasing", "-shared", "-fPIC")  # fmt: skip
 """Sums may be taken in any order; infinity and NaN stay what they are."""
+SUFFIX = ".so"
+OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+NO_COMPILER = "there is no C compiler; with one (gcc, or clang with OpenMP) training here is faster"
 LIMIT = 120.0
 """Seconds a compiler may take; two are usual."""
 
@@ -45,12 +51,9 @@ def library() -> tuple[ctypes.CDLL | None, str]:
     """The kernels, or why there are none: a clause that follows a colon."""
     compiler = c_compiler()
     if not compiler:
-        return None, "there is no C compiler; with one (gcc, or clang with OpenMP) training here is faster"
+        return None, NO_COMPILER + (" (CC names none that can be run)" if os.environ.get("CC") else "")
     try:
-        made = folder() / f"{fingerprint(compiler)}.so"
-        if not made.exists():
-            build(compiler, made)
-        loaded = ctypes.CDLL(str(made))
+        loaded = ctypes.CDLL(str(kept(folder(), fingerprint(compiler)) or build(compiler, folder())))
         for name, takes in FUNCTIONS.items():
             if hasattr(loaded, name):
                 getattr(loaded, name).argtypes = takes
@@ -82,16 +85,60 @@ def processor() -> str:
     return "\n".join(sorted(told)) or f"{platform.machine()} {platform.processor()}"
 
 
-def build(compiler: list[str], made: Path) -> None:
-    """Compile into a file beside `made`, then put it there at once: another process may be doing the same."""
-    made.parent.mkdir(parents=True, exist_ok=True)
+def kept(folder: Path, name: str) -> Path | None:
+    """The kernels of this name in `folder`, if they are as this user's compiler made them; what is not is deleted.
+
+    What is loaded runs as this user, and a file that was cut would end the process at once. Raises OSError where the
+    folder is somebody else's, who could exchange what was looked at.
+    """
+    if not folder.is_dir():
+        return None
+    _only_ours(folder)
+    for file in folder.glob(f"{name}-*{SUFFIX}"):
+        if _own(file) and file.name == _named(name, file.read_bytes()):
+            return file
+        file.unlink()
+    return None
+
+
+def build(compiler: list[str], folder: Path) -> Path:
+    """Compile into a temporary file, then put it in `folder` at once: another process may be doing the same."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _only_ours(folder)
     tuned = "-march=native" if platform.machine() in ("x86_64", "AMD64") else "-mcpu=native"
-    with tempfile.TemporaryDirectory(dir=made.parent) as beside:
-        new = Path(beside) / made.name
+    with tempfile.TemporaryDirectory(dir=folder) as beside:
+        new = Path(beside) / "kernels"
         sources = [str(HERE / name) for name in SOURCES]
         _run([*compiler, *FLAGS, tuned, "-o", str(new), *sources, "-lm"])
+        new.chmod(0o700)
+        made = folder / _named(fingerprint(compiler), new.read_bytes())
+        sync_path(new)
         os.replace(new, made)
+        sync_path(folder)
+    return made
+
+
+def _named(name: str, content: bytes) -> str:
+    """The file name of kernels: it tells how they were made, and what they are."""
+    return f"{name}-{hashlib.sha256(content).hexdigest()}{SUFFIX}"
+
+
+def _only_ours(folder: Path) -> None:
+    """Let nobody else write in `folder`. Raises PermissionError where it is not this user's."""
+    if os.name != "nt" and folder.stat().st_uid == os.geteuid():
+        folder.chmod(stat.S_IMODE(folder.stat().st_mode) & ~OTHERS_WRITE)
+    if not _own(folder):
+        raise PermissionError(f"{short_path(folder)} is somebody else's; name a folder of your own in LLM_KERNELS")
+
+
+def _own(path: Path) -> bool:
+    """Whether `path` is this user's, no link, and nobody else may write there. Windows has no such bits."""
+    if os.name == "nt":
+        return True
+    found = path.stat() if path.is_dir() else path.lstat()
+    return found.st_uid == os.geteuid() and not found.st_mode & OTHERS_WRITE and not stat.S_ISLNK(found.st_mode)
 
 
 def _run(command: list[str]) -> str:
-    return subprocess.run(command, capture_output=True, check=True, text=True, timeout=LIMIT).stdout
+    done = subprocess.run(command, capture_output=True, check=True, encoding="utf-8", errors="replace", timeout=LIMIT)
+    return done.stdout

@@ -1,0 +1,54 @@
+"""Whether ./lora becomes the adapter of a run that ended well: pure rules over what is known of it then."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from llm_installer.core.text import counted
+
+FEW_ROWS, FEW_STEPS = 8, 3
+"""Below both, a run is a trial: there is no validation set, and no time to learn even a single row."""
+LANGUAGE_LOST = 2.0
+"""Rise of the loss on general sentences, in nats per token: each is then 7 times less likely than before. Runs that
+learn a small set by heart stay below 1."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What is known of a run that has ended."""
+
+    improved: bool
+    """Whether an evaluation beat the base."""
+    rows: int
+    """It was trained on so many,"""
+    steps: int
+    """and took so many steps to its best evaluation."""
+    general: float | None
+    """By how much the loss on general text rose; None where that was not evaluated."""
+
+
+def why_not(run: Ended) -> str:
+    """The end of the sentence `./lora is as it was, for ...`; empty where it becomes the adapter of this run."""
+    return next((reason for rule in _RULES if (reason := rule(run))), "")
+
+
+def _not_better(run: Ended) -> str:
+    return "" if run.improved else "no evaluation beat the base model"
+
+
+def _trial(run: Ended) -> str:
+    if run.rows >= FEW_ROWS or run.steps >= FEW_STEPS:
+        return ""
+    return f"{counted(run.steps, 'step')} on {counted(run.rows, 'row')} can hardly have taught the model anything"
+
+
+def _lost(run: Ended) -> str:
+    if run.general is None or run.general < LANGUAGE_LOST:  # NaN is not
+        return ""
+    rose = f"rose by {run.general:.1f}" if math.isfinite(run.general) else "is not a finite number"
+    return f"the model forgot its language in this run: the loss on general text {rose}"
+
+
+_RULES: tuple[Callable[[Ended], str], ...] = (_not_better, _trial, _lost)
