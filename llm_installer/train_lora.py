@@ -161,8 +161,8 @@ def train(job: Job, voice: Voice, tell_run: TellRun, callbacks: Sequence[object]
             speed = speed_of(job.info, job.plan, job.hardware.name, data.rows, state)
             about = Published(job.info, job.plan, str(job.options.sources), job.kind, job.encoder, speed)
             result = publish(trainer.model, best, state, about, run, adapter)
+            ended.append((STOPPED if requests.number or requests.why else FINISHED, result))
             now.report.on_end(state, result)
-        ended.append((STOPPED if requests.number or requests.why else FINISHED, result))
         if requests.number and job.plan.course.total_steps:
             raise interrupted(requests.number, job, run, state, adapter)
     return Trained(job, trainer, data, state, result, late.number)

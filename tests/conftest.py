@@ -15,8 +15,10 @@ from typing import Any
 import psutil
 import pytest
 
-# A shell starts background jobs with Ctrl-C ignored, and children inherit that: the tests of signals need it back.
+# A shell starts background jobs with Ctrl-C ignored, nohup with SIGHUP, and children inherit that: the tests of signals
+# need both back.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["LLM_INSTALLER_COMMAND"] = "llm-installer"  # what hints say, wherever the tests run

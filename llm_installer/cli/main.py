@@ -5,6 +5,7 @@ Stories are imported inside commands, so that --help never waits for torch.
 
 from __future__ import annotations
 
+import errno
 import io
 import logging
 import os
@@ -12,6 +13,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import NoReturn
 
 import click
@@ -24,9 +26,10 @@ from llm_installer.cli.options import Commands
 from llm_installer.cli.runs import adapters
 from llm_installer.cli.topics import help_command
 from llm_installer.cli.train import train
-from llm_installer.core.errors import InstallerError
+from llm_installer.core.errors import InstallerError, UsageError
+from llm_installer.core.files import FULL
 from llm_installer.core.startup import begin, no_telemetry
-from llm_installer.core.text import visible
+from llm_installer.core.text import short_path, visible
 from llm_installer.core.version import __version__
 
 QUIET = {
@@ -89,9 +92,34 @@ def _one_voice() -> None:
         logging.getLogger(library).setLevel(logging.ERROR)
 
 
+def _refuse_a_removed_folder() -> None:
+    """Libraries are not found, and torch ends the process, where the current folder was removed."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        raise UsageError("The current folder was removed; change to another one, for example with: cd ~") from None
+
+
+def _outside(error: OSError) -> str:
+    """What is wrong around this program, as a sentence; empty where the mistake may be its own."""
+    if error.errno not in (*FULL, errno.EIO, errno.EROFS):
+        return ""
+    where = short_path(os.fsdecode(error.filename)) if error.filename else "What this command prints"
+    return f"{where} cannot be written ({error.strerror}); free some space, or write to another place"
+
+
+def _give_up_output() -> None:
+    """What stdout still holds has no place; Python would try once more when it ends, and complain."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+
+
 def _guarded(command: Callable[[], object], debug: bool) -> NoReturn:
     try:
+        _refuse_a_removed_folder()
         code = command()
+        sys.stdout.flush()
     except click.Abort:
         echo("Stopped.", err=True)
         raise SystemExit(130) from None
@@ -107,4 +135,10 @@ def _guarded(command: Callable[[], object], debug: bool) -> NoReturn:
     except KeyboardInterrupt:
         echo("Stopped.", err=True)
         raise SystemExit(130) from None
+    except OSError as error:
+        if debug or not (said := _outside(error)):
+            raise
+        _give_up_output()
+        echo(f"Error: {said}", err=True)
+        raise SystemExit(1) from None
     raise SystemExit(code if isinstance(code, int) else 0)

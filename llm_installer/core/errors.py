@@ -7,6 +7,7 @@
     |   +-- AdapterError      exit 1   an adapter cannot be read, or belongs to another base model
     +-- HubError              exit 1   a hub refuses or lacks what was asked for, or cannot be reached
     +-- TrainingError         exit 1   training cannot start or continue
+    |   +-- DiskError         exit 1   a file cannot be written; also an OSError
     +-- Interrupted           128 + n  a signal ended the run, and its work is saved
 
 A message is one sentence: what is wrong, where, and what to type next.
@@ -47,6 +48,17 @@ class HubError(InstallerError):
 
 class TrainingError(InstallerError):
     """Training cannot start or continue."""
+
+
+class DiskError(TrainingError, OSError):
+    """A file cannot be written: the disk is full or not writable. Also an OSError, for whoever can do without it."""
+
+    def __init__(self, message: str, number: int | None) -> None:
+        super().__init__(message)
+        self.errno = number
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class Interrupted(InstallerError):

@@ -9,23 +9,24 @@ import math
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from llm_installer.core.errors import TrainingError
+from llm_installer.core.errors import DiskError
 from llm_installer.core.manifest import write_manifest
 from llm_installer.core.text import short_path, visible
 
 _EXCHANGE = 2
 _HERE = -100
 """RENAME_EXCHANGE and AT_FDCWD of renameat2(2)."""
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def write_folder(folder: Path, fill: Callable[[Path], None]) -> None:
     """Replace `folder`: fill a temporary sibling, add a manifest, sync it to the disk, then rename it into place.
 
-    Raises TrainingError when the disk is full or not writable; what was there before is then untouched.
+    Raises DiskError when the disk is full or not writable; what was there before is then untouched.
     """
     temporary = folder.with_name(f".{folder.name}.new")
     try:
@@ -34,30 +35,42 @@ def write_folder(folder: Path, fill: Callable[[Path], None]) -> None:
         fill(temporary)
         write_manifest(temporary)
         for file in [*temporary.rglob("*"), temporary]:
-            sync_path(file)
+            _sync_path(file)
         _replace(temporary, folder)
-        sync_path(folder.parent)
+        _sync_path(folder.parent)
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
-        mend = "free some space there" if error.errno in _FULL else "check that you may write there"
-        raise TrainingError(
-            f"{short_path(folder)} cannot be written ({error.strerror}); {mend} and start again"
-        ) from None
+        raise unwritable(folder, error) from None
+
+
+def unwritable(path: Path, error: OSError) -> DiskError:
+    """The error for a file or folder that could not be written."""
+    if isinstance(error, DiskError):
+        return error
+    mend = "free some space there" if error.errno in FULL else "check that you may write there"
+    return DiskError(
+        f"{short_path(path)} cannot be written ({error.strerror or error}); {mend} and start again", error.errno
+    )
 
 
 def write_text(file: Path, text: str, mode: int = 0o644) -> None:
-    """Replace a small file by one rename, so that no reader finds half of it. Raises OSError."""
+    """Replace a small file by one rename, so that no reader finds half of it. Raises DiskError."""
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
-    with temporary.open("w", encoding="utf-8") as out:
-        out.write(text)
-        out.flush()
-        sync(out.fileno())
-    temporary.chmod(mode)
-    os.replace(temporary, file)
+    try:
+        with temporary.open("w", encoding="utf-8") as out:
+            out.write(text)
+            out.flush()
+            sync(out.fileno())
+        temporary.chmod(mode)
+        os.replace(temporary, file)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink()
+        raise unwritable(file, error) from None
 
 
 def write_json(file: Path, value: object) -> None:
-    """Replace a file by strict JSON, in which infinities and NaN become null. Raises OSError."""
+    """Replace a file by strict JSON, in which infinities and NaN become null. Raises DiskError."""
     text = json.dumps(finite(value), indent=2, ensure_ascii=False, allow_nan=False)
     write_text(file, visible(text, lines=True) + "\n")  # the same value: the escapes are those of JSON
 
@@ -82,8 +95,7 @@ def sync(descriptor: int) -> None:
             raise
 
 
-def sync_path(path: Path) -> None:
-    """The same for a file or folder, by its path. Raises OSError."""
+def _sync_path(path: Path) -> None:
     if os.name == "nt":  # there a folder cannot be opened, nor a file synced that is open for reading
         return
     descriptor = os.open(path, os.O_RDONLY)

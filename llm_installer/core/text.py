@@ -13,6 +13,8 @@ LONGEST = 300
 _STEERING = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 """Controls of ASCII and Latin-1, line and paragraph separators, embeddings and overrides of the direction of writing,
 and halves of surrogate pairs, which is what bytes of a file name become that are no UTF-8. Not the tab."""
+_CREDENTIALS = re.compile(r"://[^\s/?#@]*:[^\s/?#]*@")
+"""User and password of an address (RFC 3986, userinfo); the password may hold an @ itself."""
 _SHORT = {"\n": "\\n", "\r": "\\r", "\b": "\\b", "\f": "\\f"}
 
 
@@ -52,6 +54,11 @@ def shortened(text: str, limit: int = LONGEST) -> str:
     """A text on one line, `visible`, cut with dots where it is longer than `limit` characters."""
     flat = visible(" ".join(text.split()))
     return flat if len(flat) <= limit else flat[: limit - 3] + "..."
+
+
+def without_password(text: str) -> str:
+    """The text with addresses as they are without user and password, which belong in no file and on no screen."""
+    return _CREDENTIALS.sub("://", text)
 
 
 def perplexity(loss: float) -> str:

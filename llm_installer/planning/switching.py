@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from llm_installer.core.text import counted
 
 FEW_ROWS, FEW_STEPS = 8, 3
-"""Below both, a run is a trial: there is no validation set, and no time to learn even a single row."""
+"""Below both, a run is a trial: no time to learn even a single row, and next to nothing to evaluate that on."""
 LANGUAGE_LOST = 2.0
 """Rise of the loss on general sentences, in nats per token: each is then 7 times less likely than before. Runs that
 learn a small set by heart stay below 1."""

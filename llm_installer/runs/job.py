@@ -19,6 +19,7 @@ from llm_installer.core.paths import ModelDir, Run
 from llm_installer.core.run.header import RunHeader
 from llm_installer.core.run.record import FAILED, RUNNING, STOPPED, RunRecord
 from llm_installer.core.state import Result
+from llm_installer.core.text import without_password
 from llm_installer.data.encoding.encode import Encoder
 from llm_installer.data.encoding.prompts import Prompt
 from llm_installer.data.prepare import Given, Prepared, write_dropped
@@ -97,14 +98,18 @@ def begin(job: Job) -> Run:
     RunRecord(
         status=RUNNING,
         started=now.isoformat(timespec="seconds"),
-        options={k: v for k, v in job.options.given().items() if k not in ("model_path", "resume")},
+        options={k: _stored(v) for k, v in job.options.given().items() if k not in ("model_path", "resume")},
         base=str(job.base),
         rows=job.rows_fingerprint,
         files=job.data_files,
         model=fingerprint(job.info.path),
-        data=str(job.options.sources),
+        data=without_password(str(job.options.sources)),
     ).write(run)
     return run
+
+
+def _stored(value: object) -> object:
+    return without_password(value) if isinstance(value, str) else value
 
 
 def replanned(job: Job, run: Run, plan: Plan) -> Job:

@@ -13,6 +13,7 @@ from llm_installer.core.paths import ModelDir, Run
 from llm_installer.core.run.checkpoints import STATE_FILE, newest_valid, read_state
 from llm_installer.core.run.record import FINISHED, RunRecord
 from llm_installer.core.text import short_path
+from llm_installer.planning.checked_plan import check_plan
 from llm_installer.planning.method import MOVES_BASE
 from llm_installer.planning.options import Options, decides
 from llm_installer.planning.plan import Plan
@@ -65,7 +66,8 @@ def find_unfinished(folder: ModelDir, asked: Options, base: Path, say: Callable[
     options, changes = merge(Options.from_kwargs(**record.options), asked)
     try:
         plan = Plan.from_json(json.loads(run.plan.read_text(encoding="utf-8")))
-    except (OSError, ValueError):
+        check_plan(plan)
+    except (OSError, ValueError, RecursionError):
         raise TrainingError(
             f"{short_path(run.plan)} cannot be read, so the run cannot be resumed; begin a new run"
         ) from None

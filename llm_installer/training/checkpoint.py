@@ -83,6 +83,7 @@ class CheckpointWriter:
         self.run = run
         self._saved_at = time.monotonic()
         self._cost = 0.0
+        self._recorded = run.record.exists()
 
     def due(self, evaluated: bool) -> bool:
         """Whether it is time to save, just after an evaluation or between two."""
@@ -94,6 +95,11 @@ class CheckpointWriter:
     ) -> None:
         """Write checkpoint-<step>, and the best one too where that is another. Raises TrainingError on a full disk."""
         began = time.monotonic()
+        if self._recorded and not self.run.record.exists():
+            raise TrainingError(
+                f"{short_path(self.run.root)} was removed while its run was training, so nothing can be kept; "
+                "train again"
+            )
 
         def fill(fresh: Path) -> None:
             (fresh / OPTIMIZER_FILE).write_bytes(_pickled(optimizer))
@@ -129,7 +135,7 @@ def check_room(folder: Path, model: PeftModel) -> None:
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise TrainingError(
-            f"The checkpoints need {size(needed)}, and {short_path(folder)} has {size(free)} free; "
+            f"The checkpoints need {size(needed)}, {size(needed - free)} more than {short_path(folder)} has free; "
             "make room there, or set a lower --lora-r"
         )
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import gzip
+import os
 import shlex
 import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import lru_cache
 from itertools import pairwise
 from lzma import LZMAError
 from pathlib import Path
@@ -86,10 +88,20 @@ def broken(name: str, error: Exception) -> DataError:
     return DataError(f"{name} " + advice.format(quoted=shlex.quote(name), error=reason))
 
 
+@lru_cache(maxsize=2)
+def _archive(path: Path, version: tuple[int, int, int], process: int) -> zipfile.ZipFile:
+    """An open zip, its list of members read once: to read it again for each member takes quadratic time.
+
+    It is another one for each `version` of the file and, as it has a position in it, for each process.
+    """
+    return zipfile.ZipFile(path)
+
+
 def _opened(source: Source, stack: ExitStack) -> IO[bytes] | gzip.GzipFile:
     stream: IO[bytes] = stack.enter_context(source.path.open("rb"))
     if source.member:
-        archive = stack.enter_context(zipfile.ZipFile(stream))
+        found = os.fstat(stream.fileno())
+        archive = _archive(source.path, (found.st_ino, found.st_size, found.st_mtime_ns), os.getpid())
         stream = stack.enter_context(archive.open(source.member))
     if (source.member or source.path.name).lower().endswith(".gz"):
         return stack.enter_context(gzip.GzipFile(fileobj=stream))

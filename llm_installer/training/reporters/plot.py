@@ -31,6 +31,8 @@ SUBTITLE = 105
 """Characters that fit into the width."""
 LABEL_GAP = 0.042
 """Between two labels in the margin, as a fraction of the axes' height."""
+_UNUSABLE = (ImportError, AttributeError, ValueError, RuntimeError, SyntaxError)
+"""What an import raises where something of a package is missing, was built for another numpy, or is damaged."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,7 @@ class PlotReporter:
             return
         path = self._header.run.history_png
         temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        _check_matplotlib()
         try:
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", message="Glyph .* missing")  # a name in a script the font lacks
@@ -77,6 +80,14 @@ class PlotReporter:
 
     def on_note(self, text: str) -> None:
         """The plot has no room for notes."""
+
+
+def _check_matplotlib() -> None:
+    """Raise OSError, which turns this reporter off, where matplotlib cannot be imported: no run ends for that."""
+    try:
+        import matplotlib.figure  # noqa: F401
+    except _UNUSABLE as error:
+        raise OSError(f"matplotlib cannot be imported ({error})") from None
 
 
 def history_figure(header: RunHeader, state: RunState, result: Result | None, single: StepCurve) -> Figure:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from llm_installer.core.hints import pip
 from llm_installer.core.run.header import RunHeader
 from llm_installer.core.state import Evaluation, Result, RunState, StepReport
+from llm_installer.core.text import without_password
 from llm_installer.training.reporters.protocol import Event
 from llm_installer.training.reporters.values import evaluation_values, peak_memory, step_values
 
@@ -128,4 +129,4 @@ def _errors_are_ours() -> Iterator[None]:
     try:
         yield
     except MlflowException as error:
-        raise OSError(" ".join(str(error).split())) from None
+        raise OSError(without_password(" ".join(str(error).split()))) from None

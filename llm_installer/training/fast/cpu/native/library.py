@@ -15,7 +15,7 @@ import tempfile
 from functools import lru_cache
 from pathlib import Path
 
-from llm_installer.core.files import sync_path
+from llm_installer.core.files import sync
 from llm_installer.core.hardware import c_compiler
 from llm_installer.core.paths import cache_dir
 from llm_installer.core.text import short_path
@@ -112,9 +112,9 @@ def build(compiler: list[str], folder: Path) -> Path:
         _run([*compiler, *FLAGS, tuned, "-o", str(new), *sources, "-lm"])
         new.chmod(0o700)
         made = folder / _named(fingerprint(compiler), new.read_bytes())
-        sync_path(new)
+        with new.open("rb+") as written:
+            sync(written.fileno())
         os.replace(new, made)
-        sync_path(folder)
     return made
 
 
