@@ -18,6 +18,8 @@ from transformers.utils import logging
 
 from llm_installer.core.errors import ModelError
 from llm_installer.core.handler import ALL_LINEAR
+from llm_installer.core.reading import reading
+from llm_installer.core.text import short_path
 from llm_installer.models.init_lora import INITIALISERS, initialise_from_weights
 from llm_installer.models.quantise import quantising, settle_quantised
 from llm_installer.planning.method import Method
@@ -34,16 +36,15 @@ Array: TypeAlias = "npt.NDArray[np.generic]"
 def load_base(folder: Path, dtype: str, device: str, quantised: str = "") -> PreTrainedModel:
     """The frozen base model, quantised if so named. Raises ModelError when transformers cannot load it."""
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    try:
+    with reading(f"The model in {short_path(folder)}"):
         model: PreTrainedModel = loader(folder).from_pretrained(
             folder,
             dtype=DTYPES[dtype],
             device_map={"": device},
             local_files_only=True,
+            trust_remote_code=False,
             quantization_config=quantising(quantised, DTYPES[dtype]),
         )
-    except (OSError, ValueError) as error:
-        raise ModelError(f"The model in {folder} cannot be loaded: {first_line(error)}") from None
     if quantised:
         settle_quantised(model, quantised)
     model.config.use_cache = False
@@ -52,7 +53,7 @@ def load_base(folder: Path, dtype: str, device: str, quantised: str = "") -> Pre
 
 def loader(folder: Path) -> type[AutoModelForCausalLM | AutoModelForImageTextToText]:
     """The class that loads this model with all its parts: with its vision tower, where it has one."""
-    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     sees = hasattr(config, "vision_config") and config.model_type in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
     return AutoModelForImageTextToText if sees else AutoModelForCausalLM
 

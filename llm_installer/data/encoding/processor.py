@@ -44,7 +44,9 @@ def _processor(info: ModelInfo, tokenizer: Tokenizer, keep_template: bool) -> tu
     from transformers import AutoProcessor
 
     try:
-        processor: Processor = AutoProcessor.from_pretrained(info.path, local_files_only=True)  # type: ignore[no-untyped-call]
+        processor: Processor = AutoProcessor.from_pretrained(  # type: ignore[no-untyped-call]
+            info.path, local_files_only=True, trust_remote_code=False
+        )
     except ImportError as error:
         return None, f"it has images, and reading them needs more software ({first_line(error).split('. ')[0]})"
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:

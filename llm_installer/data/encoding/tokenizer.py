@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypedDict, cast
 
-from llm_installer.core.errors import ModelError
+from llm_installer.core.reading import reading
+from llm_installer.core.text import short_path
 
 if TYPE_CHECKING:
     from tokenizers import AddedToken, Encoding
@@ -87,10 +88,8 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     """The tokenizer of a model or adapter folder. Raises ModelError when it cannot be loaded."""
     from transformers import AutoTokenizer
 
-    try:
-        return cast(Tokenizer, AutoTokenizer.from_pretrained(folder, local_files_only=True))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"The tokenizer in {folder} cannot be loaded: {first_line(error)}") from None
+    with reading(f"The tokenizer in {short_path(folder)}"):
+        return cast(Tokenizer, AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False))
 
 
 def first_line(error: Exception) -> str:

@@ -1,0 +1,58 @@
+"""What libraries raise over the files of a model folder, as one sentence: such files are somebody else's work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import TracebackType
+
+from llm_installer.core.errors import InstallerError, ModelError
+from llm_installer.core.text import shortened
+
+_MISTAKES = (ArithmeticError, AttributeError, LookupError, OSError, RecursionError, TypeError, ValueError)
+_BY_NAME = ("PanicException", "SafetensorError", "StrictDataclassError", "UnpicklingError")
+"""Classes without a common base: of tokenizers, safetensors, huggingface_hub and pickle, which need not be imported."""
+_OWN_CODE = "custom code which must be executed"
+"""What transformers says where it is not allowed to run the Python files of a folder."""
+_LONGEST = 200
+
+
+def is_mistake(error: BaseException) -> bool:
+    """Whether an error can come from files that are not what they should be, rather than from this machine.
+
+    tokenizers raises a bare Exception, which no class but itself can be caught by.
+    """
+    kinds = type(error).__mro__
+    return isinstance(error, _MISTAKES) or kinds[0] is Exception or any(k.__name__ in _BY_NAME for k in kinds)
+
+
+def reason(error: BaseException) -> str:
+    """What an error says, on one line and short enough for a sentence."""
+    text = shortened(str(error).replace(":\n", ": "), _LONGEST).rstrip(".")
+    plain = isinstance(error, (OSError, ValueError)) or type(error) is Exception
+    return (text if plain else f"{type(error).__name__}: {text}") if text else type(error).__name__
+
+
+class reading:  # reads like a verb where it is used: with reading(...)
+    """`with reading("The tokenizer in x")`: what a library raises over its files becomes one ModelError.
+
+    Errors of our own and those of the machine, such as too little memory, pass.
+    """
+
+    def __init__(self, what: str, refuse: Callable[[str], InstallerError] = ModelError) -> None:
+        self._what = what
+        self._refuse = refuse
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None or isinstance(error, InstallerError) or not is_mistake(error):
+            return
+        if _OWN_CODE in str(error):
+            raise self._refuse(
+                f"{self._what} needs Python code of its own, which is never run here; choose a model that transformers "
+                "knows by itself"
+            ) from None
+        raise self._refuse(f"{self._what} cannot be loaded: {reason(error)}") from None
