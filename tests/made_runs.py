@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import struct
 
 from llm_installer.core.files import write_json
 from llm_installer.core.manifest import write_manifest
 from llm_installer.core.model_info import fingerprint
 from llm_installer.core.paths import ModelDir, Run
 from llm_installer.core.run.record import FINISHED, RunRecord
+
+
+def no_tensors(name: str) -> bytes:
+    """A safetensors file without a tensor, of a content of its own."""
+    body = json.dumps({"__metadata__": {"run": name}}).encode()
+    return struct.pack("<Q", len(body)) + body
 
 
 def make_run(folder: ModelDir, name: str, rate: float, status: str = FINISHED) -> Run:
@@ -23,7 +31,7 @@ def make_run(folder: ModelDir, name: str, rate: float, status: str = FINISHED) -
     if status == FINISHED:
         run.adapter.mkdir()
         (run.adapter / "adapter_config.json").write_text("{}")
-        (run.adapter / "adapter_model.safetensors").write_bytes(name.encode())
+        (run.adapter / "adapter_model.safetensors").write_bytes(no_tensors(name))
         base = {"name": "tiny-llama", "fingerprint": fingerprint(folder.weights)}
         write_json(run.adapter / "adapter_info.json", {"base_model": base})
         write_manifest(run.adapter)

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-import json
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
-from llm_installer.core.errors import AdapterError
+from llm_installer.core.config import read_config
+from llm_installer.core.errors import AdapterError, ModelError
+from llm_installer.core.json_file import read_object, valued
 from llm_installer.core.manifest import MANIFEST, damage
 from llm_installer.core.model_info import fingerprint
 from llm_installer.core.paths import ModelDir
-from llm_installer.core.text import short_path
+from llm_installer.core.safetensors import TensorHeader, read_header
+from llm_installer.core.text import short_path, shortened
 
 INFO = "adapter_info.json"
 CONFIG = "adapter_config.json"
 WEIGHT_NAMES = ("adapter_model.safetensors", "adapter_model.bin")
+AGAIN = "copy it again from where it was made"
+
+_VOCABULARY = ("lm_head", "embed_out", "embed_tokens", "wte")
+"""Layers that have a row for each token."""
+_Rule: TypeAlias = "tuple[Callable[[object], bool], str]"
 
 
 @dataclass(frozen=True)
@@ -35,7 +45,8 @@ class AdapterInfo:
 def read_adapter_info(lora: Path, folder: ModelDir) -> AdapterInfo:
     """An adapter's own description, checked against the base in `folder`.
 
-    Raises AdapterError when files are missing or not what was written, or the adapter was made for another base.
+    Raises AdapterError when files are missing, damaged or not what was written, or the adapter was made for another
+    base.
     """
     shown = short_path(lora)
     weights = any((lora / name).is_file() for name in WEIGHT_NAMES)
@@ -43,13 +54,15 @@ def read_adapter_info(lora: Path, folder: ModelDir) -> AdapterInfo:
         raise AdapterError(f"The adapter {shown} is incomplete: {CONFIG if weights else WEIGHT_NAMES[0]} is missing")
     if (lora / MANIFEST).is_file() and (wrong := damage(lora)):
         raise AdapterError(f"The adapter {shown} is damaged: {wrong}")
-    about = _read(lora / INFO) if (lora / INFO).is_file() else {}
+    about = _checked(lora / INFO, _INFO_FIELDS) if (lora / INFO).is_file() else {}
     base = about.get("base_model")
     if isinstance(base, dict) and base and base.get("fingerprint") != fingerprint(folder.weights):
         raise AdapterError(
-            f"The adapter {shown} was made for {base.get('name')}, but this is {folder.root.name} "
+            f"The adapter {shown} was made for {shortened(str(base.get('name')), 100)}, but this is {folder.root.name} "
             "(or its weights have changed)"
         )
+    _checked(lora / CONFIG, _CONFIG_FIELDS)
+    _check_weights(lora / WEIGHT_NAMES[0], folder)
     step = about.get("best_step")
     return AdapterInfo(
         style=str(about.get("style") or ""),
@@ -61,15 +74,102 @@ def read_adapter_info(lora: Path, folder: ModelDir) -> AdapterInfo:
     )
 
 
-def _read(file: Path) -> dict[str, object]:
+def _check_weights(file: Path, folder: ModelDir) -> None:
+    """Raise AdapterError where half of a pair is missing, or a layer is as large as another vocabulary."""
+    if not file.is_file():
+        return
+    shown = f"The adapter {short_path(file.parent)}"
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise AdapterError(f"The adapter's file {short_path(file)} is damaged ({error})") from None
-    if not isinstance(found, dict):
-        raise AdapterError(f"The adapter's file {short_path(file)} is damaged (it is not a JSON object)")
+        header = read_header(file)
+    except ModelError as error:
+        raise AdapterError(f"{shown} cannot be used: {error}".partition("; ")[0]) from None
+    halves = [name for name in header if _other_half(name) not in header]
+    if halves:
+        lacks = shortened(_other_half(min(halves)), 150)
+        raise AdapterError(f"{shown} is incomplete: {lacks} is missing from {file.name}; {AGAIN}")
+    config = read_config(folder.weights)
+    text = config.get("text_config")
+    rows = (text if isinstance(text, dict) else config).get("vocab_size")
+    found = _vocabulary(header)
+    if found and isinstance(rows, int) and found != rows:
+        raise AdapterError(
+            f"{shown} was made for a vocabulary of {found:,} tokens, and {folder.root.name} has one of {rows:,}"
+        )
+
+
+def _other_half(name: str) -> str:
+    """The name of B for an A and of A for a B; of other tensors their own."""
+    for one, other in (("lora_A.", "lora_B."), ("lora_embedding_A", "lora_embedding_B")):
+        if one in name or other in name:
+            return name.replace(one, other) if one in name else name.replace(other, one)
+    return name
+
+
+def _vocabulary(header: Mapping[str, TensorHeader]) -> int:
+    """How many tokens the adapted embedding or output layer knows; 0 where neither is adapted."""
+    for name, tensor in header.items():
+        if len(tensor.shape) == 2 and set(_VOCABULARY) & set(name.split(".")):
+            if "lora_B." in name or (name.endswith("weight") and "lora_" not in name):
+                return tensor.shape[0]
+            if "lora_embedding_A" in name:
+                return tensor.shape[1]
+    return 0
+
+
+def _checked(file: Path, rules: Mapping[str, _Rule]) -> dict[str, object]:
+    """The object in a file of the adapter. Raises AdapterError for a field that cannot be what it says."""
+    found = read_object(file, _damaged, AGAIN)
+    for name, (fits, wanted) in rules.items():
+        if not fits(found.get(name)):
+            raise _damaged(f"{name} in {short_path(file)} must be {wanted}, not {valued(found.get(name))}; {AGAIN}")
     return found
+
+
+def _damaged(words: str) -> AdapterError:
+    return AdapterError(f"The adapter is damaged: {words}")
 
 
 def _number(value: object) -> float | None:
     return float(value) if isinstance(value, (int, float)) else None
+
+
+def _is_number(value: object) -> bool:
+    return type(value) in (int, float) and math.isfinite(value) and abs(value) < 1e30  # type: ignore[arg-type]
+
+
+def _optional(fits: Callable[[object], bool], wanted: str) -> _Rule:
+    return lambda value: value is None or fits(value), wanted
+
+
+def _pattern(fits: Callable[[object], bool]) -> Callable[[object], bool]:
+    return lambda value: isinstance(value, dict) and all(fits(each) for each in value.values())
+
+
+def _is_rank(value: object) -> bool:
+    return type(value) is int and 1 <= value <= 1_000_000
+
+
+def _is_texts(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(each, str) for each in value)
+
+
+_TEXT = _optional(lambda value: isinstance(value, str) and len(value) < 5000, "a text")
+_FLAG = _optional(lambda value: isinstance(value, bool), "true or false")
+_NAMES = _optional(lambda value: isinstance(value, str) or _is_texts(value), "a text or a list of texts")
+_NUMBER = _optional(_is_number, "a finite number")
+_INFO_FIELDS: dict[str, _Rule] = {
+    **dict.fromkeys(("style", "quantised"), _TEXT),
+    "best_step": _optional(lambda value: type(value) is int and 0 <= value < 1 << 63, "a whole number"),
+    **dict.fromkeys(("base_loss", "best_loss"), _NUMBER),
+    "base_model": _optional(lambda value: isinstance(value, dict), "an object"),
+}
+_CONFIG_FIELDS: dict[str, _Rule] = {
+    **dict.fromkeys(("peft_type", "base_model_name_or_path", "task_type", "bias", "revision"), _TEXT),
+    "r": _optional(_is_rank, "a whole number from 1"),
+    **dict.fromkeys(("lora_alpha", "lora_dropout"), _NUMBER),
+    "rank_pattern": _optional(_pattern(_is_rank), "an object of whole numbers"),
+    "alpha_pattern": _optional(_pattern(_is_number), "an object of finite numbers"),
+    **dict.fromkeys(("target_modules", "exclude_modules", "modules_to_save", "layers_pattern"), _NAMES),
+    **dict.fromkeys(("fan_in_fan_out", "use_dora", "use_rslora", "inference_mode"), _FLAG),
+    "megatron_config": (lambda value: value is None, "absent, since it names a module to import"),
+}

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from llm_installer.core.config import read_config
 from llm_installer.core.errors import ModelError
-from llm_installer.core.safetensors import read_header
-from llm_installer.core.text import short_path
+from llm_installer.core.json_file import AGAIN, read_object
+from llm_installer.core.safetensors import TensorHeader
+from llm_installer.core.text import counted, short_path
+from llm_installer.core.weight_files import read_headers, weight_files
 
 _SAMPLE = 1 << 16
 
@@ -66,15 +69,24 @@ class ModelInfo:
 
 
 def read_model_info(folder: Path, name: str = "") -> ModelInfo:
-    """Read config.json and the safetensors headers of `folder`. Raises ModelError when either is missing or damaged."""
-    config = _read_json(folder / "config.json")
+    """Read config.json and the safetensors headers of `folder`.
+
+    Raises ModelError when either is missing, damaged or cannot be true.
+    """
+    config = read_config(folder)
     nested = config.get("text_config")
     text = nested if isinstance(nested, dict) and nested else config
     architectures = config.get("architectures")
     heads = _first(text, "num_attention_heads", "n_head", "n_heads", default=1)
     hidden = _first(text, "hidden_size", "n_embd", "d_model", default=0)
-    files = weight_files(folder)
-    parameters, dtype = _count(files, str(config.get("dtype") or config.get("torch_dtype") or "float32"))
+    files, headers = weight_files(folder), read_headers(folder)
+    layers = _first(text, "num_hidden_layers", "n_layer", "n_layers", default=1)
+    if headers and layers > len(headers):
+        raise ModelError(
+            f"{short_path(folder / 'config.json')} says that there are {counted(layers, 'layer')}, and the weight "
+            f"files hold only {counted(len(headers), 'tensor')}; {AGAIN}"
+        )
+    parameters, dtype = _count(files, headers, str(config.get("dtype") or config.get("torch_dtype") or "float32"))
     return ModelInfo(
         path=folder,
         name=name or folder.name,
@@ -87,7 +99,7 @@ def read_model_info(folder: Path, name: str = "") -> ModelInfo:
         intermediate_size=_first(
             text, "intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size", default=4 * hidden
         ),
-        layers=_first(text, "num_hidden_layers", "n_layer", "n_layers", default=1),
+        layers=layers,
         heads=heads,
         kv_heads=_kv_heads(text, heads),
         head_dim=_first(text, "head_dim", default=hidden // max(heads, 1)),
@@ -95,30 +107,8 @@ def read_model_info(folder: Path, name: str = "") -> ModelInfo:
         chat_template=_has_chat_template(folder),
         vision="vision_config" in config,
         weight_bytes=sum(f.stat().st_size for f in files),
-        linears=_linears(files, transposed=config.get("model_type") in _TRANSPOSED),
+        linears=_linears(headers, transposed=config.get("model_type") in _TRANSPOSED),
     )
-
-
-def weight_files(folder: Path) -> list[Path]:
-    """The weight files transformers would load: safetensors first, else PyTorch .bin. Raises ModelError if none."""
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        shards = _read_json(index).get("weight_map")
-        names = sorted({str(name) for name in shards.values()}) if isinstance(shards, dict) else []
-        if not names:
-            raise ModelError(f"{short_path(index)} names no weight files; install the model again with --force")
-        missing = [n for n in names if not (folder / n).is_file()]
-        if missing:
-            raise ModelError(
-                f"{short_path(folder)} is incomplete: {missing[0]} is missing; install the model again with --force"
-            )
-        return [folder / n for n in names]
-    found = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
-    if not found:
-        raise ModelError(
-            f"{short_path(folder)} holds no weights (*.safetensors or pytorch_model*.bin); install the model again"
-        )
-    return found
 
 
 def fingerprint(folder: Path) -> str:
@@ -138,15 +128,14 @@ _DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat
 _BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "float64": 8}
 
 
-def _count(files: list[Path], config_dtype: str) -> tuple[int, str]:
+def _count(files: list[Path], headers: Mapping[str, TensorHeader], config_dtype: str) -> tuple[int, str]:
     """Parameters and the dtype most of them have. Without headers (.bin): file size over the config's dtype."""
-    if files[0].suffix != ".safetensors":
+    if not headers:
         return sum(f.stat().st_size for f in files) // _BYTES.get(config_dtype, 4), config_dtype
     counts: dict[str, int] = {}
-    for file in files:
-        for tensor in read_header(file).values():
-            dtype = _DTYPES.get(tensor.dtype, tensor.dtype)
-            counts[dtype] = counts.get(dtype, 0) + math.prod(tensor.shape)
+    for tensor in headers.values():
+        dtype = _DTYPES.get(tensor.dtype, tensor.dtype)
+        counts[dtype] = counts.get(dtype, 0) + math.prod(tensor.shape)
     return sum(counts.values()), max(counts, key=lambda d: counts[d], default=config_dtype)
 
 
@@ -156,16 +145,15 @@ _TOWERS = ("vision", "visual", "audio", "image", "experts")
 """Parts of the names of weights that text does not pass through, or not one by one (fused experts)."""
 
 
-def _linears(files: list[Path], transposed: bool) -> tuple[Linear, ...]:
+def _linears(headers: Mapping[str, TensorHeader], transposed: bool) -> tuple[Linear, ...]:
     """Matrices inside numbered blocks, by name and shape: embeddings and the output layer lie outside of those."""
     counts: dict[tuple[str, int, int], int] = {}
-    for file in files if files[0].suffix == ".safetensors" else []:
-        for key, tensor in read_header(file).items():
-            *block, name, kind = ("", "", *key.split("."))
-            inside = any(part.isdigit() for part in block) and not any(tower in key for tower in _TOWERS)
-            if kind == "weight" and inside and len(tensor.shape) == 2:
-                outputs, inputs = reversed(tensor.shape) if transposed else tensor.shape
-                counts[name, inputs, outputs] = counts.get((name, inputs, outputs), 0) + 1
+    for key, tensor in headers.items():
+        *block, name, kind = ("", "", *key.split("."))
+        inside = any(part.isdigit() for part in block) and not any(tower in key for tower in _TOWERS)
+        if kind == "weight" and inside and len(tensor.shape) == 2:
+            outputs, inputs = reversed(tensor.shape) if transposed else tensor.shape
+            counts[name, inputs, outputs] = counts.get((name, inputs, outputs), 0) + 1
     return tuple(Linear(*shape, count) for shape, count in counts.items())
 
 
@@ -173,23 +161,7 @@ def _has_chat_template(folder: Path) -> bool:
     if (folder / "chat_template.jinja").is_file():
         return True
     config = folder / "tokenizer_config.json"
-    return config.is_file() and bool(_read_json(config).get("chat_template"))
-
-
-def _read_json(file: Path) -> dict[str, object]:
-    try:
-        loaded = json.loads(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ModelError(
-            f"{short_path(file)} is missing; is {short_path(file.parent)} a transformers model folder?"
-        ) from None
-    except ValueError as error:
-        raise ModelError(
-            f"{short_path(file)} is not valid JSON ({error}); install the model again with --force"
-        ) from None
-    if not isinstance(loaded, dict):
-        raise ModelError(f"{short_path(file)} is not a JSON object; install the model again with --force")
-    return loaded
+    return config.is_file() and bool(read_object(config).get("chat_template"))
 
 
 def _kv_heads(config: dict[str, object], heads: int) -> int:

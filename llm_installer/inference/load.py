@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import json
+import math
+import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,15 +12,20 @@ import torch
 from peft import PeftModel
 from transformers import PreTrainedModel
 
-from llm_installer.core.adapter_info import CONFIG, AdapterInfo, read_adapter_info
+from llm_installer.core.adapter_info import CONFIG, WEIGHT_NAMES, AdapterInfo, read_adapter_info
 from llm_installer.core.errors import AdapterError
 from llm_installer.core.hardware import probe_hardware
-from llm_installer.core.model_info import read_model_info
+from llm_installer.core.json_file import read_object
+from llm_installer.core.model_info import ModelInfo, read_model_info
 from llm_installer.core.paths import ModelDir
-from llm_installer.core.text import loss_text, short_path
+from llm_installer.core.reading import reading, reason
+from llm_installer.core.safetensors import read_header
+from llm_installer.core.text import loss_text, short_path, shortened
 from llm_installer.data.encoding.encode import Encoder
 from llm_installer.data.encoding.processor import load_encoder
+from llm_installer.data.encoding.tokenizer import load_tokenizer
 from llm_installer.models.base import load_base
+from llm_installer.models.from_files import is_finite
 from llm_installer.models.quantise import check_ready
 from llm_installer.planning.chooser import choose_precision
 from llm_installer.planning.method import QUANTISED, Method
@@ -46,7 +53,10 @@ def load_assistant(folder: ModelDir, lora: Path | None, quantised: str = "") -> 
     """
     info = read_model_info(folder.weights, folder.root.name)
     about = _read_info(lora, folder) if lora else AdapterInfo()
-    encoder = load_encoder(info, adapter=lora if lora and (lora / "tokenizer_config.json").is_file() else None)
+    own = lora if lora and (lora / "tokenizer_config.json").is_file() else None
+    encoder = load_encoder(info, adapter=own)
+    if own:
+        _refuse_other_vocabulary(encoder, info, own)
     encoder.template.thinks = about.thoughts
     hardware = probe_hardware()
     precision, _ = choose_precision(info, find_handler(info), hardware)
@@ -69,18 +79,60 @@ def _read_info(lora: Path, folder: ModelDir) -> AdapterInfo:
 
 
 def _put_on(model: PreTrainedModel, lora: Path, folder: ModelDir) -> PeftModel:
-    from safetensors import SafetensorError
+    made_for = shortened(str(read_object(lora / CONFIG).get("base_model_name_or_path")), 100)
+
+    def refuse(why: str) -> AdapterError:
+        return AdapterError(
+            f"The adapter {short_path(lora)}, made for {made_for}, does not fit {folder.root.name} ({why}); {INSTEAD}"
+        )
 
     try:
-        adapted = PeftModel.from_pretrained(model, str(lora))
-    except (RuntimeError, ValueError, OSError, SafetensorError) as error:
-        made_for = json.loads((lora / CONFIG).read_text(encoding="utf-8")).get("base_model_name_or_path")
-        first = (str(error).splitlines() or ["unknown reason"])[0]
-        raise AdapterError(
-            f"The adapter {short_path(lora)}, made for {made_for}, does not fit {folder.root.name} ({first}); {INSTEAD}"
-        ) from None
+        with warnings.catch_warnings(record=True) as warned, reading("it", refuse):
+            warnings.simplefilter("always")
+            adapted = PeftModel.from_pretrained(model, str(lora))
+    except (RuntimeError, ImportError) as error:
+        raise refuse(reason(error)) from None
     assert isinstance(adapted, PeftModel)
+    _refuse_incomplete(adapted, lora, [str(each.message) for each in warned], refuse)
     return adapted
+
+
+def _refuse_incomplete(model: PeftModel, lora: Path, warned: list[str], refuse: Callable[[str], AdapterError]) -> None:
+    """Raise what `refuse` makes where the adapter is only in part on the base, or holds values that are not numbers."""
+    if any("missing adapter keys" in text for text in warned):
+        raise refuse("it lacks weights for some of the layers that it names")
+    layers = {name for name, _ in model.named_modules()}
+    file = lora / WEIGHT_NAMES[0]
+    adapted = {
+        name.partition(".lora_")[0] for name in (read_header(file) if file.is_file() else ()) if ".lora_" in name
+    }
+    # transformers may fuse the experts of older files.
+    strange = sorted(name for name in adapted - layers if "experts" not in name)
+    if strange:
+        raise refuse(f"it holds weights for {shortened(strange[0], 150)}, which this model does not have")
+    for name, weight in model.named_parameters():
+        if (".lora_" in name or ".modules_to_save." in name) and not is_finite(weight):
+            raise AdapterError(
+                f"The adapter {short_path(lora)} is damaged: {name} holds values that are not numbers; {INSTEAD}"
+            )
+
+
+def _refuse_other_vocabulary(encoder: Encoder, info: ModelInfo, lora: Path) -> None:
+    """Raise AdapterError where the adapter's own tokenizer means other tokens by the ids of the base."""
+    own, base = encoder.tokenizer.get_vocab(), load_tokenizer(info.path).get_vocab()
+    tokens = {number: token for token, number in base.items()}
+    other = next((token for token, number in own.items() if tokens.get(number, token) != token), None)
+    beyond = next((token for token, number in own.items() if token not in base and number >= info.vocab_size), None)
+    if other is None and (beyond is None or not info.vocab_size):
+        return
+    if other is not None:
+        token, known = shortened(other, 30), shortened(tokens[own[other]], 30)
+        why = f"the id {own[other]} is {token!r} to it, and {known!r} to the base"
+    else:
+        why = f"it has ids up to {max(own.values()):,}, and the base knows {info.vocab_size:,}"
+    raise AdapterError(
+        f"The adapter {short_path(lora)} was made with another vocabulary than that of {info.name} ({why}); {INSTEAD}"
+    )
 
 
 def _on_which_base(trained: str, loaded: str) -> str:
@@ -99,7 +151,12 @@ def _described(model: PeftModel, encoder: Encoder, lora: Path, about: AdapterInf
     tuned = model(input_ids=ids).logits
     with model.disable_adapter():
         base = model(input_ids=ids).logits
-    if float((tuned - base).abs().max()) == 0:
+    change = float((tuned - base).abs().max())
+    if not math.isfinite(change):
+        raise AdapterError(
+            f"The adapter {short_path(lora)} makes the model compute values that are not numbers; {INSTEAD}"
+        )
+    if change == 0:
         raise AdapterError(f"The adapter {short_path(lora)} changes nothing: it was never trained; {INSTEAD}")
     real = lora.resolve()
     parts = [real.parent.name if real.name == "adapter" else short_path(lora)]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from llm_installer.core.config import read_config
 from llm_installer.core.handler import Handler
 from llm_installer.core.hardware import Hardware, probe_hardware
 from llm_installer.core.hints import program
@@ -45,15 +45,23 @@ def check_model(model: str, revision: str | None = None) -> ModelCheck:
     """
     weights = _installed(model)
     if weights:
-        return _judge(read_model_info(weights, weights.parent.name), 0, probe_hardware())
+        return _judge(_loadable(weights, weights.parent.name), 0, probe_hardware())
     source = resolve(model, revision=revision)
     if source.kind != "hub":
-        info = read_model_info(source.folder, source.id)
-        check_trainable(json.loads((source.folder / "config.json").read_text(encoding="utf-8")), source.id)
+        check_trainable(read_config(source.folder), source.id)
+        info = _loadable(source.folder, source.id)
         return _judge(info, info.weight_bytes, probe_hardware())
     with tempfile.TemporaryDirectory() as folder:
         to_download = preview(source, Path(folder))
-        return _judge(read_model_info(Path(folder), source.id), to_download, probe_hardware())
+        return _judge(_loadable(Path(folder), source.id), to_download, probe_hardware())
+
+
+def _loadable(folder: Path, name: str) -> ModelInfo:
+    from llm_installer.inference.loadable import check_loadable
+
+    info = read_model_info(folder, name)
+    check_loadable(info)
+    return info
 
 
 def _installed(model: str) -> Path | None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 
 from llm_installer.core.errors import ModelError
 from llm_installer.core.manifest import sha256_of
+from llm_installer.core.model_info import read_model_info
 from llm_installer.core.paths import ModelDir
-from llm_installer.core.safetensors import read_header
 from llm_installer.core.text import short_path, size
 from llm_installer.install.disk import copy_hashed, delete, require_space
 from llm_installer.install.resolve import Source
@@ -22,7 +21,7 @@ def fill_from_folder(source: Source, staging: ModelDir, say: Callable[[str], Non
     """
     if not source.folder.is_dir():
         raise ModelError(f"{source.folder}, the folder of the model {source.id}, is missing; install the program again")
-    selected = _select(source.folder)
+    selected = _select(source)
     delete(staging.root)
     staging.root.mkdir(parents=True)
     if source.link:
@@ -40,13 +39,15 @@ def fill_from_folder(source: Source, staging: ModelDir, say: Callable[[str], Non
     return hashes, ""
 
 
-def _select(folder: Path) -> Selection:
-    """Select files of a folder, and refuse truncated weights before the first byte is copied."""
+def _select(source: Source) -> Selection:
+    """Select files of a folder, and refuse what could not be loaded before the first byte is copied."""
+    folder = source.folder
     found = [p.relative_to(folder) for p in [*folder.glob("*"), *folder.glob("*/*.jinja")] if p.is_file()]
     selected = select_files(
         [p.as_posix() for p in found], lambda name: (folder / name).read_text(encoding="utf-8"), str(folder)
     )
-    for name in selected.weights:
-        if name.endswith(".safetensors"):
-            read_header(folder / name)
+    if source.kind != "built-in":
+        from llm_installer.inference.loadable import check_loadable
+
+        check_loadable(read_model_info(folder, source.id))
     return selected

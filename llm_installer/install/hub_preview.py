@@ -63,4 +63,4 @@ def _write_sparse(file: Path, header: dict[str, object], size: int) -> None:
     with file.open("wb") as data:
         if body:
             data.write(struct.pack("<Q", len(body)) + body)
-        data.truncate(max(size, data.tell() + end))
+        data.truncate(data.tell() + end if body else size)

@@ -7,10 +7,12 @@ from collections.abc import Callable
 from contextlib import nullcontext
 
 from llm_installer.core.errors import ModelError
+from llm_installer.core.model_info import read_model_info
 from llm_installer.core.paths import ModelDir, models_dir
 from llm_installer.core.run.lock import only_training, refuse_while_training
 from llm_installer.core.startup import no_telemetry
 from llm_installer.core.text import short_path
+from llm_installer.install.disk import delete
 from llm_installer.install.from_folder import fill_from_folder
 from llm_installer.install.from_hub import fill_from_hub
 from llm_installer.install.model_record import ModelRecord, make_record, read_record, write_record
@@ -51,6 +53,8 @@ def install(
         _refuse_target(source, target, force)
         staging = staging_dir(source.dirname)
         hashes, commit = FILL[source.kind](source, staging, say)
+        if source.kind == "hub":
+            _refuse_unloadable(source, staging)
         record = make_record(source, staging.weights, hashes, commit)
         write_record(staging.info, record)
         write_scripts(staging)
@@ -60,6 +64,17 @@ def install(
         write_scripts(target)  # a replaced model keeps its directory, and with it its old scripts
     say(f"Installed {record.id} ({record.size} parameters) in {short_path(target.root)}")
     return target
+
+
+def _refuse_unloadable(source: Source, staging: ModelDir) -> None:
+    """Before the model gets its name: what was downloaded is of no use to a second try, and goes."""
+    from llm_installer.inference.loadable import check_loadable
+
+    try:
+        check_loadable(read_model_info(staging.weights, source.id))
+    except ModelError:
+        delete(staging.root)
+        raise
 
 
 def _refuse_target(source: Source, target: ModelDir, force: bool) -> None:

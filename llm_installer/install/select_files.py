@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
+from llm_installer.core.config import checked
 from llm_installer.core.errors import ModelError
 from llm_installer.core.hints import program
+from llm_installer.core.json_file import parse_object
+from llm_installer.core.weight_files import LAYOUTS, shards_of
 from llm_installer.install.trainable import check_trainable
 
-LAYOUTS = (
-    ("model.safetensors", "model.safetensors.index.json"),
-    ("pytorch_model.bin", "pytorch_model.bin.index.json"),
-)
-"""Ways that weights are stored, in the order in which transformers looks: one file, else an index of shards."""
-
+_AGAIN = "get the model again"
 _COMPANIONS = (".json", ".jinja", ".model", ".tiktoken", ".txt")
 _NOT_COMPANIONS = frozenset(("adapter_config.json", "requirements.txt", "trainer_state.json"))
 _EXTRA_TEMPLATES = "additional_chat_templates/"
@@ -37,7 +34,7 @@ def select_files(names: Collection[str], read: ReadText, where: str) -> Selectio
     """Select among `names` of the model `where`. Raises ModelError where it is not a model that can be trained."""
     if "config.json" not in names:
         raise _not_a_model(names, read, where)
-    check_trainable(_parse(read, "config.json", where), where)
+    check_trainable(checked(_parse(read, "config.json", where), f"{where}/config.json", _AGAIN), where)
     weights, index = _weights(names, read, where)
     if not weights:
         raise _not_a_model(names, read, where)
@@ -55,14 +52,10 @@ def _weights(names: Collection[str], read: ReadText, where: str) -> tuple[tuple[
         if single in names:
             return (single,), ()
         if index in names:
-            listed = _parse(read, index, where).get("weight_map")
-            shards = tuple(sorted({str(v) for v in listed.values()})) if isinstance(listed, dict) else ()
-            missing = [s for s in shards if s not in names or "/" in s]
-            if missing or not shards:
-                raise ModelError(
-                    f"{where} is incomplete: {index} names {missing[0] if missing else 'no file'}, "
-                    f"which is not there; get the model again"
-                )
+            shards = tuple(sorted(set(shards_of(_parse(read, index, where), f"{where}/{index}", _AGAIN).values())))
+            missing = [s for s in shards if s not in names]
+            if missing:
+                raise ModelError(f"{where} is incomplete: {index} names {missing[0]}, which is not there; {_AGAIN}")
             return shards, (index,)
     return (), ()
 
@@ -94,9 +87,7 @@ def _not_a_model(names: Collection[str], read: ReadText, where: str) -> ModelErr
 
 def _parse(read: ReadText, name: str, where: str) -> dict[str, object]:
     try:
-        parsed = json.loads(read(name))
-    except ValueError as error:
-        raise ModelError(f"{where}/{name} is not valid JSON ({error}); get the model again") from None
-    if not isinstance(parsed, dict):
-        raise ModelError(f"{where}/{name} is not a JSON object; get the model again")
-    return parsed
+        text = read(name)
+    except UnicodeDecodeError as error:
+        raise ModelError(f"{where}/{name} is not valid JSON ({error}); {_AGAIN}") from None
+    return parse_object(text, f"{where}/{name}", again=_AGAIN)

@@ -12,14 +12,12 @@ import numpy.typing as npt
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, PreTrainedModel
-from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
-from transformers.utils import logging
+from transformers import PreTrainedModel
 
 from llm_installer.core.errors import ModelError
 from llm_installer.core.handler import ALL_LINEAR
-from llm_installer.core.reading import reading
 from llm_installer.core.text import short_path
+from llm_installer.models.from_files import from_files, refuse_missing, refuse_not_numbers
 from llm_installer.models.init_lora import INITIALISERS, initialise_from_weights
 from llm_installer.models.quantise import quantising, settle_quantised
 from llm_installer.planning.method import Method
@@ -34,28 +32,23 @@ Array: TypeAlias = "npt.NDArray[np.generic]"
 
 
 def load_base(folder: Path, dtype: str, device: str, quantised: str = "") -> PreTrainedModel:
-    """The frozen base model, quantised if so named. Raises ModelError when transformers cannot load it."""
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    with reading(f"The model in {short_path(folder)}"):
-        model: PreTrainedModel = loader(folder).from_pretrained(
-            folder,
-            dtype=DTYPES[dtype],
-            device_map={"": device},
-            local_files_only=True,
-            trust_remote_code=False,
-            quantization_config=quantising(quantised, DTYPES[dtype]),
-        )
+    """The frozen base model, quantised if so named.
+
+    Raises ModelError when transformers cannot load it, a weight is missing or of the wrong shape, or is no number.
+    """
+    found = from_files(
+        folder,
+        dtype=DTYPES[dtype],
+        device_map={"": device},
+        quantization_config=quantising(quantised, DTYPES[dtype]),
+    )
+    refuse_missing(found, short_path(folder))
+    model = found.model
+    refuse_not_numbers(model, short_path(folder))
     if quantised:
         settle_quantised(model, quantised)
     model.config.use_cache = False
     return model.requires_grad_(False)
-
-
-def loader(folder: Path) -> type[AutoModelForCausalLM | AutoModelForImageTextToText]:
-    """The class that loads this model with all its parts: with its vision tower, where it has one."""
-    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    sees = hasattr(config, "vision_config") and config.model_type in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
-    return AutoModelForImageTextToText if sees else AutoModelForCausalLM
 
 
 def to_device(data: Tensor, device: Device) -> Tensor:

@@ -14,6 +14,9 @@ from llm_installer.core.manifest import MANIFEST, write_manifest
 from llm_installer.core.model_info import fingerprint
 from llm_installer.core.paths import ModelDir
 
+EMPTY = b"\2" + bytes(7) + b"{}"
+"""A safetensors file without a tensor."""
+
 
 @pytest.fixture
 def adapter(installed: Path, tmp_path: Path) -> Path:
@@ -21,7 +24,7 @@ def adapter(installed: Path, tmp_path: Path) -> Path:
     folder = tmp_path / "an adapter"
     folder.mkdir()
     (folder / "adapter_config.json").write_text("{}")
-    (folder / "adapter_model.safetensors").write_bytes(b"weights")
+    (folder / "adapter_model.safetensors").write_bytes(EMPTY)
     base = {"name": "tiny-llama", "fingerprint": fingerprint(installed / "model")}
     (folder / "adapter_info.json").write_text(json.dumps({"base_model": base, "style": "chat"}))
     write_manifest(folder)

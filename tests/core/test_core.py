@@ -54,8 +54,10 @@ def test_sizes_are_said_as_people_say_them(tiny_llama: Path, parameters: float, 
         (lambda f: os.truncate(f / "model.safetensors", 5000), "truncated"),
         (lambda f: (f / "model.safetensors").write_bytes(b"rubbish"), "damaged"),
         (
-            lambda f: (f / "model.safetensors.index.json").write_text(
-                json.dumps({"weight_map": {"a": "gone.safetensors"}})
+            lambda f: (
+                (f / "model.safetensors")
+                .rename(f / "model.safetensors.index.json")
+                .write_text(json.dumps({"weight_map": {"a": "gone.safetensors"}}))
             ),
             "gone.safetensors is missing",
         ),

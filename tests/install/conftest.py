@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import struct
 import subprocess
@@ -19,25 +20,54 @@ CONFIG: dict[str, Any] = {
     "model_type": "llama",
     "architectures": ["LlamaForCausalLM"],
     "hidden_size": 8,
+    "intermediate_size": 8,
     "num_hidden_layers": 1,
     "num_attention_heads": 2,
     "vocab_size": 16,
+    "tie_word_embeddings": True,
 }
+TOKENIZER = {
+    "version": "1.0",
+    "added_tokens": [
+        {"id": 0, "content": "<eos>", "single_word": False, "lstrip": False, "rstrip": False, "normalized": False,
+         "special": True}
+    ],
+    "model": {"type": "WordLevel", "vocab": {"<eos>": 0, "a": 1, "b": 2}, "unk_token": "a"},
+}  # fmt: skip
 
 
-def safetensors(values: int, fill: int = 0) -> bytes:
-    """A safetensors file with one float32 tensor."""
-    head = json.dumps({"w": {"dtype": "F32", "shape": [values], "data_offsets": [0, 4 * values]}}).encode()
-    return struct.pack("<Q", len(head)) + head + bytes([fill]) * (4 * values)
+def llama_tensors(width: int, layers: int, vocabulary: int) -> dict[str, list[int]]:
+    """The tensors of a Llama whose layers are all as wide as the others and whose head is tied, with their shapes."""
+    square, block = [width, width], "model.layers.{}."
+    names = [f"self_attn.{n}_proj" for n in "qkvo"] + [f"mlp.{n}_proj" for n in ("gate", "up", "down")]
+    norms = ["input_layernorm", "post_attention_layernorm"]
+    tensors = {"model.embed_tokens.weight": [vocabulary, width], "model.norm.weight": [width]}
+    for i in range(layers):
+        tensors |= {f"{block.format(i)}{name}.weight": square for name in names}
+        tensors |= {f"{block.format(i)}{name}.weight": [width] for name in norms}
+    return tensors
 
 
-def model_content(config: dict[str, Any] | None = None, values: int = 64, fill: int = 0) -> dict[str, bytes]:
-    """The files of a model that can be trained, as name and content."""
+def safetensors(tensors: dict[str, list[int]], dtype: str = "F32", fill: int = 0) -> bytes:
+    """A safetensors file with these tensors."""
+    head: dict[str, Any] = {}
+    end = 0
+    for name, shape in tensors.items():
+        start, end = end, end + math.prod(shape) * (4 if dtype == "F32" else 2)
+        head[name] = {"dtype": dtype, "shape": shape, "data_offsets": [start, end]}
+    body = json.dumps(head).encode()
+    return struct.pack("<Q", len(body)) + body + bytes([fill]) * end
+
+
+def model_content(config: dict[str, Any] | None = None, values: int = 1000, fill: int = 0) -> dict[str, bytes]:
+    """The files of a model that can be trained, as name and content; what is left of `values` is a tensor too many."""
+    tensors = llama_tensors(8, 1, 16)
+    tensors["w"] = [values - sum(map(math.prod, tensors.values()))]
     return {
         "config.json": json.dumps(CONFIG if config is None else config).encode(),
-        "tokenizer.json": b'{"version": "1.0"}',
-        "tokenizer_config.json": b"{}",
-        "model.safetensors": safetensors(values, fill),
+        "tokenizer.json": json.dumps(TOKENIZER).encode(),
+        "tokenizer_config.json": json.dumps({"eos_token": "<eos>"}).encode(),
+        "model.safetensors": safetensors(tensors, fill=fill),
     }
 
 

@@ -34,7 +34,7 @@ def test_a_list_says_what_lies_there(found: ModelDir, make_model: Make) -> None:
     (models_dir() / "stray").mkdir()
     another, small = list_models()
     assert (another.name, small.name) == ("another", "small")
-    assert (small.root, small.parameters, small.size, small.complete) == (found.root, 64, "64", True)
+    assert (small.root, small.parameters, small.size, small.complete) == (found.root, 1000, "1.0K", True)
     assert (small.adapter, another.adapter) == ("runs/one/adapter", "")
     on_disk = sum(f.stat().st_size for f in found.root.rglob("*") if f.is_file() and "logs" not in f.parts)
     assert small.bytes == on_disk > 5000

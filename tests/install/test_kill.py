@@ -40,7 +40,7 @@ def sharded(make_model: Make) -> Path:
     (source / "model.safetensors").unlink()
     for name in ("a.safetensors", "b.safetensors"):
         (source / name).write_bytes(data)
-    index = {"weight_map": {"w": "a.safetensors", "v": "b.safetensors"}}
+    index = {"weight_map": {"w": "a.safetensors", "model.norm.weight": "b.safetensors"}}
     (source / "model.safetensors.index.json").write_text(json.dumps(index))
     return source
 

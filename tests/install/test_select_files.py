@@ -68,7 +68,7 @@ def test_companions_are_taken_and_leftovers_of_training_are_not() -> None:
         ({}, ["adapter_model.safetensors", "adapter_config.json"], "llm-installer install org/base"),
         ({"config.json": CONFIG}, ["model.safetensors"], "has no tokenizer"),
         (SMALL, ["model.safetensors.index.json", SHARDS[0]], f"names {SHARDS[1]}, which is not there"),
-        (SMALL, ["pytorch_model.bin.index.json"], "names ../evil.bin, which is not there"),
+        (SMALL, ["pytorch_model.bin.index.json"], 'names "../evil.bin", which is not the name of a weight file'),
     ],
 )
 def test_what_cannot_be_trained_is_refused_in_one_sentence(texts: dict[str, str], others: list[str], says: str) -> None:

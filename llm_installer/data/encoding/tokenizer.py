@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from transformers import BatchEncoding
 
 
+VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt")
+
+
 class Tokenizer(Protocol):
     """A tokenizer of transformers, fast or slow."""
 
@@ -82,6 +85,12 @@ def only_encoding(found: BatchEncoding) -> Encoding:
     """The tokens and offsets of the one text that a fast tokenizer was given."""
     assert found.encodings, "only fast tokenizers know offsets"
     return found.encodings[0]
+
+
+def has_tokenizer(folder: Path) -> bool:
+    """Whether a folder holds the vocabulary of a tokenizer, in any of its usual files."""
+    names = {file.name for file in folder.iterdir()}
+    return bool(names & set(VOCABULARIES)) or any(name.endswith((".model", ".tiktoken")) for name in names)
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,23 +20,19 @@ from llm_installer.install import install
 from llm_installer.install.check import check_model
 from llm_installer.install.hub_preview import preview
 from llm_installer.install.resolve import resolve
+from tests.install.conftest import llama_tensors, safetensors
 
 WIDTH, LAYERS = 512, 4
 CONFIG = {
     "model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": WIDTH, "intermediate_size": WIDTH,
     "num_hidden_layers": LAYERS, "num_attention_heads": 8, "vocab_size": 1000, "max_position_embeddings": 2048,
+    "tie_word_embeddings": True,
 }  # fmt: skip
 
 
 def weights() -> bytes:
     """A few megabytes of bfloat16 matrices with the names of a Llama."""
-    names = [f"model.layers.{i}.self_attn.{n}_proj.weight" for i in range(LAYERS) for n in "qkvo"]
-    size = 2 * WIDTH * WIDTH
-    head = json.dumps(
-        {n: {"dtype": "BF16", "shape": [WIDTH, WIDTH], "data_offsets": [i * size, (i + 1) * size]}
-         for i, n in enumerate(names)}
-    ).encode()  # fmt: skip
-    return struct.pack("<Q", len(head)) + head + bytes(size * len(names))
+    return safetensors(llama_tensors(WIDTH, LAYERS, 1000), dtype="BF16")
 
 
 @pytest.fixture
