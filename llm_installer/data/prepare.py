@@ -176,7 +176,7 @@ def write_dropped(file: Path, given: Given, prepared: Prepared) -> None:
     if prepared.dropped:
         with file.open("a", encoding="utf-8") as lines:
             lines.writelines(
-                visible(json.dumps({**asdict(d.origin), "reason": d.reason, "partly": d.partly}, ensure_ascii=False)) + "
-"
+                visible(json.dumps(asdict(d.origin) | {"reason": d.reason, "partly": d.partly}, ensure_ascii=False))
+                + "\n"
                 for d in prepared.dropped
             )
