@@ -104,6 +104,7 @@ def first_step(shape: str, rows: int, folder: Path, model: Path) -> None:
     for turn in ("first", "second"):
         start = time.perf_counter()
         train = [*program, "train", "--model-path", str(home / "models" / "m"), "--data", str(file), "--no-tensorboard"]
+        train += ["--allow-cut-answers"]
         with subprocess.Popen(train, env=environment, stdout=subprocess.DEVNULL) as process:
             while not _stepped(home / "models" / "m" / "runs", turn == "second"):
                 if process.poll() is not None:

@@ -21,6 +21,7 @@ LINES = {"plan": b"Plan", "step loop": b"Training ", "base measured": b"Evaluati
 def moments(model: Path, data: str, home: str) -> dict[str, float]:
     """Seconds from the start of the process to each line."""
     command = [sys.executable, "-m", "llm_installer", "train", "--model-path", str(model), "--data", data]
+    command += ["--allow-cut-answers"]
     began, found = time.perf_counter(), {}
     with subprocess.Popen(
         [*command, "--epochs", "1", "--skip-test", "--no-tensorboard"],

@@ -24,8 +24,9 @@ from llm_installer.core.state import Result, RunState
 from llm_installer.core.voice import Voice
 from llm_installer.data.encoding.processor import load_encoder
 from llm_installer.data.encoding.prompts import read_prompts
-from llm_installer.data.prepare import prepare, read
+from llm_installer.data.prepare import prepare, read, room
 from llm_installer.distributed.launch import check_processes
+from llm_installer.planning.cuts import refuse_lost_answers
 from llm_installer.planning.decide import make_plan
 from llm_installer.planning.method import refuse_contradictions
 from llm_installer.planning.options import Options
@@ -104,6 +105,8 @@ def decide(options: Options, voice: Voice, base: Path | None = None) -> Job:
     phases: dict[str, float] = {}
     with timed(phases, "encode"), voice.progress("Encoding") as progress:
         prepared = prepare(given, encoder, options, info, handler, progress)
+    if not unfinished or anyway:
+        refuse_lost_answers(prepared.cut, options, room(prepared.length[0], info, handler))
     hardware = probe_hardware()
     plan = make_plan(options, info, handler, hardware, prepared.facts, prepared.length)
     job = Job(options, base, folder, info, handler, hardware, encoder, given, prepared, plan, phases=phases)

@@ -27,7 +27,7 @@ class Wanted:
 @click.option("--model", metavar="DIR", help="Count tokens, too, with this model's tokenizer.")
 @some_options(
     *("dataset_format", "columns", "answers_as", "validation_data", "validation_split", "max_examples"),
-    *("mix", "task_prefix", "chunk_words", "seed", "strict"),
+    *("mix", "task_prefix", "chunk_words", "max_seq_length", "seed", "strict"),
 )
 @click.option("--show", type=click.IntRange(1), help="Print N rows as they are trained on; needs --model.")
 @click.option("--json", "as_object", is_flag=True, help="Print one JSON object.")
@@ -52,13 +52,15 @@ def _examine(options: Options, wanted: Wanted) -> None:
 
         if not options.model_path:
             raise UsageError("--show needs a tokenizer; say whose, for example: --model tiny")
-        console.show(preview(options, base))
+        with console.progress("Encoding") as progress:
+            found = preview(options, base, progress)
+        console.show(found)
         return
     from llm_installer.data.inspection import inspect_data
     from llm_installer.data.overview import as_json
 
-    found = inspect_data(options, base)
+    overview = inspect_data(options, base)
     if wanted.as_object:
-        click.echo(visible(as_json(found), lines=True))
+        click.echo(visible(as_json(overview), lines=True))
     else:
-        console.show(found)
+        console.show(overview)

@@ -48,7 +48,9 @@ def _train(options: Options) -> None:
 
     console = Console()
     if options.show:
-        console.show(preview(*_remembered(options, console)))
+        with console.progress("Encoding") as progress:
+            found = preview(*_remembered(options, console), progress)
+        console.show(found)
     elif options.dry_run:
         console.show(decide(options, console))
     else:

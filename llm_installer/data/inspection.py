@@ -9,12 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
+from llm_installer.core.errors import UsageError
 from llm_installer.core.model_info import read_model_info
 from llm_installer.core.paths import ModelDir
 from llm_installer.core.text import counted
 from llm_installer.data.mixing import Mix
 from llm_installer.data.overview import DataOverview, TokenFacts, make_overview
 from llm_installer.data.prepare import Given, read
+from llm_installer.planning.cuts import too_much
 from llm_installer.planning.options import Options
 from llm_installer.planning.registry import find_handler
 
@@ -27,6 +29,8 @@ def inspect_data(options: Options, base: Path) -> DataOverview:
 
     Raises DataError and UsageError where training could not start.
     """
+    if options.max_seq_length and not options.model_path:
+        raise UsageError("--max-seq-length counts tokens; say whose, for example: --model tiny")
     given = read(options, base)
     tokens = _token_facts(given, options) if options.model_path else None
     mix = given.mix(np.arange(len(given.train))) if given.weights else None
@@ -48,12 +52,13 @@ def _changes(given: Given, options: Options, mix: Mix | None) -> dict[str, str]:
 
 def _token_facts(given: Given, options: Options) -> TokenFacts:
     from llm_installer.data.encoding.processor import load_encoder
-    from llm_installer.data.prepare import prepare
+    from llm_installer.data.prepare import prepare, room
 
     folder = ModelDir.find(options.model_path or "")
     info = read_model_info(folder.weights, folder.root.name)
     encoder = load_encoder(info, options.train_on_prompt)
-    prepared = prepare(given, encoder, options, info, find_handler(info))
+    handler = find_handler(info)
+    prepared = prepare(given, encoder, options, info, handler)
     rows, limit = prepared.uncut, prepared.length[0]
     lengths = rows.lengths
     longest = np.argsort(-lengths, kind="stable")[:LONGEST_SHOWN]
@@ -63,4 +68,6 @@ def _token_facts(given: Given, options: Options) -> TokenFacts:
         truncated_share=float((lengths > limit).mean()),
         max_seq_length=limit,
         longest=tuple((str(given.train[rows.source[i]].origin), int(lengths[i])) for i in longest),
+        cut=prepared.cut,
+        refusal=too_much(prepared.cut, options, room(limit, info, handler)),
     )

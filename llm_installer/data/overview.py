@@ -12,6 +12,7 @@ from llm_installer.data.mixing import Mix
 from llm_installer.data.splitting import Split
 from llm_installer.data.store.conversion import FileSummary
 from llm_installer.data.store.load import Loaded
+from llm_installer.planning.cuts import NOTHING_CUT, CutFacts
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,10 @@ class TokenFacts:
     """In tokens."""
     longest: tuple[tuple[str, int], ...]
     """The longest rows: origin (file:line) and length in tokens."""
+    cut: CutFacts = NOTHING_CUT
+    """What rows lose that are longer than `max_seq_length`."""
+    refusal: str = ""
+    """Why training would stop over what is lost; empty where it would not."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +89,7 @@ def make_overview(
         dropped_reasons=loaded.reasons,
         formats=dict(formats.most_common()),
         files=loaded.files,
-        warnings=loaded.warnings,
+        warnings=(*loaded.warnings, *([f"training would stop: {tokens.refusal}"] if tokens and tokens.refusal else [])),
         notices=loaded.notices,
         tokens=tokens,
         changes=changes or {},

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from llm_installer.core.handler import Handler
 from llm_installer.core.model_info import ModelInfo
 from llm_installer.core.text import counted, visible
 from llm_installer.core.voice import Progress
+from llm_installer.data.cut_rows import CutRow, Side, cut_facts, refuse_cut
 from llm_installer.data.encoding.adapting import with_thought
 from llm_installer.data.encoding.cutting import cut, cut_shares
 from llm_installer.data.encoding.encode import Encoder
@@ -26,15 +28,16 @@ from llm_installer.data.encoding.encoded import EncodedSet
 from llm_installer.data.encoding.image_rows import shares_with_images, without_long_images
 from llm_installer.data.mixing import Mix, make_mix, named_files, parse_weights
 from llm_installer.data.splitting import Split, split
+from llm_installer.data.store.gather import refused
 from llm_installer.data.store.load import DataRequest, Loaded, load_examples
 from llm_installer.data.store.views import Pieces, Prefixed, file_codes
-from llm_installer.planning.chooser import DataFacts, choose_length
+from llm_installer.planning.chooser import DataFacts, choose_length, most_tokens
+from llm_installer.planning.cuts import CutFacts, Room
 from llm_installer.planning.options import Options
 from llm_installer.planning.pairs import parse_pairs
 
 VALIDATION_SPLIT = 0.1
 """Share of the rows for validation when the user names none (the guide's)."""
-ANSWER_LOST = "nothing of its answer fits into the sequence length"
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,18 @@ class Prepared:
     """Examples that are skipped, or of which a part is: refused by the template, or with nothing left to train on."""
     mix: Mix | None = None
     """Which rows an epoch takes, where it does not take each once."""
+    sides: tuple[Side, ...] = ()
+    """The rows of training and of validation before they were truncated."""
+
+    @property
+    def cut(self) -> CutFacts:
+        """What the rows lose that were truncated."""
+        return self.facts.cut
+
+    @property
+    def cut_rows(self) -> Iterator[CutRow]:
+        """What each of them loses."""
+        return chain.from_iterable(self.sides)
 
 
 def read(options: Options, base: Path) -> Given:
@@ -140,43 +155,68 @@ def prepare(
     handler: Handler,
     progress: Progress = lambda done, total: None,
 ) -> Prepared:
-    """Encode both sides and truncate them to one length. Raises DataError when nothing is left to train on."""
-    train, refused = encode(given.train, encoder, progress)
-    validation, refused_too = encode(given.validation, encoder, progress)
+    """Encode both sides and truncate them to one length.
+
+    Raises DataError when nothing is left to train on, and with --strict when a record is skipped or a row is cut.
+    """
+    train, not_rendered = encode(given.train, encoder, progress)
+    validation, not_rendered_too = encode(given.validation, encoder, progress)
     length = choose_length(options, info, handler, shares_with_images(train, cut_shares(train)))
     train, too_long = without_long_images(train, given.train, length[0])
     validation, too_long_too = without_long_images(validation, given.validation, length[0])
+    sides = (Side(given.train, train, length[0]), Side(given.validation, validation, length[0]))
     rows, validation = cut(train, length[0]), cut(validation, length[0])
-    lost = np.setdiff1d(train.source, rows.source)
-    dropped = [*refused, *refused_too, *too_long, *too_long_too]
-    dropped += [Dropped(given.train[i].origin, ANSWER_LOST) for i in lost]
+    dropped = [*not_rendered, *not_rendered_too, *too_long, *too_long_too, *(d for side in sides for d in side.dropped)]
     if not len(rows):
         first = next(d for d in dropped if not d.partly)
         raise DataError(f"Nothing in this data can be trained on: {first.origin}: {first.reason}")
-    seen = np.unique(rows.source[:: max(1, len(rows) // 1000)])
-    tasks = Counter(given.train[i].task for i in seen)
-    encoder.template.thinks = 2 * sum(with_thought(given.train[i]) for i in seen) > len(seen)
+    if options.strict:
+        if dropped:
+            raise refused(dropped[0])
+        refuse_cut(sides, room(length[0], info, handler))
+    encoder.template.thinks = _thinks(given, rows)
     mix = given.mix(rows.source) if given.weights else None
-    facts = DataFacts(
+    facts = _facts(given, rows, len(validation), mix, cut_facts(sides))
+    return Prepared(rows, validation, facts, length, train, tuple(dropped), mix, sides)
+
+
+def room(limit: int, info: ModelInfo, handler: Handler) -> Room:
+    """The chosen sequence length beside what the model can read."""
+    return Room(limit, most_tokens(info, handler), info.name)
+
+
+def _some_sources(rows: EncodedSet) -> Indices:
+    """The examples of about a thousand of the rows."""
+    found: Indices = np.unique(rows.source[:: max(1, len(rows) // 1000)])
+    return found
+
+
+def _thinks(given: Given, rows: EncodedSet) -> bool:
+    """Whether most answers begin with a thought."""
+    seen = _some_sources(rows)
+    return 2 * sum(with_thought(given.train[i]) for i in seen) > len(seen)
+
+
+def _facts(given: Given, rows: EncodedSet, validation_rows: int, mix: Mix | None, cut: CutFacts) -> DataFacts:
+    tasks = Counter(given.train[i].task for i in _some_sources(rows))
+    return DataFacts(
         rows=mix.size if mix else len(rows),
-        validation_rows=len(validation),
+        validation_rows=validation_rows,
         task=tasks.most_common(1)[0][0],
         mean_length=float(rows.lengths.mean()),
         longest=int(rows.lengths.max()),
         validation_note=given.split.reason,
         mix=tuple(zip(mix.names, mix.shares, strict=True)) if mix else (),
+        cut=cut,
     )
-    return Prepared(rows, validation, facts, length, train, tuple(dropped), mix)
 
 
 def write_dropped(file: Path, given: Given, prepared: Prepared) -> None:
-    """Write every record that is skipped, and why, as JSON lines; no file when there is none."""
+    """Write every record that is skipped or cut, and why, as JSON lines; no file when there is none."""
     if given.loaded.dropped_count:
         shutil.copyfile(given.loaded.dropped_file, file)
-    if prepared.dropped:
+    if prepared.dropped or prepared.cut.rows:
+        skipped = (asdict(d.origin) | {"reason": d.reason, "partly": d.partly} for d in prepared.dropped)
+        cut_rows = ({**asdict(row.origin), "reason": row.loses, "partly": True} for row in prepared.cut_rows)
         with file.open("a", encoding="utf-8") as lines:
-            lines.writelines(
-                visible(json.dumps(asdict(d.origin) | {"reason": d.reason, "partly": d.partly}, ensure_ascii=False))
-                + "\n"
-                for d in prepared.dropped
-            )
+            lines.writelines(visible(json.dumps(line, ensure_ascii=False)) + "\n" for line in chain(skipped, cut_rows))

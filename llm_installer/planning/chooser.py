@@ -12,6 +12,7 @@ from llm_installer.core.examples import Task
 from llm_installer.core.handler import Handler
 from llm_installer.core.hardware import Hardware
 from llm_installer.core.model_info import ModelInfo
+from llm_installer.planning.cuts import NOTHING_CUT, CutFacts
 from llm_installer.planning.options import Options
 
 Value = TypeVar("Value")
@@ -35,6 +36,8 @@ class DataFacts:
     """Why there is no validation set, or how it was made."""
     mix: tuple[tuple[str, float], ...] = ()
     """Share of each file in an epoch, where the user weighted them."""
+    cut: CutFacts = NOTHING_CUT
+    """What rows lose that are longer than the sequence length."""
 
 
 RANKS = ((1e9, 8), (3e9, 16), (7e9, 32), (13e9, 64), (30e9, 128), (math.inf, 256))
@@ -59,12 +62,13 @@ class Chooser:
 def choose_length(
     options: Options, info: ModelInfo, handler: Handler, lost: Sequence[tuple[int, float]]
 ) -> tuple[int, str]:
-    """The maximum sequence length in tokens, and why: the shortest limit that loses under 1 % of answers and of rows.
+    """The maximum sequence length in tokens, and why: the shortest limit that loses under 1 % of answers and of rows,
+    and nothing with --strict.
 
     `lost` pairs each candidate limit, ascending, with the share of tokens it would cut off. Raises UsageError
     when the user's own limit is beyond what the model can read.
     """
-    limit = info.max_positions or handler.max_length
+    limit = most_tokens(info, handler)
     if options.max_seq_length is not None:
         if options.max_seq_length > limit:
             raise UsageError(
@@ -76,9 +80,14 @@ def choose_length(
     if limit <= ceiling:
         ceiling, reason = limit, f"the most {info.name} can read"
     for candidate, share in lost:
-        if candidate <= ceiling and share < 0.01:
+        if candidate <= ceiling and (not share if options.strict else share < 0.01):
             return candidate, f"the shortest that keeps {1 - share:.1%} of the tokens"
     return ceiling, reason
+
+
+def most_tokens(info: ModelInfo, handler: Handler) -> int:
+    """The longest row that the model can read, as far as is known."""
+    return info.max_positions or handler.max_length
 
 
 def choose_precision(info: ModelInfo, handler: Handler, hardware: Hardware) -> tuple[str, str]:

@@ -74,6 +74,7 @@ def make_plan(
         weight_decay=choose.pick("weight_decay", options.weight_decay, 0.01, USUAL),
         max_grad_norm=choose.pick("max_grad_norm", options.max_grad_norm, 1.0, USUAL),
         method=setup.method,
+        cut=data.cut,
         controller="none" if options.force_epochs else mode.controller,
         why=choose.why,
     )

@@ -63,6 +63,9 @@ class Options:
     max_seq_length: int | None = setting(
         "Maximum length of a row, in tokens; longer rows are cut.", "Data", aliases=("max_seq_len",), minimum=8
     )
+    allow_cut_answers: bool = setting(
+        "Train even where cutting rows loses more than a fifth of the answer tokens.", "Data", default=False
+    )
     train_on_prompt: bool = setting("Train on the prompts too, not only on the answers.", "Data", default=False)
     strict: bool = setting("Refuse data with unusable records instead of skipping them.", "Data", default=False)
     show: int | None = setting(

@@ -12,6 +12,7 @@ from llm_installer.core.hardware import Hardware
 from llm_installer.core.model_info import ModelInfo
 from llm_installer.core.state import RunState
 from llm_installer.planning.course import Course
+from llm_installer.planning.cuts import NOTHING_CUT, CutFacts
 from llm_installer.planning.from_json import read_dataclass
 from llm_installer.planning.growth import cycle_batch
 from llm_installer.planning.method import PLAIN, Method
@@ -68,6 +69,8 @@ class Plan:
     weight_decay: float = 0.01
     max_grad_norm: float = 1.0
     method: Method = PLAIN
+    cut: CutFacts = NOTHING_CUT
+    """What rows lose that are longer than `max_seq_length`."""
     why: dict[str, str] = field(default_factory=dict)
     """Name of a value -> the reason for it."""
 

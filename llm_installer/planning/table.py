@@ -89,6 +89,8 @@ def _memory(plan: Plan) -> Iterator[PlanRow]:
         layers = f"{plan.checkpointed_layers} layers"
         yield _row(plan, "gradient checkpointing", layers, "checkpointed_layers", "gradient_checkpointing")
     yield _row(plan, "sequence length", f"{plan.max_seq_length} tokens", "max_seq_length")
+    if plan.cut.rows:
+        yield PlanRow("cut rows", plan.cut.value, plan.cut.why, flag("max_seq_length"))
 
 
 def _end(plan: Plan) -> Iterator[PlanRow]:

@@ -164,7 +164,7 @@ def _settings(run: Run) -> dict[str, str]:
         plan = {}
     record = RunRecord.read(run)
     limits = plan.get("limits")
-    plain = {k: v for k, v in plan.items() if k not in ("why", "limits")}
+    plain = {k: v for k, v in plan.items() if k not in ("why", "limits", "cut")}
     plain |= limits if isinstance(limits, dict) else {}
     found = (
         {"data": record.data, "rows as encoded": record.rows[:12], "base weights": record.model[:12]} if record else {}

@@ -77,5 +77,7 @@ def _tokens(facts: TokenFacts) -> Iterator[tuple[str, str]]:
     yield "tokens per row", ", ".join(f"{name} {length:,}" for name, length in facts.quantiles.items())
     yield "supervised", f"{facts.supervised_share:.0%} of all tokens"
     yield "too long", f"{facts.truncated_share:.1%} of the rows have more than {facts.max_seq_length:,} tokens"
+    if facts.cut.rows:
+        yield "cut rows", f"{facts.cut.value}: {facts.cut.why}"
     if facts.longest:
         yield "longest", ", ".join(f"{origin} ({length:,})" for origin, length in facts.longest)

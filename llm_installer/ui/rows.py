@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from rich.console import Console as RichConsole
 from rich.console import ConsoleOptions, RenderResult
 from rich.text import Text
 
-from llm_installer.core.examples import Example
 from llm_installer.core.text import counted, visible
 from llm_installer.data.encoding.encode import Encoder
 from llm_installer.data.encoding.row import Row
-from llm_installer.data.encoding.template_probes import CannotRender
+from llm_installer.data.preview import Preview
 from llm_installer.ui.tables import wrapped
 
 TRAINED_ON, MASKED = "green underline", "dim"
 
 
 class MarkedRows:
-    """Each row of the examples: trained-on tokens green and underlined, or in [[ ]] where there is no colour."""
+    """Each row as it is trained on: supervised tokens green and underlined, or in [[ ]] where there is no colour."""
 
-    def __init__(self, examples: Sequence[Example], encoder: Encoder) -> None:
-        self._examples, self._encoder = examples, encoder
+    def __init__(self, preview: Preview) -> None:
+        self._preview = preview
 
     def __rich_console__(self, console: RichConsole, options: ConsoleOptions) -> RenderResult:
         for text in self._texts(plain=not console.is_terminal or console.no_color):
@@ -31,16 +30,13 @@ class MarkedRows:
 
     def _texts(self, plain: bool) -> Iterator[Text]:
         yield Text(f"Tokens that are trained on are {'in [[ ]]' if plain else 'green'}; the rest is context.")
-        for example in self._examples:
-            try:
-                encoded = self._encoder.encode(example)
-            except CannotRender as error:
-                yield from _heading(f"{example.origin}: skipped, {error}")
-                continue
-            for row in encoded:
+        for shown in self._preview.examples:
+            for note in shown.notes:
+                yield from _heading(f"{shown.origin}: {note}")
+            for row in shown.rows:
                 share = f"{int(row.supervised.sum())} trained on ({row.supervised.mean():.0%})"
-                yield from _heading(f"{example.origin}: {counted(len(row.ids), 'token')}, {share}")
-                yield _marked(row, self._encoder, plain)
+                yield from _heading(f"{shown.origin}: {counted(len(row.ids), 'token')}, {share}")
+                yield _marked(row, self._preview.encoder, plain)
 
 
 def _heading(text: str) -> Iterator[Text]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from rich.console import RenderableType
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from llm_installer.inference.before_after import Comparison
 
 SHOWN_SKIPPED = 5
+SHOWN_CUT = 3
 SHOWN_ANSWERS = 4
 """Answers to questions from the data that are shown; those to the user's own follow."""
 SHOWN_SAMPLES = 3
@@ -44,6 +46,7 @@ def job(found: Job) -> Iterator[RenderableType]:
     for note in (*loaded.notices, *loaded.warnings):
         yield Text(f"  Note: {note}")
     yield from _skipped(found.given, found.prepared)
+    yield from _cut(found.prepared)
     for note in found.notes:
         yield Text()
         yield Text(note)
@@ -55,7 +58,7 @@ def job(found: Job) -> Iterator[RenderableType]:
 @drawing.register
 def preview(found: Preview) -> Iterator[RenderableType]:
     """The first rows as the model sees them."""
-    yield MarkedRows(found.examples, found.encoder)
+    yield MarkedRows(found)
 
 
 @drawing.register
@@ -155,6 +158,17 @@ def _skipped(given: Given, prepared: Prepared) -> Iterator[RenderableType]:
                 yield Text(f"    {record.origin}: {record.reason}")
             if count > SHOWN_SKIPPED:
                 yield Text("    ... all of them, with reasons, are in dropped.jsonl of the run's folder")
+
+
+def _cut(prepared: Prepared) -> Iterator[RenderableType]:
+    count = prepared.cut.rows
+    if not count:
+        return
+    yield Text(f"  {counted(count, 'row is', 'rows are')} cut, and trained on without what they lose:")
+    for row in islice(prepared.cut_rows, SHOWN_CUT):
+        yield Text(f"    {row}")
+    if count > SHOWN_CUT:
+        yield Text("    ... all of them, with what they lose, are in dropped.jsonl of the run's folder")
 
 
 def _heading(text: str) -> Iterator[Text]:

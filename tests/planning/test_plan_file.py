@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from llm_installer.core.handler import Handler
 from llm_installer.core.hardware import GIB, Hardware
 from llm_installer.core.model_info import ModelInfo
 from llm_installer.planning.chooser import DataFacts
+from llm_installer.planning.cuts import NOTHING_CUT
 from llm_installer.planning.decide import make_plan
 from llm_installer.planning.modes import MODES
 from llm_installer.planning.options import Options
@@ -59,7 +61,7 @@ def test_both_forms_are_flat_by_name() -> None:
     old = json.loads(BEFORE.read_text(encoding="utf-8"))
     new = Plan.from_json(old).to_json()
     assert flat(old) == old
-    assert flat(new) == old | {"fast": True}
+    assert flat(new) == old | {"fast": True, "cut": asdict(NOTHING_CUT)}
 
 
 def put(place: str, value: object) -> Callable[[dict], None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -13,6 +13,20 @@ from llm_installer.data.encoding.row import Mask, Row
 
 _CHUNK = 1 << 22
 """Tokens handled together."""
+
+
+@dataclass(frozen=True, eq=False)
+class Losses:
+    """What truncating takes from each row that is cut. All of shape [cut rows], in the order of the rows."""
+
+    rows: Numbers
+    """Which rows of the set are cut."""
+    question: Numbers
+    """Tokens without supervision lost before what is kept."""
+    answer: Numbers
+    """Supervised tokens lost."""
+    end: Mask
+    """Whether the last supervised token, which ends the last answer, is lost."""
 
 
 def cut(rows: Sequence[Row], limit: int) -> EncodedSet:
@@ -39,6 +53,24 @@ def cut(rows: Sequence[Row], limit: int) -> EncodedSet:
     heads = np.where(parts.text, starts, parts.heads)
     found = replace(parts, heads=heads, starts=starts, lengths=lengths, counts=counts)
     return found if (counts > 0).all() else found.select(np.flatnonzero(counts))
+
+
+def losses(rows: EncodedSet, limit: int) -> Losses:
+    """What `cut` takes from rows. Plain text is split, loses nothing, and is not among them."""
+    long = np.flatnonzero(~rows.text & (rows.lengths > limit))
+    found = []
+    for chosen, ends, supervised in _chunks(rows, long):
+        sizes = rows.lengths[chosen]
+        begin = ends - sizes
+        offset = _window(_last_answer(supervised, ends, sizes), sizes, limit)
+        kept = _supervised_within(supervised, begin + offset, np.minimum(limit, sizes - offset))
+        before = _supervised_within(supervised, begin, offset + 1)
+        last = np.maximum.reduceat(np.where(supervised, np.arange(len(supervised)), -1), begin)
+        found.append((offset - before, rows.counts[chosen] - kept, last >= begin + offset + limit))
+    if not found:
+        return Losses(long, long, long, np.zeros(0, np.bool_))
+    question, answer, end = (np.concatenate(column) for column in zip(*found, strict=True))
+    return Losses(long, question, answer, end)
 
 
 def lost_shares(rows: Sequence[Row], step: int = 64) -> list[tuple[int, float]]:
