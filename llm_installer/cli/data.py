@@ -27,7 +27,7 @@ class Wanted:
 @click.option("--model", metavar="DIR", help="Count tokens, too, with this model's tokenizer.")
 @some_options(
     *("dataset_format", "columns", "answers_as", "validation_data", "validation_split", "max_examples"),
-    *("mix", "task_prefix", "chunk_words", "max_seq_length", "seed", "strict"),
+    *("mix", "task_prefix", "chunk_words", "text_rows", "max_seq_length", "seed", "strict"),
 )
 @click.option("--show", type=click.IntRange(1), help="Print N rows as they are trained on; needs --model.")
 @click.option("--json", "as_object", is_flag=True, help="Print one JSON object.")

@@ -105,6 +105,7 @@ def read(options: Options, base: Path) -> Given:
             answers_as=options.answers_as,
             validation_data=options.validation_data,
             strict=options.strict,
+            text_rows=options.text_rows,
         )
     )
     parts = split(

@@ -10,14 +10,7 @@ from llm_installer.planning.optimizers import OPTIMIZERS
 from llm_installer.planning.optimizers import SYNONYMS as OPTIMIZER_NAMES
 from llm_installer.planning.pairs import parse_pairs
 from llm_installer.planning.schedule import SCHEDULES
-from llm_installer.planning.settings import (
-    built,
-    checked,
-    setting,
-    settings,
-    settings_table,
-    suggest,
-)
+from llm_installer.planning.settings import built, checked, setting, settings, settings_table, suggest
 
 UNDECISIVE = ("Resume", "Several GPUs", "Output", "Monitoring", "Run control")
 """Groups of settings that do not change what is trained."""
@@ -58,6 +51,10 @@ class Options:
     chunk_words: int | None = setting(
         "Cut plain text into rows of this many words; all rows of a text stay on one side of the split.", "Data",
         minimum=1,
+    )  # fmt: skip
+    text_rows: str | None = setting(
+        "What a row of a .txt file is: a line, a paragraph, or a piece of the whole text as long as the model reads; "
+        "chosen from the file.", "Data", choices=("lines", "paragraphs", "whole"),
     )  # fmt: skip
     order: str = setting("Order of the rows in the first epoch.", "Data", default="random", choices=tuple(ORDERS))
     max_seq_length: int | None = setting(

@@ -56,6 +56,12 @@ def reads_json(source: Source) -> bool:
     return not source.hub and READERS.get(data_suffix(name)) is json_rows and source.path.is_file()
 
 
+def reads_text(source: Source) -> bool:
+    """Whether the source is read as plain text, by its name."""
+    name = source.member or source.path.name
+    return not source.hub and READERS.get(data_suffix(name)) is plain_rows and source.path.is_file()
+
+
 def known_suffixes() -> str:
     """The suffixes of data files, for a message."""
     return ", ".join(READERS) + " (each also with .gz) and .zip"

@@ -36,6 +36,8 @@ class Source:
     hub: str = ""
     """Id on the hub, with the configuration in `config`."""
     config: str = ""
+    text_rows: str = ""
+    """What a row of plain text is, a name of text_rows.ROWS; "" to decide it from the file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,8 @@ class Row:
     value: object
     origin: Origin
     part: str = ""
+    ends: bool = True
+    """False for a piece of plain text that goes on in the next row."""
 
 
 def data_suffix(name: str) -> str:

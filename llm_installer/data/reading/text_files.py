@@ -13,6 +13,7 @@ from llm_installer.core.errors import DataError
 from llm_installer.core.examples import Origin
 from llm_installer.data.reading.archives import byte_blocks
 from llm_installer.data.reading.rows import Row, Source, data_suffix
+from llm_installer.data.reading.text_rows import ROWS, SAMPLE, TextRows, choose
 
 _MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -90,10 +91,35 @@ def whole_text(source: Source) -> str:
 
 
 def plain_rows(source: Source) -> Iterator[Row]:
-    """Plain text: every line that is not blank is a row, with its spaces. Raises DataError."""
+    """The rows of plain text: lines, paragraphs or pieces, as asked or as its beginning suggests. Raises DataError."""
+    lines = _bare_lines(source)
+    first = _first(lines)
+    rows = source.text_rows or choose(first).rows
+    make, _ = ROWS[rows]
+    for piece in make(chain(first, lines)):
+        yield Row(piece.text, Origin(source.name, piece.line), ends=piece.ends)
+
+
+def text_rows(source: Source) -> TextRows:
+    """What a row of plain text is, and why. Raises DataError."""
+    return choose(_first(_bare_lines(source)))
+
+
+def _bare_lines(source: Source) -> Iterator[tuple[int, str]]:
     for number, line in text_lines(source):
-        if line.strip():
-            yield Row(line.removesuffix("\n").removesuffix("\r"), Origin(source.name, number))
+        yield number, line.removesuffix("\n").removesuffix("\r")
+
+
+def _first(lines: Iterator[tuple[int, str]]) -> list[tuple[int, str]]:
+    """The first lines, which are taken from `lines`."""
+    found: list[tuple[int, str]] = []
+    size = 0
+    for number, line in lines:
+        found.append((number, line))
+        size += len(line)
+        if size >= SAMPLE:
+            break
+    return found
 
 
 def check_signature(source: Source, beginning: bytes) -> None:

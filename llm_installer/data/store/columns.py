@@ -44,6 +44,8 @@ ROLES: tuple[Role, ...] = get_args(Role)
 KINDS: tuple[Kind, ...] = get_args(Kind)
 _ROLE_CODES = {role: code for code, role in enumerate(ROLES)}
 _KIND_CODES = {kind: code for code, kind in enumerate(KINDS)}
+_GOES_ON = 0x10
+"""Added to the kind of a text that does not end."""
 
 
 def arrow_schema() -> pa.Schema:
@@ -89,7 +91,7 @@ def to_arrow(examples: list[Example], keys: list[tuple[int, int]], files: Sequen
     )
     columns = [
         pa.LargeListArray.from_arrays(pa.array(list(turn_ends), int64), spoken),
-        pa.array([_KIND_CODES[example.kind] for example in examples], pa.uint8()),
+        pa.array([_KIND_CODES[e.kind] | (0 if e.ends else _GOES_ON) for e in examples], pa.uint8()),
         pa.array([example.tools for example in examples], text),
         pa.LargeListArray.from_arrays(pa.array(list(image_ends), int64), pa.array(images, text)),
         pa.array([codes[origin.file] for origin in origins], pa.int32()),
@@ -139,7 +141,8 @@ def example_at(columns: Columns, row: int) -> Example:
     return Example(
         messages=tuple([_message(roles[i], contents[i].as_py(), calls[i].as_py(), asides[i].as_py()) for i in turns]),
         origin=Origin(files[file[row]], line[row], record[row]),
-        kind=KINDS[kinds[row]],
+        kind=KINDS[kinds[row] & ~_GOES_ON],
+        ends=not kinds[row] & _GOES_ON,
         tools=tools[row].as_py(),
         images=tuple([images[i].as_py() for i in range(image_ends[row], image_ends[row + 1])]),
     )

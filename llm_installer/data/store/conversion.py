@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -140,6 +140,8 @@ def converted(
                 waiting.setdefault((format.name, row.part), []).append((_named(row.value), row.origin))
                 continue
             found = convert(row.value, row.origin, format, columns, conversion.answers_as)
+            if not row.ends:
+                found = [replace(item, ends=False) if type(item) is Example else item for item in found]
         except DataError as error:
             yield row.part, _not_understood(error, row.origin, conversion, count)
             continue

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import xxhash
@@ -19,6 +19,7 @@ from llm_installer.data.formats.columns import columns_by_file
 from llm_installer.data.reading.archives import broken
 from llm_installer.data.reading.rows import Source
 from llm_installer.data.reading.sources import find_sources
+from llm_installer.data.reading.text_notices import text_notices
 from llm_installer.data.store.arrow import ExampleStore
 from llm_installer.data.store.cache import cached, code_hash, content_hash
 from llm_installer.data.store.conversion import Conversion, FileSummary
@@ -56,6 +57,8 @@ class DataRequest:
     """Like `data`, for the validation rows."""
     strict: bool = False
     """Whether the first record that would be skipped is an error."""
+    text_rows: str | None = None
+    """What a row of plain text is, a name of text_rows.ROWS; decided from each file without it."""
 
 
 @dataclass(frozen=True)
@@ -86,15 +89,17 @@ class Loaded:
 def load_examples(asked: DataRequest, workdir: Path | None = None) -> Loaded:
     """Read all the data into stores below `workdir`, by default in the cache.
 
-    Raises DataError for what cannot be found or understood, or when nothing is left to train on.
+    Raises DataError for what cannot be found or understood, or when nothing is left to train on; UsageError where it
+    is said how plain text is read, and there is none.
     """
     sources, notes = find_sources(asked.data, asked.base)
-    wanted = [(source, source.part) for source in sources]
+    wanted = [(replace(source, text_rows=asked.text_rows or ""), source.part) for source in sources]
     if asked.validation_data:
         validation, more = find_sources(asked.validation_data, asked.base)
-        wanted += [(source, "validation") for source in validation]
+        wanted += [(replace(source, text_rows=asked.text_rows or ""), "validation") for source in validation]
         notes = [*notes, *(note for note in more if note not in notes)]
     forced = find_format(asked.dataset_format) if asked.dataset_format else None
+    notes = [*notes, *text_notices([source for source, _ in wanted])]
     names = [source.name for source, _ in wanted]
     columns = columns_by_file(asked.columns, names, asked.base) if asked.columns is not None else {}
     conversion = Conversion(asked.base.absolute(), tuple(wanted), forced, columns, asked.answers_as, asked.strict)

@@ -78,7 +78,7 @@ class Pieces(Sequence[Example]):
             return example
         start, end = self._bounds[index].tolist()
         turn = example.messages[0]
-        last = end == len(turn.content)
+        last = end == len(turn.content) and example.ends
         return replace(example, messages=(replace(turn, content=turn.content[start:end]),), ends=last)
 
     def _whole(self, source: int) -> Example:

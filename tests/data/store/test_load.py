@@ -46,7 +46,7 @@ ACCEPTED = {
     "text/mlx_wikisql_test.jsonl": ("text", 100, 0),
     "text/mlx_wikisql_train.jsonl": ("text", 1000, 0),
     "text/mlx_wikisql_valid.jsonl": ("text", 100, 0),
-    "text/tinyshakespeare.txt": ("text", 32777, 0),
+    "text/tinyshakespeare.txt": ("text", 68, 0),
     "text/wiki_demo.txt": ("text", 30, 0),
     "vision/mllm_demo.json": ("openai", 6, 0),
 }
