@@ -14,9 +14,8 @@ from llm_installer.planning.options import Options, options_table
 from llm_installer.planning.settings import settings
 
 SURFACE = """
-data dataset_format columns answers_as validation_data validation_split max_examples mix task_prefix chunk_words text_rows
-order
-max_seq_length allow_cut_answers train_on_prompt strict show
+data dataset_format columns answers_as validation_data validation_split max_examples mix task_prefix chunk_words
+text_rows order max_seq_length allow_cut_answers train_on_prompt strict show
 mode circular max_circular_epochs circular_batch_multiplier epochs learning_rate lr_scheduler warmup_steps
 batch_size effective_batch_size gradient_accumulation_steps gradient_checkpointing
 optimizer weight_decay max_grad_norm packing compile fast precision seed

@@ -141,7 +141,7 @@ def converted(
                 continue
             found = convert(row.value, row.origin, format, columns, conversion.answers_as)
             if not row.ends:
-                found = [replace(item, ends=False) if type(item) is Example else item for item in found]
+                found = tuple(replace(item, ends=False) if type(item) is Example else item for item in found)
         except DataError as error:
             yield row.part, _not_understood(error, row.origin, conversion, count)
             continue
