@@ -33,7 +33,7 @@ CSV: tuple[tuple[str, str, tuple[int, ...] | str], ...] = (
     ("twice.csv", "prompt,prompt,completion\na,b,c\n", 'two columns have the name "prompt"'),
     ("unnamed.csv", "prompt,completion,\na,b,c\n", "column 3 has no name"),
     ("index.csv", ",prompt,completion\n0,a,b\n", "column 1 has no name"),
-    ("upper.csv", "Prompt,Completion\na,b\n", "no known format"),
+    ("upper.csv", "Prompt,Completion\na,b\n", (1, 1, 0, 0, 0)),
     ("spaces.csv", "prompt , completion\na , b\n", (1, 1, 0, 0, 0)),
     ("sep.csv", "sep=;\nprompt;completion\na;b\n", "sep=;"),
     ("huge_cell.csv", 'prompt,completion\na,"' + "word\n" * 300_000 + '"\nb,c\n', (2, 1, 1, 0, 0)),
