@@ -22,6 +22,7 @@ from llm_installer.core.speed import timed
 from llm_installer.core.startup import import_bitsandbytes
 from llm_installer.core.state import Result, RunState
 from llm_installer.core.voice import Voice
+from llm_installer.data.encoding.known_tokens import refuse_unknown_tokens
 from llm_installer.data.encoding.processor import load_encoder
 from llm_installer.data.encoding.prompts import read_prompts
 from llm_installer.data.prepare import prepare, read, room
@@ -107,6 +108,7 @@ def decide(options: Options, voice: Voice, base: Path | None = None) -> Job:
         prepared = prepare(given, encoder, options, info, handler, progress)
     if not unfinished or anyway:
         refuse_lost_answers(prepared.cut, options, room(prepared.length[0], info, handler))
+    refuse_unknown_tokens(prepared.train, encoder.tokenizer, info)
     hardware = probe_hardware()
     plan = make_plan(options, info, handler, hardware, prepared.facts, prepared.length)
     job = Job(options, base, folder, info, handler, hardware, encoder, given, prepared, plan, phases=phases)

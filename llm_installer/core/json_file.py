@@ -54,6 +54,12 @@ def parse_object(
     return found
 
 
+def head(file: Path) -> bytes:
+    """The first bytes of a file, which is all that is_pointer needs. Raises OSError."""
+    with file.open("rb") as content:
+        return content.read(100)
+
+
 def is_pointer(head: bytes) -> bool:
     """Whether a file that begins so is what Git LFS leaves in the place of one that was not downloaded."""
     return head.startswith(_LFS)

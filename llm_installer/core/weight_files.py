@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from llm_installer.core.errors import ModelError
-from llm_installer.core.json_file import AGAIN, is_pointer, pointer, read_object, valued
+from llm_installer.core.json_file import AGAIN, head, is_pointer, pointer, read_object, valued
 from llm_installer.core.safetensors import TensorHeader, read_header
 from llm_installer.core.text import counted, short_path, shortened
 
@@ -62,9 +62,9 @@ def shards_of(index: Mapping[str, object], shown: str, again: str = AGAIN) -> di
     listed = index.get("weight_map")
     if not isinstance(listed, dict) or not listed:
         raise ModelError(f"{shown} names no weight files; {again}")
-    wrong = next((name for name in listed.values() if not _is_plain(name)), None)
-    if wrong is not None:
-        raise ModelError(f"{shown} names {valued(wrong)}, which is not the name of a weight file beside it; {again}")
+    wrong = [name for name in listed.values() if not _is_plain(name)]
+    if wrong:
+        raise ModelError(f"{shown} names {valued(wrong[0])}, which is not the name of a weight file beside it; {again}")
     return listed
 
 
@@ -85,6 +85,5 @@ def _is_plain(name: object) -> bool:
 
 def _refuse_pointers(files: list[Path]) -> None:
     for file in files:
-        with file.open("rb") as content:
-            if is_pointer(content.read(100)):
-                raise ModelError(pointer(short_path(file)))
+        if is_pointer(head(file)):
+            raise ModelError(pointer(short_path(file)))

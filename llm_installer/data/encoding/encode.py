@@ -12,6 +12,7 @@ from llm_installer.core.arrays import NamedArrays
 from llm_installer.core.errors import ModelError
 from llm_installer.core.examples import Example, Kind, Message, Origin
 from llm_installer.data.encoding.answers import Rendered
+from llm_installer.data.encoding.bounded import bounded
 from llm_installer.data.encoding.chat_template import DEFAULT_CHAT_TEMPLATE, Render, Template
 from llm_installer.data.encoding.control_tokens import Restore, control_tokens, hide_control_tokens
 from llm_installer.data.encoding.row import Row
@@ -163,7 +164,10 @@ class Encoder:
 
     def _render(self, turns: Turns, **more: object) -> str:
         turns = self.vision.turns(turns) if self.vision else turns
-        return str(self.tokenizer.apply_chat_template(turns, tokenize=False, **more))
+        return bounded(
+            lambda: self.tokenizer.apply_chat_template(turns, tokenize=False, **more),
+            lambda: len(str(turns)) + len(str(more)),
+        )
 
     def _tokens(self, text: str, split_special: bool) -> Tokens:
         return only_encoding(self.tokenizer(text, add_special_tokens=False, split_special_tokens=split_special))

@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 
 from llm_installer.core.model_info import ModelInfo
+from llm_installer.data.encoding.bounded import refuse_powers
 from llm_installer.data.encoding.encode import Encoder
+from llm_installer.data.encoding.known_tokens import name_end_of_text, refuse_unknown_ids
 from llm_installer.data.encoding.tokenizer import Processor, Tokenizer, first_line, load_tokenizer
 
 FILES = ("processor_config.json", "preprocessor_config.json")
@@ -20,6 +22,10 @@ def load_encoder(info: ModelInfo, train_on_prompt: bool = False, adapter: Path |
     tokenizer cannot be loaded.
     """
     tokenizer = load_tokenizer(adapter or info.path)
+    refuse_powers(str(tokenizer.chat_template or ""))
+    name_end_of_text(tokenizer, info)
+    if adapter is None:  # where it is not, the adapter is refused
+        refuse_unknown_ids(tokenizer, info)
     processor, no_vision = _processor(info, tokenizer, keep_template=adapter is not None)
     return Encoder(tokenizer, train_on_prompt, processor, no_vision, _stops(info.path))
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypedDict, cast
 
+from llm_installer.core.errors import ModelError
+from llm_installer.core.json_file import head, is_pointer, pointer
 from llm_installer.core.reading import reading
 from llm_installer.core.text import short_path
 
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from transformers import BatchEncoding
 
 
+_SUFFIXES = (".json", ".model", ".txt", ".jinja", ".tiktoken")
 VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt")
 
 
@@ -97,8 +100,15 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     """The tokenizer of a model or adapter folder. Raises ModelError when it cannot be loaded."""
     from transformers import AutoTokenizer
 
+    for file in sorted(folder.glob("*")):
+        if file.suffix in _SUFFIXES and file.is_file() and is_pointer(head(file)):
+            raise ModelError(pointer(short_path(file)))
     with reading(f"The tokenizer in {short_path(folder)}"):
-        return cast(Tokenizer, AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False))
+        tokenizer = cast(
+            Tokenizer, AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        )
+        tokenizer("a", add_special_tokens=True)  # some fields are only looked at when it is used
+        return tokenizer
 
 
 def first_line(error: Exception) -> str:

@@ -1,0 +1,214 @@
+"""Every field of every file of a model or adapter, replaced by wrong values: our own errors, one sentence each, soon.
+
+LLM_FUZZ=1 tries all of them in all ways, which takes some minutes; the default is a sample, drawn for each version.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import struct
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from llm_installer.core.adapter_info import read_adapter_info
+from llm_installer.core.errors import InstallerError
+from llm_installer.core.examples import Message
+from llm_installer.core.model_info import read_model_info
+from llm_installer.core.paths import ModelDir
+from llm_installer.core.version import __version__
+from llm_installer.data.encoding.processor import load_encoder
+from llm_installer.inference.load import load_assistant
+from llm_installer.inference.loadable import check_loadable
+from llm_installer.models.base import load_base
+
+VALUES: tuple[object, ...] = (
+    None, -1, 0, 10**12, 1.5, "x", "", [], {}, True, [[1, [2]], ["a"]], "huge " * 20_000
+)  # fmt: skip
+ALL = bool(os.environ.get("LLM_FUZZ"))
+SECONDS = 5.0
+"""Of the processor: other processes of the machine take none of them."""
+
+
+def places(content: object, depth: int) -> Iterator[tuple[str | int, ...]]:
+    """Every field of a JSON value, and the fields in it down to `depth`; of a long list or object the first ones."""
+    if not isinstance(content, (dict, list)) or not depth:
+        return
+    keys = list(content) if isinstance(content, dict) else list(range(len(content)))
+    for key in keys[: 40 if depth > 1 else 3]:
+        yield (key,)
+        yield from ((key, *more) for more in places(content[key], depth - 1))  # type: ignore[index]
+
+
+def changed(content: object, place: tuple[str | int, ...], value: object) -> object:
+    """A copy of `content` with another value at one place."""
+    copy = json.loads(json.dumps(content))
+    inner = copy
+    for key in place[:-1]:
+        inner = inner[key]
+    inner[place[-1]] = value
+    return copy
+
+
+def cases(file: Path, depth: int) -> list[tuple[tuple[str | int, ...], object]]:
+    content = json.loads(file.read_text("utf-8"))
+    return [(place, value) for place in places(content, depth) for value in VALUES]
+
+
+def tried(use: Callable[[], object], what: object) -> bool:
+    """Whether it went well; else it was refused, in one sentence of ours."""
+    start = time.process_time()
+    try:
+        use()
+        return True
+    except InstallerError as error:
+        assert "\n" not in str(error) and len(str(error)) < 1000, what
+        return False
+    finally:
+        assert time.process_time() - start < SECONDS, what
+
+
+def sample(every: list[tuple[tuple[str | int, ...], object]], count: int) -> list[tuple[tuple[str | int, ...], object]]:
+    return every if ALL else random.Random(__version__).sample(every, min(count, len(every)))
+
+
+def answer_something(folder: Path) -> None:
+    """What an install, a training and a chat do with the files of a model."""
+    info = read_model_info(folder)
+    check_loadable(info)
+    encoder = load_encoder(info)
+    ids = encoder.prompt_ids([Message("user", "Hello")])
+    model = load_base(folder, "float32", "cpu")
+    with torch.inference_mode():
+        model(input_ids=torch.tensor([ids]))
+
+
+@pytest.fixture
+def model(tiny_llama: Path, tmp_path: Path) -> Path:
+    """In two shards, so that it has an index."""
+    from transformers import AutoModelForCausalLM, GenerationConfig
+
+    folder = Path(shutil.copytree(tiny_llama, tmp_path / "model"))
+    (folder / "model.safetensors").unlink()
+    whole = AutoModelForCausalLM.from_pretrained(tiny_llama)
+    whole.generation_config = GenerationConfig(eos_token_id=1, temperature=0.5, do_sample=True, top_p=0.5)
+    whole.save_pretrained(folder, max_shard_size="30KB")
+    assert (folder / "model.safetensors.index.json").is_file()
+    return folder
+
+
+FILES = {
+    "config.json": (2, 25), "generation_config.json": (2, 8), "model.safetensors.index.json": (2, 8),
+    "tokenizer_config.json": (3, 12), "tokenizer.json": (3, 15),
+}  # fmt: skip
+"""Depth of the fields, and how many cases are in the sample."""
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_wrong_values_in_a_model_folder(name: str, model: Path) -> None:
+    depth, count = FILES[name]
+    answer_something(model)
+    file = model / name
+    before = file.read_text("utf-8")
+    for place, value in sample(cases(file, depth), count):
+        file.write_text(json.dumps(changed(json.loads(before), place, value)), "utf-8")
+        tried(lambda: answer_something(model), (name, place, value))
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors.index.json"])
+def test_every_wrong_value_through_the_readers(name: str, model: Path) -> None:
+    file = model / name
+    before = file.read_text("utf-8")
+    for place, value in cases(file, 2):
+        file.write_text(json.dumps(changed(json.loads(before), place, value)), "utf-8")
+        tried(lambda: read_model_info(model), (name, place, value))
+
+
+ADAPTER_FILES = {"adapter_config.json": 20, "adapter_info.json": 5}
+
+
+@pytest.mark.parametrize("name", ADAPTER_FILES)
+def test_wrong_values_in_an_adapter(name: str, installed: Path, tmp_path: Path) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    lora, folder = tmp_path / "lora", ModelDir(installed)
+    made = LoraConfig(r=4, target_modules=["q_proj"], init_lora_weights=False, rank_pattern={}, alpha_pattern={})
+    get_peft_model(load_base(folder.weights, "float32", "cpu"), made).save_pretrained(lora)
+    about = {"style": "chat", "quantised": None, "best_step": 3, "base_loss": 2.0, "best_loss": 1.0, "base_model": {}}
+    (lora / "adapter_info.json").write_text(json.dumps(about), "utf-8")
+    load_assistant(folder, lora)
+    before = (lora / name).read_text("utf-8")
+    every = cases(lora / name, 2)
+    for place, value in every:
+        (lora / name).write_text(json.dumps(changed(json.loads(before), place, value)), "utf-8")
+        tried(lambda: read_adapter_info(lora, folder), (name, place, value))
+    for place, value in sample(every, ADAPTER_FILES[name]):
+        (lora / name).write_text(json.dumps(changed(json.loads(before), place, value)), "utf-8")
+        tried(lambda: load_assistant(folder, lora), (name, place, value))
+
+
+HEADERS: dict[str, Callable[[dict[str, dict[str, object]], str], object]] = {
+    "overlapping": lambda h, n: h[n].update(data_offsets=[0, 4]),
+    "beyond the end": lambda h, n: h[n].update(data_offsets=[10**12, 10**12 + 128]),
+    "negative": lambda h, n: h[n].update(data_offsets=[-128, 0]),
+    "backwards": lambda h, n: h[n].update(data_offsets=[128, 0]),
+    "a huge shape": lambda h, n: h[n].update(shape=[10**12, 10**12]),
+    "another dtype": lambda h, n: h[n].update(dtype="F64"),
+    "an unknown dtype": lambda h, n: h[n].update(dtype="F7"),
+    "a missing field": lambda h, n: h[n].pop("shape"),
+    "no object": lambda h, n: h.update({n: 7}),  # type: ignore[dict-item]
+    "one tensor less": lambda h, n: h.pop(n),
+}
+
+
+@pytest.mark.parametrize("how", HEADERS)
+def test_a_lying_header_is_refused_by_its_tensor(how: str, tiny_llama: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(tiny_llama, tmp_path / "model"))
+    file = folder / "model.safetensors"
+    content = file.read_bytes()
+    length = struct.unpack("<Q", content[:8])[0]
+    header = json.loads(content[8 : 8 + length])
+    HEADERS[how](header, "model.norm.weight")
+    body = json.dumps(header).encode()
+    file.write_bytes(struct.pack("<Q", len(body)) + body + content[8 + length :])
+    assert not tried(lambda: read_model_info(folder), how)
+    with pytest.raises(InstallerError, match=r"model.safetensors is (damaged \(|truncated)"):
+        read_model_info(folder)
+
+
+@pytest.mark.parametrize("length", [0, 1, 7, 100_000_001, 1 << 40, (1 << 64) - 1])
+def test_a_lying_length_of_the_header(length: int, tiny_llama: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(tiny_llama, tmp_path / "model"))
+    with (folder / "model.safetensors").open("r+b") as file:
+        file.write(struct.pack("<Q", length))
+    with pytest.raises(InstallerError, match="is damaged"):
+        read_model_info(folder)
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"])
+def test_a_pointer_of_git_lfs_is_known_as_one(name: str, tiny_llama: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(tiny_llama, tmp_path / "model"))
+    (folder / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 123\n", "utf-8")
+    with pytest.raises(InstallerError, match=r"git lfs pull"):
+        answer_something(folder)
+
+
+@pytest.mark.parametrize("shard", ["../model.safetensors", "/etc/passwd", "a/b.safetensors", "..", "", "x\0.bin"])
+def test_an_index_names_only_files_beside_it(shard: str, model: Path) -> None:
+    index = {"metadata": {}, "weight_map": {"model.norm.weight": shard}}
+    (model / "model.safetensors.index.json").write_text(json.dumps(index), "utf-8")
+    with pytest.raises(InstallerError, match="is not the name of a weight file beside it"):
+        read_model_info(model)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"a": ' * 100_000, "\ufeff{}", "{} {}", "NaN", '{"a": 1e', "\0"])
+@pytest.mark.parametrize("name", FILES)
+def test_what_is_no_json(name: str, text: str, model: Path) -> None:
+    (model / name).write_text(text, "utf-8")
+    assert not tried(lambda: answer_something(model), name)
