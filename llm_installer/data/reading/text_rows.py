@@ -25,7 +25,7 @@ _WITHIN = re.compile(r"[.!?\u3002\uff01\uff1f][\"'\u2019\u201d)\]]*(?:\s+\S|[^\x
 """A sentence that ends within a line."""
 _LABEL = re.compile(r"\s*(\w[\w ]{0,24}):")
 _FEW_BREAKS, _FEW_GROUPS = 3, 4
-_BROKEN, _SPEAKS = 0.3, 0.1
+_BROKEN, _SPEAKS, _FULL = 0.3, 0.1, 0.7
 _MOST_WORDS_OF_ENTRY = 4
 """Words of a line, on average, up to which lines are entries of a list and not of sentences."""
 
@@ -59,6 +59,8 @@ class Shape:
     """Line ends within paragraphs."""
     broken: float
     """Share of them that are in the middle of a sentence, as the next line goes on in lower case."""
+    full: float
+    """Share of lines within paragraphs that are about as long as any, as where text is wrapped."""
     unfinished: float
     """Share of lines that do not end as a sentence does."""
     within: float
@@ -80,7 +82,9 @@ def choose(lines: Sequence[Line]) -> TextRows:
     sentences = shape.words > _MOST_WORDS_OF_ENTRY and shape.within + (1 - shape.unfinished) >= _SPEAKS
     if several and shape.label >= 0.8:
         return TextRows(PARAGRAPHS, "blank lines divide it into records that begin alike")
-    if shape.breaks >= _FEW_BREAKS and shape.broken >= _BROKEN and sentences and shape.within >= _SPEAKS:
+    # Without blank lines nothing but its wrapping tells prose from lines that were collected.
+    broken = shape.broken >= (_BROKEN if several else 2 * _BROKEN) and (several or shape.full >= _FULL)
+    if shape.breaks >= _FEW_BREAKS and broken and sentences and shape.within >= _SPEAKS:
         return TextRows(WHOLE, "its lines break in the middle of sentences")
     if several and shape.regular >= 0.9:
         return TextRows(PARAGRAPHS, f"blank lines divide it into paragraphs of {shape.lines:.0f} lines each")
@@ -102,6 +106,7 @@ def shape_of(lines: Sequence[str]) -> Shape:
         words=sum(map(_words, filled)) / count,
         breaks=len(breaks),
         broken=sum(not _END.search(a) and _goes_on(b) for a, b in breaks) / max(1, len(breaks)),
+        full=_full([len(a) for a, _ in breaks]),
         unfinished=sum(not _END.search(line) for line in filled) / count,
         within=sum(len(_WITHIN.findall(line)) for line in filled) / count,
         groups=len(groups),
@@ -176,6 +181,11 @@ def _goes_on(line: str) -> bool:
     """Whether a line begins in the middle of a sentence: with a letter that is no capital one."""
     first = line.lstrip()[:1]
     return first.isalpha() and not first.isupper() and not first.istitle()
+
+
+def _full(lengths: Sequence[int]) -> float:
+    usual = sorted(lengths)[len(lengths) * 9 // 10] if lengths else 0
+    return sum(length >= 0.8 * usual for length in lengths) / max(1, len(lengths))
 
 
 def _words(line: str) -> float:

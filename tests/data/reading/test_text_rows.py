@@ -65,6 +65,7 @@ LISTS = {
     "transcripts": "\n".join(f"and then she went to the market number {i} with her mother" for i in range(30)),
     "log": "\n".join(f"2026-11-{i:02} 10:00:00 INFO server started on port {i}" for i in range(1, 29)),
     "articles": "\n".join(SENTENCE * 40 for _ in range(6)),
+    "lines of a play": "\n".join(["we become rakes: the gods know. I speak this in", "hunger", "All of it."] * 9),
     "verses": "\n".join(["Before we proceed any further, hear me speak", "You are all resolved rather to die"] * 10),
     "one line": "Just this.",
     "nothing": "\n \n",
