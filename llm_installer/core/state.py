@@ -85,6 +85,8 @@ class RunState:
     stop_reason: str = ""
     phases: dict[str, float] = field(default_factory=dict)
     """Seconds of each phase (core/speed.py), over all sessions."""
+    memorising: bool = False
+    """Whether the loss on training rows is monitored even where there are validation rows."""
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> RunState:
@@ -98,10 +100,15 @@ class RunState:
         """Whether the best evaluation beats the one before the first step."""
         return self.best_loss is not None and (self.base_loss is None or self.best_loss < self.base_loss)
 
+    def monitored(self, evaluation: Evaluation) -> float:
+        """The loss that decides which evaluation is the best."""
+        unseen = evaluation.validation_loss
+        return evaluation.train_loss if self.memorising or unseen is None else unseen
+
     def record(self, evaluation: Evaluation) -> bool:
         """Add an evaluation; True when it is the best after the first step. Step 0 is the base model itself."""
         self.history.append(evaluation)
-        monitored = evaluation.validation_loss if evaluation.validation_loss is not None else evaluation.train_loss
+        monitored = self.monitored(evaluation)
         if evaluation.step == 0:
             self.base_loss = monitored
             return False

@@ -6,7 +6,7 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 
@@ -33,6 +33,7 @@ from llm_installer.data.store.load import DataRequest, Loaded, load_examples
 from llm_installer.data.store.views import Pieces, Prefixed, file_codes
 from llm_installer.planning.chooser import DataFacts, choose_length, most_tokens
 from llm_installer.planning.cuts import CutFacts, Room
+from llm_installer.planning.duration import choose_mode
 from llm_installer.planning.options import Options
 from llm_installer.planning.pairs import parse_pairs
 
@@ -108,14 +109,17 @@ def read(options: Options, base: Path) -> Given:
             text_rows=options.text_rows,
         )
     )
+    share, why_none = _validation_split(options)
     parts = split(
         loaded.train.prompt_keys(),
         loaded.train.row_keys(),
-        validation_split=VALIDATION_SPLIT if options.validation_split is None else options.validation_split,
+        validation_split=share,
         seed=options.seed,
         max_examples=options.max_examples,
         given_validation_keys=None if loaded.validation is None else loaded.validation.prompt_keys(),
     )
+    if why_none and loaded.validation is None:
+        parts = replace(parts, reason=f"no validation: {why_none}")
     source = loaded.train if loaded.validation is None else loaded.validation
     files = [f.name for f in loaded.files]
     weights = parse_weights(named_files(parse_pairs(options.mix or "", "--mix"), files, base, "--mix"))
@@ -123,6 +127,14 @@ def read(options: Options, base: Path) -> Given:
     sides = (loaded.train.select(parts.train), source.select(parts.validation))
     (train, validation), changes = _changed(sides, tasks, options.chunk_words)
     return Given(loaded, parts, train, validation, weights, changes)
+
+
+def _validation_split(options: Options) -> tuple[float, str]:
+    """The share of the rows for validation, and why there are none where it is 0."""
+    mode = choose_mode(options)
+    if options.validation_split is None and mode.memorises:
+        return 0.0, f"mode {mode.name} trains on every row, since all are to be memorised"
+    return VALIDATION_SPLIT if options.validation_split is None else options.validation_split, ""
 
 
 def _changed(

@@ -10,7 +10,7 @@ from llm_installer.core.errors import UsageError
 from llm_installer.core.text import counted
 from llm_installer.planning.chooser import Chooser, DataFacts
 from llm_installer.planning.course import Course
-from llm_installer.planning.growth import DEFAULT_GROWTH, GROWN, cycle_batch, steps_of_cycles
+from llm_installer.planning.growth import DEFAULT_GROWTH, cycle_batch, grown, steps_of_cycles
 from llm_installer.planning.modes import ENDLESS, MODES, WATCHFUL, Mode
 from llm_installer.planning.options import Options
 from llm_installer.planning.schedule import ENDLESS_SCHEDULES
@@ -50,7 +50,7 @@ def choose_course(options: Options, mode: Mode, data: DataFacts, choose: Chooser
     every, evaluated = evaluation(mode, data, steps, first_steps, batch_of, choose)
     choose.why["total_steps"] = _steps_why(data, epochs, effective, mode)
     if mode.cycles:
-        choose.why["effective_batch_size"] += "; " + _growth(multiplier)
+        choose.why["effective_batch_size"] += "; " + _growth(multiplier, data.rows)
     bounds, rules = limits(options, mode, data, choose)
     return Course(
         epochs=epochs,
@@ -109,9 +109,9 @@ def _steps_why(data: DataFacts, epochs: float, effective: int, mode: Mode) -> st
     return f"{counted(data.rows, 'row')} x {epochs:g} {passes} / {batch}"
 
 
-def _growth(multiplier: float) -> str:
+def _growth(multiplier: float, rows: int) -> str:
     if multiplier == DEFAULT_GROWTH:
-        return f"doubles each cycle up to {GROWN}"
+        return f"doubles each cycle up to {grown(rows)}"
     return f"{multiplier:g} more each cycle" if multiplier < 2 else f"times {multiplier:g} each cycle"
 
 

@@ -31,6 +31,8 @@ class Mode:
     """Epochs are called cycles, and the batch grows from one to the next."""
     controller: str = "none"
     """A name of planning.controller.CONTROLLERS."""
+    memorises: bool = False
+    """Every row is trained on unless validation is asked for, and the best weights are those that know them best."""
     early_evaluations: int = 1
     """How many times as often it evaluates at the beginning."""
 
@@ -45,7 +47,7 @@ _ROWS = (
     Mode("fast", 2.0, 1, 8, 0.02, "cosine", WATCHFUL, "twice the learning rate, one epoch"),
     Mode(
         "circular", 0.8, 100, 4, 0.01, "constant", MEMORISING, "the same rows in cycles, with growing batches",
-        cycles=True,
+        cycles=True, memorises=True,
     ),
     Mode("non-stop", 0.3, math.inf, 32, 0.20, "constant", ENDLESS, "a low, constant learning rate until you stop it"),
     Mode(

@@ -108,7 +108,7 @@ def diverged(state: RunState, limits: Limits) -> str | None:
 
 
 def _monitored(state: RunState) -> str:
-    return "training rows" if state.history[-1].validation_loss is None else "validation rows"
+    return "training rows" if state.memorising or state.history[-1].validation_loss is None else "validation rows"
 
 
 def _restored(state: RunState) -> str:

@@ -65,7 +65,7 @@ class _Loop:
         self.save, self.report, self.requests = session.save, session.report, session.requests
         self.lengths = row_lengths(data.rows)
         self.longest = int(self.lengths.max())
-        self.state = RunState()
+        self.state = RunState(memorising=MODES[trainer.plan.mode].memorises)
         self.best = adapter_weights(trainer.model)
         self.first: Weights | None = self.best
         """What a controller goes back to; None once an evaluation beat the base, for then it goes back to the best."""

@@ -53,7 +53,7 @@ def evaluation_fields(header: RunHeader, evaluation: Evaluation, state: RunState
         fields.append(f"Val Loss: {loss_text(monitored)}")
     if header.perplexity:
         fields.append(f"Perplexity: {perplexity_text(monitored)}")
-    fields.append(f"Best {_monitored(header)}: {loss_text(state.best_loss)}")
+    fields.append(f"Best {_monitored(header, state)}: {loss_text(state.best_loss)}")
     if header.patience:
         fields.append(f"Patience: {state.evaluations_without_improvement}/{header.patience}")
     return [*fields, "New best"] if best else fields
@@ -70,7 +70,7 @@ def end_fields(header: RunHeader, state: RunState, result: Result | None) -> lis
     if reason:
         fields.append(f"Ended: {reason}")
     if state.best_loss is not None:
-        fields.append(f"Best {_monitored(header)}: {loss_text(state.best_loss)} at step {state.best_step:,}")
+        fields.append(f"Best {_monitored(header, state)}: {loss_text(state.best_loss)} at step {state.best_step:,}")
     if state.base_loss is not None:
         fields.append(f"Base model: {loss_text(state.base_loss)}")
     if result and not result.improved:
@@ -131,5 +131,5 @@ def append_whole(path: Path, data: bytes) -> None:
             raise
 
 
-def _monitored(header: RunHeader) -> str:
-    return "Val" if header.validation_rows else "Train"
+def _monitored(header: RunHeader, state: RunState) -> str:
+    return "Val" if header.validation_rows and not state.memorising else "Train"

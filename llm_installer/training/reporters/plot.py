@@ -116,7 +116,7 @@ def history_figure(header: RunHeader, state: RunState, result: Result | None, si
     axes.set_xlim(0, max([1, *at, *single.steps[-1:]]))
     axes.set_ylim(*_limits([value for _, _, values in curves for value in values], single.losses))
     _label_margin(axes, labels)
-    _mark_best(axes, state, *curves[-1][1:])
+    _mark_best(axes, state, *curves[0 if state.memorising else -1][1:])
     _draw_frame(axes)
     _draw_epochs(axes, history, single)
     figure.text(0.07, 0.965, header.model, size=13, weight="bold", color=INK, va="top", parse_math=False)
