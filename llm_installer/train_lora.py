@@ -38,6 +38,7 @@ from llm_installer.runs.current import settle
 from llm_installer.runs.interrupted import interrupted
 from llm_installer.runs.job import Job, begin, recorded, replanned
 from llm_installer.runs.outcome import Compared, Outcome, outcome
+from llm_installer.runs.output import output_folder, refuse_output
 from llm_installer.runs.report import QUESTIONS
 from llm_installer.runs.resume import find_unfinished, resumed
 
@@ -100,6 +101,7 @@ def decide(options: Options, voice: Voice, base: Path | None = None) -> Job:
         base, options = base if options.sources else Path(unfinished.record.base), unfinished.options
         refuse_contradictions(options)
     asked_trackers(options)  # refuses an unknown one
+    refuse_output(options)
     info = read_model_info(folder.weights, folder.root.name)
     handler, given = find_handler(info), read(options, base)
     encoder = load_encoder(info, options.train_on_prompt)
@@ -153,7 +155,7 @@ def train(job: Job, voice: Voice, tell_run: TellRun, callbacks: Sequence[object]
             train_loop(trainer, data, now)
         return None
     tell_run(run)
-    adapter = Path(job.options.output).expanduser().absolute() if job.options.output else run.adapter
+    adapter = output_folder(job.options) or run.adapter
     header = job.header(run, since.state.step if since else 0)
     audience = Audience(job.options, voice, callbacks, job.encoder, job.prompts)
     with stop_requests() as late, recorded(run) as ended:
