@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 
 from llm_installer.core.examples import Example
 from llm_installer.core.text import shortened
@@ -11,7 +12,7 @@ from llm_installer.data.formats.learning import doubts, says_no
 from llm_installer.data.formats.pairs import is_glued
 from llm_installer.data.formats.speakers import is_answer
 from llm_installer.data.formats.turns import IMAGE_MARK, spoken, unread_keys
-from llm_installer.data.formats.values import parsed
+from llm_installer.data.formats.values import SkipRecord, parsed
 
 
 def talk(record: object) -> list[Mapping[str, object]]:
@@ -21,7 +22,8 @@ def talk(record: object) -> list[Mapping[str, object]]:
         if type(value) is list:
             turns += spoken(value)
         elif type(value) is str and value[:2] == "[{":
-            turns += spoken(parsed(value))
+            with suppress(SkipRecord):  # which is the reason why the record is skipped, if it is read at all
+                turns += spoken(parsed(value))
     return turns
 
 
