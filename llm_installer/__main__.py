@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from llm_installer.cli.main import main
+import sys
+
+
+def main() -> None:
+    """Run a command; Ctrl-C ends it quietly even while it is imported."""
+    try:
+        from llm_installer.cli.main import main as run
+
+        run()
+    except KeyboardInterrupt:
+        print("Stopped.", file=sys.stderr)
+        raise SystemExit(130) from None
+
 
 if __name__ == "__main__":
     main()

@@ -7,6 +7,7 @@ result = lora_sft(model_path="tiny", data_path="my.json", epochs=3)
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,11 @@ def install(
 
 
 def lora_sft(
-    model_path: str | Path, data_path: str | Path | None = None, *, callbacks: object = None, **options: Any
+    model_path: str | Path,
+    data_path: str | Path | Sequence[str | Path] | None = None,
+    *,
+    callbacks: object = None,
+    **options: Any,
 ) -> Result:
     """Fine-tune an installed model on `data_path`, or on the files that `mix` names.
 
@@ -45,7 +50,10 @@ def lora_sft(
     from llm_installer.training.reporters.callbacks import as_callbacks
     from llm_installer.ui.console import Console
 
-    asked = Options.from_kwargs(model_path=str(model_path), data=data_path and str(data_path), **options)
+    if model_path is None:
+        raise UsageError("model_path=None: name the model directory")
+    given = {"model_path": model_path} | ({} if data_path is None else {"data_path": data_path})
+    asked = Options.from_kwargs(**given, **options)
     if asked.show or asked.dry_run:
         raise TrainingError("show and dry_run are for the command line; leave them out")
     if asked.controlling:

@@ -13,7 +13,7 @@ import click
 
 from llm_installer.cli.echo import stream
 from llm_installer.core.errors import UsageError
-from llm_installer.planning.settings import built
+from llm_installer.planning.settings import Number, Whole, built
 
 if TYPE_CHECKING:
     from llm_installer.core.paths import ModelDir
@@ -31,17 +31,15 @@ HELP = "/new starts a new conversation, /system TEXT sets the instructions, /qui
 @click.option("--prompt", metavar="TEXT", help="Answer once and end.")
 @click.option("--image", "images", multiple=True, metavar="PATH", help="Ask about this picture; needs --prompt.")
 @click.option("--system", default="", metavar="TEXT", help="Instructions for the model.")
-@click.option("--max-new-tokens", default=512, show_default=True, type=click.IntRange(1), help="Longest answer.")
+@click.option("--max-new-tokens", default=512, show_default=True, type=Whole(1), help="Longest answer.")
 @click.option(
     "--temperature",
     default=0.0,
     show_default=True,
-    type=click.FloatRange(0),
+    type=Number(0),
     help="0 always gives the likeliest answer.",
 )
-@click.option(
-    "--top-p", default=1.0, show_default=True, type=click.FloatRange(0, 1, min_open=True), help="Nucleus size."
-)
+@click.option("--top-p", default=1.0, show_default=True, type=Number(0, 1, low_open=True), help="Nucleus size.")
 @click.option(
     "--use-4bit",
     "quantised",

@@ -95,7 +95,7 @@ def _warmup(options: Options, steps: int, first_steps: int, choose: Chooser) -> 
     given = options.warmup_steps
     if given and steps and given >= steps:
         raise UsageError(
-            f"--warmup-steps {given} leaves nothing of a run of {steps} steps; give less (a tenth is usual)"
+            f"--warmup-steps {given} leaves nothing of a run of {counted(steps, 'step')}; give less (a tenth is usual)"
         )
     usual = min((steps or first_steps) // 10, 100)
     return choose.pick("warmup_steps", given, usual, "a tenth of the run, at most 100 steps")
@@ -104,9 +104,10 @@ def _warmup(options: Options, steps: int, first_steps: int, choose: Chooser) -> 
 def _steps_why(data: DataFacts, epochs: float, effective: int, mode: Mode) -> str:
     if math.isinf(epochs):
         return f"until you stop it; an epoch is {counted(math.ceil(data.rows / effective), 'step')}"
-    passes = "cycles" if mode.cycles else "epochs"
+    noun = "cycle" if mode.cycles else "epoch"
+    passes = counted(int(epochs), noun) if epochs.is_integer() else f"{epochs:g} {noun}s"
     batch = "a growing batch size" if mode.cycles else f"batch size {effective}"
-    return f"{counted(data.rows, 'row')} x {epochs:g} {passes} / {batch}"
+    return f"{counted(data.rows, 'row')} x {passes} / {batch}"
 
 
 def _growth(multiplier: float, rows: int) -> str:

@@ -37,6 +37,9 @@ def steps_of_cycles(rows: int, cycles: float, batch_of: Callable[[int], int]) ->
     """Steps of all cycles together; 0 when there is no end. `batch_of` gives the batch size of a 0-based cycle."""
     if math.isinf(cycles):
         return 0
-    whole = sum(math.ceil(rows / batch_of(cycle)) for cycle in range(int(cycles)))
-    rest = (cycles - int(cycles)) * math.ceil(rows / batch_of(int(cycles)))
-    return max(1, math.ceil(whole + rest))
+    last = batch_of(int(cycles))
+    whole = cycle = 0
+    while cycle < int(cycles) and (batch := batch_of(cycle)) != last:  # a batch that has stopped growing stays
+        whole, cycle = whole + math.ceil(rows / batch), cycle + 1
+    whole += (int(cycles) - cycle) * math.ceil(rows / last)
+    return max(1, math.ceil(whole + (cycles - int(cycles)) * math.ceil(rows / last)))

@@ -13,6 +13,7 @@ from llm_installer.planning.chooser import USUAL, YOURS, Chooser
 from llm_installer.planning.optimizers import OPTIMIZERS, default_optimizer
 from llm_installer.planning.options import Options
 from llm_installer.planning.pairs import parse_pairs
+from llm_installer.planning.settings import MOST
 
 Number = TypeVar("Number", int, float)
 
@@ -136,9 +137,12 @@ def _numbers(text: str | None, flag: str, kind: Callable[[str], Number]) -> dict
             number = kind(value)
         except ValueError:
             number = kind("0")
-        if not 0 < number < math.inf:
+        if not 0 < number <= MOST:
             wanted = "whole number" if kind is int else "number"
-            raise UsageError(f"{flag} {name}={value} is not a {wanted} above 0; write it as {flag} q_proj=8,v_proj=16")
+            most = "" if number <= 0 or math.isnan(number) else f" that is at most {MOST:,}"
+            raise UsageError(
+                f"{flag} {name}={value} is not a {wanted} above 0{most}; write it as {flag} q_proj=8,v_proj=16"
+            )
         found[name] = number
     return found
 

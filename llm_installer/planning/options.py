@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-from llm_installer.core.errors import UsageError
 from llm_installer.planning.modes import MODES, ORDERS, SYNONYMS
 from llm_installer.planning.optimizers import OPTIMIZERS
 from llm_installer.planning.optimizers import SYNONYMS as OPTIMIZER_NAMES
 from llm_installer.planning.pairs import parse_pairs
 from llm_installer.planning.schedule import SCHEDULES
-from llm_installer.planning.settings import built, checked, setting, settings, settings_table, suggest
+from llm_installer.planning.settings import built, from_keywords, setting, settings, settings_table
 
 UNDECISIVE = ("Resume", "Several GPUs", "Output", "Monitoring", "Run control")
 """Groups of settings that do not change what is trained."""
@@ -23,7 +22,7 @@ class Options:
 
     data: str | None = setting(
         "What to train on: a file, a folder, a glob, or several of these separated by commas.", "Data",
-        aliases=("data_path",), metavar="PATH",
+        aliases=("data_path",), metavar="PATH", several=True,
     )  # fmt: skip
     dataset_format: str | None = setting("Read every record in this format.", "Data", metavar="NAME")
     columns: str | None = setting(
@@ -34,7 +33,7 @@ class Options:
     )
     validation_data: str | None = setting(
         "Validate on these examples instead of a share of the training data.", "Data",
-        aliases=("eval_data_path",), metavar="PATH",
+        aliases=("eval_data_path",), metavar="PATH", several=True,
     )  # fmt: skip
     validation_split: float | None = setting(
         "Share of the prompts to hold out for validation.", "Data", minimum=0, maximum=0.9
@@ -73,12 +72,12 @@ class Options:
         "Pace of the training.", "Training", default="medium", choices=tuple(MODES), synonyms=tuple(SYNONYMS.items())
     )
     circular: bool = setting("The same as --mode circular.", "Training", default=False)
-    max_circular_epochs: int | None = setting("Number of cycles in mode circular.", "Training", minimum=1)
+    max_circular_epochs: int | None = setting("Number of cycles in mode circular.", "Training", minimum=1, maximum=1e6)
     circular_batch_multiplier: float | None = setting(
         "Growth of the batch size from cycle to cycle: added below 2, multiplied from 2 on; 1 doubles it up to 16.",
         "Training", minimum=0.01, metavar="X",
     )  # fmt: skip
-    epochs: float | None = setting("Number of epochs.", "Training", aliases=("num_epochs",), minimum=0.001)
+    epochs: float | None = setting("Number of epochs.", "Training", aliases=("num_epochs",), minimum=0.001, maximum=1e6)
     learning_rate: float | None = setting("Peak learning rate.", "Training", minimum=0)
     lr_scheduler: str | None = setting(
         "Learning-rate schedule.", "Training", choices=tuple(SCHEDULES), aliases=("lr_scheduler_type",)
@@ -116,7 +115,7 @@ class Options:
     precision: str | None = setting(
         "Precision of the frozen base weights.", "Training", choices=("bfloat16", "float16", "float32")
     )
-    seed: int = setting("Seed of everything random.", "Training", default=42, minimum=0)
+    seed: int = setting("Seed of everything random.", "Training", default=42, minimum=0, maximum=2**32 - 1)
 
     method: str | None = setting("qlora quantises the base to 4 bits.", "Method", choices=("lora", "qlora"))
     use_4bit: bool = setting(
@@ -229,15 +228,7 @@ class Options:
     @classmethod
     def from_kwargs(cls, **given: object) -> Options:
         """Options from Python keywords or a web form. Raises UsageError for unknown names and values out of range."""
-        known = [f.name for f in fields(cls)]
-        names = {alias: f.name for f in fields(cls) for alias in settings(f).aliases}
-        values: dict[str, object] = {}
-        for key, value in given.items():
-            name = names.get(key, key)
-            if name not in known:
-                raise UsageError(f"There is no option {key!r}{suggest(key, [*known, *names])}")
-            values[name] = checked(cls, name, value)
-        return built(cls, values)
+        return built(cls, from_keywords(cls, given))
 
 
 def options_table() -> str:

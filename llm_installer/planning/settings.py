@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
 from difflib import get_close_matches
+from numbers import Real
 from typing import TYPE_CHECKING, TypedDict, TypeVar, cast, get_args, get_type_hints
 
 import click
@@ -16,6 +19,12 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., object])
 Value = TypeVar("Value")
+MOST = 10**9
+"""The largest number that a setting takes which has no maximum of its own: more is a slip of the finger."""
+_LISTS = ("NAMES", "MAP")
+"""What is several values separated by commas, by its metavar."""
+_COUNTS = ("N|all", "WHICH")
+"""What is a word or a number, by its metavar."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +42,8 @@ class Setting:
     optional_value: int | None = None
     """Value meant when the flag is given bare."""
     metavar: str | None = None
+    several: bool = False
+    """Whether a list is meant where it is separated by commas."""
 
 
 class More(TypedDict, total=False):
@@ -45,6 +56,7 @@ class More(TypedDict, total=False):
     maximum: float
     optional_value: int
     metavar: str
+    several: bool
 
 
 @dataclass(frozen=True)
@@ -116,19 +128,61 @@ def built(cls: Callable[..., Value], values: Mapping[str, object]) -> Value:
     return cls(**values)
 
 
-def checked(cls: type, name: str, value: object) -> object:
-    """`value` as the command line would have read it; UsageError with the same words when it would not."""
+def from_keywords(cls: type, given: Mapping[str, object]) -> dict[str, object]:
+    """The values of settings by their names, from keywords that may be aliases. Raises UsageError for unknown names and
+    for what the command line would not have read."""
+    names = {alias: f.name for f in fields(cls) for alias in settings(f).aliases}
+    known = [f.name for f in fields(cls)]
+    values: dict[str, object] = {}
+    for key, value in given.items():
+        name = names.get(key, key)
+        if name not in known:
+            raise UsageError(f"There is no option {key!r}{suggest(key, [*known, *names])}")
+        values[name] = checked(cls, name, value, key)
+    return values
+
+
+def checked(cls: type, name: str, value: object, called: str = "") -> object:
+    """`value` as the command line would have read it; UsageError with the same words when it would not.
+
+    `called` is the keyword by which the user gave it.
+    """
     one = next(each for each in described(cls) if each.name == name)
     if value is None or (one.kind is bool and isinstance(value, bool)):
         return value
-    if isinstance(value, dict):
-        value = ",".join(f"{key}={own}" for key, own in value.items())
     parameter = click.Option([flag(name)], **_attributes(one))
     try:
-        converted: object = parameter.type.convert(value, parameter, None)
+        converted: object = parameter.type.convert(_typed(one, value), parameter, None)
     except click.UsageError as error:
-        raise UsageError(f"{name}={value!r}: {error.message}") from None
+        raise UsageError(f"{called or name}={value!r}: {error.message}") from None
     return converted
+
+
+def _typed(one: Described, value: object) -> object:
+    """What would be typed for a Python value. Raises click.UsageError where it is of another type than the setting."""
+    if isinstance(value, str) or one.setting.choices:
+        return value
+    if one.kind is not str:
+        if isinstance(value, Real) and not isinstance(value, bool) and one.kind is not bool:
+            return value
+        raise click.UsageError(
+            f"this is {_type(value)}, and {'True or False' if one.kind is bool else 'a number'} is needed"
+        )
+    if isinstance(value, dict) and one.setting.metavar == "MAP":
+        return ",".join(f"{key}={own}" for key, own in value.items())
+    if isinstance(value, (list, tuple)) and (one.setting.several or one.setting.metavar in _LISTS):
+        if value and all(isinstance(each, (str, os.PathLike)) for each in value):
+            return ",".join(str(each) for each in value)
+        raise click.UsageError("a list has to name something, and to hold texts only")
+    if isinstance(value, os.PathLike) or (
+        one.setting.metavar in _COUNTS and isinstance(value, int) and not isinstance(value, bool)
+    ):
+        return str(value)
+    raise click.UsageError(f"this is {_type(value)}, and a text is needed")
+
+
+def _type(value: object) -> str:
+    return f"of type {type(value).__name__}"
 
 
 def suggest(word: str, known: Sequence[str]) -> str:
@@ -146,6 +200,36 @@ class _Choice(click.Choice[str]):
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
         return str(super().convert(self.synonyms.get(str(value), value), param, ctx))
+
+
+class Whole(click.IntRange):
+    """A whole number within bounds, at most MOST unless more is allowed."""
+
+    def __init__(self, low: float, high: float | None = None) -> None:
+        super().__init__(int(low), MOST if high is None else int(high))
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, float) and not value.is_integer():
+            self.fail(f"{value:g} is not a whole number", param, ctx)
+        return int(super().convert(cast(int, value), param, ctx))  # click converts what it is given
+
+
+class Number(click.FloatRange):
+    """A number within bounds, at most MOST unless more is allowed; neither nan nor infinite."""
+
+    def __init__(self, low: float, high: float | None = None, low_open: bool = False) -> None:
+        super().__init__(low, MOST if high is None else high, min_open=low_open)
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            finite = math.isfinite(float(str(value)))
+        except ValueError:  # no number at all, which click says
+            finite = True
+        if not finite:
+            self.fail(
+                f"{value} is not a number" if str(value).lower().endswith("nan") else f"{value} is infinite", param, ctx
+            )
+        return float(super().convert(cast(float, value), param, ctx))
 
 
 class _Attributes(TypedDict, total=False):
@@ -166,11 +250,7 @@ def _attributes(one: Described) -> _Attributes:
     if declared.choices:
         more["type"] = _Choice(declared.choices, declared.synonyms)
     elif declared.minimum is not None:
-        low, high = declared.minimum, declared.maximum
-        if kind is int:
-            more["type"] = click.IntRange(int(low), None if high is None else int(high))
-        else:
-            more["type"] = click.FloatRange(low, high)
+        more["type"] = (Whole if kind is int else Number)(declared.minimum, declared.maximum)
     if declared.optional_value is not None:
         more["is_flag"], more["flag_value"] = False, declared.optional_value
     return more

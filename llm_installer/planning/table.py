@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from llm_installer.core.text import counted
 from llm_installer.planning.chooser import PLAIN_PEFT, YOURS
 from llm_installer.planning.method import QUANTISED
 from llm_installer.planning.modes import MODES, ORDERS
@@ -67,7 +68,7 @@ def _course(plan: Plan) -> Iterator[PlanRow]:
     course = plan.course
     passes = f"{course.epochs:g}" if course.total_steps else "no end"
     yield _row(plan, "learning rate", f"{plan.learning_rate:g}", "learning_rate")
-    yield _row(plan, "warm-up", f"{course.warmup_steps} steps", "warmup_steps")
+    yield _row(plan, "warm-up", counted(course.warmup_steps, "step"), "warmup_steps")
     yield _row(plan, "LR schedule", course.schedule.replace("_", " "), "schedule", "lr_scheduler")
     if plan.cycles:
         yield _row(plan, "cycles", passes, "epochs", "max_circular_epochs")
@@ -86,7 +87,7 @@ def _memory(plan: Plan) -> Iterator[PlanRow]:
     if plan.compiling:
         yield _row(plan, "torch.compile", "on", "compiling", "compile")
     if plan.checkpointed_layers:
-        layers = f"{plan.checkpointed_layers} layers"
+        layers = counted(plan.checkpointed_layers, "layer")
         yield _row(plan, "gradient checkpointing", layers, "checkpointed_layers", "gradient_checkpointing")
     yield _row(plan, "sequence length", f"{plan.max_seq_length} tokens", "max_seq_length")
     if plan.cut.rows:
@@ -95,8 +96,9 @@ def _memory(plan: Plan) -> Iterator[PlanRow]:
 
 def _end(plan: Plan) -> Iterator[PlanRow]:
     course = plan.course
-    every = f"every {course.evaluation_every} steps"
-    if course.early_evaluation_every:
+    usual = course.evaluation_every
+    every = "every step" if usual == 1 else f"every {counted(usual, 'step')}"
+    if course.early_evaluation_every not in (0, usual):
         every += f", at first every {course.early_evaluation_every}"
     stop = f"patience {course.limits.patience}, gap {course.limits.overfitting_threshold:.0%}"
     stop = stop if "patience" in course.stop_rules else ", ".join(course.stop_rules)

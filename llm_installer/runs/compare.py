@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from llm_installer.core.errors import AdapterError, InstallerError
+from llm_installer.core.errors import AdapterError, InstallerError, UsageError
 from llm_installer.core.paths import ModelDir, Run
 from llm_installer.core.run.progress import Progress
 from llm_installer.core.run.record import RunRecord
@@ -73,8 +73,13 @@ class RunComparison:
 
 
 def compare(folder: ModelDir, one: str, other: str, prompts: Sequence[str], voice: Voice) -> RunComparison:
-    """Where the runs that the words mean differ, and what both answer where both have an adapter."""
+    """Where the runs that the words mean differ, and what both answer where both have an adapter.
+
+    Raises UsageError where both words mean one run.
+    """
     first, second = find_run(folder, one), find_run(folder, other)
+    if first.run.id == second.run.id:
+        raise UsageError(f"{one!r} and {other!r} both name the same run, {first.run.id}; name two different ones")
     asked = questions(first, prompts)
     found = RunComparison(
         one=first,

@@ -5,6 +5,7 @@ On a terminal everything is wrapped at words; in a pipe nothing is, so that a li
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -31,7 +32,7 @@ class Console:
     """A core.voice.Voice that is seen; `rich` is what progress bars draw on."""
 
     def __init__(self, stderr: bool = False, rich: RichConsole | None = None) -> None:
-        self.rich = rich or Terminal(stderr=stderr, highlight=False)
+        self.rich = rich or Terminal(stderr=stderr, highlight=False, _environ=_environment())
 
     def line(self, text: str = "") -> None:
         """A line of its own, never coloured by its content."""
@@ -97,6 +98,12 @@ class Console:
     def _print(self, part: RenderableType) -> None:
         """As it is: what wraps has done so before."""
         self.rich.print(part, soft_wrap=isinstance(part, Text), crop=False)
+
+
+def _environment() -> dict[str, str]:
+    """The environment without a width or height of 0, as some shells and services set it: rich would draw nothing."""
+    sizes = ("COLUMNS", "LINES")
+    return {name: value for name, value in os.environ.items() if name not in sizes or value.strip("0")}
 
 
 def _in_one_line(text: Text) -> Text:

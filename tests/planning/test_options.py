@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import fields
+from pathlib import Path
 
 import click
 import pytest
 from click.testing import CliRunner
 
+from llm_installer.api import lora_sft
 from llm_installer.cli.options import click_options
 from llm_installer.core.errors import UsageError
 from llm_installer.planning.options import Options, options_table
-from llm_installer.planning.settings import settings
+from llm_installer.planning.settings import described, flag, settings
 
 SURFACE = """
 data dataset_format columns answers_as validation_data validation_split max_examples mix task_prefix chunk_words
@@ -84,6 +87,59 @@ def test_command_line_spellings(arguments: list[str], expected: dict[str, object
 def test_python_refuses_what_the_command_line_refuses(given: dict[str, object], says: str) -> None:
     with pytest.raises(UsageError, match=says.replace("?", r"\?")):
         Options.from_kwargs(**given)
+
+
+REAL = [one.name for one in described(Options) if one.kind is float]
+WHOLE = [one.name for one in described(Options) if one.kind is int]
+
+
+@pytest.mark.parametrize("name", REAL + WHOLE)
+def test_no_number_is_nan_or_infinite_or_absurd(name: str) -> None:
+    for value in (math.nan, math.inf, -math.inf, 10**23, 1e23, True, [1]):
+        with pytest.raises(UsageError, match=f"^{name}="):
+            Options.from_kwargs(**{name: value})
+    for typed in ("nan", "inf", "99999999999999999999999"):
+        with pytest.raises(UsageError, match=flag(name)):
+            parse(flag(name), typed)
+
+
+def test_nan_is_called_what_it_is() -> None:
+    with pytest.raises(UsageError, match="'--epochs': nan is not a number"):
+        parse("--epochs", "nan")
+    with pytest.raises(UsageError, match="num_epochs=nan: nan is not a number"):
+        Options.from_kwargs(num_epochs=math.nan)
+    with pytest.raises(UsageError, match="lora_r=8.5: 8.5 is not a whole number"):
+        Options.from_kwargs(lora_r=8.5)
+    assert Options.from_kwargs(lora_r=8.0, seed=2**32 - 1, lora_alpha="16") == Options(
+        lora_r=8, seed=2**32 - 1, lora_alpha=16.0
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"data_path": []}, "data_path="),
+        ({"data": [3]}, "data="),
+        ({"data": 3}, "data=3: this is of type int"),
+        ({"model_path": ["a"]}, "model_path="),
+        ({"test_prompt": b"x"}, "test_prompt="),
+        ({"resume": 1}, "resume=1: .* True or False"),
+        ({"gradient_checkpointing": True}, "gradient_checkpointing=True"),
+    ],
+)
+def test_python_refuses_what_is_of_another_type(given: dict[str, object], says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        Options.from_kwargs(**given)
+
+
+def test_lists_are_joined_as_they_would_be_typed() -> None:
+    made = Options.from_kwargs(data_path=[Path("a b.json"), "c.json"], target_modules=("q_proj", "v_proj"), gpus=2)
+    assert made == Options(data="a b.json,c.json", target_modules="q_proj,v_proj", gpus="2")
+
+
+def test_lora_sft_refuses_no_model_before_anything_is_loaded() -> None:
+    with pytest.raises(UsageError, match="model_path=None"):
+        lora_sft(None, "my.json")  # type: ignore[arg-type]
 
 
 def test_python_takes_the_names_that_other_trainers_use() -> None:

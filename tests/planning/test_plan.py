@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from llm_installer.core.hardware import GIB, Hardware
 from llm_installer.core.model_info import ModelInfo
 from llm_installer.planning.chooser import DataFacts, choose_length, choose_precision
 from llm_installer.planning.decide import make_plan
+from llm_installer.planning.growth import cycle_batch, steps_of_cycles
 from llm_installer.planning.modes import MODES
 from llm_installer.planning.options import Options
 from llm_installer.planning.schedule import rate_scale
@@ -197,3 +199,34 @@ def test_kernels_may_be_compiled_unless_nothing_may_and_the_memory_knows(compile
     bare = plan(info=SMALL, hardware=CPU, precision="bfloat16")
     assert made.kernels == (compile != "off")
     assert (made.predicted_peak_bytes < bare.predicted_peak_bytes) == (compiler and made.kernels)
+
+
+@pytest.mark.parametrize("multiplier", [1.0, 0.01, 1.5, 3.0])
+@pytest.mark.parametrize("cycles", [0.4, 1.0, 3.3, 40.5])
+def test_steps_of_many_cycles_are_those_of_each(multiplier: float, cycles: float) -> None:
+    def batch_of(cycle: int) -> int:
+        return cycle_batch(4, multiplier, cycle, 100)
+
+    each = sum(math.ceil(100 / batch_of(cycle)) for cycle in range(int(cycles)))
+    rest = (cycles - int(cycles)) * math.ceil(100 / batch_of(int(cycles)))
+    assert steps_of_cycles(100, cycles, batch_of) == max(1, math.ceil(each + rest))
+
+
+def test_a_million_epochs_are_counted_at_once() -> None:
+    asked: list[int] = []
+    assert steps_of_cycles(100, 1e6, lambda cycle: asked.append(cycle) or 4) == 25 * 10**6
+    assert len(asked) < 5
+
+
+def test_one_is_not_many() -> None:
+    facts = dataclasses.replace(FACTS, rows=40, validation_rows=0)
+    rows = {row.name: row for row in plan_rows(plan(facts=facts, epochs=1.0, effective_batch_size=8, warmup_steps=1))}
+    assert (rows["evaluation"].value, rows["warm-up"].value) == ("every step", "1 step")
+    assert rows["steps"].why == "40 rows x 1 epoch / batch size 8"
+    assert {row.name: row.why for row in plan_rows(plan(epochs=2.5))}["steps"].startswith("9,000 rows x 2.5 epochs")
+
+
+@pytest.mark.parametrize("given", [{"rank_pattern": "q_proj=" + "9" * 20}, {"alpha_pattern": "q_proj=nan"}])
+def test_patterns_hold_numbers_that_make_sense(given: dict[str, str]) -> None:
+    with pytest.raises(UsageError, match="is not a (whole )?number above 0"):
+        plan(**given)

@@ -59,6 +59,12 @@ def test_what_names_none_or_several_is_refused(folder: ModelDir, words: str, say
         find_run(folder, words)
 
 
+def test_a_run_is_not_compared_with_itself(folder: ModelDir) -> None:
+    for other in (FIRST, "0900"):
+        with pytest.raises(UsageError, match="both name the same run"):
+            compare(folder, "fast", other, (), Console())
+
+
 def test_without_runs_the_next_command_is_said(installed: Path) -> None:
     assert list_runs(ModelDir(installed)) == []
     with pytest.raises(UsageError, match="start one with"):
