@@ -11,16 +11,17 @@ from llm_installer.core.text import shortened
 
 
 def not_found(piece: str, base: Path) -> str:
-    """A sentence, without its full stop, that `piece` is not in `base`; it suggests similar names in the folder."""
+    """A sentence, without its full stop, that `piece`, relative to `base`, is not there; it suggests similar names in the folder."""
     path = base / os.path.expanduser(piece)
     shown = shortened(piece)
+    where = "" if Path(os.path.expanduser(piece)).is_absolute() else f" in {base}"
     if os.path.lexists(path):
         return f"{shown} is a link to something that does not exist"
     if glob.has_magic(piece):
-        return f"No file matches {shown} in {base}"
+        return f"No file matches {shown}{where}"
     if not os.path.isdir(path.parent):
         return f"{shown} does not exist, and neither does the folder {shortened(str(path.parent))}"
     names = {name.lower(): name for name in sorted(os.listdir(path.parent))}
     close = [names[name] for name in difflib.get_close_matches(path.name.lower(), names, n=3)]
     hint = f" (did you mean {' or '.join(str(Path(piece).with_name(name)) for name in close)}?)" if close else ""
-    return f"There is no {shown} in {base}{hint}"
+    return f"There is no {shown}{where}{hint}"
