@@ -72,6 +72,7 @@ def run(options: Options, voice: Voice, base: Path | None = None, callbacks: Seq
     from llm_installer.distributed.processes import main_first, main_only, of_main, together
 
     folder = ModelDir.find(options.model_path)
+    folder.require_writable()
     with together(), main_only(lambda: only_training(folder), lambda run: None) as tell_run:
         with main_first():
             job = decide(options, voice, base)

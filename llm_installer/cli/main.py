@@ -102,6 +102,9 @@ def _refuse_a_removed_folder() -> None:
 
 def _outside(error: OSError) -> str:
     """What is wrong around this program, as a sentence; empty where the mistake may be its own."""
+    if error.errno == errno.EACCES and error.filename:
+        where = short_path(os.fsdecode(error.filename))
+        return f"{where} cannot be used ({error.strerror}); change its rights or those of its folder, and start again"
     if error.errno not in (*FULL, errno.EIO, errno.EROFS):
         return ""
     where = short_path(os.fsdecode(error.filename)) if error.filename else "What this command prints"

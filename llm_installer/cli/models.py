@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+
 import click
 
 from llm_installer.cli.echo import echo
+from llm_installer.core.errors import UsageError
 from llm_installer.core.hints import script
 from llm_installer.core.text import short_path, visible
 
@@ -40,11 +43,26 @@ def list_command() -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def remove(model: str, yes: bool) -> None:
     """Delete MODEL's directory with everything trained in it."""
+    from llm_installer.install.installed import removable
     from llm_installer.install.installed import remove as remove_model
 
+    removable(model)
     if not yes:
-        click.confirm(f"Delete {visible(model)} with all its runs and adapters?", abort=True)
+        _confirm(f"Delete {visible(model)} with all its runs and adapters?")
     echo(f"Removed {short_path(remove_model(model))}")
+
+
+def _confirm(question: str) -> None:
+    """Ask; a No ends the command, and so does nobody being there to answer, with the word that is needed then."""
+    try:
+        agreed = click.confirm(question)
+    except click.Abort:
+        if sys.stdin is not None and sys.stdin.isatty():
+            raise
+        echo("")
+        raise UsageError("Nobody is there to answer; to delete without being asked, add --yes") from None
+    if not agreed:
+        raise click.Abort
 
 
 @click.command()

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from llm_installer.core.errors import ModelError, UsageError
+from llm_installer.core.errors import ModelError, TrainingError, UsageError
+from llm_installer.core.files import unwritable
 from llm_installer.core.hints import program, quoted, typed
 from llm_installer.core.text import short_path
 
@@ -129,11 +130,16 @@ class ModelDir:
         if not path:
             raise UsageError("Say which model, for example: --model-path ~/LLM/models/tiny")
         given = Path(path).expanduser()
-        root = next((p for p in (given, models_dir() / str(path).replace("/", "_")) if p.is_dir()), None)
+        named = models_dir() / str(path).replace("/", "_")
+        root = next((p for p in (given, named) if os.path.isdir(p)), None)
         if root is None:
             raise ModelError(f"There is no model directory at {given}; see the installed models with: {program()} list")
         found = cls(root.absolute())
-        if not found.info.is_file() or not (found.weights / "config.json").is_file():
+        try:
+            complete = found.info.is_file() and (found.weights / "config.json").is_file()
+        except PermissionError:
+            raise ModelError(f"{short_path(root)} cannot be read; {allow(root)}") from None
+        if not complete:
             raise ModelError(
                 f"{short_path(root)} is not an installed model (model_info.json or model/config.json is missing); "
                 f"install it with: {program()} install {shlex.quote(str(root))}"
@@ -154,8 +160,18 @@ class ModelDir:
                 root.mkdir(parents=True)
             except FileExistsError:
                 continue
+            except OSError as error:
+                raise unwritable(self.runs, error) from None
             return Run(root)
         raise ModelError(f"There are too many runs named {stem} in {short_path(self.runs)}")
+
+    def require_writable(self) -> None:
+        """Raise TrainingError where a run, or the links to it, could not be written."""
+        closed = next((p for p in (self.root, self.runs) if p.exists() and not changeable(p)), None)
+        if closed:
+            raise TrainingError(
+                f"{short_path(closed)} cannot be written to, so no run can be kept there; {allow(self.root)}"
+            )
 
     def run_links(self, run: Run) -> dict[Path, Path]:
         """The links in this directory, and what each points to once `run` is the current one."""
@@ -184,6 +200,16 @@ class ModelDir:
     def tensorboard_link(self) -> Path:
         """logs/training, a link to all runs, so that TensorBoard shows them together."""
         return self.root / "logs" / "training"
+
+
+def changeable(folder: Path) -> bool:
+    """Whether files can be listed, made and deleted in `folder` by whoever runs this."""
+    return os.access(folder, os.R_OK | os.W_OK | os.X_OK)
+
+
+def allow(folder: Path) -> str:
+    """What to do about a folder whose rights are in the way, as the end of a sentence."""
+    return f"allow it, for example with: chmod -R u+rwX {typed(folder)}"
 
 
 def switch_link(link: Path, target: Path) -> None:

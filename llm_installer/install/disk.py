@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+from itertools import chain
 from pathlib import Path
 
 from llm_installer.core.errors import InstallerError
 from llm_installer.core.files import sync
+from llm_installer.core.paths import changeable
 from llm_installer.core.text import short_path, size
 
 _CHUNK = 1 << 20
@@ -28,6 +30,14 @@ def require_space(folder: Path, wanted: int) -> None:
 def size_on_disk(folder: Path) -> int:
     """Bytes in all files below `folder`; links are not followed."""
     return sum(os.lstat(os.path.join(parent, name)).st_size for parent, _, names in os.walk(folder) for name in names)
+
+
+def closed_folder(root: Path) -> Path | None:
+    """The first folder that keeps `root` from being deleted with all that is in it; None when nothing does."""
+    if not changeable(root.parent):
+        return root.parent
+    below = (Path(parent, name) for parent, names, _ in os.walk(root) for name in names)
+    return next((p for p in chain([root], below) if not p.is_symlink() and not changeable(p)), None)
 
 
 def nearest_existing(path: Path) -> Path:

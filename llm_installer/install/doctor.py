@@ -18,7 +18,7 @@ from pathlib import Path
 
 from llm_installer.core.hardware import memory_bytes, probe_hardware
 from llm_installer.core.hints import program
-from llm_installer.core.paths import llm_home, models_dir
+from llm_installer.core.paths import allow, llm_home, models_dir
 from llm_installer.core.text import GIB, counted, short_path, size
 from llm_installer.install.disk import nearest_existing, size_on_disk
 from llm_installer.install.installed import Installed, list_models
@@ -168,12 +168,14 @@ def _models() -> list[Check]:
     if not models_dir().is_dir():
         return [Check("models", True, "none are installed")]
     models = list_models()
-    broken = [
-        Check(m.name, False, f"{short_path(m.root)} is incomplete", _install_again(m)) for m in models if not m.complete
-    ]
+    broken = [_broken(m) for m in models if not m.complete]
     left = [
         Check(p.name, None, f"{short_path(p)} was left by an interrupted install ({size(size_on_disk(p))})", _resume(p))
         for p in sorted(models_dir().glob(".*.installing"))
+    ]
+    left += [
+        Check(p.name, None, f"{short_path(p)} was left by an interrupted remove", f"finish it with: {_remove(p)}")
+        for p in sorted(models_dir().glob(".*.removing"))
     ]
     return [
         Check("models", True, f"{counted(len(models) - len(broken), 'model')} installed and complete"),
@@ -182,11 +184,21 @@ def _models() -> list[Check]:
     ]
 
 
+def _broken(model: Installed) -> Check:
+    if not model.readable:
+        return Check(model.name, False, f"{short_path(model.root)} cannot be read", allow(model.root))
+    return Check(model.name, False, f"{short_path(model.root)} is incomplete", _install_again(model))
+
+
 def _install_again(model: Installed) -> str:
     link = " --link" if model.linked else ""
     return f"{program()} install {shlex.quote(model.id or 'MODEL')} --name {shlex.quote(model.name)} --force{link}"
 
 
 def _resume(unfinished: Path) -> str:
-    name = unfinished.name.removeprefix(".").removesuffix(".installing")
-    return f"run the install again to resume it, or delete it with: {program()} remove {shlex.quote(name)}"
+    return f"run the install again to resume it, or delete it with: {_remove(unfinished)}"
+
+
+def _remove(left: Path) -> str:
+    name = left.name.removeprefix(".").removesuffix(".installing").removesuffix(".removing")
+    return f"{program()} remove {shlex.quote(name)}"

@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llm_installer.core.errors import InstallerError, ModelError
+from llm_installer.core.files import unwritable
 from llm_installer.core.hints import program
-from llm_installer.core.paths import ModelDir, models_dir
+from llm_installer.core.paths import ModelDir, allow, models_dir
 from llm_installer.core.run.lock import only_training
 from llm_installer.core.text import short_path
-from llm_installer.install.disk import delete, size_on_disk
+from llm_installer.install.disk import closed_folder, delete, size_on_disk
 from llm_installer.install.model_record import is_complete, read_record
 from llm_installer.install.scripts import write_scripts
-from llm_installer.install.staging import directory_lock, staging_dir, undo_interrupted_swap
+from llm_installer.install.staging import directory_lock, removing_dir, staging_dir, undo_interrupted_swap
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ class Installed:
     complete: bool
     linked: bool = False
     """Whether its weights are in the user's own folder."""
+    readable: bool = True
+    """Whether its rights let anything be known of it beside its name."""
 
 
 def list_models() -> list[Installed]:
@@ -42,18 +45,29 @@ def list_models() -> list[Installed]:
     folder = models_dir()
     if not folder.is_dir():
         return []
-    roots = sorted(p for p in folder.iterdir() if not p.name.startswith(".") and (p / "model_info.json").is_file())
-    return [_installed(ModelDir(root)) for root in roots]
+    return [_installed(ModelDir(p)) for p in sorted(folder.iterdir()) if not p.name.startswith(".") and _has_record(p)]
+
+
+def _has_record(root: Path) -> bool:
+    """Whether a model was installed there, or its rights let nobody know."""
+    try:
+        return (root / "model_info.json").is_file()
+    except PermissionError:
+        return True
 
 
 def update(path_or_name: str) -> list[Path]:
     """Write the scripts of a model directory again, for the Python that runs this. Returns the files written.
 
-    Raises ModelError for what is not an installed model, InstallerError while another process changes it.
+    Raises ModelError for what is not an installed model, InstallerError while another process changes it or where the
+    scripts cannot be written.
     """
     found = _find(path_or_name)
     with directory_lock(found.root.name):
-        undo_interrupted_swap(found)
+        try:
+            undo_interrupted_swap(found)
+        except PermissionError as error:
+            raise unwritable(found.root, error) from None
         return write_scripts(found)
 
 
@@ -61,22 +75,43 @@ def remove(path_or_name: str) -> Path:
     """Delete a whole model directory, or what an interrupted install left. A folder it links to stays.
 
     Returns the folder that was deleted. Raises ModelError for what is not an installed model, TrainingError while it
-    is being trained, InstallerError while another process changes it or where the disk refuses.
+    is being trained, InstallerError while another process changes it or where the disk or its rights refuse.
     """
-    unfinished = staging_dir(path_or_name.replace("/", "_")).root
-    root = unfinished if unfinished.is_dir() and not _candidates(path_or_name) else _find(path_or_name).root
-    name = root.name.removeprefix(".").removesuffix(".installing")
-    doomed = root.parent / f".{name}.removing"
+    root = removable(path_or_name)
+    name = root.name.removeprefix(".").removesuffix(".installing").removesuffix(".removing")
+    doomed = removing_dir(root.with_name(name))
+    _refuse_closed(root)
     with directory_lock(name), only_training(ModelDir(root), "cannot be removed while it is being trained"):
         try:
-            delete(doomed)
-            os.rename(root, doomed)
+            if root != doomed:
+                delete(doomed)
+                os.rename(root, doomed)
             delete(doomed)
         except OSError as error:
             raise InstallerError(
                 f"{short_path(root)} could not be removed completely ({error.strerror}: {error.filename})"
             ) from error
     return root
+
+
+def removable(path_or_name: str) -> Path:
+    """What `remove` would delete. Raises ModelError for what is neither installed nor left half-way."""
+    if not _candidates(path_or_name):
+        named = models_dir() / path_or_name.replace("/", "_")
+        given = Path(path_or_name).expanduser().absolute()
+        for left in (staging_dir(named.name).root, removing_dir(named), removing_dir(given)):
+            if path_or_name.strip() and os.path.isdir(left):
+                return left
+    return _find(path_or_name).root
+
+
+def _refuse_closed(root: Path) -> None:
+    """Half a model must not be all that is left, so rights are looked at before anything is deleted."""
+    if closed := closed_folder(root):
+        raise InstallerError(
+            f"{short_path(root)} was not removed, because {short_path(closed)} cannot be changed; "
+            f"{allow(root if closed != root.parent else closed)}"
+        )
 
 
 def _candidates(path_or_name: str) -> list[Path]:
@@ -89,11 +124,11 @@ def _candidates(path_or_name: str) -> list[Path]:
 def _is_ours(root: Path) -> bool:
     """A record that can be read; a damaged one only counts where nothing but model directories lies."""
     info = root / "model_info.json"
-    if not info.is_file():
-        return False
     try:
+        if not info.is_file():
+            return False
         read_record(info)
-    except ModelError:
+    except (ModelError, PermissionError):
         return root.resolve().parent == models_dir().resolve()
     return True
 
@@ -108,6 +143,15 @@ def _find(path_or_name: str) -> ModelDir:
 
 
 def _installed(model_dir: ModelDir) -> Installed:
+    root = model_dir.root
+    try:
+        model_dir.info.open("rb").close()
+        return _looked_at(model_dir)
+    except PermissionError:
+        return Installed(root, root.name, "", "", 0, 0, "", "", complete=False, readable=False)
+
+
+def _looked_at(model_dir: ModelDir) -> Installed:
     root = model_dir.root
     adapter = os.readlink(model_dir.lora) if model_dir.lora.is_symlink() and model_dir.lora.exists() else ""
     try:

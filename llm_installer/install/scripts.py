@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from llm_installer.core.files import write_text
+from llm_installer.core.files import unwritable, write_text
 from llm_installer.core.paths import ModelDir, switch_link
 
 _PACKAGE = Path(__file__).resolve().parents[1]
@@ -37,7 +37,10 @@ def templates_dir() -> Path:
 
 
 def write_scripts(model_dir: ModelDir, python: str = sys.executable) -> list[Path]:
-    """Write the scripts, which will run `python`; runs and weights are not touched. Returns what was written."""
+    """Write the scripts, which will run `python`; runs and weights are not touched. Returns what was written.
+
+    Raises DiskError.
+    """
     templates, root = templates_dir(), model_dir.root
     for script in SCRIPTS:
         values = {"FILE": script.file, "COMMAND": script.command, "ABOUT": script.about, "PYTHON": shlex.quote(python)}
@@ -47,6 +50,9 @@ def write_scripts(model_dir: ModelDir, python: str = sys.executable) -> list[Pat
         write_text(root / script.file, text, script.mode)
     # Resolved, because a link is written relative to where its folder really lies.
     real = ModelDir(root.resolve())
-    real.runs.mkdir(exist_ok=True)
-    switch_link(real.tensorboard_link, real.runs)
+    try:
+        real.runs.mkdir(exist_ok=True)
+        switch_link(real.tensorboard_link, real.runs)
+    except OSError as error:
+        raise unwritable(root, error) from None
     return [root / script.file for script in SCRIPTS]

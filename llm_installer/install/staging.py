@@ -23,6 +23,11 @@ def staging_dir(dirname: str) -> ModelDir:
     return ModelDir(models_dir() / f".{dirname}.installing")
 
 
+def removing_dir(root: Path) -> Path:
+    """What the directory `root` is called while it is deleted."""
+    return root.with_name(f".{root.name}.removing")
+
+
 @contextmanager
 def directory_lock(dirname: str) -> Iterator[None]:
     """Hold the right to change the directory `dirname`. The system frees it when the process dies.

@@ -52,15 +52,21 @@ def models(shown: Models) -> Iterator[RenderableType]:
         (
             model.name,
             model.size,
-            size(model.bytes),
+            size(model.bytes) if model.readable else "",
             model.installed[:10],
-            model.adapter or "-" if model.complete else "incomplete: install it again",
+            _state(model),
         )
         for model in shown.found
     ]
     yield Columns(
         rows, head=("name", "parameters", "on disk", "installed", "adapter"), right=frozenset({1, 2}), below=0
     )
+
+
+def _state(model: Installed) -> str:
+    if not model.readable:
+        return "cannot be read: change its rights"
+    return model.adapter or "-" if model.complete else "incomplete: install it again"
 
 
 @drawing.register
