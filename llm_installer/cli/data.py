@@ -43,9 +43,9 @@ def _examine(options: Options, wanted: Wanted) -> None:
     base, console = Path.cwd(), Console()
     if wanted.out:
         from llm_installer.data.fix import fix
+        from llm_installer.data.prepare import request
 
-        chosen = {"dataset_format": options.dataset_format, "columns": options.columns}
-        console.show(fix(options.data or "", Path(wanted.out), base=base, answers_as=options.answers_as, **chosen))
+        console.show(fix(request(options, base), Path(wanted.out)))
         return
     if options.show:
         from llm_installer.data.preview import preview

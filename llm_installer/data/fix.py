@@ -7,21 +7,19 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TextIO
 
 from llm_installer.core.errors import DataError
 from llm_installer.core.examples import Dropped, Example, Message, Origin
-from llm_installer.data.formats import find_format
-from llm_installer.data.formats.columns import columns_by_file
 from llm_installer.data.reading.json_errors import not_json
 from llm_installer.data.reading.readers import read_rows
 from llm_installer.data.reading.rows import Row, Source, data_suffix
-from llm_installer.data.reading.sources import find_sources
 from llm_installer.data.reading.text_files import text_lines
-from llm_installer.data.store.conversion import Conversion, Count, FileSummary, examples
+from llm_installer.data.store.conversion import Count, FileSummary, examples
 from llm_installer.data.store.keys import row_key
+from llm_installer.data.store.load import DataRequest, conversion_of
 
 _IN_MEMORY = 1000
 _AS_PYTHON = "was written as Python, not as JSON"
@@ -56,36 +54,24 @@ class Fixed:
     files: list[FileSummary] = field(default_factory=list)
 
 
-def fix(
-    data: str,
-    out: Path,
-    *,
-    base: Path,
-    dataset_format: str | None = None,
-    columns: str | None = None,
-    answers_as: str = "text",
-) -> Fixed:
-    """Write every record of `data` that can be trained on to `out`, as JSON lines that any tool reads.
+def fix(asked: DataRequest, out: Path) -> Fixed:
+    """Write every record of what is asked for that can be trained on to `out`, as JSON lines that any tool reads.
 
     Validation records go to a file of their own beside it. Lines that are not JSON are repaired where their meaning
     is plain. Raises DataError when nothing can be trained on, or when a file would be overwritten.
     """
-    sources, _ = find_sources(data, base)
-    forced = find_format(dataset_format) if dataset_format else None
-    named = columns_by_file(columns, [s.name for s in sources], base) if columns is not None else {}
-    parts = tuple((s, s.part) for s in sources)
-    conversion = Conversion(base.absolute(), parts, forced, named, answers_as, lenient=True)
+    conversion = replace(conversion_of(asked)[0], strict=False, lenient=True)
     with ExitStack() as stack:
         copy = _Copy(out, stack)
-        for source in sources:
+        for source, reserved in conversion.sources:
             count = Count(source.name)
             for part, item in examples(source, copy.records(source), conversion, count):
-                copy.take(part, item)
+                copy.take(part or reserved, item)
             copy.fixed.files.append(count.summary())
         if not copy.fixed.written:
             first = copy.fixed.skipped[:1]
             why = f"{first[0].origin}: {first[0].reason}" if first else "there are no records"
-            raise DataError(f"Nothing in {data} can be trained on, so {out} was not written; {why}")
+            raise DataError(f"Nothing in {asked.data} can be trained on, so {out} was not written; {why}")
         return copy.publish()
 
 

@@ -89,26 +89,29 @@ class Prepared:
         return chain.from_iterable(self.sides)
 
 
+def request(options: Options, base: Path) -> DataRequest:
+    """What of the options says what to read and how. Raises DataError when there is nothing to read."""
+    data = options.sources
+    if not data:
+        raise DataError("Say what to train on, for example: --data my.json")
+    return DataRequest(
+        data,
+        base=base,
+        dataset_format=options.dataset_format,
+        columns=options.columns,
+        answers_as=options.answers_as,
+        validation_data=options.validation_data,
+        strict=options.strict,
+        text_rows=options.text_rows,
+    )
+
+
 def read(options: Options, base: Path) -> Given:
     """Find, read and split the data; relative paths are below `base`.
 
     Raises DataError when there is none, and UsageError for options that do not suit the data.
     """
-    data = options.sources
-    if not data:
-        raise DataError("Say what to train on, for example: --data my.json")
-    loaded = load_examples(
-        DataRequest(
-            data,
-            base=base,
-            dataset_format=options.dataset_format,
-            columns=options.columns,
-            answers_as=options.answers_as,
-            validation_data=options.validation_data,
-            strict=options.strict,
-            text_rows=options.text_rows,
-        )
-    )
+    loaded = load_examples(request(options, base))
     share, why_none = _validation_split(options)
     parts = split(
         loaded.train.prompt_keys(),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from filelock import FileLock, Timeout
 
@@ -25,7 +26,7 @@ def staging_dir(dirname: str) -> ModelDir:
 
 def removing_dir(root: Path) -> Path:
     """What the directory `root` is called while it is deleted."""
-    return root.with_name(f".{root.name}.removing")
+    return root.parent / f".{root.name}.removing"
 
 
 @contextmanager

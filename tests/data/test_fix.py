@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from llm_installer.core.errors import DataError
-from llm_installer.data.fix import Fixed, fix
+from llm_installer.data.fix import Fixed, fix, plain
 from llm_installer.data.store.load import DataRequest, load_examples
 from llm_installer.ui.dataset import fixed_parts
 
@@ -22,7 +22,7 @@ def lines(path: Path) -> list[dict[str, object]]:
 
 def run(folder: Path, text: str, name: str = "my.jsonl", **more) -> Fixed:
     (folder / name).write_text(text, encoding="utf-8")
-    return fix(name, folder / "out.jsonl", base=folder, **more)
+    return fix(DataRequest(name, base=folder, **more), folder / "out.jsonl")
 
 
 def test_every_kind_of_row_is_written_in_a_known_shape(tmp_path):
@@ -59,7 +59,7 @@ def test_every_kind_of_row_is_written_in_a_known_shape(tmp_path):
     ],
 )
 def test_the_copy_teaches_the_same(name, tmp_path):
-    fixed = fix(name, tmp_path / "out.jsonl", base=SHARED)
+    fixed = fix(DataRequest(name, base=SHARED), tmp_path / "out.jsonl")
     before = load_examples(DataRequest(name, base=SHARED), tmp_path / "work").train
     after = load_examples(DataRequest("out.jsonl", base=tmp_path), tmp_path / "work").train
     assert fixed.written == len(after) == len(set(before.row_keys().tolist()))
@@ -134,17 +134,40 @@ def test_nothing_is_overwritten(tmp_path, name):
     (tmp_path / name).write_text('{"text": "a"}\n')
     out = tmp_path / name.replace(".changes", "")
     with pytest.raises(DataError, match="exists and is not overwritten"):
-        fix("my.jsonl", out, base=tmp_path)
+        fix(DataRequest("my.jsonl", base=tmp_path), out)
     assert (tmp_path / name).read_text() == '{"text": "a"}\n'
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path):
     (tmp_path / "my.jsonl").write_text('{"text": "a"}\n')
     with pytest.raises(DataError, match=r"gone/out\.changes\.jsonl cannot be written \(No such file"):
-        fix("my.jsonl", tmp_path / "gone" / "out.jsonl", base=tmp_path)
+        fix(DataRequest("my.jsonl", base=tmp_path), tmp_path / "gone" / "out.jsonl")
 
 
 def test_the_end_is_told(tmp_path):
     said = [str(part) for part in fixed_parts(run(tmp_path, '{"text": "a"}\n{"text": ""}\n'))]
     assert said[0].endswith("out.jsonl: 1 written, 0 changed, 1 skipped")
     assert said[1].endswith("out.changes.jsonl")
+
+
+def test_a_copy_is_read_as_training_reads(tmp_path):
+    """--columns, --answers-as, --text-rows and --validation-data mean the same with --fix as without."""
+    (tmp_path / "q.jsonl").write_text('{"Q": "one", "A": {"x": 1}, "text": "t"}\n', encoding="utf-8")
+    (tmp_path / "v.jsonl").write_text('{"Q": "two", "A": {"y": 2}}\n', encoding="utf-8")
+    asked = DataRequest(
+        "q.jsonl", base=tmp_path, columns="prompt=Q,answer=A", answers_as="json", validation_data="v.jsonl"
+    )
+    loaded = load_examples(asked, tmp_path / "work")
+    fix(asked, tmp_path / "out.jsonl")
+    assert loaded.validation is not None
+    for store, name in ((loaded.train, "out.jsonl"), (loaded.validation, "out.validation.jsonl")):
+        assert lines(tmp_path / name) == [plain(example) for example in store]
+
+
+def test_rows_of_text_are_those_asked_for(tmp_path):
+    text = "One line.\nAnother line.\n\nA second paragraph.\n"
+    for rows in ("lines", "paragraphs"):
+        (tmp_path / rows).mkdir()
+        run(tmp_path / rows, text, "my.txt", text_rows=rows)
+    assert len(lines(tmp_path / "lines" / "out.jsonl")) == 3
+    assert len(lines(tmp_path / "paragraphs" / "out.jsonl")) == 2

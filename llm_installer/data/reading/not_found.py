@@ -11,7 +11,7 @@ from llm_installer.core.text import shortened
 
 
 def not_found(piece: str, base: Path) -> str:
-    """A sentence, without its full stop, that `piece`, relative to `base`, is not there; it suggests similar names in the folder."""
+    """A sentence, without its full stop, that `piece` is not there, nor below `base`; it suggests similar names."""
     path = base / os.path.expanduser(piece)
     shown = shortened(piece)
     where = "" if Path(os.path.expanduser(piece)).is_absolute() else f" in {base}"

@@ -92,6 +92,13 @@ def load_examples(asked: DataRequest, workdir: Path | None = None) -> Loaded:
     Raises DataError for what cannot be found or understood, or when nothing is left to train on; UsageError where it
     is said how plain text is read, and there is none.
     """
+    conversion, notes = conversion_of(asked)
+    folder = _converted(conversion, workdir or cache_dir() / "datasets")
+    return _loaded(folder, conversion, notes)
+
+
+def conversion_of(asked: DataRequest) -> tuple[Conversion, list[str]]:
+    """What is to be read and how, and what there is to say about it. Raises DataError and UsageError."""
     sources, notes = find_sources(asked.data, asked.base)
     wanted = [(replace(source, text_rows=asked.text_rows or ""), source.part) for source in sources]
     if asked.validation_data:
@@ -102,9 +109,7 @@ def load_examples(asked: DataRequest, workdir: Path | None = None) -> Loaded:
     notes = [*notes, *text_notices([source for source, _ in wanted])]
     names = [source.name for source, _ in wanted]
     columns = columns_by_file(asked.columns, names, asked.base) if asked.columns is not None else {}
-    conversion = Conversion(asked.base.absolute(), tuple(wanted), forced, columns, asked.answers_as, asked.strict)
-    folder = _converted(conversion, workdir or cache_dir() / "datasets")
-    return _loaded(folder, conversion, notes)
+    return Conversion(asked.base.absolute(), tuple(wanted), forced, columns, asked.answers_as, asked.strict), notes
 
 
 def _converted(conversion: Conversion, folder: Path) -> Path:

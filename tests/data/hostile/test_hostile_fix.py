@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from llm_installer.data.fix import fix
+from llm_installer.data.store.load import DataRequest
 
 GOOD = '{"prompt": "p", "completion": "c"}'
 
@@ -29,7 +30,7 @@ GOOD = '{"prompt": "p", "completion": "c"}'
 )
 def test_lines(line: str, skipped: str, here: Path) -> None:
     (here / "a.jsonl").write_text(f"{GOOD}\n{line}\n", encoding="utf-8")
-    found = fix("a.jsonl", here / "out.jsonl", base=here)
+    found = fix(DataRequest("a.jsonl", base=here), here / "out.jsonl")
     assert (found.written, found.skipped_count) == (1, 1)
     assert skipped in found.skipped[0].reason
     assert json.loads((here / "out.jsonl").read_text(encoding="utf-8")) == json.loads(GOOD)
@@ -38,5 +39,5 @@ def test_lines(line: str, skipped: str, here: Path) -> None:
 def test_repeated_lines_and_rows_are_written_once(here: Path) -> None:
     (here / "a.txt").write_text("la\nla\nli\n", encoding="utf-8")
     (here / "b.jsonl").write_text(f"{GOOD}\n{GOOD}\n", encoding="utf-8")
-    found = fix("a.txt,b.jsonl", here / "out.jsonl", base=here)
+    found = fix(DataRequest("a.txt,b.jsonl", base=here), here / "out.jsonl")
     assert (found.written, found.skipped_count) == (3, 2)

@@ -147,6 +147,8 @@ MISSING = [
     ("no/such/x.json", "neither does the folder {base}/no/such"),
     ("~nobody-here/x.json", "does not exist"),
     ("not a name", "There is no not a name in {base}"),
+    ("{base}/b.json", "There is no {base}/b.json (did you mean "),
+    ("{base}/q*.json", "No file matches {base}/q*.json; correct the path"),
     ("a.json,zebra.csv", "There is no zebra.csv in {base}"),
     ("a.json:train", 'a.json has no splits to choose from; give it without ":train"'),
     ("sub:train", "sub has no splits to choose from"),
@@ -165,7 +167,7 @@ MISSING = [
 @pytest.mark.parametrize(("data", "message"), MISSING, ids=[row[0][:40] for row in MISSING])
 def test_missing(base: Path, data: str, message: str) -> None:
     with pytest.raises(DataError) as caught:
-        find_sources(data, base)
+        find_sources(data.format(base=base), base)
     assert message.format(base=base) in str(caught.value)
 
 
