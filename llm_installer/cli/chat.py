@@ -13,7 +13,8 @@ import click
 
 from llm_installer.cli.echo import stream
 from llm_installer.core.errors import UsageError
-from llm_installer.planning.settings import Number, Whole, built
+from llm_installer.planning.bounds import Number, Whole
+from llm_installer.planning.settings import built
 
 if TYPE_CHECKING:
     from llm_installer.core.paths import ModelDir

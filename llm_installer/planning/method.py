@@ -9,11 +9,11 @@ from typing import TypeVar
 
 from llm_installer.core.errors import UsageError
 from llm_installer.core.hardware import Hardware
+from llm_installer.planning.bounds import MOST
 from llm_installer.planning.chooser import USUAL, YOURS, Chooser
 from llm_installer.planning.optimizers import OPTIMIZERS, default_optimizer
 from llm_installer.planning.options import Options
 from llm_installer.planning.pairs import parse_pairs
-from llm_installer.planning.settings import MOST
 
 Number = TypeVar("Number", int, float)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
@@ -13,14 +12,13 @@ from typing import TYPE_CHECKING, TypedDict, TypeVar, cast, get_args, get_type_h
 import click
 
 from llm_installer.core.errors import UsageError
+from llm_installer.planning.bounds import Number, Whole
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 Command = TypeVar("Command", bound=Callable[..., object])
 Value = TypeVar("Value")
-MOST = 10**9
-"""The largest number that a setting takes which has no maximum of its own: more is a slip of the finger."""
 _LISTS = ("NAMES", "MAP")
 """What is several values separated by commas, by its metavar."""
 _COUNTS = ("N|all", "WHICH")
@@ -200,36 +198,6 @@ class _Choice(click.Choice[str]):
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
         return str(super().convert(self.synonyms.get(str(value), value), param, ctx))
-
-
-class Whole(click.IntRange):
-    """A whole number within bounds, at most MOST unless more is allowed."""
-
-    def __init__(self, low: float, high: float | None = None) -> None:
-        super().__init__(int(low), MOST if high is None else int(high))
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        if isinstance(value, float) and not value.is_integer():
-            self.fail(f"{value:g} is not a whole number", param, ctx)
-        return int(super().convert(cast(int, value), param, ctx))  # click converts what it is given
-
-
-class Number(click.FloatRange):
-    """A number within bounds, at most MOST unless more is allowed; neither nan nor infinite."""
-
-    def __init__(self, low: float, high: float | None = None, low_open: bool = False) -> None:
-        super().__init__(low, MOST if high is None else high, min_open=low_open)
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        try:
-            finite = math.isfinite(float(str(value)))
-        except ValueError:  # no number at all, which click says
-            finite = True
-        if not finite:
-            self.fail(
-                f"{value} is not a number" if str(value).lower().endswith("nan") else f"{value} is infinite", param, ctx
-            )
-        return float(super().convert(cast(float, value), param, ctx))
 
 
 class _Attributes(TypedDict, total=False):

@@ -108,7 +108,7 @@ def test_nan_is_called_what_it_is() -> None:
         parse("--epochs", "nan")
     with pytest.raises(UsageError, match="num_epochs=nan: nan is not a number"):
         Options.from_kwargs(num_epochs=math.nan)
-    with pytest.raises(UsageError, match="lora_r=8.5: 8.5 is not a whole number"):
+    with pytest.raises(UsageError, match=r"lora_r=8\.5: 8\.5 is not a whole number"):
         Options.from_kwargs(lora_r=8.5)
     assert Options.from_kwargs(lora_r=8.0, seed=2**32 - 1, lora_alpha="16") == Options(
         lora_r=8, seed=2**32 - 1, lora_alpha=16.0

@@ -228,5 +228,5 @@ def test_one_is_not_many() -> None:
 
 @pytest.mark.parametrize("given", [{"rank_pattern": "q_proj=" + "9" * 20}, {"alpha_pattern": "q_proj=nan"}])
 def test_patterns_hold_numbers_that_make_sense(given: dict[str, str]) -> None:
-    with pytest.raises(UsageError, match="is not a (whole )?number above 0"):
+    with pytest.raises(UsageError, match=r"is not a (whole )?number above 0"):
         plan(**given)

@@ -16,8 +16,9 @@ from llm_installer.core.paths import ModelDir, Run
 from llm_installer.core.run.lock import only_training
 from llm_installer.core.run.progress import Progress
 from llm_installer.core.run.record import RUNNING, RunRecord
-from llm_installer.runs.compare import BUNDLED, differences, questions, same_rows
+from llm_installer.runs.compare import BUNDLED, compare, differences, questions, same_rows
 from llm_installer.runs.listing import find_run, list_runs, use
+from llm_installer.ui.console import Console
 from tests.made_runs import make_run
 
 FIRST, SECOND, THIRD = "20261120-090000-fast", "20261121-100000-medium", "20261121-110000-medium"
