@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from llm_installer.core.changes import Changes
 from llm_installer.core.hardware import probe_hardware
+from llm_installer.core.hub_base import hub_base
 from llm_installer.core.model_info import read_model_info
 from llm_installer.core.paths import ModelDir, Run
 from llm_installer.core.run.lock import only_training
@@ -167,7 +168,8 @@ def train(job: Job, voice: Voice, tell_run: TellRun, callbacks: Sequence[object]
             if requests.number and state.best_loss is None:
                 raise interrupted(requests.number, job, run, state, None)
             speed = speed_of(job.info, job.plan, job.hardware.name, data.rows, state)
-            about = Published(job.info, job.plan, str(job.options.sources), job.kind, job.encoder, speed)
+            origin = hub_base(job.folder.info)
+            about = Published(job.info, job.plan, str(job.options.sources), job.kind, job.encoder, speed, origin)
             result = publish(trainer.model, best, state, about, run, adapter)
             ended.append((STOPPED if requests.number or requests.why else FINISHED, result))
             now.report.on_end(state, result)

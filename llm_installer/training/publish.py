@@ -13,7 +13,8 @@ from peft import PeftModel
 
 from llm_installer.core.errors import TrainingError
 from llm_installer.core.examples import Kind
-from llm_installer.core.files import write_json
+from llm_installer.core.files import write_json, write_text
+from llm_installer.core.hub_base import HubBase
 from llm_installer.core.model_info import ModelInfo, fingerprint
 from llm_installer.core.paths import Run
 from llm_installer.core.speed import Speed
@@ -26,6 +27,7 @@ from llm_installer.planning.method import MOVES_BASE
 from llm_installer.planning.plan import Plan
 from llm_installer.training.checkpoint import Weights, adapter_weights, load_weights, save_adapter
 from llm_installer.training.device_memory import peak_bytes
+from llm_installer.training.model_card import model_card
 
 LIBRARIES = ("torch", "transformers", "peft", "accelerate")
 
@@ -40,6 +42,8 @@ class Published:
     kind: Kind
     encoder: Encoder
     speed: Speed | None = None
+    base: HubBase | None = None
+    """Where the base came from; None where that was a folder."""
 
 
 def publish(model: PeftModel, weights: Weights, state: RunState, about: Published, run: Run, folder: Path) -> Result:
@@ -59,8 +63,13 @@ def publish(model: PeftModel, weights: Weights, state: RunState, about: Publishe
 
     def extra(fresh: Path) -> None:
         about.encoder.tokenizer.save_pretrained(str(fresh))
-        write_json(fresh / "adapter_info.json", adapter_info(about, state))
+        info = adapter_info(about, state)
+        write_json(fresh / "adapter_info.json", info)
+        write_text(fresh / "README.md", model_card(info, about.base, about.info.name))
 
+    if about.base:
+        config = model.peft_config["default"]
+        config.base_model_name_or_path, config.revision = about.base.id, about.base.revision or None
     save_adapter(folder, model, weights, extra)
     return Result(
         run=run.root,

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import struct
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from llm_installer.core.errors import UsageError
 from llm_installer.core.hardware import GIB, Hardware
@@ -96,14 +96,13 @@ def test_linear_layers_come_from_the_headers(tiny_llama: Path) -> None:
 
 
 def test_layers_stored_the_other_way_round_are_turned_and_towers_left_out(tmp_path: Path) -> None:
-    tensors = {
-        "transformer.h.0.attn.c_attn.weight": [8, 24],
-        "transformer.wte.weight": [100, 8],
-        "vision_tower.blocks.0.mlp.weight": [7, 7],
-        "transformer.h.0.ln_1.weight": [8],
+    shapes = {
+        "transformer.h.0.attn.c_attn.weight": (8, 24),
+        "transformer.wte.weight": (100, 8),
+        "vision_tower.blocks.0.mlp.weight": (7, 7),
+        "transformer.h.0.ln_1.weight": (8,),
     }
-    header = json.dumps({k: {"dtype": "F32", "shape": s, "data_offsets": [0, 0]} for k, s in tensors.items()}).encode()
-    (tmp_path / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
+    save_file({name: np.zeros(shape, np.float32) for name, shape in shapes.items()}, tmp_path / "model.safetensors")
     (tmp_path / "config.json").write_text('{"model_type": "gpt2", "n_layer": 1, "n_embd": 8}', encoding="utf-8")
     assert read_model_info(tmp_path).linears == (Linear("c_attn", 8, 24, 1),)
 

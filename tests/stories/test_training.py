@@ -163,7 +163,20 @@ def test_plain_peft_gives_the_logits_that_training_saw(trained: tuple[Path, Path
         (["--data", "data.jsonl", "--epoch", "3"], 2, "--epochs"),
         (["--data", "data.jsonl", "--target-modules", "nope"], 1, "q_proj"),
         (["--data", "data.jsonl", "--max-seq-length", "9999"], 2, "256"),
-        (["--data", "data.jsonl", "--learning-rate", "1e30", "--skip-test", "--no-tensorboard"], 1, "--learning-rate"),
+        (
+            [
+                "--data",
+                "data.jsonl",
+                "--learning-rate",
+                "1e9",
+                "--lora-alpha",
+                "1e9",
+                "--skip-test",
+                "--no-tensorboard",
+            ],
+            1,
+            "--learning-rate",
+        ),
         ([], 2, "--data"),
     ],
 )

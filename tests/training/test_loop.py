@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
+from llm_installer.core.hub_base import HubBase
 from llm_installer.core.model_info import read_model_info
 from llm_installer.core.paths import ModelDir
 from llm_installer.core.run.checkpoints import ADAPTER_FILE
@@ -138,7 +139,8 @@ def test_a_run_learns_reports_and_saves(
     assert best_folder.resolve().name == f"checkpoint-{state.best_step}"
     saved = json.loads((last / "state.json").read_text())
     assert saved["step"] == 10 and saved["best_loss"] == state.best_loss
-    about = Published(read_model_info(tiny_llama), plan, "test", "chat", encoder)
+    base = HubBase("org/base", "abc")
+    about = Published(read_model_info(tiny_llama), plan, "data/my.json", "chat", encoder, base=base)
     publish(trainer.model, best, state, about, run, run.adapter)
     trainer.model.eval()
     ids = torch.from_numpy(rows[0].ids[None].astype(np.int64))
@@ -148,6 +150,11 @@ def test_a_run_learns_reports_and_saves(
             difference = (trainer.model(input_ids=ids).logits - fresh(input_ids=ids).logits).abs().max()
         assert difference < 1e-5
     assert all(v.abs().sum() > 0 for k, v in best.items() if "lora_B" in k)
+    config = json.loads((run.adapter / "adapter_config.json").read_text())
+    assert (config["base_model_name_or_path"], config["revision"]) == ("org/base", "abc")
+    card = (run.adapter / "README.md").read_text()
+    assert card.startswith("---\nlibrary_name: peft\n") and '\nbase_model: "org/base"\n---\n' in card
+    assert "| trained on | my.json |" in card and f"| loss with the adapter | {state.best_loss:.4f} |" in card
 
 
 def test_the_same_seed_gives_the_same_curve(tiny_llama: Path, make_rows: Callable, plan_for: Callable) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Callable
@@ -95,8 +96,13 @@ def _most(soft: int, hard: int) -> int:
     import resource
 
     try:
-        with open("/proc/self/statm", "rb") as pages:
-            most = int(pages.read().split()[0]) * resource.getpagesize() + MEMORY
+        descriptor = os.open(
+            "/proc/self/statm", os.O_RDONLY
+        )  # not a file object: a signal may come before it is closed
     except OSError:
         return soft
+    try:
+        most = int(os.read(descriptor, 100).split()[0]) * resource.getpagesize() + MEMORY
+    finally:
+        os.close(descriptor)
     return min(limit for limit in (most, soft, hard) if limit != resource.RLIM_INFINITY)
