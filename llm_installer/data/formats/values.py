@@ -74,10 +74,16 @@ def absent(value: object) -> bool:
             return True
         if value[0] not in "[{" or len(value) > _SHORT:
             return False
-        value = parsed(value)
-    if isinstance(value, Mapping):
-        return all(map(absent, value.values()))
-    return all(map(absent, value)) if isinstance(value, list | tuple) else missing(value)
+        try:
+            value = parsed(value)
+        except SkipRecord:  # whoever reads it says what is wrong with it
+            return False
+    try:
+        if isinstance(value, Mapping):
+            return all(map(absent, value.values()))
+        return all(map(absent, value)) if isinstance(value, list | tuple) else missing(value)
+    except RecursionError:  # whatever is that deep in it
+        return False
 
 
 def render(value: object, where: str) -> str:

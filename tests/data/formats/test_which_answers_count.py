@@ -137,6 +137,20 @@ def test_thoughts_as_parts() -> None:
     assert (found.messages[-1].content, found.messages[-1].reasoning_content) == ("A", "T")
 
 
+def test_half_a_character_anywhere_at_a_turn_is_said_and_no_crash(tmp_path: Path) -> None:
+    half = '[{"role": "user", "content": "\\ud83d"}]'
+    turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a", "note": half, "weight": half}]
+    deep: object = "x"
+    for _ in range(900):
+        deep = [deep]
+    rows = [{"messages": turns}, {"prompt": half, "response": "b", "extra": deep}, {"prompt": "p", "response": half}]
+    rows.append({"messages": [turns[0], {"role": "assistant", "content": "a", "note": deep}]})
+    file = tmp_path / "a.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    loaded = load_examples(DataRequest(str(file), base=tmp_path))
+    assert len(loaded.train) + loaded.dropped_count == len(rows)
+
+
 def test_the_cases(shared: Path, tmp_path: Path) -> None:
     found = load_examples(DataRequest("weights/keys.jsonl", shared / "cases"), tmp_path)
     said = [m.content for e in found.train for m in e.messages if m.role == "assistant" and m.supervised]
