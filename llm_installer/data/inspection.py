@@ -5,6 +5,7 @@ Run as: llm-installer data my.json --model tiny
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -70,4 +71,5 @@ def _token_facts(given: Given, options: Options) -> TokenFacts:
         longest=tuple((str(given.train[rows.source[i]].origin), int(lengths[i])) for i in longest),
         cut=prepared.cut,
         refusal=too_much(prepared.cut, options, room(limit, info, handler)),
+        not_learned=dict(Counter(record.reason for record in prepared.dropped).most_common()),
     )

@@ -33,6 +33,8 @@ class TokenFacts:
     """What rows lose that are longer than `max_seq_length`."""
     refusal: str = ""
     """Why training would stop over what is lost; empty where it would not."""
+    not_learned: Mapping[str, int] = field(default_factory=dict)
+    """Examples that are skipped when they are encoded, or learned only in part, by reason."""
 
 
 @dataclass(frozen=True)

@@ -79,5 +79,7 @@ def _tokens(facts: TokenFacts) -> Iterator[tuple[str, str]]:
     yield "too long", f"{facts.truncated_share:.1%} of the rows have more than {facts.max_seq_length:,} tokens"
     if facts.cut.rows:
         yield "cut rows", f"{facts.cut.value}: {facts.cut.why}"
+    for reason, count in facts.not_learned.items():
+        yield "not learned", f"{counted(count, 'example')}, in whole or in part: {reason}"
     if facts.longest:
         yield "longest", ", ".join(f"{origin} ({length:,})" for origin, length in facts.longest)

@@ -31,6 +31,15 @@ def name_end_of_text(tokenizer: Tokenizer, info: ModelInfo) -> None:
         tokenizer.eos_token = ends
 
 
+def named_ends(info: ModelInfo) -> tuple[int, ...]:
+    """The tokens that generation_config.json names as ends of an answer; some models have no other.
+
+    Raises ModelError for an id that is none.
+    """
+    file = info.path / _FILES[0]
+    return tuple(id for id in _named(read_object(file), short_path(file)) if id >= 0) if file.is_file() else ()
+
+
 def refuse_unknown_ids(tokenizer: Tokenizer, info: ModelInfo) -> None:
     """Raise ModelError where the tokenizer needs ids that the model's embedding does not have.
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from llm_installer.core.model_info import ModelInfo
 from llm_installer.data.encoding.bounded import refuse_powers
 from llm_installer.data.encoding.encode import Encoder
-from llm_installer.data.encoding.known_tokens import name_end_of_text, refuse_unknown_ids
+from llm_installer.data.encoding.known_tokens import name_end_of_text, named_ends, refuse_unknown_ids
 from llm_installer.data.encoding.tokenizer import Processor, Tokenizer, first_line, load_tokenizer
 
 FILES = ("processor_config.json", "preprocessor_config.json")
@@ -27,18 +26,7 @@ def load_encoder(info: ModelInfo, train_on_prompt: bool = False, adapter: Path |
     if adapter is None:  # where it is not, the adapter is refused
         refuse_unknown_ids(tokenizer, info)
     processor, no_vision = _processor(info, tokenizer, keep_template=adapter is not None)
-    return Encoder(tokenizer, train_on_prompt, processor, no_vision, _stops(info.path))
-
-
-def _stops(folder: Path) -> tuple[int, ...]:
-    """The tokens that generation_config.json names as ends of an answer; some models have no other."""
-    try:
-        config = json.loads((folder / "generation_config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return ()
-    named = config.get("eos_token_id") if isinstance(config, dict) else None
-    ids = named if isinstance(named, list) else [named]
-    return tuple(id for id in ids if type(id) is int and id >= 0)
+    return Encoder(tokenizer, train_on_prompt, processor, no_vision, named_ends(info))
 
 
 def _processor(info: ModelInfo, tokenizer: Tokenizer, keep_template: bool) -> tuple[Processor | None, str]:

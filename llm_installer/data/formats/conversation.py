@@ -77,7 +77,7 @@ def _ended(kept: list[Turn], silent: bool) -> list[Turn]:
 def _no_answer(answers: Sequence[Turn]) -> str:
     if not answers:
         return "no assistant turn"
-    return "the answer is empty" if any(each[3].supervised for each in answers) else "every answer has weight 0"
+    return "the answer is empty" if any(each[3].supervised for each in answers) else "none of its answers counts"
 
 
 def _is_silent(each: Turn) -> bool:

@@ -16,7 +16,9 @@ from llm_installer.data.encoding.answers import Rendered
 from llm_installer.data.encoding.encode import Encoder
 from llm_installer.data.encoding.encode_many import encode_all
 from llm_installer.data.encoding.template_probes import CannotRender
+from llm_installer.data.inspection import inspect_data
 from llm_installer.data.store.load import DataRequest, load_examples
+from llm_installer.planning.options import Options
 
 HERE = Path(__file__).parent
 OWN = {f.stem: f.read_text(encoding="utf-8") for f in (HERE / "tool_templates").glob("*.jinja")}
@@ -267,6 +269,14 @@ def test_what_is_not_shown_is_said_by_row(name: str, message: Message, words: st
     assert [(d.origin, d.reason, d.partly) for d in dropped] == [
         (ORIGIN, f"its chat template does not show {words}", True)
     ]
+
+
+def test_the_look_at_a_dataset_says_it_too(installed: Path, tmp_path: Path) -> None:
+    turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a", "thinking": "RRR"}]
+    (tmp_path / "a.jsonl").write_text(json.dumps({"messages": turns}) + "\n", encoding="utf-8")
+    found = inspect_data(Options.from_kwargs(model_path=installed, data="a.jsonl"), tmp_path)
+    assert found.tokens is not None
+    assert found.tokens.not_learned == {"its chat template does not show its thought": 1}
 
 
 def test_an_answer_of_which_only_the_end_is_left_is_refused() -> None:

@@ -90,7 +90,7 @@ DROPPED: list[tuple[object, str]] = [
     ),
     (
         {"messages": [ASKED, {**ANSWERED, "weight": 0}]},
-        "every answer has weight 0",
+        "none of its answers counts",
     ),
     (
         {"messages": [ASKED, {**ANSWERED, "weight": 0}, ANSWERED]},
