@@ -42,11 +42,14 @@ class Requests:
 def stop_requests() -> Iterator[Requests]:
     """Collect the first signal for as long as this lasts; outside the main thread there is nothing to collect."""
     requests = Requests()
+    came = False
 
     def ask(number: int, _frame: FrameType | None) -> None:
-        if requests.number:
+        nonlocal came
+        # Not requests.number: that may be what another process of this run was sent, and this is the same one, later.
+        if came:
             raise Interrupted("Stopped at once, as asked twice.", number)
-        requests.number = number
+        came, requests.number = True, number
 
     with _handled_by(ask):
         yield requests
