@@ -162,7 +162,7 @@ def train(job: Job, voice: Voice, tell_run: TellRun, callbacks: Sequence[object]
     audience = Audience(job.options, voice, callbacks, job.encoder, job.prompts)
     with stop_requests() as late, recorded(run) as ended:
         with session(trainer, header, audience, since, job.phases) as now:
-            now.requests.number = now.requests.number or late.number
+            now.requests.take(late.number)
             state, best = train_loop(trainer, data, now)
             job, requests = replanned(job, run, trainer.plan), now.requests
             if requests.number and state.best_loss is None:

@@ -187,8 +187,9 @@ class _Loop:
 
     def _asked(self) -> tuple[bool, bool]:
         """Whether a signal interrupts the run, and whether it should end well; all processes say the same."""
-        self.requests.number, why = greatest(self.requests.number, int(bool(self.requests.why)))
-        signalled, endless = bool(self.requests.number), not self.plan.course.total_steps
+        number, why = greatest(self.requests.number, int(bool(self.requests.why)))
+        self.requests.hear(number)
+        signalled, endless = bool(number), not self.plan.course.total_steps
         return signalled and not endless, bool(why) or (signalled and endless)
 
     def _too_many_skipped(self) -> str | None:

@@ -21,7 +21,14 @@ def test_a_second_signal_ends_at_once() -> None:
 def test_what_another_process_was_sent_first_is_not_a_second_signal() -> None:
     """The processes of a run agree after each step, and one may hear of a signal before it is sent its own."""
     with stop_requests() as requests:
-        requests.number = signal.SIGTERM
+        requests.hear(signal.SIGTERM)
         signal.raise_signal(signal.SIGTERM)
         with pytest.raises(Interrupted, match="as asked twice"):
             signal.raise_signal(signal.SIGTERM)
+
+
+def test_a_signal_that_comes_while_the_processes_agree_on_none_is_kept() -> None:
+    with stop_requests() as requests:
+        signal.raise_signal(signal.SIGTERM)
+        requests.hear(0)
+        assert requests.number == signal.SIGTERM

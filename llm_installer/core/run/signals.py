@@ -24,6 +24,20 @@ class Requests:
     why: str = ""
     """Who else asked for the end, as the end of the sentence `Stopped because ...`."""
     save: bool = False
+    came: bool = False
+    """Whether this process was sent a signal itself: with several, another one may have heard of it first."""
+
+    def take(self, number: int) -> None:
+        """This process was sent a signal; 0 for none. Raises Interrupted on the second one."""
+        if self.came and number:
+            raise Interrupted("Stopped at once, as asked twice.", number)
+        self.came = self.came or bool(number)
+        self.hear(number)
+
+    def hear(self, number: int) -> None:
+        """Some process of this run was sent this signal; 0 for none, which takes back none that came meanwhile."""
+        if number:
+            self.number = number
 
     def ask_stop(self, why: str) -> None:
         """Ask for the end after the present step."""
@@ -42,14 +56,9 @@ class Requests:
 def stop_requests() -> Iterator[Requests]:
     """Collect the first signal for as long as this lasts; outside the main thread there is nothing to collect."""
     requests = Requests()
-    came = False
 
     def ask(number: int, _frame: FrameType | None) -> None:
-        nonlocal came
-        # Not requests.number: that may be what another process of this run was sent, and this is the same one, later.
-        if came:
-            raise Interrupted("Stopped at once, as asked twice.", number)
-        came, requests.number = True, number
+        requests.take(number)
 
     with _handled_by(ask):
         yield requests
