@@ -28,6 +28,7 @@ def run(name: str, home: Path, folder: Path) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_callbacks_see_each_evaluation_and_end_the_run(llm_home: Path, tmp_path: Path) -> None:
     said = run("train_with_callbacks.py", llm_home, tmp_path)
     losses = [float(loss) for loss in re.findall(r"^step \d+: validation loss ([\d.]+)$", said, flags=re.M)]
@@ -38,6 +39,7 @@ def test_callbacks_see_each_evaluation_and_end_the_run(llm_home: Path, tmp_path:
     assert (Path(adapter) / "adapter_model.safetensors").is_file()
 
 
+@pytest.mark.slow
 def test_an_own_handler_wins_over_the_built_in_one(llm_home: Path, tmp_path: Path) -> None:
     said = run("own_handler.py", llm_home, tmp_path)
     assert re.search(r"^adapted layers: down_proj, gate_proj, up_proj$", said, flags=re.M)
@@ -52,6 +54,7 @@ def test_converted_data_is_understood_and_what_cannot_be_trained_on_is_named(llm
     assert [line.partition(":")[0] for line in said[2:]] == ["skipped 1"] and "empty" in said[2]
 
 
+@pytest.mark.slow
 def test_the_adapter_works_in_plain_peft(llm_home: Path, tmp_path: Path) -> None:
     said = run("adapter_in_peft.py", llm_home, tmp_path)
     (base,) = re.findall(r"^base: (.*)$", said, flags=re.M)
@@ -59,6 +62,7 @@ def test_the_adapter_works_in_plain_peft(llm_home: Path, tmp_path: Path) -> None
     assert "Fenn" in tuned and "Fenn" not in base
 
 
+@pytest.mark.slow
 def test_two_runs_are_compared_and_the_better_one_is_used(llm_home: Path, tmp_path: Path) -> None:
     said = run("compare_two_runs.py", llm_home, tmp_path)
     assert re.search(r"^lora_r: 2 or 16$", said, flags=re.M) and not re.search(r"^seed: ", said, flags=re.M)

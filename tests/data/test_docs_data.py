@@ -73,6 +73,7 @@ def line_of(shared: Path, llm_home: Path, monkeypatch: pytest.MonkeyPatch) -> Ca
     return line
 
 
+@pytest.mark.slow
 def test_the_figures_are_what_the_command_finds(line_of: Callable[[str], str]) -> None:
     files = sorted(str(path.relative_to(Path.cwd())) for path in Path.cwd().rglob("*") if path.is_file())
     stands("real files", HEAD + "\n".join(map(line_of, files)))

@@ -109,6 +109,7 @@ def learned(
     return {"one": one, "two": two, "after": after}
 
 
+@pytest.mark.slow
 def test_two_processes_learn_as_one_does(learned: dict[str, Seen]) -> None:
     """Batch 8 at once = 2 x 4 one after the other = 2 processes x 4; the last step of an epoch has only 3 rows."""
     (whole,), (parts,) = learned["one"]["whole"], learned["one"]["parts"]
@@ -123,6 +124,7 @@ def test_two_processes_learn_as_one_does(learned: dict[str, Seen]) -> None:
 
 
 @pytest.mark.parametrize("plan", ["packed", "qlora"])
+@pytest.mark.slow
 def test_they_do_with_packed_rows_and_on_a_base_in_4_bits(learned: dict[str, Seen], plan: str) -> None:
     (whole,), seen = learned["one"][plan], learned["two"][plan]
     for process in seen:
@@ -139,6 +141,7 @@ def test_they_do_with_packed_rows_and_on_a_base_in_4_bits(learned: dict[str, See
         assert max(abs(a - b) for a, b in zip(whole["losses"], plain["losses"], strict=True)) > 1e-4
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_another_number_of_processes(learned: dict[str, Seen]) -> None:
     (whole,) = learned["one"]["whole"]
     for began, gone_on in ((learned["two"], learned["after"]), (learned["one"], learned["two"])):
@@ -149,6 +152,7 @@ def test_a_run_goes_on_with_another_number_of_processes(learned: dict[str, Seen]
             assert seen["weights"] == pytest.approx(whole["weights"], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_each_process_draws_dropout_of_its_own(learned: dict[str, Seen]) -> None:
     first, second = learned["two"]["dropout"]
     assert first["losses"] == second["losses"]
@@ -163,6 +167,7 @@ def test_each_process_draws_dropout_of_its_own(learned: dict[str, Seen]) -> None
         ("dora", "sharded dora", ["Linear4bit"]),
     ],
 )
+@pytest.mark.slow
 def test_a_sharded_base_learns_the_same_in_half_the_memory(
     learned: dict[str, Seen], plan: str, sharded: str, stored: list[str]
 ) -> None:
@@ -178,6 +183,7 @@ def test_a_sharded_base_learns_the_same_in_half_the_memory(
 
 
 @pytest.mark.parametrize("task", ["gradients", "gradients, checkpointed", "gradients in bfloat16"])
+@pytest.mark.slow
 def test_a_sharded_base_in_4_bits_has_the_gradients_of_a_whole_one(learned: dict[str, Seen], task: str) -> None:
     """Each number of each gradient is the same, for the same operations compute it from the same bytes."""
     for seen in learned["two"][task]:
@@ -185,6 +191,7 @@ def test_a_sharded_base_in_4_bits_has_the_gradients_of_a_whole_one(learned: dict
 
 
 @pytest.mark.parametrize("task", ["probed", "in a step", "in an evaluation"])
+@pytest.mark.slow
 def test_memory_that_runs_out_in_one_process_loses_nothing(learned: dict[str, Seen], task: str) -> None:
     """One of them has no room for more than two of the longest rows: both back off, equally."""
     (whole,), (first, second) = learned["one"]["whole"], learned["two"][task]

@@ -162,6 +162,7 @@ def test_a_password_is_neither_stored_nor_printed(
     assert json.loads(Run(ran.run).record.read_text())["options"]["mlflow_tracking_uri"] == "http://127.0.0.1:9/ml"
 
 
+@pytest.mark.slow
 def test_a_name_that_is_no_utf8_is_trained_on_in_any_locale(installed: Path, write_rows: Callable[..., Path]) -> None:
     data = write_rows(20).rename(installed / os.fsdecode(b"caf\xe9 \xff.jsonl"))
     environment = {**os.environ, "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}

@@ -61,6 +61,7 @@ def known(model: Path, adapter: Path, count: int) -> int:
     return sum(what in answer.text for (_, what), answer in zip(OWNERS, said, strict=False))
 
 
+@pytest.mark.slow
 def test_a_few_facts_are_known_by_heart(tiny: Path, tmp_path: Path) -> None:
     result = trained(tiny, facts(tmp_path, 6), max_circular_epochs=40)
     assert result.best_loss is not None and result.best_loss < 0.5

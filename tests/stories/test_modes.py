@@ -88,6 +88,7 @@ def test_a_mode_with_an_end_learns_and_publishes(stories: Path, lines: Path, mod
     assert mode in ran.said and f"Stopped because {result.stop_reason}" in ran.said
 
 
+@pytest.mark.slow
 def test_non_stop_goes_on_until_it_is_stopped_then_publishes(
     start: Callable[..., subprocess.Popen[str]], stories: Path, lines: Path
 ) -> None:
@@ -110,6 +111,7 @@ def test_non_stop_goes_on_until_it_is_stopped_then_publishes(
     assert rates[-1] == rates[-10] == pytest.approx(5e-3 * 0.3), "no end, so the rate never falls"
 
 
+@pytest.mark.slow
 def test_circular_doubles_its_batch_from_cycle_to_cycle(stories: Path, lines: Path) -> None:
     ran = go(
         stories, lines, circular=True, max_circular_epochs=4, circular_batch_multiplier=2.0, batch_size=1,

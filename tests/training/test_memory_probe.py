@@ -177,6 +177,7 @@ def test_memory_that_runs_out_later_loses_nothing(make_trainer: Callable, make_r
     assert all(torch.allclose(weights[name], same[name], atol=1e-5) for name in weights)
 
 
+@pytest.mark.slow
 def test_then_layers_are_checkpointed_and_then_it_ends(make_trainer: Callable, make_rows: Callable) -> None:
     rows = make_rows(24)
     longest = int(row_lengths(rows).max())

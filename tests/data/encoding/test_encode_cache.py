@@ -155,6 +155,7 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path, llm_home):
         run(examples)
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_data(tmp_path):
     """In bytes that Python and numpy hold; what is mapped from files does not count."""
     with_encoder, peaks = encoder(), []
@@ -180,6 +181,7 @@ encode(examples, Encoder(load_tokenizer(Path(sys.argv[2]))), lambda done, total:
 """
 
 
+@pytest.mark.slow
 def test_killed_while_encoding_then_again(tmp_path):
     """Killed when its processes have begun to write: they end too, the next run makes it all and tidies up."""
     examples = view(tmp_path, 24_000)

@@ -164,6 +164,7 @@ except KeyboardInterrupt:
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.slow
 def test_interrupted_or_killed(tmp_path, how, monkeypatch):
     """No process stays behind, and what was begun is cleared away, at once or by the next run."""
     (tmp_path / "my.jsonl").write_text(text(30_000))

@@ -54,6 +54,7 @@ def test_shards_of_the_index_are_taken(
     assert not hub.got("old.safetensors")
 
 
+@pytest.mark.slow
 def test_the_settings_of_the_client_are_respected(served: Any, home: Path, run_install: Run) -> None:
     """In a process of its own, with HF_ENDPOINT and HF_HUB_OFFLINE as the user sets them; and no word but ours."""
     ended = run_install("org/name", served.url, env={"HF_HUB_OFFLINE": "1"})

@@ -1,0 +1,269 @@
+"""What the automatic numbers leave on the table: models x data sets x settings, judged outside of the trainer.
+
+Run as: python benchmarks/choices.py --data ../shared/data --model ../shared/models/stories260K --out choices/
+        [--set gsm8k] [--setting medium] [--seeds 3]
+
+Every result is a file in --out: what is there is not run again, and several of these commands, on as many processors
+or GPUs, share the work. The table is printed at the end, and by --table alone.
+
+Regret = (loss of the default - lowest loss of any setting) / (loss of the base - lowest loss), on rows put aside
+before training, per answer token, in float32 by transformers and PEFT.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import os
+import random
+import statistics
+import tempfile
+import time
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas
+from filelock import FileLock, Timeout
+
+DEFAULT = "medium"
+PUT_ASIDE = 0.15
+"""Share of the rows that the judge keeps for itself."""
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """Real rows: where they lie under --data, and how many are taken."""
+
+    name: str
+    file: str
+    rows: int
+    unit: str = "records"
+    """`lines` where the file is text."""
+
+
+SETS = (
+    DataSet("alpaca", "alpaca/alpaca_en_demo.json", 400),
+    DataSet("gsm8k", "qa/gsm8k_train.jsonl", 400),
+    DataSet("turkish", "openai/turkish_dialogues_test.jsonl", 300),
+    DataSet("shakespeare", "text/tinyshakespeare.txt", 1000, unit="lines"),
+    DataSet("fastchat", "sharegpt/fastchat_dummy_conversation.json", 500),
+    DataSet("chinese", "alpaca/alpaca_zh_demo.json", 300),
+    DataSet("wikisql", "text/mlx_wikisql_train.jsonl", 600),
+)
+
+ATTENTION = {"target_modules": "q_proj,k_proj,v_proj,o_proj"}
+ALL = {"target_modules": "all-linear"}
+SETTINGS: dict[str, dict[str, object]] = {
+    DEFAULT: {},
+    "slow": {"mode": "slow"},
+    "fast": {"mode": "fast"},
+    "adaptive": {"mode": "adaptive"},
+    "attention": ATTENTION,
+    "all-linear": ALL,
+    "all-linear, 4 rows": ALL | {"effective_batch_size": 4},
+    "all-linear, 8 rows": ALL | {"effective_batch_size": 8},
+    "all-linear, 8 rows, rate / 2": ALL | {"effective_batch_size": 8, "rate": 0.5},
+    "all-linear, 8 rows, rate x 2": ALL | {"effective_batch_size": 8, "rate": 2.0},
+    "all-linear, 8 rows, 6 epochs": ALL | {"effective_batch_size": 8, "epochs": 6.0},
+    "all-linear, 8 rows, 8 epochs, rank 32, rate x 2": ALL
+    | {"effective_batch_size": 8, "epochs": 8.0, "lora_r": 32, "rate": 2.0},
+}
+"""Options of lora_sft by name; `rate` is times the rate that the plan would have chosen."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One run."""
+
+    model: Path
+    data: DataSet
+    setting: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """What its file is called."""
+        words = f"{self.model.name}.{self.data.name}.{self.setting}.{self.seed}"
+        return "".join(c if c.isalnum() or c == "." else "_" for c in words)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """All seeds of one setting on one data set."""
+
+    losses: list[float] = field(default_factory=list)
+    bases: list[float] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+
+
+def main() -> None:
+    """Run what is missing, print the table."""
+    parse = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parse.add_argument("--model", type=Path, action="append", required=True, help="a model in the Hugging Face layout")
+    parse.add_argument("--data", type=Path, required=True, help="folder with the data sets")
+    parse.add_argument("--out", type=Path, required=True, help="folder for the results, one file each")
+    parse.add_argument("--set", action="append", choices=[one.name for one in SETS], help="only this data set")
+    parse.add_argument("--setting", action="append", choices=list(SETTINGS), help="only this setting")
+    parse.add_argument("--seeds", type=int, default=1)
+    parse.add_argument("--table", action="store_true", help="only print what is there")
+    given = parse.parse_args()
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    given.out.mkdir(parents=True, exist_ok=True)
+    trials = [
+        Trial(model.resolve(), data, setting, seed)
+        for seed in range(1, given.seeds + 1)
+        for data in SETS
+        if not given.set or data.name in given.set
+        for model in given.model
+        for setting in given.setting or SETTINGS
+    ]
+    for trial in trials if not given.table else ():
+        settled(trial, given.data, given.out)
+    print(table(given.out))
+
+
+def settled(trial: Trial, source: Path, out: Path) -> None:
+    """Run a trial, unless it has a result or another process is at it."""
+    file = out / f"{trial.name}.json"
+    try:
+        with FileLock(out / f".{trial.name}.lock", timeout=0), tempfile.TemporaryDirectory() as folder:
+            if file.exists():
+                return
+            found = run(trial, source, Path(folder))
+            fresh = file.with_suffix(".new")
+            fresh.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+            fresh.rename(file)
+    except Timeout:
+        return
+    print(f"{trial.model.name}, {trial.data.name}, {trial.setting}, seed {trial.seed}: {found['loss']:.4f}", flush=True)
+
+
+def run(trial: Trial, source: Path, folder: Path) -> dict[str, object]:
+    """One run of the product itself, and the losses of base and adapter on the rows that were put aside."""
+    from llm_installer.api import install
+    from llm_installer.core.voice import Silence
+    from llm_installer.planning.options import Options
+    from llm_installer.train_lora import decide
+    from llm_installer.train_lora import run as train
+
+    os.environ["LLM_HOME"] = str(folder / "home")
+    model = install(str(trial.model), link=True)
+    learned, judged = write_rows(trial, source, folder)
+    asked = dict(SETTINGS[trial.setting])
+    scale = asked.pop("rate", None)
+    asked |= {"model_path": str(model), "data": str(learned), "seed": trial.seed}
+    asked |= {"skip_test": True, "tensorboard": False, "allow_cut_answers": True, **_as_lines(learned)}
+    if scale:
+        usual = decide(Options.from_kwargs(**asked), Silence()).plan.learning_rate
+        asked["learning_rate"] = usual * float(str(scale))
+    began, used = time.monotonic(), time.process_time()
+    found = train(Options.from_kwargs(**asked), Silence())
+    assert found is not None, "there is one process"
+    seconds, cpu = time.monotonic() - began, time.process_time() - used
+    base, loss = losses(judged, model / "model", found.result.adapter, int(found.job.plan.max_seq_length))
+    return {
+        "model": trial.model.name, "data": trial.data.name, "setting": trial.setting, "seed": trial.seed,
+        "base": base, "loss": loss, "seconds": round(seconds, 2), "cpu": round(cpu, 2),
+        "steps": found.result.steps, "best_step": found.result.best_step, "stopped": found.result.stop_reason,
+        "plan": json.loads(found.job.plan.to_json()),
+    }  # fmt: skip
+
+
+def write_rows(trial: Trial, source: Path, folder: Path) -> tuple[Path, Path]:
+    """The rows to train on and those put aside, as files of the format that they had; the same for all settings."""
+    file = source / trial.data.file
+    chance = random.Random(f"{trial.data.name} {trial.seed}")
+    if trial.data.unit == "lines":
+        lines = file.read_text(encoding="utf-8").splitlines()
+        rows: list[object] = list(dict.fromkeys(line for line in lines if line.strip()))
+    elif file.suffix == ".parquet":
+        rows = pandas.read_parquet(file).to_dict("records")
+    else:
+        text = gzip.open(file, "rt").read() if file.suffix == ".gz" else file.read_text(encoding="utf-8")
+        rows = json.loads(text) if text.lstrip().startswith("[") else [json.loads(each) for each in text.splitlines()]
+    rows = chance.sample(rows, min(trial.data.rows, len(rows)))
+    aside = round(PUT_ASIDE * len(rows))
+    parts = folder / f"learn.{_ending(trial)}", folder / f"judge.{_ending(trial)}"
+    for part, chosen in zip(parts, (rows[aside:], rows[:aside]), strict=True):
+        lines = [str(row) if trial.data.unit == "lines" else json.dumps(row, ensure_ascii=False) for row in chosen]
+        part.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return parts
+
+
+def _ending(trial: Trial) -> str:
+    return "txt" if trial.data.unit == "lines" else "jsonl"
+
+
+def _as_lines(file: Path) -> dict[str, object]:
+    """Each line of a text is a row, for all settings: how text is divided is another question."""
+    return {"text_rows": "lines"} if file.suffix == ".txt" else {}
+
+
+def losses(file: Path, weights: Path, adapter: Path, longest: int) -> tuple[float, float]:
+    """Mean loss per answer token of `file`, in nats, without and with the adapter."""
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    from llm_installer.core.model_info import read_model_info
+    from llm_installer.data.encoding.encode import Encoder
+    from llm_installer.data.encoding.tokenizer import load_tokenizer
+    from llm_installer.data.prepare import prepare, read
+    from llm_installer.planning.options import Options
+    from llm_installer.planning.registry import find_handler
+
+    options = Options.from_kwargs(
+        data=str(file), validation_split=0.0, max_seq_length=longest, allow_cut_answers=True, **_as_lines(file)
+    )
+    info = read_model_info(weights)
+    prepared = prepare(read(options, Path("/")), Encoder(load_tokenizer(adapter)), options, info, find_handler(info))
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    base = AutoModelForCausalLM.from_pretrained(weights, dtype=torch.float32).to(device)
+    tuned = PeftModel.from_pretrained(base, adapter).float().eval()
+
+    def judge() -> float:
+        total = count = 0.0
+        for row in prepared.train:
+            ids = torch.from_numpy(row.ids[None].astype("int64")).to(device)
+            scores = tuned(input_ids=ids).logits[0, :-1].float().log_softmax(-1)
+            told = scores.gather(-1, ids[0, 1:, None])[:, 0]
+            learned = torch.from_numpy(row.supervised[1:]).to(device)
+            total, count = total - float(told[learned].sum()), count + float(learned.sum())
+        return total / count
+
+    with torch.no_grad():
+        after = judge()
+        with tuned.disable_adapter():
+            return judge(), after
+
+
+def table(out: Path) -> str:
+    """Losses, regrets and times in Markdown: the mean over the seeds."""
+    found: dict[tuple[str, str], dict[str, Judged]] = defaultdict(lambda: defaultdict(Judged))
+    for file in sorted(out.glob("*.json")):
+        one = json.loads(file.read_text(encoding="utf-8"))
+        into = found[one["model"], one["data"]][one["setting"]]
+        into.losses.append(one["loss"])
+        into.bases.append(one["base"])
+        into.seconds.append(one["seconds"])
+    lines = ["| model | data | setting | base | loss | regret | time |", "|---|---|---|---|---|---|---|"]
+    regrets: dict[str, list[float]] = defaultdict(list)
+    for (model, data), settings in sorted(found.items()):
+        lowest = min(statistics.mean(each.losses) for each in settings.values())
+        usual = settings[DEFAULT].seconds if DEFAULT in settings else []
+        for setting, each in settings.items():
+            base, loss = statistics.mean(each.bases), statistics.mean(each.losses)
+            regret = (loss - lowest) / (base - lowest)
+            regrets[setting].append(regret)
+            times = f"{statistics.mean(each.seconds) / statistics.mean(usual):.2f} x" if usual else ""
+            lines.append(f"| {model} | {data} | {setting} | {base:.3f} | {loss:.3f} | {regret:.1%} | {times} |")
+    ranked = sorted(regrets.items(), key=lambda each: statistics.mean(each[1]))
+    means = [f"| {name} | {statistics.mean(own):.1%} | {max(own):.1%} | {len(own)} |" for name, own in ranked]
+    head = ["| setting | mean regret | worst | pairs of model and data |", "|---|---|---|---|"]
+    return "\n".join([*lines, "", *head, *means])
+
+
+if __name__ == "__main__":
+    main()
