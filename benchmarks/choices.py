@@ -13,7 +13,6 @@ before training, per answer token, in float32 by transformers and PEFT.
 from __future__ import annotations
 
 import argparse
-import gzip
 import json
 import os
 import random
@@ -24,7 +23,6 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pandas
 from filelock import FileLock, Timeout
 
 DEFAULT = "medium"
@@ -178,10 +176,8 @@ def write_rows(trial: Trial, source: Path, folder: Path) -> tuple[Path, Path]:
     if trial.data.unit == "lines":
         lines = file.read_text(encoding="utf-8").splitlines()
         rows: list[object] = list(dict.fromkeys(line for line in lines if line.strip()))
-    elif file.suffix == ".parquet":
-        rows = pandas.read_parquet(file).to_dict("records")
     else:
-        text = gzip.open(file, "rt").read() if file.suffix == ".gz" else file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8")
         rows = json.loads(text) if text.lstrip().startswith("[") else [json.loads(each) for each in text.splitlines()]
     rows = chance.sample(rows, min(trial.data.rows, len(rows)))
     aside = round(PUT_ASIDE * len(rows))
