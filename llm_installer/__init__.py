@@ -11,8 +11,9 @@ from llm_installer.core.version import __version__
 
 if TYPE_CHECKING:
     from llm_installer.api import lora_sft
+    from llm_installer.core.errors import InstallerError
 
-__all__ = ["__version__", "lora_sft"]
+__all__ = ["InstallerError", "__version__", "lora_sft"]
 
 
 def __getattr__(name: str) -> Any:
@@ -20,4 +21,12 @@ def __getattr__(name: str) -> Any:
         from llm_installer.api import lora_sft
 
         return lora_sft
+    if name == "InstallerError":
+        from llm_installer.core.errors import InstallerError
+
+        return InstallerError
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__]

@@ -7,15 +7,17 @@ result = lora_sft(model_path="tiny", data_path="my.json", epochs=3)
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from llm_installer.core.errors import TrainingError, UsageError
+from llm_installer.core.errors import InstallerError, Interrupted, TrainingError, UsageError
 from llm_installer.core.hints import program
 from llm_installer.core.paths import ModelDir
-from llm_installer.core.startup import no_telemetry
+from llm_installer.core.startup import no_telemetry, quiet_libraries
 from llm_installer.core.state import Result
+from llm_installer.planning.keywords import in_python
 from llm_installer.planning.options import Options
 
 
@@ -30,7 +32,7 @@ def install(
 
 
 def lora_sft(
-    model_path: str | Path,
+    model_path: str | Path | None = None,
     data_path: str | Path | Sequence[str | Path] | None = None,
     *,
     callbacks: object = None,
@@ -38,30 +40,68 @@ def lora_sft(
 ) -> Result:
     """Fine-tune an installed model on `data_path`, or on the files that `mix` names.
 
-    Every option of train.sh is a keyword, spelled with underscores. `callbacks` is an object, or a list of them, with
-    some of the hooks on_train_begin, on_epoch_begin, on_step_begin, on_step_end, on_log, on_evaluate, on_save,
-    on_epoch_end and on_train_end; each is called with a training.reporters.callbacks.Context.
+    Every option of train.sh is a keyword, spelled with underscores; names that other trainers use are understood, too
+    (docs/reference/other-names.md). `callbacks` is an object, or a list of them, with some of the hooks on_train_begin,
+    on_epoch_begin, on_step_begin, on_step_end, on_log, on_evaluate, on_save, on_epoch_end and on_train_end; each is
+    called with a training.reporters.callbacks.Context.
+
+    In a script that torchrun started, all its processes train together, the first one speaks and writes, and all
+    return the same Result.
 
     Raises InstallerError where the command line would print one sentence; UsageError for unknown keywords.
     """
     no_telemetry()
-    from llm_installer.distributed.launch import wanted
-    from llm_installer.train_lora import run
-    from llm_installer.training.reporters.callbacks import as_callbacks
-    from llm_installer.ui.console import Console
+    named = {"model_path": model_path, "data_path": data_path}
+    given = {name: value for name, value in named.items() if value is not None} | options
+    with _in_words_of_python(given), quiet_libraries():
+        asked = Options.from_kwargs(**given)
+        _refuse(asked)
+        return _trained(asked, callbacks)
 
-    if model_path is None:
+
+def _refuse(asked: Options) -> None:
+    """Raise an InstallerError for what is asked of a command only."""
+    from llm_installer.distributed.launch import wanted
+
+    if asked.model_path is None:
         raise UsageError("model_path=None: name the model directory")
-    given = {"model_path": model_path} | ({} if data_path is None else {"data_path": data_path})
-    asked = Options.from_kwargs(**given, **options)
     if asked.show or asked.dry_run:
         raise TrainingError("show and dry_run are for the command line; leave them out")
     if asked.controlling:
         raise UsageError("status, save_now and stop_now are about another training; give them to train.sh")
     if wanted(asked):
-        command = f"{program()} train --model-path DIR --data FILE --gpus 2"
-        raise UsageError(f"Several GPUs need processes of their own; use the command line: {command}")
-    found = run(asked, Console(), callbacks=as_callbacks(callbacks))
-    if found is None:
-        raise TrainingError("This is not the main process of the run, so it has no result; see the main one")
-    return found.result
+        raise UsageError(
+            "Several GPUs need processes of their own; start this script with torchrun --nproc-per-node 2, or use the "
+            f"command line: {program()} train --model-path DIR --data FILE --gpus 2"
+        )
+
+
+def _trained(asked: Options, callbacks: object) -> Result:
+    """The result of a run, in each of its processes. Raises InstallerError; Interrupted in each of them, too."""
+    from llm_installer.distributed.processes import handed, together
+    from llm_installer.train_lora import run
+    from llm_installer.training.reporters.callbacks import as_callbacks
+    from llm_installer.ui.console import Console
+
+    ended: Result | tuple[str, int] | None = None
+    with together():
+        try:
+            found = run(asked, Console(), callbacks=as_callbacks(callbacks))
+            ended = found.result if found else None
+        except Interrupted as error:
+            ended = str(error), error.number
+        ended = handed(ended)
+    if isinstance(ended, tuple):
+        raise Interrupted(*ended)
+    assert ended is not None, "the main process has a result or an error"
+    return ended
+
+
+@contextmanager
+def _in_words_of_python(given: Mapping[str, object]) -> Iterator[None]:
+    """An error names keywords instead of flags."""
+    try:
+        yield
+    except InstallerError as error:
+        error.args = (in_python(str(error), given), *error.args[1:])
+        raise

@@ -28,7 +28,7 @@ from llm_installer.cli.topics import help_command
 from llm_installer.cli.train import train
 from llm_installer.core.errors import InstallerError, UsageError
 from llm_installer.core.files import FULL
-from llm_installer.core.startup import begin, no_telemetry
+from llm_installer.core.startup import LIBRARIES, begin, no_telemetry
 from llm_installer.core.text import short_path, visible
 from llm_installer.core.version import __version__
 
@@ -86,9 +86,8 @@ def _whatever_the_locale() -> None:
 
 
 def _one_voice() -> None:
-    """Libraries warn their programmers; our users can do nothing about that."""
     warnings.simplefilter("ignore")
-    for library in ("bitsandbytes", "transformers", "peft", "accelerate", "torch"):
+    for library in LIBRARIES:
         logging.getLogger(library).setLevel(logging.ERROR)
 
 

@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 
 import click
 
+from llm_installer.cli.names import own_words
 from llm_installer.core.errors import UsageError
-from llm_installer.planning.options import ON_OFF, Options
-from llm_installer.planning.settings import Command, Described, add_click_options, described, flag
+from llm_installer.planning.options import Options
+from llm_installer.planning.settings import ON_OFF, Command, Described, add_click_options, described, flag
 
 FIRST = (
     "data", "mode", "epochs", "learning_rate", "max_seq_length", "method", "lora_r", "output", "show", "dry_run",
@@ -48,6 +49,10 @@ class GroupedCommand(click.Command):
             help="Show every option.",
         )  # fmt: skip
         super().__init__(name, params=[*params, shown, everything], add_help_option=False, **more)  # type: ignore[arg-type]
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Names that other trainers use are understood, too."""
+        return super().parse_args(ctx, own_words(args))
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The options of a group, of all groups, or the first ones and the names of the groups."""

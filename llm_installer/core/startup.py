@@ -1,12 +1,15 @@
-"""Start-up: telemetry off, and fewer garbage collections while imports create objects that stay."""
+"""Start-up: telemetry off, libraries quiet, and fewer garbage collections while imports create objects that stay."""
 
 from __future__ import annotations
 
 import gc
 import importlib.util
+import logging
 import os
 import sys
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache, partial, wraps
 from typing import Any
 
@@ -19,6 +22,9 @@ NO_TELEMETRY = {
 }
 """Read by each library once, when it is imported: the usage reports of the hub's client and of MLflow, and the crash
 reports of W&B."""
+
+LIBRARIES = ("bitsandbytes", "transformers", "peft", "accelerate", "torch")
+"""Libraries that warn their programmers; our users can do nothing about that."""
 
 _raised: list[tuple[int, int, int]] = []
 """The thresholds of garbage collection before `begin`, until `ready`."""
@@ -36,6 +42,23 @@ def no_telemetry() -> None:
         from huggingface_hub import constants
 
         constants.HF_HUB_DISABLE_TELEMETRY = True
+
+
+@contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """No warnings of libraries for as long as this lasts; those of the caller's own code are as they were."""
+    loggers = {logger: logger.level for logger in map(logging.getLogger, LIBRARIES)}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        for name in (*LIBRARIES, "llm_installer"):
+            warnings.filterwarnings("ignore", module=rf"{name}(\.|$)")
+        for logger, level in loggers.items():
+            logger.setLevel(max(level, logging.ERROR))
+        try:
+            yield
+        finally:
+            for logger, level in loggers.items():
+                logger.setLevel(level)
 
 
 def begin() -> None:

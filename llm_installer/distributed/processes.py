@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar
 
@@ -13,12 +15,33 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from llm_installer.core.errors import (
+    AdapterError,
+    DataError,
+    HubError,
+    InstallerError,
+    ModelError,
+    TrainingError,
+    UsageError,
+)
 from llm_installer.distributed.memory_errors import RanOut, is_out_of_memory
 
 Held = TypeVar("Held")
 Told = TypeVar("Told")
 PATIENCE = timedelta(days=2)
 """How long a process waits for another, which may be encoding much data; a dead one is noticed by the launcher."""
+
+
+PLAIN = (UsageError, DataError, ModelError, AdapterError, HubError, TrainingError)
+"""Errors that are made of their sentence alone."""
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why the main process does not go on; nothing where it does."""
+
+    kind: type[InstallerError] | None = None
+    why: str = ""
 
 
 def count() -> int:
@@ -38,21 +61,36 @@ def is_main() -> bool:
 
 @contextmanager
 def together() -> Iterator[None]:
-    """Join the processes that torchrun started beside this one; all but the main one fall silent."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
+    """Join the processes that torchrun started beside this one; all but the main one are silent while it lasts.
+
+    A group that is there already, of a caller or of somebody's own script, is used and left as it is.
+    """
+    joins = int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized()
+    if joins:
+        if torch.cuda.is_available():
+            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        # Both kinds, so that agreeing on a signal never waits for a GPU.
+        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
+    with nullcontext() if is_main() else _silent():
         yield
-        return
-    if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    # Both kinds, so that agreeing on a signal never waits for a GPU.
-    dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
-    if not is_main():
-        silent = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(silent, 1)
-        os.close(silent)
-    yield
-    # Not after an error: the others may be in the middle of an exchange, and the launcher ends them.
-    dist.destroy_process_group()
+    if joins:
+        # Not after an error: the others may be in the middle of an exchange, and the launcher ends them.
+        dist.destroy_process_group()
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Nothing is printed while this lasts, by libraries neither; a script of the user's own may speak afterwards."""
+    sys.stdout.flush()
+    before, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.close(nowhere)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(before, 1)
+        os.close(before)
 
 
 def device_of(kind: str) -> str:
@@ -62,17 +100,51 @@ def device_of(kind: str) -> str:
 
 @contextmanager
 def main_first() -> Iterator[None]:
-    """The main process does something, then the others do it: they find in the caches what it has made."""
-    if count() > 1 and not is_main():
-        greatest(0)
-    yield
-    if count() > 1 and is_main():
-        greatest(0)
+    """The main process does something, then the others do it: they find in the caches what it has made.
+
+    What the main one refuses is refused in all of them, in the same words.
+    """
+    if count() == 1:
+        yield
+    elif is_main():
+        with _told_to_others():
+            yield
+    else:
+        _heed()
+        yield
 
 
-def main_only(hold: Callable[[], AbstractContextManager[Held]], otherwise: Held) -> AbstractContextManager[Held]:
-    """What the main process holds for all of them; the others have `otherwise`."""
-    return hold() if is_main() else nullcontext(otherwise)
+@contextmanager
+def main_only(hold: Callable[[], AbstractContextManager[Held]], otherwise: Held) -> Iterator[Held]:
+    """What the main process holds for all of them; the others have `otherwise`, and its error where it has one."""
+    with ExitStack() as held:
+        if count() == 1:
+            yield held.enter_context(hold())
+        elif is_main():
+            with _told_to_others():
+                found = held.enter_context(hold())
+            yield found
+        else:
+            _heed()
+            yield otherwise
+
+
+@contextmanager
+def _told_to_others() -> Iterator[None]:
+    """The main process tells the others whether this can be done: they wait for it in `_heed`."""
+    try:
+        yield
+    except InstallerError as error:
+        handed(Refusal(type(error), str(error)))
+        raise
+    handed(Refusal())
+
+
+def _heed() -> None:
+    """Wait for what the main process does in `_told_to_others`; raise its error where it has one."""
+    told = handed(Refusal())
+    if told.kind:
+        raise (told.kind if told.kind in PLAIN else TrainingError)(told.why)
 
 
 def of_main(make: Callable[[], Told]) -> Told:
@@ -84,6 +156,15 @@ def of_main(make: Callable[[], Told]) -> Told:
     dist.broadcast_object_list(told, src=0, device=torch.device("cpu"))
     found: Told = json.loads(told[0])
     return found
+
+
+def handed(value: Held) -> Held:
+    """The main process's `value`, in all of them, paths and dataclasses too."""
+    if count() == 1:
+        return value
+    told = [value]
+    dist.broadcast_object_list(told, src=0, device=torch.device("cpu"))
+    return told[0]
 
 
 def greatest(*numbers: int) -> tuple[int, ...]:

@@ -5,15 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 from llm_installer.planning.modes import MODES, ORDERS, SYNONYMS
+from llm_installer.planning.name_rows import NAMES
+from llm_installer.planning.names import translated
 from llm_installer.planning.optimizers import OPTIMIZERS
 from llm_installer.planning.optimizers import SYNONYMS as OPTIMIZER_NAMES
 from llm_installer.planning.pairs import parse_pairs
 from llm_installer.planning.schedule import SCHEDULES
-from llm_installer.planning.settings import built, from_keywords, setting, settings, settings_table
+from llm_installer.planning.settings import ON_OFF, built, from_keywords, setting, settings, settings_table
 
 UNDECISIVE = ("Resume", "Several GPUs", "Output", "Monitoring", "Run control")
 """Groups of settings that do not change what is trained."""
-ON_OFF = ("on", "off")
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class Options:
 
     data: str | None = setting(
         "What to train on: a file, a folder, a glob, or several of these separated by commas.", "Data",
-        aliases=("data_path",), metavar="PATH", several=True,
+        metavar="PATH", several=True,
     )  # fmt: skip
     dataset_format: str | None = setting("Read every record in this format.", "Data", metavar="NAME")
     columns: str | None = setting(
@@ -33,7 +34,7 @@ class Options:
     )
     validation_data: str | None = setting(
         "Validate on these examples instead of a share of the training data.", "Data",
-        aliases=("eval_data_path",), metavar="PATH", several=True,
+        metavar="PATH", several=True,
     )  # fmt: skip
     validation_split: float | None = setting(
         "Share of the prompts to hold out for validation.", "Data", minimum=0, maximum=0.9
@@ -56,9 +57,7 @@ class Options:
         "chosen from the file.", "Data", choices=("lines", "paragraphs", "whole"),
     )  # fmt: skip
     order: str = setting("Order of the rows in the first epoch.", "Data", default="random", choices=tuple(ORDERS))
-    max_seq_length: int | None = setting(
-        "Maximum length of a row, in tokens; longer rows are cut.", "Data", aliases=("max_seq_len",), minimum=8
-    )
+    max_seq_length: int | None = setting("Maximum length of a row, in tokens; longer rows are cut.", "Data", minimum=8)
     allow_cut_answers: bool = setting(
         "Train even where cutting rows loses more than a fifth of the answer tokens.", "Data", default=False
     )
@@ -77,15 +76,11 @@ class Options:
         "Growth of the batch size from cycle to cycle: added below 2, multiplied from 2 on; 1 doubles it up to 16.",
         "Training", minimum=0.01, metavar="X",
     )  # fmt: skip
-    epochs: float | None = setting("Number of epochs.", "Training", aliases=("num_epochs",), minimum=0.001, maximum=1e6)
+    epochs: float | None = setting("Number of epochs.", "Training", minimum=0.001, maximum=1e6)
     learning_rate: float | None = setting("Peak learning rate.", "Training", minimum=0)
-    lr_scheduler: str | None = setting(
-        "Learning-rate schedule.", "Training", choices=tuple(SCHEDULES), aliases=("lr_scheduler_type",)
-    )
+    lr_scheduler: str | None = setting("Learning-rate schedule.", "Training", choices=tuple(SCHEDULES))
     warmup_steps: int | None = setting("Steps over which the learning rate rises to its peak.", "Training", minimum=0)
-    batch_size: int | None = setting(
-        "Rows of a micro-batch; chosen to fit into memory.", "Training", aliases=("micro_batch_size",), minimum=1
-    )
+    batch_size: int | None = setting("Rows of a micro-batch; chosen to fit into memory.", "Training", minimum=1)
     effective_batch_size: int | None = setting("Batch size: rows per optimizer step.", "Training", minimum=1)
     gradient_accumulation_steps: int | None = setting("Micro-batches per optimizer step.", "Training", minimum=1)
     gradient_checkpointing: str | None = setting(
@@ -94,7 +89,6 @@ class Options:
     )  # fmt: skip
     optimizer: str | None = setting(
         "Optimizer for the adapters.", "Training", choices=tuple(OPTIMIZERS), synonyms=tuple(OPTIMIZER_NAMES.items()),
-        aliases=("optim",),
     )  # fmt: skip
     weight_decay: float | None = setting("Weight decay of the adapters.", "Training", minimum=0)
     max_grad_norm: float | None = setting(
@@ -118,12 +112,8 @@ class Options:
     seed: int = setting("Seed of everything random.", "Training", default=42, minimum=0, maximum=2**32 - 1)
 
     method: str | None = setting("qlora quantises the base to 4 bits.", "Method", choices=("lora", "qlora"))
-    use_4bit: bool = setting(
-        "The same as --method qlora (bitsandbytes NF4).", "Method", default=False, aliases=("load_in_4bit",)
-    )
-    use_8bit: bool = setting(
-        "Quantise the base to 8 bits (bitsandbytes).", "Method", default=False, aliases=("load_in_8bit",)
-    )
+    use_4bit: bool = setting("The same as --method qlora (bitsandbytes NF4).", "Method", default=False)
+    use_8bit: bool = setting("Quantise the base to 8 bits (bitsandbytes).", "Method", default=False)
     lora_r: int | None = setting("LoRA rank; chosen by the size of the model.", "Method", minimum=1)
     lora_alpha: float | None = setting("LoRA alpha; twice the rank unless given.", "Method", minimum=0)
     lora_dropout: float | None = setting("Dropout on the input of the adapters.", "Method", minimum=0, maximum=0.99)
@@ -155,9 +145,7 @@ class Options:
     force_epochs: bool = setting("Train for exactly the given epochs; never stop early.", "Stopping", default=False)
 
     resume: bool = setting("Resume the newest unfinished run.", "Resume", default=False)
-    resume_from: str | None = setting(
-        "Resume from this run or checkpoint.", "Resume", aliases=("resume_from_checkpoint",), metavar="PATH"
-    )
+    resume_from: str | None = setting("Resume from this run or checkpoint.", "Resume", metavar="PATH")
     resume_anyway: bool = setting(
         "If data, model or options have changed, start a new run from the checkpoint's weights.", "Resume",
         default=False,
@@ -165,7 +153,7 @@ class Options:
 
     gpus: str | None = setting(
         "GPUs of this machine to train on; the batch size does not change.", "Several GPUs",
-        aliases=("nproc_per_node",), metavar="N|all",
+        metavar="N|all",
     )  # fmt: skip
     nnodes: int | None = setting(
         "Machines that train together; run the same command on each.", "Several GPUs", minimum=1
@@ -176,9 +164,7 @@ class Options:
     )
 
     model_path: str | None = setting("The model directory.", "Output", metavar="DIR")
-    output: str | None = setting(
-        "Write the adapter here and leave ./lora alone.", "Output", aliases=("ckpt_output_dir",), metavar="DIR"
-    )
+    output: str | None = setting("Write the adapter here and leave ./lora alone.", "Output", metavar="DIR")
     dry_run: bool = setting("Print the plan and exit.", "Output", default=False)
     skip_test: bool = setting("Skip the comparison of base and tuned answers.", "Output", default=False)
     test_prompt: str | None = setting("Ask this in the comparison, too.", "Output", metavar="TEXT")
@@ -192,6 +178,7 @@ class Options:
     )
     report_to: str | None = setting("Also report to wandb, mlflow or both.", "Monitoring", metavar="NAMES")
     wandb_project: str | None = setting("Project on W&B; implies wandb.", "Monitoring", metavar="NAME")
+    wandb_entity: str | None = setting("Team or user on W&B; implies wandb.", "Monitoring", metavar="NAME")
     mlflow_tracking_uri: str | None = setting("MLflow server or folder; implies mlflow.", "Monitoring", metavar="URI")
     mlflow_experiment_name: str | None = setting("Experiment in MLflow; implies mlflow.", "Monitoring", metavar="NAME")
     eval_prompts: str | None = setting(
@@ -228,7 +215,7 @@ class Options:
     @classmethod
     def from_kwargs(cls, **given: object) -> Options:
         """Options from Python keywords or a web form. Raises UsageError for unknown names and values out of range."""
-        return built(cls, from_keywords(cls, given))
+        return built(cls, from_keywords(cls, translated(given), [*NAMES]))
 
 
 def options_table() -> str:

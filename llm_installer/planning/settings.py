@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
 from difflib import get_close_matches
 from numbers import Real
@@ -13,6 +13,7 @@ import click
 
 from llm_installer.core.errors import UsageError
 from llm_installer.planning.bounds import Number, Whole
+from llm_installer.planning.names import Meant
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -23,6 +24,8 @@ _LISTS = ("NAMES", "MAP")
 """What is several values separated by commas, by its metavar."""
 _COUNTS = ("N|all", "WHICH")
 """What is a word or a number, by its metavar."""
+ON_OFF = ("on", "off")
+"""The choices of a switch that may also be left to the plan."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +36,6 @@ class Setting:
     group: str
     choices: tuple[str, ...] = ()
     synonyms: tuple[tuple[str, str], ...] = ()
-    aliases: tuple[str, ...] = ()
-    """Other keyword names accepted by the Python API."""
     minimum: float | None = None
     maximum: float | None = None
     optional_value: int | None = None
@@ -49,7 +50,6 @@ class More(TypedDict, total=False):
 
     choices: tuple[str, ...]
     synonyms: tuple[tuple[str, str], ...]
-    aliases: tuple[str, ...]
     minimum: float
     maximum: float
     optional_value: int
@@ -126,17 +126,15 @@ def built(cls: Callable[..., Value], values: Mapping[str, object]) -> Value:
     return cls(**values)
 
 
-def from_keywords(cls: type, given: Mapping[str, object]) -> dict[str, object]:
-    """The values of settings by their names, from keywords that may be aliases. Raises UsageError for unknown names and
-    for what the command line would not have read."""
-    names = {alias: f.name for f in fields(cls) for alias in settings(f).aliases}
+def from_keywords(cls: type, given: Iterable[Meant], others: Collection[str] = ()) -> dict[str, object]:
+    """The values of settings by their names, from keywords. Raises UsageError for unknown ones, with the nearest of
+    them and of `others`, and for what the command line would not have read."""
     known = [f.name for f in fields(cls)]
     values: dict[str, object] = {}
-    for key, value in given.items():
-        name = names.get(key, key)
-        if name not in known:
-            raise UsageError(f"There is no option {key!r}{suggest(key, [*known, *names])}")
-        values[name] = checked(cls, name, value, key)
+    for one in given:
+        if one.name not in known:
+            raise UsageError(f"There is no option {one.name!r}{suggest(one.name, [*known, *others])}")
+        values[one.name] = checked(cls, one.name, one.value, one.called)
     return values
 
 
@@ -158,6 +156,8 @@ def checked(cls: type, name: str, value: object, called: str = "") -> object:
 
 def _typed(one: Described, value: object) -> object:
     """What would be typed for a Python value. Raises click.UsageError where it is of another type than the setting."""
+    if isinstance(value, bool) and (one.setting.choices == ON_OFF or one.setting.metavar == "WHICH"):
+        return ON_OFF[not value]
     if isinstance(value, str) or one.setting.choices:
         return value
     if one.kind is not str:

@@ -6,7 +6,12 @@ from llm_installer.core.errors import UsageError
 from llm_installer.planning.options import Options
 
 NAMES = ("wandb", "mlflow")
-IMPLIES = {"wandb_project": "wandb", "mlflow_tracking_uri": "mlflow", "mlflow_experiment_name": "mlflow"}
+IMPLIES = {
+    "wandb_project": "wandb",
+    "wandb_entity": "wandb",
+    "mlflow_tracking_uri": "mlflow",
+    "mlflow_experiment_name": "mlflow",
+}
 """Options that make sense only with one tracker, and so imply it."""
 
 

@@ -211,6 +211,38 @@ def test_machines_meet_where_they_are_told() -> None:
     assert "--nnodes 2 --nproc-per-node 8" in words and "--rdzv-backend c10d --rdzv-endpoint first:29400" in words
 
 
-def test_python_is_sent_to_the_command_line(installed: Path, write_rows: Callable[..., Path]) -> None:
-    with pytest.raises(UsageError, match="command line"):
+SCRIPT = """
+import sys
+from llm_installer import InstallerError, lora_sft
+model, data = sys.argv[1:]
+quiet = {"tensorboard": False, "skip_test": True, "num_epochs": 1}
+for file in ("nothing.jsonl", data):
+    try:
+        result = lora_sft(model_path=model, data_path=file, **quiet)
+        print(f"RETURNED {result.run.name} {result.steps} {result.best_loss}\\n", end="", flush=True)
+    except InstallerError as error:
+        print(f"REFUSED {type(error).__name__} {error}\\n", end="", flush=True)
+"""
+
+
+def test_a_script_of_ones_own_under_torchrun(installed: Path, write_rows: Callable[..., Path], tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(SCRIPT)
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d"]
+    command += ["--rdzv-endpoint", "127.0.0.1:0", "--local-addr", "127.0.0.1"]
+    command += [str(tmp_path / "mine.py"), str(installed), str(write_rows(24))]
+    running = subprocess.run(
+        command, capture_output=True, text=True, timeout=300, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False
+    )
+    said = running.stdout.splitlines()
+    assert running.returncode == 0, running.stderr
+    (run,) = (installed / "runs").iterdir()
+    refused, returned = ([line for line in said if line.startswith(word)] for word in ("REFUSED", "RETURNED"))
+    assert len(refused) == 2 and len({*refused}) == 1 and refused[0].startswith("REFUSED DataError There is no nothing")
+    assert len(returned) == 2 and len({*returned}) == 1 and run.name in returned[0]
+    assert running.stdout.count("Evaluation #0") == said.count("Done") == 1, "one voice"
+    assert running.stderr == "", "and nothing else"
+
+
+def test_python_is_sent_to_torchrun_or_the_command_line(installed: Path, write_rows: Callable[..., Path]) -> None:
+    with pytest.raises(UsageError, match="torchrun --nproc-per-node 2, or use the command line"):
         lora_sft(installed, write_rows(24), nproc_per_node=2)

@@ -14,7 +14,7 @@ from llm_installer.training.reporters.tracking_wandb import WandbReporter
 Config = Mapping[str, object]
 
 TRACKERS: Mapping[str, Callable[[RunHeader, Config, Options], Reporter]] = {
-    "wandb": lambda header, config, options: WandbReporter(header, config, options.wandb_project),
+    "wandb": lambda header, config, options: WandbReporter(header, config, options.wandb_project, options.wandb_entity),
     "mlflow": lambda header, config, options: MlflowReporter(
         header, config, options.mlflow_tracking_uri, options.mlflow_experiment_name
     ),

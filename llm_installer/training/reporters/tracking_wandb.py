@@ -24,8 +24,10 @@ class WandbReporter:
     """Sends every number; wandb's own files are in the run's folder. Its own variables, such as WANDB_MODE,
     WANDB_ENTITY and WANDB_NAME, apply."""
 
-    def __init__(self, header: RunHeader, config: Mapping[str, object], project: str | None) -> None:
-        self._header, self._config, self._project = header, config, project
+    def __init__(
+        self, header: RunHeader, config: Mapping[str, object], project: str | None, entity: str | None = None
+    ) -> None:
+        self._header, self._config, self._project, self._entity = header, config, project, entity
         self._run: wandb.Run | None = None
 
     @property
@@ -42,6 +44,7 @@ class WandbReporter:
 
             self._run = wandb.init(
                 project=self._project or os.environ.get("WANDB_PROJECT") or DEFAULT_PROJECT,
+                entity=self._entity or os.environ.get("WANDB_ENTITY"),
                 name=os.environ.get("WANDB_NAME") or header.run.id,
                 id=os.environ.get("WANDB_RUN_ID") or header.run.id,
                 resume="allow",

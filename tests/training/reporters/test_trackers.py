@@ -78,12 +78,13 @@ def sent_to_wandb(root: Path) -> Iterator[object]:
 def test_wandb_gets_every_curve_and_keeps_its_files_with_the_run(make_story: Callable) -> None:
     wandb = pytest.importorskip("wandb")
     story = make_story()
-    said = play(story, Options(report_to="wandb", wandb_project="my project"))
+    said = play(story, Options(wandb_project="my project", wandb_entity="my-team"))
     assert "Warning" not in said
     wandb.teardown()  # its own process writes the file, and ends with this
     records = list(sent_to_wandb(story.header.run.root))
     begun = next(r.run for r in records if r.HasField("run"))
     assert (begun.project, begun.display_name, begun.run_id) == ("my project", story.header.run.id, story.header.run.id)
+    assert begun.entity == "my-team"
     points: dict[str, dict[int, float]] = {}
     for record in records:
         if record.HasField("history"):
@@ -167,6 +168,7 @@ def test_a_service_that_refuses_is_one_warning(
         (Options(), []),
         (Options(report_to="mlflow, wandb"), ["mlflow", "wandb"]),
         (Options(report_to="wandb", wandb_project="p"), ["wandb"]),
+        (Options(wandb_entity="e"), ["wandb"]),
         (Options(mlflow_tracking_uri="file:x"), ["mlflow"]),
     ],
 )

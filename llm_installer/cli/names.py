@@ -1,0 +1,78 @@
+"""Names of other trainers on the command line: --num_epochs 3 is read as --epochs 3."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from llm_installer.core.errors import UsageError
+from llm_installer.planning.name_rows import NAMES
+from llm_installer.planning.names import translated
+from llm_installer.planning.options import Options
+from llm_installer.planning.settings import described, flag
+
+_OWN = {flag(one.name): one for one in described(Options)}
+_SWITCHES = {one.name for one in _OWN.values() if one.kind is bool}
+_TRUTH = ("true", "false")
+"""What may stand behind a switch: some trainers want it."""
+
+
+def own_words(arguments: Sequence[str]) -> list[str]:
+    """The arguments with every name that is another trainer's replaced by this program's, behind the others.
+
+    Raises UsageError for what means nothing here, and for two names of one setting.
+    """
+    plain, found, rest = _sorted(arguments)
+    words: list[str] = []
+    for one in translated(found, _typed):
+        own = flag(one.name)
+        if any(word == own or word.startswith(f"{own}=") for word in plain):
+            raise UsageError(f"{_typed(one.called)} and {own} mean the same setting; give one of them")
+        if one.name not in _SWITCHES:
+            words += [own, str(one.value)]
+        elif str(one.value).lower() == "true":
+            words.append(own)
+    return [*plain, *words, *rest]
+
+
+def _sorted(arguments: Sequence[str]) -> tuple[list[str], dict[str, object], list[str]]:
+    """(words of this program, values by names of others, what follows a bare --)."""
+    plain: list[str] = []
+    found: dict[str, object] = {}
+    words = list(arguments)
+    while words and words[0] != "--":
+        word = words.pop(0)
+        begin, equals, value = word.partition("=")
+        name = begin if begin in NAMES else begin[2:].replace("-", "_") if begin.startswith("--") else ""
+        own = _OWN.get(flag(name.removeprefix("no_"))) if name else None
+        if own:
+            begin = flag(name)
+            plain += [begin + equals + value]
+            if own.kind is not bool and not equals and not own.setting.optional_value:
+                plain += words[:1]
+                del words[:1]
+        elif name in NAMES:
+            if name in found:
+                raise UsageError(f"{_typed(name)} is given twice; give it once")
+            found[name] = value if equals else _value(name, words)
+        else:
+            plain.append(word)
+    return plain, found, words
+
+
+def _value(name: str, words: list[str]) -> object:
+    """The value of a name that stands before `words`, taken from them."""
+    row = NAMES[name]
+    switch = row.own in _SWITCHES or any(isinstance(word, bool) for word in (*dict(row.values), *row.anyway))
+    if switch:
+        return words.pop(0) if words and words[0].lower() in _TRUTH else True
+    if words and not words[0].startswith("-"):
+        return words.pop(0)
+    if row.own or row.anyway:
+        raise UsageError(f"{_typed(name)} needs a value")
+    return ""
+
+
+def _typed(name: str, value: object = "") -> str:
+    """A name and its value as they are typed."""
+    shown = name if name.startswith("-") else flag(name)
+    return shown if value in ("", True) else f"{shown} {value}"
