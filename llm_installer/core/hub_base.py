@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from llm_installer.core.errors import ModelError
 from llm_installer.core.json_file import read_object
+
+_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -26,3 +30,17 @@ def hub_base(record: Path) -> HubBase | None:
         if found.get("source") == "hub" and isinstance(found.get("id"), str) and found["id"]:
             return HubBase(str(found["id"]), str(found.get("revision") or ""))
     return None
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether a name has the form of a hub id, org/name."""
+    return _ID.fullmatch(name) is not None
+
+
+def installed_from(models: Path, name: str) -> Iterator[Path]:
+    """The model directories below `models` that were installed from this hub id; a hub does not mind case."""
+    if is_hub_id(name):
+        for record in sorted(models.glob("*/model_info.json")):
+            base = hub_base(record)
+            if base and base.id.lower() == name.lower():
+                yield record.parent

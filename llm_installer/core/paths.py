@@ -11,6 +11,7 @@ from pathlib import Path
 from llm_installer.core.errors import ModelError, TrainingError, UsageError
 from llm_installer.core.files import unwritable
 from llm_installer.core.hints import program, quoted, typed
+from llm_installer.core.hub_base import installed_from, is_hub_id
 from llm_installer.core.text import short_path
 
 
@@ -59,6 +60,11 @@ class Run:
     @property
     def logs(self) -> Path:
         return self.root / "logs"
+
+    @property
+    def curves(self) -> Path:
+        """Link to the logs in the adapter of the current run, so that TensorBoard finds them as lora/logs."""
+        return self.adapter / "logs"
 
     @property
     def metrics(self) -> Path:
@@ -123,7 +129,8 @@ class ModelDir:
 
     @classmethod
     def find(cls, path: str | Path | None) -> ModelDir:
-        """The installed model directory at `path` (a folder, or the name of one below LLM_HOME/models).
+        """The installed model directory that `path` means: a folder, its `model` in it, the name of one below
+        LLM_HOME/models, or the hub id that one was installed from.
 
         Raises UsageError when no path is given, and ModelError when there is no model or it is incomplete.
         """
@@ -131,10 +138,12 @@ class ModelDir:
             raise UsageError("Say which model, for example: --model-path ~/LLM/models/tiny")
         given = Path(path).expanduser()
         named = models_dir() / str(path).replace("/", "_")
-        root = next((p for p in (given, named) if os.path.isdir(p)), None)
+        root = next((p for p in (given, named, *installed_from(models_dir(), str(path))) if os.path.isdir(p)), None)
         if root is None:
-            raise ModelError(f"There is no model directory at {given}; see the installed models with: {program()} list")
-        found = cls(root.absolute())
+            raise ModelError(_not_installed(str(path)))
+        found, above = cls(root.absolute()), cls(Path(os.path.abspath(root)).parent)
+        if os.path.abspath(root) == str(above.weights) and os.path.isfile(above.info):
+            found = above
         try:
             complete = found.info.is_file() and (found.weights / "config.json").is_file()
         except PermissionError:
@@ -192,14 +201,27 @@ class ModelDir:
         return self.root / ".training.gate"
 
     def switch_to(self, run: Run) -> None:
-        """Make `run` the current one: all links of `run_links`, `lora` last."""
+        """Make `run` the current one: all links of `run_links`, `lora` last; and lora/logs, where its curves are."""
+        before = self.lora.resolve() if self.lora.is_symlink() else None
+        if run.logs.is_dir():
+            switch_link(run.curves, run.logs)
         for link, target in self.run_links(run).items():
             switch_link(link, target)
+        if before and before.name == run.adapter.name and before != run.adapter.resolve():
+            Run(before.parent).curves.unlink(missing_ok=True)
 
     @property
     def tensorboard_link(self) -> Path:
         """logs/training, a link to all runs, so that TensorBoard shows them together."""
         return self.root / "logs" / "training"
+
+
+def _not_installed(name: str) -> str:
+    see = f"see the installed models with: {program()} list"
+    if is_hub_id(name):
+        install = f"install it with: {program()} install {quoted(name)}"
+        return f"{name} is neither a model directory nor the hub id of an installed model; {install}, or {see}"
+    return f"There is no model directory at {Path(name).expanduser()}; {see}"
 
 
 def changeable(folder: Path) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 from llm_installer.core.errors import TrainingError, UsageError
 from llm_installer.core.model_info import fingerprint
 from llm_installer.core.paths import ModelDir, Run
-from llm_installer.core.run.checkpoints import STATE_FILE, newest_valid, read_state
+from llm_installer.core.run.checkpoints import STATE_FILE, newest_valid, read_state, resumable
 from llm_installer.core.run.record import FINISHED, RunRecord
 from llm_installer.core.text import short_path
 from llm_installer.planning.checked_plan import check_plan
@@ -48,7 +48,7 @@ def find_unfinished(folder: ModelDir, asked: Options, base: Path, say: Callable[
     """
     checkpoint: Path | None = None
     if asked.resume_from:
-        run, checkpoint = _named(base / Path(asked.resume_from).expanduser())
+        run, checkpoint = named_run(folder, asked.resume_from, base)
     elif not asked.resume:
         return None
     elif newest := _newest(folder, asked):
@@ -158,16 +158,38 @@ def _newest(folder: ModelDir, asked: Options) -> Run | None:
     raise TrainingError(f"There is no unfinished run in {short_path(folder.runs)}; {hint}")
 
 
-def _named(path: Path) -> tuple[Run, Path | None]:
-    """(the run, the checkpoint) at a path of either."""
-    found = path.resolve()
-    if (found / "run.json").is_file():
-        return Run(found), None
-    if found.parent.name == "checkpoints" and (found.parent.parent / "run.json").is_file():
-        if not (found / STATE_FILE).is_file():
-            raise TrainingError(f"{path} holds weights only and cannot be resumed from; choose another checkpoint")
-        return Run(found.parent.parent), found
-    raise TrainingError(f"{path} is neither a run nor a checkpoint of one; see runs/*/checkpoints")
+def named_run(folder: ModelDir, asked: str, base: Path) -> tuple[Run, Path | None]:
+    """(the run, the checkpoint) that a path of either means. Raises TrainingError where it means none."""
+    runs = sorted((Run(file.parent) for file in folder.runs.glob("*/run.json")), key=lambda run: run.id)
+    for place in _places(folder, Path(asked).expanduser(), base, runs[-1:]):
+        found = place.resolve()
+        if (found / "run.json").is_file():
+            return Run(found), None
+        if found.parent.name == "checkpoints" and (found.parent.parent / "run.json").is_file() and found.is_dir():
+            if not (found / STATE_FILE).is_file():
+                raise TrainingError(f"{asked} holds weights only and cannot be resumed from; choose another checkpoint")
+            return Run(found.parent.parent), found
+    raise TrainingError(f"{asked} is neither a run nor a checkpoint of one; {_there_are(folder, runs)}")
+
+
+def _places(folder: ModelDir, path: Path, base: Path, newest: list[Run]) -> list[Path]:
+    """Where a path may lie that was given: in the current folder, in the newest run, or in the model directory.
+
+    In the model directory the newest run comes first: the link `checkpoints` there may still be that of an older one.
+    """
+    here, last = [base / path], [place for run in newest for place in (run.root / path, run.checkpoints / path)]
+    first = [*last, *here] if base.resolve() == folder.root.resolve() else [*here, *last]
+    return [*first, folder.root / path, folder.runs / path]
+
+
+def _there_are(folder: ModelDir, runs: list[Run]) -> str:
+    """What can be named instead, as the end of a sentence."""
+    if not runs:
+        return f"there is no run in {short_path(folder.runs)} yet, so begin one with --data"
+    found = [checkpoint.name for checkpoint in resumable(runs[-1])]
+    if not found:
+        return f"the newest run is {runs[-1].id}, which has no checkpoint; name a run with --resume-from runs/ID"
+    return f"the newest run, {runs[-1].id}, has {', '.join(found)}; write --resume-from checkpoints/{found[0]}"
 
 
 def _shown(value: object) -> str:

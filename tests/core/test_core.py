@@ -88,11 +88,23 @@ def test_the_machine_is_probed() -> None:
 def test_home_and_finding_a_model(installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert llm_home() == installed.parents[1]
     assert ModelDir.find(installed.name).root == ModelDir.find(installed).root == installed
-    for missing in ("nowhere", installed / "model"):
+    for missing in ("nowhere", installed / "runs"):
         with pytest.raises(ModelError):
             ModelDir.find(missing)
+    assert ModelDir.find(installed / "model").root == installed, "the weights of a model directory mean that"
+    monkeypatch.chdir(installed)
+    for inside in ("model", "./model", "model/", ".", "runs/../model"):
+        assert ModelDir.find(inside).root.resolve() == installed.resolve()
     monkeypatch.setenv("LLM_HOME", "")
     assert llm_home() == Path.home() / "LLM"
+
+
+def test_a_hub_id_means_the_model_that_was_installed_from_it(installed: Path) -> None:
+    record = installed / "model_info.json"
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"source": "hub", "id": "Org/Some-Model"}))
+    assert ModelDir.find("Org/Some-Model").root == ModelDir.find("org/some-model").root == installed
+    with pytest.raises(ModelError, match=r"^Org/Other is neither .*; install it with: llm-installer install Org/Other"):
+        ModelDir.find("Org/Other")
 
 
 def test_two_runs_of_one_second_have_two_folders(installed: Path) -> None:

@@ -28,7 +28,7 @@ patience overfitting_threshold min_evaluations force_epochs
 resume resume_from resume_anyway
 gpus nnodes node_rank rdzv_endpoint
 model_path output dry_run skip_test test_prompt
-tensorboard tensorboard_port tensorboard_only report_to wandb_project mlflow_tracking_uri mlflow_experiment_name
+tensorboard tensorboard_port tensorboard_only report_to wandb_project wandb_entity mlflow_tracking_uri mlflow_experiment_name
 eval_prompts status json save_now stop_now
 """.split()  # noqa: SIM905
 
@@ -124,7 +124,8 @@ def test_nan_is_called_what_it_is() -> None:
         ({"model_path": ["a"]}, "model_path="),
         ({"test_prompt": b"x"}, "test_prompt="),
         ({"resume": 1}, "resume=1: .* True or False"),
-        ({"gradient_checkpointing": True}, "gradient_checkpointing=True"),
+        ({"gradient_checkpointing": 1.5}, "gradient_checkpointing=1.5"),
+        ({"packing": 2}, "packing=2"),
     ],
 )
 def test_python_refuses_what_is_of_another_type(given: dict[str, object], says: str) -> None:

@@ -19,6 +19,14 @@ def _end_with(parent: int) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
+def _each_run_once() -> None:
+    """lora/logs leads into the folder of the current run, where its curves are found anyway."""
+    from tensorboard.backend.event_processing import io_wrapper  # type: ignore[import-untyped]
+
+    again, every = f"{os.sep}adapter{os.sep}logs", io_wrapper.GetLogdirSubdirectories
+    io_wrapper.GetLogdirSubdirectories = lambda path: (one for one in every(path) if again not in one[len(path) :])
+
+
 def main() -> None:
     """Watch the parent, then become TensorBoard."""
     # Run by its path, this folder is on sys.path, and tensorboard.py in it would hide the real one.
@@ -29,6 +37,7 @@ def main() -> None:
     parent = int(sys.argv.pop(1))
     if os.name == "posix":  # elsewhere an orphan keeps its parent's id, so there is nothing to watch
         threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    _each_run_once()
     run_main()
 
 
