@@ -117,7 +117,10 @@ def _growth(multiplier: float, rows: int) -> str:
 
 
 def effective_batch(options: Options, mode: Mode, data: DataFacts, epochs: float, choose: Chooser) -> int:
-    """Rows per optimizer step. Raises UsageError where the given parts disagree: effective = batch x accumulation."""
+    """Rows per optimizer step; --batch-size alone says nothing about them, only how many are computed at once.
+
+    Raises UsageError where the given parts disagree: effective = batch x accumulation.
+    """
     batch, accumulation, wanted = options.batch_size, options.gradient_accumulation_steps, options.effective_batch_size
     if batch and accumulation:
         if wanted and wanted != batch * accumulation:
@@ -133,11 +136,13 @@ def effective_batch(options: Options, mode: Mode, data: DataFacts, epochs: float
     by_steps = max(SMALLEST_BATCH, int(data.rows * min(epochs, 1e6)) // ENOUGH_STEPS)
     if by_steps < target:
         target, reason = by_steps, f"few rows: smaller batches, so that there are about {ENOUGH_STEPS} steps"
-    if batch and not wanted:
-        wanted = batch
-    if accumulation and not wanted:
+    if accumulation and not wanted and target % accumulation:
         target = max(accumulation, target - target % accumulation)
-    return choose.pick("effective_batch_size", wanted, target, reason)
+        reason += f"; a multiple of --gradient-accumulation-steps {accumulation}"
+    chosen = choose.pick("effective_batch_size", wanted, target, reason)
+    if batch and accumulation:
+        choose.why["effective_batch_size"] = f"--batch-size {batch} x --gradient-accumulation-steps {accumulation}"
+    return chosen
 
 
 def evaluation(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from llm_installer.core.errors import UsageError
-from llm_installer.core.text import size
+from llm_installer.core.text import counted, size
 from llm_installer.planning.chooser import YOURS, Chooser, by_size
 from llm_installer.planning.fitting import Fit, fit_memory
 from llm_installer.planning.options import Options
@@ -38,13 +38,24 @@ def choose_micro_batch(
         smaller=shared_memory(setup.quantised_as("nf4"), processes)[0],
         layers=asked_layers(asked, model.layers),
     )
-    choose.why["micro_batch_tokens"] = f"{fit.why}; about {size(fit.peak)} of {size(hardware.free_bytes)}"
+    why = f"{fit.why}; about {size(fit.peak)} of {size(hardware.free_bytes)}"
+    choose.why["micro_batch_tokens"] = f"{_rows_why(options, most_rows)}{why}"
     if sharded:
         choose.why["micro_batch_tokens"] += "; no single GPU can hold the base, so it is sharded over all of them"
     choose.why["checkpointed_layers"] = YOURS if asked else "memory is short" if fit.checkpointed else "not needed"
     parts = options.gradient_accumulation_steps
     rows = options.batch_size or (math.ceil(most_rows / parts) if parts else most_rows)
     return fit, min(rows, most_rows)
+
+
+def _rows_why(options: Options, most_rows: int) -> str:
+    """What the user's own number of rows does, as the beginning of a reason; empty where there is none."""
+    rows, parts = options.batch_size, options.gradient_accumulation_steps
+    if rows and rows > most_rows:
+        return f"{rows} rows are more than a step has, which --effective-batch-size says; "
+    if rows:
+        return "you set the rows; what is learned does not depend on them; "
+    return f"the rows of a step in {counted(parts, 'part')}, as you said; " if parts else ""
 
 
 def asked_layers(given: str | None, layers: int) -> int | None:

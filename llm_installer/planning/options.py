@@ -80,7 +80,10 @@ class Options:
     learning_rate: float | None = setting("Peak learning rate.", "Training", minimum=0)
     lr_scheduler: str | None = setting("Learning-rate schedule.", "Training", choices=tuple(SCHEDULES))
     warmup_steps: int | None = setting("Steps over which the learning rate rises to its peak.", "Training", minimum=0)
-    batch_size: int | None = setting("Rows of a micro-batch; chosen to fit into memory.", "Training", minimum=1)
+    batch_size: int | None = setting(
+        "Rows computed at once (a micro-batch): a matter of memory and speed, not of what is learned; chosen to fit.",
+        "Training", minimum=1,
+    )  # fmt: skip
     effective_batch_size: int | None = setting("Batch size: rows per optimizer step.", "Training", minimum=1)
     gradient_accumulation_steps: int | None = setting("Micro-batches per optimizer step.", "Training", minimum=1)
     gradient_checkpointing: str | None = setting(

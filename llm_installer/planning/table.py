@@ -80,7 +80,9 @@ def _course(plan: Plan) -> Iterator[PlanRow]:
 
 
 def _memory(plan: Plan) -> Iterator[PlanRow]:
-    yield _row(plan, "micro-batch", f"{plan.micro_batch_tokens} tokens", "micro_batch_tokens", "batch_size")
+    step = plan.rows if plan.cycles else plan.course.effective_batch_size
+    rows = f"{counted(plan.micro_batch_rows, 'row')}, " if plan.micro_batch_rows < step else ""
+    yield _row(plan, "micro-batch", f"{rows}{plan.micro_batch_tokens} tokens", "micro_batch_tokens", "batch_size")
     if not plan.fast:
         yield PlanRow("fast paths", "off", PLAIN_PEFT, flag("fast"))
     yield _row(plan, "packing", "on" if plan.packing else "off", "packing")

@@ -28,8 +28,8 @@ patience overfitting_threshold min_evaluations force_epochs
 resume resume_from resume_anyway
 gpus nnodes node_rank rdzv_endpoint
 model_path output dry_run skip_test test_prompt
-tensorboard tensorboard_port tensorboard_only report_to wandb_project wandb_entity mlflow_tracking_uri mlflow_experiment_name
-eval_prompts status json save_now stop_now
+tensorboard tensorboard_port tensorboard_only report_to wandb_project wandb_entity mlflow_tracking_uri
+mlflow_experiment_name eval_prompts status json save_now stop_now
 """.split()  # noqa: SIM905
 
 

@@ -8,6 +8,8 @@ import math
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from llm_installer.core.errors import UsageError
 from llm_installer.core.handler import Handler
@@ -84,7 +86,8 @@ def test_every_shown_value_has_a_reason_and_the_plan_is_json() -> None:
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        ({"batch_size": 4}, 4),
+        ({"batch_size": 4}, 16),
+        ({"gradient_accumulation_steps": 3}, 15),
         ({"batch_size": 4, "gradient_accumulation_steps": 3}, 12),
         ({"effective_batch_size": 24, "batch_size": 8}, 24),
         ({"gradient_accumulation_steps": 4}, 16),
@@ -93,6 +96,37 @@ def test_every_shown_value_has_a_reason_and_the_plan_is_json() -> None:
 )
 def test_parts_of_the_batch_agree(given: dict[str, int], expected: int) -> None:
     assert plan(**given).course.effective_batch_size == expected
+
+
+@settings(max_examples=60, deadline=None)
+@given(rows=st.integers(1, 40), mode=st.sampled_from(sorted(MODES)), of=st.integers(4, 3000), wanted=st.booleans())
+def test_rows_at_once_do_not_change_what_is_learned(rows: int, mode: str, of: int, wanted: bool) -> None:
+    facts = dataclasses.replace(FACTS, rows=of)
+    more = {"effective_batch_size": 3 * rows} if wanted else {}
+    plain, made = plan(facts=facts, mode=mode, **more), plan(facts=facts, mode=mode, batch_size=rows, **more)
+    changed = {"why": {}, "micro_batch_rows": plain.micro_batch_rows}
+    assert dataclasses.replace(made, **changed) == dataclasses.replace(plain, why={})
+    assert {k: v for k, v in made.why.items() if k != "micro_batch_tokens"} == {
+        k: v for k, v in plain.why.items() if k != "micro_batch_tokens"
+    }
+    most = of if made.cycles else made.course.effective_batch_size
+    assert made.micro_batch_rows == min(rows, most)
+    said = made.why["micro_batch_tokens"]
+    assert ("are more than a step has, which --effective-batch-size says" in said) == (rows > most)
+
+
+def test_the_plan_says_which_flag_set_the_batch() -> None:
+    shown = {row.name: row for row in plan_rows(plan(batch_size=2))}
+    assert (shown["batch size"].value, shown["batch size"].why) == ("16", "mode medium")
+    assert shown["micro-batch"].value == "2 rows, 4096 tokens" and shown["micro-batch"].flag == "--batch-size"
+    assert shown["micro-batch"].why.startswith("you set the rows; what is learned does not depend on them; ")
+    shown = {row.name: row for row in plan_rows(plan(batch_size=2, gradient_accumulation_steps=4))}
+    assert (shown["batch size"].value, shown["batch size"].why) == (
+        "8", "--batch-size 2 x --gradient-accumulation-steps 4",
+    )  # fmt: skip
+    shown = {row.name: row for row in plan_rows(plan(gradient_accumulation_steps=5))}
+    assert (shown["batch size"].value, shown["micro-batch"].value) == ("15", "3 rows, 4096 tokens")
+    assert shown["batch size"].why == "mode medium; a multiple of --gradient-accumulation-steps 5"
 
 
 @pytest.mark.parametrize(

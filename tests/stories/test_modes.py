@@ -114,7 +114,7 @@ def test_non_stop_goes_on_until_it_is_stopped_then_publishes(
 @pytest.mark.slow
 def test_circular_doubles_its_batch_from_cycle_to_cycle(stories: Path, lines: Path) -> None:
     ran = go(
-        stories, lines, circular=True, max_circular_epochs=4, circular_batch_multiplier=2.0, batch_size=1,
+        stories, lines, circular=True, max_circular_epochs=4, circular_batch_multiplier=2.0, effective_batch_size=1,
         validation_split=0.2,
     )  # fmt: skip
     assert ran.plan["rows"] == 32 and ran.plan["course"]["total_steps"] == 32 + 16 + 8 + 4
@@ -135,7 +135,7 @@ def test_circular_adds_below_two_and_multiplies_from_two_on(
 
 def test_circular_measures_the_same_held_out_rows_in_every_cycle(stories: Path, lines: Path) -> None:
     """At rate zero the weights stay, so any other set would have another loss."""
-    ran = go(stories, lines, circular=True, max_circular_epochs=4, learning_rate=0.0, batch_size=4)
+    ran = go(stories, lines, circular=True, max_circular_epochs=4, learning_rate=0.0, effective_batch_size=4)
     assert {math.ceil(e["epoch"]) for e in ran.evaluations} >= {0, 1, 2, 3, 4}
     assert len({e["validation_loss"] for e in ran.evaluations}) == 1
     assert len({e["train_loss"] for e in ran.evaluations}) == 1
