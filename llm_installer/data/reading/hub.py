@@ -45,7 +45,7 @@ def hub_sources(piece: str, not_here: str) -> tuple[list[Source], list[str]]:
     with _reported(not_here):
         from datasets import get_dataset_config_names, get_dataset_split_names  # type: ignore[import-untyped]
 
-        _ask_hub(name)
+        name = _id_of(name)
         configs: list[str] = get_dataset_config_names(name)
         config, split = _config_and_split(name, words, configs)
         splits: list[str] = get_dataset_split_names(name, config)
@@ -79,15 +79,26 @@ def _config_and_split(name: str, words: list[str], configs: list[str]) -> tuple[
     return config, split
 
 
-def _ask_hub(name: str) -> None:
-    """Fail in seconds where the libraries below would try for half a minute."""
+def _id_of(name: str) -> str:
+    """The id by which the hub itself knows a dataset: the short name of an old one, such as squad, has become another.
+
+    Fails in seconds where the libraries below would try for half a minute.
+    """
     from huggingface_hub import HfApi
     from huggingface_hub.errors import OfflineModeIsEnabled
 
     try:
-        HfApi().dataset_info(name, timeout=_TIMEOUT_S)
+        return HfApi().dataset_info(name, timeout=_TIMEOUT_S).id or name
     except OfflineModeIsEnabled:
-        return  # there may be a copy in the cache
+        return _cached_id(name)  # there may be a copy in the cache
+
+
+def _cached_id(name: str) -> str:
+    """The id of the one dataset in the cache that has this short name; the name itself where there is no such one."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    found = [] if "/" in name else list(Path(HF_HUB_CACHE).glob(f"datasets--*--{name}"))
+    return found[0].name.removeprefix("datasets--").replace("--", "/", 1) if len(found) == 1 else name
 
 
 @contextmanager

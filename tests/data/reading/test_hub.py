@@ -29,6 +29,8 @@ REPOS = {
     "org/many": {"README.md": CONFIGS, "main.jsonl": b'{"q":"m"}\n', "other.jsonl": b'{"q":"o"}\n'},
     "org/empty": {"notes.bin": b"x"},
 }
+MOVED = {"qa": "org/qa"}
+"""Short names of old datasets: their page leads to the one that they have now, and nothing else is there."""
 SCRIPT = """
 import json, sys
 from pathlib import Path
@@ -51,6 +53,8 @@ class Hub(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         path = self.path.split("?")[0].removeprefix("/api").removeprefix("/datasets/")
         repo = "/".join(path.split("/")[:2])
+        if repo in MOVED:
+            return self._answer(307, Location=f"/api/datasets/{MOVED[repo]}")
         files = REPOS.get(repo)
         if files is None:
             return self._answer(401, X_Error_Code="RepoNotFound", X_Error_Message="Repository not found")
@@ -129,10 +133,10 @@ def test_the_hub(tmp_path: Path, endpoint: str) -> None:
     answers = ask(
         tmp_path,
         *("org/qa", "org/qa:train", "org/qa:test,org/qa:train", "org/qa:dev", "org/many", "org/many:main"),
-        *("org/many:other:test", "org/many:third:train", "org/nothing", "org/empty", "qa"),
+        *("org/many:other:test", "org/many:third:train", "org/nothing", "org/empty", "word", "qa:train"),
         HF_ENDPOINT=endpoint,
     )
-    whole, train, both, no_split, no_config, config, config_split, wrong, nothing, empty, word = answers
+    whole, train, both, no_split, no_config, config, config_split, wrong, nothing, empty, word, short = answers
     assert whole == {"rows": [TEST, *TRAIN], "notes": []}
     assert train["rows"] == [[value, origin, ""] for value, origin, _ in TRAIN]
     assert both["rows"] == [[value, origin, ""] for value, origin, _ in [TEST, *TRAIN]]
@@ -146,11 +150,13 @@ def test_the_hub(tmp_path: Path, endpoint: str) -> None:
     assert "org/nothing does not exist" in str(nothing["error"])
     assert "the hub has no dataset of that name" in str(nothing["error"])
     assert "the hub or its data failed" in str(empty["error"])
-    assert "There is no qa in" in str(word["error"])
+    assert "There is no word in" in str(word["error"])
     assert "the hub has no dataset of that name" in str(word["error"])
 
-    [cached] = ask(tmp_path, "org/qa", HF_HUB_OFFLINE="1")
-    assert cached == whole
+    assert short == train, "by the id that the hub answers with"
+
+    cached, cached_short = ask(tmp_path, "org/qa", "qa:train", HF_HUB_OFFLINE="1")
+    assert (cached, cached_short) == (whole, train)
 
 
 def test_no_hub(tmp_path: Path) -> None:
