@@ -24,10 +24,12 @@ from llm_installer.planning.options import Options
 def install(
     model: str, *, name: str | None = None, force: bool = False, revision: str | None = None, link: bool = False
 ) -> Path:
-    """Give `model` (a hub id, a local folder or "tiny") a model directory, and return it."""
+    """Give `model` (a hub id, a local folder or "tiny") a model directory, and return it. Raises InstallerError."""
     from llm_installer.install.installer import install as install_model
 
-    found: ModelDir = install_model(model, name=name, force=force, revision=revision, link=link)
+    given = {"name": name, "force": force, "revision": revision, "link": link}
+    with _in_words_of_python(given), quiet_libraries():
+        found: ModelDir = install_model(model, name=name, force=force, revision=revision, link=link)
     return found.root
 
 

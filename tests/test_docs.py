@@ -18,6 +18,7 @@ import pytest
 from llm_installer.cli.main import cli
 from llm_installer.planning.controller import RULES
 from llm_installer.planning.modes import MODES, modes_table
+from llm_installer.planning.names import names_table
 from llm_installer.planning.options import options_table
 from llm_installer.planning.stopping import stop_table
 
@@ -36,6 +37,7 @@ AVOIDED_IN_CODE = re.compile(r"anew|gone on with|parted|\bput off\b")
 
 TABLES: dict[str, tuple[str, Callable[[], str]]] = {
     "options": ("options.md", options_table),
+    "other names": ("other-names.md", names_table),
     "modes": ("modes.md", modes_table),
     "stop rules": ("modes.md", stop_table),
 }
@@ -168,9 +170,9 @@ def flags(command: click.Command) -> set[str]:
 
 OTHERS_FLAGS = {
     f"--{name}"
-    for name in "out rows rounds trl trl-processes tools device shape command first-step path".split()  # noqa: SIM905
+    for name in "out rows rounds trl trl-processes tools device shape command first-step path nproc-per-node".split()  # noqa: SIM905
 }
-"""Of programs that are not llm-installer: tools and benchmarks."""
+"""Of programs that are not llm-installer: tools, benchmarks and torchrun."""
 
 
 @pytest.mark.parametrize("file", [*PAGES, *sorted(HELP.glob("*.md"))], ids=shown)

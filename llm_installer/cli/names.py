@@ -44,10 +44,11 @@ def _sorted(arguments: Sequence[str]) -> tuple[list[str], dict[str, object], lis
         begin, equals, value = word.partition("=")
         name = begin if begin in NAMES else begin[2:].replace("-", "_") if begin.startswith("--") else ""
         own = _OWN.get(flag(name.removeprefix("no_"))) if name else None
-        if own:
-            begin = flag(name)
-            plain += [begin + equals + value]
-            if own.kind is not bool and not equals and not own.setting.optional_value:
+        if own and own.kind is bool:
+            plain += _switch(flag(name), own.switch, value, words)
+        elif own:
+            plain.append(flag(name) + equals + value)
+            if not equals and not own.setting.optional_value:
                 plain += words[:1]
                 del words[:1]
         elif name in NAMES:
@@ -57,6 +58,15 @@ def _sorted(arguments: Sequence[str]) -> tuple[list[str], dict[str, object], lis
         else:
             plain.append(word)
     return plain, found, words
+
+
+def _switch(word: str, usual: bool, value: str, words: list[str]) -> list[str]:
+    """A switch of this program, with the value that some trainers want behind it; `usual` where it is on by itself."""
+    if not value and words and words[0].lower() in _TRUTH:
+        value = words.pop(0)
+    if value.lower() == "false":
+        return [f"--no-{word[2:]}"] if usual else []
+    return [word if value.lower() in ("", "true") else f"{word}={value}"]
 
 
 def _value(name: str, words: list[str]) -> object:

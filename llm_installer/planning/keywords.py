@@ -7,12 +7,16 @@ from collections.abc import Mapping
 
 from llm_installer.planning.name_rows import NAMES
 from llm_installer.planning.options import Options
-from llm_installer.planning.settings import Described, described
+from llm_installer.planning.settings import Described, Setting, described
 
-_SETTINGS = {one.name.replace("_", "-"): one for one in described(Options)}
+_INSTALL = {"name": str, "force": bool, "revision": str, "link": bool}
+"""What api.install takes."""
+_SETTINGS = {one.name.replace("_", "-"): one for one in described(Options)} | {
+    name: Described(name, Setting("", ""), kind, None) for name, kind in _INSTALL.items()
+}
 _FLAG = re.compile(
     rf"--(?P<off>no-)?(?P<flag>{'|'.join(sorted(_SETTINGS, key=len, reverse=True))})(?![\w-])"
-    r"(?:[ =](?P<value>'[^']*'|\"[^\"]*\"|[^\s;)]*[^\s;,).:]))?"
+    r"(?:[ =](?P<value>'[^']*'|\"[^\"]*\"|(?!--)[^\s;)]*[^\s;,).:]))?"
 )
 _NUMBER = re.compile(r"-?\d[\d_.]*(e-?\d+)?%?")
 _WRITTEN = re.compile(r"'.*'|\".*\"|~?\.{0,2}/.*|.*[=:\[].*|[\w-]+\.[a-z]+|[A-Z|]+", re.S)

@@ -65,7 +65,7 @@ def asked_layers(given: str | None, layers: int) -> int | None:
     """
     if given is None:
         return None
-    named = {"on": layers, "off": 0}
-    if given not in named and not given.isdigit():
+    named, word = {"on": layers, "true": layers, "off": 0, "false": 0}, given.lower()
+    if word not in named and not given.isdigit():
         raise UsageError(f"--gradient-checkpointing {given}: say on, off or a number of layers")
-    return named[given] if given in named else min(int(given), layers)
+    return named[word] if word in named else min(int(given), layers)

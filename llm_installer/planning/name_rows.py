@@ -54,7 +54,7 @@ _ROWS = [
     *_same("validation_data", "eval_data_path", "eval_dataset"),
     *_same("max_seq_length", "max_seq_len", "max_length"),
     *_same("max_examples", "num_samples", "-n"),
-    *_same("chunk_words", "chunk_size"),
+    Name("chunk_size", "chunk_words", anyway=(0,)),
     *_same("epochs", "num_epochs", "num_train_epochs"),
     *_same("lr_scheduler", "lr_scheduler_type"),
     *_same("batch_size", "micro_batch_size", "per_device_train_batch_size"),

@@ -26,6 +26,7 @@ _COUNTS = ("N|all", "WHICH")
 """What is a word or a number, by its metavar."""
 ON_OFF = ("on", "off")
 """The choices of a switch that may also be left to the plan."""
+_TRUTH = (("true", "on"), ("True", "on"), ("false", "off"), ("False", "off"))
 
 
 @dataclass(frozen=True)
@@ -216,7 +217,7 @@ def _attributes(one: Described) -> _Attributes:
         return {"help": declared.help, "is_flag": True}
     more: _Attributes = {"help": declared.help, "metavar": declared.metavar, "type": kind}
     if declared.choices:
-        more["type"] = _Choice(declared.choices, declared.synonyms)
+        more["type"] = _Choice(declared.choices, declared.synonyms + (_TRUTH if declared.choices == ON_OFF else ()))
     elif declared.minimum is not None:
         more["type"] = (Whole if kind is int else Number)(declared.minimum, declared.maximum)
     if declared.optional_value is not None:

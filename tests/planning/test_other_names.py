@@ -1,0 +1,194 @@
+"""Names of other trainers: each that their guides use is understood, or refused with what to write instead."""
+
+from __future__ import annotations
+
+import click
+import pytest
+from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llm_installer.cli.options import GroupedCommand, click_options
+from llm_installer.core.errors import UsageError
+from llm_installer.planning.micro_batch import asked_layers
+from llm_installer.planning.name_rows import NAMES
+from llm_installer.planning.names import keyword, names_table, translated
+from llm_installer.planning.options import Options
+
+SEVEN = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+
+ADAPTERS_AND_SFT = {
+    "r": 8, "lora_alpha": 16, "lora_dropout": 0.1, "bias": "none", "task_type": "CAUSAL_LM",
+    "target_modules": ["q_proj", "v_proj"], "output_dir": "out", "per_device_train_batch_size": 1,
+    "gradient_accumulation_steps": 8, "learning_rate": 2e-4, "max_steps": 500, "logging_steps": 10,
+    "optim": "adamw_torch", "fp16": False, "bf16": False, "max_length": 1024, "dataset_text_field": "text",
+    "lr_scheduler_type": "cosine", "warmup_steps": 50, "dataloader_num_workers": 2, "dataloader_pin_memory": True,
+    "remove_unused_columns": False, "gradient_checkpointing": True, "train_dataset": "data.jsonl", "model": "tiny",
+    "peft_config": object(), "args": object(), "text_field": "content", "base_model_name": "tiny",
+    "dataset_name": "data.jsonl", "num_train_epochs": 3,
+}  # fmt: skip
+"""A pipeline of PEFT and TRL."""
+INSTRUCT = {
+    "lora": True, "-m": "gpt", "-c": "tiny", "-n": "2000", "num_epochs": 1, "lora_r": 16, "lora_alpha": 32,
+    "lora_dropout": 0.1, "save_model": True, "push_to_hub": True, "base_model_path": "tiny",
+    "lora_adapter_path": "output/my-lora-model", "device": "cpu", "target_modules": ["c_attn", "c_proj"],
+}  # fmt: skip
+"""A command and functions for small models."""
+SFT = {
+    "model_path": "tiny", "data_path": "data.jsonl", "ckpt_output_dir": "out", "lora_r": 64, "lora_alpha": 128,
+    "lora_dropout": 0.0, "num_epochs": 3, "learning_rate": 2e-4, "target_modules": SEVEN, "load_in_4bit": True,
+    "load_in_8bit": False, "effective_batch_size": 128, "micro_batch_size": 2, "bf16": True, "sample_packing": True,
+    "wandb_project": "my-lora-project", "wandb_entity": "my-team", "enable_model_splitting": True,
+    "nproc_per_node": 4, "packing": True, "fp16": True, "max_seq_len": 2048, "use_rslora": True, "use_dora": False,
+    "init_lora_weights": True, "rank_pattern": {"q_proj": 4}, "alpha_pattern": {"q_proj": 8}, "loftq_config": {},
+    "bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": "bfloat16", "bnb_4bit_use_double_quant": True,
+    "lr_scheduler": "linear", "weight_decay": 0.01, "max_grad_norm": 0.3, "flash_attention": True, "tf32": True,
+    "max_tokens_per_gpu": 4096, "save_samples": 10, "data_output_dir": "tmp", "checkpoint_at_epoch": True,
+    "accelerate_full_state_at_epoch": True, "save_steps": 500, "save_total_limit": 3, "eval_steps": 500,
+    "eval_data_path": "e.jsonl", "per_device_eval_batch_size": 2, "dataset_type": "alpaca", "seed": 3407,
+    "field_messages": "messages", "field_instruction": "question", "field_input": "input", "field_output": "reply",
+    "trust_remote_code": False, "finetune_vision_layers": False, "finetune_language_layers": True, "nnodes": 1,
+    "node_rank": 0, "rdzv_id": 1, "rdzv_endpoint": "host:29400", "master_addr": "host", "master_port": 1,
+    "wandb_run_name": "a", "tensorboard_log_dir": "logs", "mlflow_tracking_uri": "uri", "mlflow_run_name": "a",
+    "mlflow_experiment_name": "e", "backend": "unsloth",
+}  # fmt: skip
+"""A function for LoRA with SFT."""
+ALL = [(name, value) for guide in (ADAPTERS_AND_SFT, INSTRUCT, SFT) for name, value in guide.items()]
+FIELDS = [*vars(Options())]
+
+
+def parse(*words: str) -> Options:
+    """Options as the command reads them. Raises UsageError."""
+    found: list[Options] = []
+
+    @click.command(cls=GroupedCommand)
+    @click_options
+    def command(**more: object) -> None:
+        found.append(Options(**more))  # type: ignore[arg-type]
+
+    done = CliRunner().invoke(command, words, standalone_mode=True)
+    if isinstance(done.exception, UsageError):
+        raise done.exception
+    if done.exit_code:
+        raise UsageError(done.output)
+    return found[0]
+
+
+@pytest.mark.parametrize(("name", "value"), ALL, ids=[f"{name}={value!r:.12}" for name, value in ALL])
+def test_every_name_of_the_guides_is_understood_or_refused_with_what_to_write(name: str, value: object) -> None:
+    try:
+        made = Options.from_kwargs(**{name: value})
+    except UsageError as error:
+        said, (shown, _, instead) = str(error), str(error).partition(": ")
+        assert shown == keyword(name, value) and any(
+            word in instead
+            for word in ("leave it out", "write ", "give ", "choose ", "set WANDB", "set MLFLOW", "with --")
+        ), said
+        return
+    row = NAMES.get(name)
+    if made == Options():
+        usual = {"bias", "task_type", "use_dora", "load_in_8bit", "init_lora_weights"}
+        assert name in usual or (row and str(value) in map(str, row.anyway)), "silently ignored"
+    else:
+        own = row.own if row else name
+        assert [n for n in FIELDS if getattr(made, n) != getattr(Options(), n)] == [own]
+
+
+OBJECTS = ("peft_config", "args", "rank_pattern", "alpha_pattern", "loftq_config", "gradient_checkpointing")
+"""What cannot be typed as it is in Python, or is read by the plan."""
+TYPED = [(name, value) for name, value in ALL if name not in OBJECTS]
+
+
+@pytest.mark.parametrize(("name", "value"), TYPED, ids=[f"{name}={value!r:.12}" for name, value in TYPED])
+def test_the_command_line_understands_what_python_does(name: str, value: object) -> None:
+    """With underscores, and with a value behind each switch, as some trainers want it."""
+    word = name if name.startswith("-") else f"--{name}"
+    given = ",".join(value) if isinstance(value, list) else str(value)
+    ways = [(word, given), (f"{word.replace('_', '-')}={given}",)] + ([(word,)] if value is True else [])
+    try:
+        wanted = Options.from_kwargs(**{name: value})
+    except UsageError:
+        for way in ways:
+            with pytest.raises(UsageError, match=f"^{word.replace('_', '-')}[: ]"):
+                parse(*way)
+        return
+    for way in ways[:2] if name in ("packing", "init_lora_weights") else ways:
+        assert parse(*way) == wanted, way
+
+
+def test_two_names_of_one_setting_are_refused_where_they_differ() -> None:
+    with pytest.raises(UsageError, match=r"^epochs=3 and num_epochs=4 mean the same setting; give one of them$"):
+        Options.from_kwargs(epochs=3, num_epochs=4)
+    assert Options.from_kwargs(epochs=3, num_epochs=3).epochs == 3
+    with pytest.raises(UsageError, match=r"^--num-epochs and --epochs mean the same setting"):
+        parse("--epochs", "3", "--num_epochs", "4")
+    with pytest.raises(UsageError, match=r"^--num-epochs is given twice"):
+        parse("--num_epochs", "3", "--num-epochs", "4")
+
+
+@pytest.mark.parametrize(
+    ("halves", "precision"),
+    [
+        ({"bf16": True}, "bfloat16"),
+        ({"fp16": True}, "float16"),
+        ({"bf16": True, "fp16": False}, "bfloat16"),
+        ({"bf16": False, "fp16": True}, "float16"),
+        ({"bf16": False, "fp16": False}, "float32"),
+        ({"bf16": "True"}, "bfloat16"),
+    ],
+)
+def test_two_switches_say_one_precision(halves: dict[str, object], precision: str) -> None:
+    assert Options.from_kwargs(**halves) == Options(precision=precision)
+    assert parse(*(word for name, on in halves.items() for word in (f"--{name}", str(on)))).precision == precision
+
+
+def test_both_halves_contradict_and_a_half_that_is_off_says_nothing() -> None:
+    with pytest.raises(UsageError, match=r"^bf16=True and fp16=True contradict each other; give one of them$"):
+        Options.from_kwargs(bf16=True, fp16=True)
+    with pytest.raises(UsageError, match=r"^bf16=False: .*write --precision float32, or leave it out$"):
+        Options.from_kwargs(bf16=False)
+
+
+def test_columns_are_said_together() -> None:
+    made = Options.from_kwargs(field_instruction="q", field_output="a", field_input="input")
+    assert made == Options(columns="prompt=q,answer=a")
+
+
+def test_words_behind_an_option_are_its_value_whatever_they_look_like() -> None:
+    assert parse("--test-prompt", "--lora_r", "--num_epochs=2") == Options(test_prompt="--lora_r", epochs=2)
+    assert parse("--lora_r=4", "--show").lora_r == 4
+    assert parse("--no_tensorboard").tensorboard is False
+    assert [asked_layers(word, 4) for word in ("True", "on", "false", "2")] == [4, 4, 0, 2]
+    with pytest.raises(UsageError, match=r"^--num-epochs needs a value$"):
+        parse("--num_epochs")
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    name=st.sampled_from(sorted(NAMES)),
+    value=st.one_of(
+        st.booleans(), st.integers(-2, 9), st.floats(), st.text(max_size=8),
+        st.sampled_from(["none", "nf4", "on", "auto"]),
+        st.lists(st.text(max_size=3), max_size=2), st.dictionaries(st.text(max_size=2), st.integers(), max_size=2),
+        st.none(), st.builds(object),
+    ),
+)  # fmt: skip
+def test_no_value_of_any_name_is_ignored(name: str, value: object) -> None:
+    row = NAMES[name]
+    try:
+        meant = translated({name: value})
+        made = Options.from_kwargs(**{name: value})
+    except UsageError as error:
+        assert "\n" not in str(error).replace(repr(value), "") and len(str(error)) > 20
+        return
+    if not meant:
+        assert value is None or str(value).lower() in [str(word).lower() for word in row.anyway]
+    elif made == Options():
+        assert meant[0].value in (False, None, "") or str(meant[0].value).lower() == "false"
+
+
+def test_every_row_means_a_setting_or_says_what_to_write() -> None:
+    assert not set(NAMES) & set(FIELDS), "a name of our own needs no row"
+    for row in NAMES.values():
+        assert row.own in FIELDS or (not row.own and row.otherwise), row.name
+        assert f"| `{row.name}` |" in names_table()
