@@ -80,6 +80,7 @@ def _refuse(asked: Options) -> None:
 
 def _trained(asked: Options, callbacks: object) -> Result:
     """The result of a run, in each of its processes. Raises InstallerError; Interrupted in each of them, too."""
+    from llm_installer.distributed.launch import started
     from llm_installer.distributed.processes import handed, together
     from llm_installer.train_lora import run
     from llm_installer.training.reporters.callbacks import as_callbacks
@@ -88,7 +89,7 @@ def _trained(asked: Options, callbacks: object) -> Result:
     ended: Result | tuple[str, int] | None = None
     with together():
         try:
-            found = run(asked, Console(), callbacks=as_callbacks(callbacks))
+            found = run(started(asked), Console(), callbacks=as_callbacks(callbacks))
             ended = found.result if found else None
         except Interrupted as error:
             ended = str(error), error.number

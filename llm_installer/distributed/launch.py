@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType, TracebackType
 
@@ -42,6 +43,16 @@ def wanted(options: Options) -> bool:
     """Whether several processes were asked for and are not there yet."""
     asked = options.gpus or any(v is not None for v in (options.nnodes, options.node_rank, options.rdzv_endpoint))
     return bool(asked) and "WORLD_SIZE" not in os.environ
+
+
+def started(options: Options) -> Options:
+    """The options with the processes that somebody's own torchrun has started: the plan is made for so many."""
+    here, machines = (int(os.environ.get(name, "1")) for name in ("LOCAL_WORLD_SIZE", "GROUP_WORLD_SIZE"))
+    if here * machines == 1:
+        return options
+    return replace(
+        options, gpus=options.gpus or str(here), nnodes=options.nnodes or (machines if machines > 1 else None)
+    )
 
 
 def devices() -> int:

@@ -19,7 +19,7 @@ from llm_installer.core.errors import UsageError
 from llm_installer.core.paths import ModelDir, Run
 from llm_installer.core.run.checkpoints import newest_valid, read_state
 from llm_installer.core.run.lock import only_training
-from llm_installer.distributed.launch import meeting, per_machine
+from llm_installer.distributed.launch import meeting, per_machine, started
 from llm_installer.planning.options import Options
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -202,6 +202,23 @@ def test_gpus_that_are_not_there_are_refused(asked: str, found: int, why: str) -
 def test_machines_that_cannot_meet_are_refused(options: dict[str, object], why: str) -> None:
     with pytest.raises(UsageError, match=why):
         meeting(Options(**options), 2)
+
+
+@pytest.mark.parametrize(
+    ("here", "machines", "asked", "found"),
+    [
+        ("1", "1", Options(), Options()),
+        ("4", "1", Options(), Options(gpus="4")),
+        ("4", "2", Options(), Options(gpus="4", nnodes=2)),
+        ("2", "1", Options(gpus="all"), Options(gpus="all")),
+    ],
+)
+def test_the_plan_knows_what_torchrun_started(
+    here: str, machines: str, asked: Options, found: Options, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", here)
+    monkeypatch.setenv("GROUP_WORLD_SIZE", machines)
+    assert started(asked) == found
 
 
 def test_machines_meet_where_they_are_told() -> None:

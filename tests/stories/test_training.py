@@ -278,9 +278,31 @@ def test_dry_run_and_show_load_no_weights(installed: Path, write_rows: Callable[
     assert list((installed / "runs").iterdir()) == []
 
 
-def test_python_api_returns_the_result(installed: Path, write_rows: Callable[..., Path]) -> None:
+def test_the_call_of_another_trainers_guide_returns_the_result(
+    installed: Path, write_rows: Callable[..., Path], tmp_path: Path
+) -> None:
     from llm_installer import lora_sft
 
-    result = lora_sft(installed, write_rows(24), num_epochs=1, tensorboard=False, skip_test=True)
+    record = installed / "model_info.json"
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"source": "hub", "id": "Org/Tiny-Instruct"}))
+    result = lora_sft(
+        model_path="Org/Tiny-Instruct",
+        data_path=str(write_rows(24)),
+        ckpt_output_dir=str(tmp_path / "outputs"),
+        target_modules=["q_proj", "k_proj", "v_proj", "o_proj"],
+        lora_r=4,
+        lora_alpha=8,
+        num_epochs=1,
+        effective_batch_size=4,
+        micro_batch_size=2,
+        bf16=False,
+        fp16=False,
+        sample_packing=False,
+        enable_model_splitting=True,
+        tensorboard=False,
+        skip_test=True,
+    )
     assert result.improved
-    assert (result.adapter / "adapter_model.safetensors").is_file()
+    plan = json.loads((result.run / "plan.json").read_text())
+    assert (plan["precision"], plan["micro_batch_rows"], plan["lora_r"]) == ("float32", 2, 4)
+    assert result.adapter == tmp_path / "outputs" and (result.adapter / "adapter_model.safetensors").is_file()
