@@ -52,7 +52,7 @@ def _rows_why(options: Options, most_rows: int) -> str:
     """What the user's own number of rows does, as the beginning of a reason; empty where there is none."""
     rows, parts = options.batch_size, options.gradient_accumulation_steps
     if rows and rows > most_rows:
-        return f"{rows} rows are more than a step has, which --effective-batch-size says; "
+        return f"{rows} rows are more than a step has; --effective-batch-size gives it more; "
     if rows:
         return "you set the rows; what is learned does not depend on them; "
     return f"the rows of a step in {counted(parts, 'part')}, as you said; " if parts else ""

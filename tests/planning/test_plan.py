@@ -112,7 +112,7 @@ def test_rows_at_once_do_not_change_what_is_learned(rows: int, mode: str, of: in
     most = of if made.cycles else made.course.effective_batch_size
     assert made.micro_batch_rows == min(rows, most)
     said = made.why["micro_batch_tokens"]
-    assert ("are more than a step has, which --effective-batch-size says" in said) == (rows > most)
+    assert ("are more than a step has; --effective-batch-size gives it more" in said) == (rows > most)
 
 
 def test_the_plan_says_which_flag_set_the_batch() -> None:

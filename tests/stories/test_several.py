@@ -242,6 +242,7 @@ for file in ("nothing.jsonl", data):
 """
 
 
+@pytest.mark.slow
 def test_a_script_of_ones_own_under_torchrun(installed: Path, write_rows: Callable[..., Path], tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(SCRIPT)
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d"]
