@@ -47,8 +47,8 @@ def lora_sft(
     on_epoch_begin, on_step_begin, on_step_end, on_log, on_evaluate, on_save, on_epoch_end and on_train_end; each is
     called with a training.reporters.callbacks.Context.
 
-    In a script that torchrun started, all its processes train together, the first one speaks and writes, and all
-    return the same Result.
+    In a script that torchrun started, all its processes train together; the first one speaks, writes and calls the
+    callbacks, and all return the same Result.
 
     Raises InstallerError where the command line would print one sentence; UsageError for unknown keywords.
     """

@@ -51,8 +51,8 @@ class GroupedCommand(click.Command):
         super().__init__(name, params=[*params, shown, everything], add_help_option=False, **more)  # type: ignore[arg-type]
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Names that other trainers use are understood, too."""
-        return super().parse_args(ctx, own_words(args))
+        """Names that other trainers use are understood, too; a shell that completes a command asks for none."""
+        return super().parse_args(ctx, args if ctx.resilient_parsing else own_words(args))
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The options of a group, of all groups, or the first ones and the names of the groups."""

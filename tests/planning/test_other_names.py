@@ -8,7 +8,9 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llm_installer.cli.names import own_words
 from llm_installer.cli.options import GroupedCommand, click_options
+from llm_installer.cli.train import train
 from llm_installer.core.errors import UsageError
 from llm_installer.planning.micro_batch import asked_layers
 from llm_installer.planning.name_rows import NAMES
@@ -161,6 +163,31 @@ def test_words_behind_an_option_are_its_value_whatever_they_look_like() -> None:
     assert [asked_layers(word, 4) for word in ("True", "on", "false", "2")] == [4, 4, 0, 2]
     with pytest.raises(UsageError, match=r"^--num-epochs needs a value$"):
         parse("--num_epochs")
+
+
+WORDS = [
+    "--data",
+    "a.json",
+    "--show",
+    "--epochs",
+    "3",
+    "--",
+    "-h",
+    "--no-tensorboard",
+    "--resume",
+    "--mode=fast",
+    "-",
+    "",
+]
+
+
+@given(st.lists(st.sampled_from(WORDS), max_size=8))
+def test_words_of_our_own_stay_as_they_are(words: list[str]) -> None:
+    assert own_words(words) == words
+
+
+def test_a_shell_that_completes_a_command_refuses_nothing() -> None:
+    train.make_context("train", ["--num_epochs"], resilient_parsing=True)
 
 
 @settings(max_examples=300, deadline=None)
