@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import click
 
-from llm_installer.cli.names import own_words
+from llm_installer.cli.other_names import own_words
 from llm_installer.core.errors import UsageError
 from llm_installer.planning.options import Options
 from llm_installer.planning.settings import ON_OFF, Command, Described, add_click_options, described, flag
