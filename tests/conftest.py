@@ -39,9 +39,10 @@ def shared() -> Path:
 
 @pytest.fixture(autouse=True)
 def llm_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty LLM_HOME, with a space in its name."""
+    """An empty LLM_HOME, with a space in its name, and settings that nobody has made."""
     home = tmp_path / "llm home"
     monkeypatch.setenv("LLM_HOME", str(home))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "settings"))
     yield home
 
 

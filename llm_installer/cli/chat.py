@@ -1,17 +1,18 @@
 """Talk to a model in the terminal: one answer, or a conversation until the input ends.
 
-Run as: llm-installer start --model-path DIR   (or DIR/start.sh)
+Run as: llm-installer start MODEL   (or DIR/start.sh)
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
 
 from llm_installer.cli.echo import stream
+from llm_installer.cli.names import FILES, FOLDERS, chosen_model, model_argument, offer_runs
 from llm_installer.core.errors import UsageError
 from llm_installer.planning.bounds import Number, Whole
 from llm_installer.planning.settings import built
@@ -25,12 +26,26 @@ HELP = "/new starts a new conversation, /system TEXT sets the instructions, /qui
 
 
 @click.command()
-@click.option("--model-path", required=True, metavar="DIR", help="The model directory.")
-@click.option("--lora", metavar="DIR", help="Use this adapter instead of ./lora.")
-@click.option("--run", "run_id", metavar="ID", help="Use this run's adapter: its id, a part of it, or `last`.")
+@model_argument(required=False)
+@click.option("--model-path", metavar="DIR", help="The model directory; another way to name MODEL.")
+@click.option("--lora", metavar="DIR", shell_complete=FOLDERS, help="Use this adapter instead of ./lora.")
+@click.option(
+    "--run",
+    "run_id",
+    metavar="ID",
+    shell_complete=offer_runs,
+    help="Use this run's adapter: its id, a part of it, or `last`.",
+)
 @click.option("--no-lora", is_flag=True, help="Use the base model alone.")
 @click.option("--prompt", metavar="TEXT", help="Answer once and end.")
-@click.option("--image", "images", multiple=True, metavar="PATH", help="Ask about this picture; needs --prompt.")
+@click.option(
+    "--image",
+    "images",
+    multiple=True,
+    metavar="PATH",
+    shell_complete=FILES,
+    help="Ask about this picture; needs --prompt.",
+)
 @click.option("--system", default="", metavar="TEXT", help="Instructions for the model.")
 @click.option("--max-new-tokens", default=512, show_default=True, type=Whole(1), help="Longest answer.")
 @click.option(
@@ -50,9 +65,15 @@ HELP = "/new starts a new conversation, /system TEXT sets the instructions, /qui
 )
 @click.option("--use-8bit", "quantised", flag_value="int8", help="Hold the base in 8 bits.")
 @click.option("--raw/--chat", default=None, help="Continue plain text, or use the chat template; default as trained.")
-def start(model_path: str, run_id: str | None, **given: object) -> None:
-    """Talk to a model; ./lora is loaded by itself."""
+def start(model: str | None, model_path: str | None, run_id: str | None, **given: object) -> None:
+    """Talk to MODEL; ./lora is loaded by itself."""
     from llm_installer.core.paths import ModelDir
+
+    talk(ModelDir.find(chosen_model(model, model_path, "Say which model to talk to", "start {}")), run_id, given)
+
+
+def talk(folder: ModelDir, run_id: str | None, given: Mapping[str, object]) -> None:
+    """Answer once or chat, as the options of `start` say."""
     from llm_installer.inference.start import ChatRequest
     from llm_installer.runs.listing import find_run
 
@@ -61,7 +82,6 @@ def start(model_path: str, run_id: str | None, **given: object) -> None:
         raise UsageError("--lora, --run and --no-lora contradict each other; give one of them")
     if request.images and request.prompt is None:
         raise UsageError("--image needs a question about it, for example: --prompt 'What is this?'")
-    folder = ModelDir.find(model_path)
     answer(folder, replace(request, lora=str(find_run(folder, run_id).adapter)) if run_id else request)
 
 

@@ -19,10 +19,14 @@ from typing import NoReturn
 import click
 
 from llm_installer.cli.chat import start
+from llm_installer.cli.commands import Commands
+from llm_installer.cli.completion import completion
+from llm_installer.cli.config import config
 from llm_installer.cli.data import data
 from llm_installer.cli.echo import echo
+from llm_installer.cli.fix import fix
 from llm_installer.cli.models import COMMANDS
-from llm_installer.cli.options import Commands
+from llm_installer.cli.run import run
 from llm_installer.cli.runs import adapters
 from llm_installer.cli.topics import help_command
 from llm_installer.cli.train import train
@@ -51,12 +55,12 @@ def cli(debug: bool) -> None:
 @cli.command()
 def quickstart() -> None:
     """Install the built-in model, train it, and show before and after: about a minute."""
-    from llm_installer.cli.quickstart import run
+    from llm_installer.cli.quickstart import run as tell
 
-    run()
+    tell()
 
 
-for _command in (*COMMANDS, data, adapters, train, start, help_command):
+for _command in (*COMMANDS, fix, config, data, adapters, train, start, run, completion, help_command):
     cli.add_command(_command)
 
 

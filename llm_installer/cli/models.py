@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import click
 
 from llm_installer.cli.echo import echo
-from llm_installer.core.errors import UsageError
-from llm_installer.core.hints import script
-from llm_installer.core.text import short_path, visible
+from llm_installer.cli.names import model_argument
+from llm_installer.core.errors import InstallerError, UsageError
+from llm_installer.core.hints import program, script
+from llm_installer.core.paths import ModelDir, model_names, models_dir
+from llm_installer.core.text import counted, short_path, size, visible
 
 
 @click.command()
@@ -19,7 +22,7 @@ from llm_installer.core.text import short_path, visible
 @click.option("--revision", help="Branch, tag or commit of a hub model.")
 @click.option("--link", is_flag=True, help="Use a local folder where it is instead of copying it.")
 def install(model: str, name: str | None, force: bool, revision: str | None, link: bool) -> None:
-    """Give MODEL (a hub id, a local folder, or `tiny`) a directory of its own."""
+    """Give MODEL (a hub id or its address, a local folder, or `tiny`) a directory of its own."""
     from llm_installer.install.installer import install as install_model
 
     found = install_model(model, name=name, force=force, revision=revision, link=link, say=echo)
@@ -29,30 +32,52 @@ def install(model: str, name: str | None, force: bool, revision: str | None, lin
 
 
 @click.command(name="list")
-def list_command() -> None:
+@click.option("--json", "as_array", is_flag=True, help="Print one JSON array for other programs.")
+def list_command(as_array: bool) -> None:
     """Show the installed models."""
     from llm_installer.install.installed import list_models
     from llm_installer.ui.console import Console
     from llm_installer.ui.models import Models
 
+    if as_array:
+        from llm_installer.install.as_json import as_json
+
+        return click.echo(visible(as_json(list_models()), lines=True))
     Console().show(Models(list_models()))
 
 
 @click.command()
-@click.argument("model")
+@model_argument()
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def remove(model: str, yes: bool) -> None:
-    """Delete MODEL's directory with everything trained in it."""
+    """Delete MODEL's directory with everything trained in it, after saying what that is."""
     from llm_installer.install.installed import removable
     from llm_installer.install.installed import remove as remove_model
 
-    removable(model)
+    root = removable(model)
     if not yes:
-        _confirm(f"Delete {visible(model)} with all its runs and adapters?")
+        confirm(_question(root))
     echo(f"Removed {short_path(remove_model(model))}")
 
 
-def _confirm(question: str) -> None:
+def _question(root: Path) -> str:
+    """What would be lost."""
+    from llm_installer.core.run.record import FINISHED
+    from llm_installer.install.disk import size_on_disk
+    from llm_installer.runs.listing import list_runs
+
+    folder, taken = ModelDir(root), size(size_on_disk(root))
+    if not folder.info.exists():
+        return f"Delete {visible(short_path(root))}, which was left half-way ({taken})?"
+    rows = list_runs(folder)
+    parts = [counted(len(rows), "run") if rows else "no runs"]
+    parts += [f"{open} of them not finished"] if (open := sum(row.status != FINISHED for row in rows)) else []
+    parts += [f"./lora is {row.run.id}" for row in rows if row.current]
+    parts += ["the folder that it links to stays"] if folder.weights.is_symlink() else []
+    return f"Delete {visible(root.name)} with everything in it ({', '.join([*parts, taken])})?"
+
+
+def confirm(question: str) -> None:
     """Ask; a No ends the command, and so does nobody being there to answer, with the word that is needed then."""
     try:
         agreed = click.confirm(question)
@@ -66,17 +91,35 @@ def _confirm(question: str) -> None:
 
 
 @click.command()
-@click.argument("model")
-def update(model: str) -> None:
+@model_argument(required=False)
+@click.option("--all", "every", is_flag=True, help="Of all models that are installed.")
+def update(model: str | None, every: bool) -> None:
     """Renew MODEL's scripts; weights and runs are not touched."""
     from llm_installer.install.installed import update as update_scripts
 
-    for file in update_scripts(model):
-        echo(f"Wrote {short_path(file)}")
+    if bool(model) == every:
+        wrong = f"{model} and --all contradict each other" if model else "Say which model's scripts to write again"
+        raise UsageError(f"{wrong}, for example: {program()} update tiny, or update --all")
+    names, failed = model_names() if every else [str(model)], False
+    for name in names:
+        try:
+            written = update_scripts(name)
+        except InstallerError as error:
+            if not every:
+                raise
+            echo(f"{name}: {error}", err=True)
+            failed = True
+        else:
+            for file in written:
+                echo(f"Wrote {short_path(file)}")
+    if not names:
+        echo(f"No model is installed in {short_path(models_dir())}")
+    if failed:
+        raise SystemExit(1)
 
 
 @click.command()
-@click.argument("model")
+@model_argument()
 @click.option("--revision", help="Branch, tag or commit of a hub model.")
 def check(model: str, revision: str | None) -> None:
     """Say whether MODEL runs and trains here, before any of its weights is downloaded."""

@@ -135,19 +135,3 @@ def _examples(group: str) -> list[str]:
             return [*shown, "..."]
         shown.append(name)
     return shown
-
-
-WHOLE = 200
-"""Characters of a command's first sentence in the list: enough that none is cut."""
-
-
-class Commands(click.Group):
-    """A group that suggests the nearest command for a mistyped one, and lists all in the order of their definition."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(self.commands)
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        rows = [(name, command.get_short_help_str(limit=WHOLE)) for name, command in self.commands.items()]
-        with formatter.section("Commands"):
-            formatter.write_dl(rows)

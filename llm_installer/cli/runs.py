@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.shell_completion import CompletionItem
 
+from llm_installer.cli.commands import Commands, synonyms
 from llm_installer.cli.echo import echo
-from llm_installer.cli.options import Commands
-from llm_installer.core.errors import AdapterError, UsageError
-from llm_installer.core.hints import program
+from llm_installer.cli.models import confirm
+from llm_installer.cli.names import HERE, here_or, offer_models, offer_runs
+from llm_installer.core.errors import AdapterError
 from llm_installer.core.text import counted, short_path, visible
 
 if TYPE_CHECKING:
     from llm_installer.core.paths import ModelDir
 
-HERE = "."
 ASKS_FOR_HELP = "llm_installer.help"
 
 
 class ModelFirst(Commands):
     """A group whose commands may have a model before them: `adapters tiny use last`."""
+
+    called = "adapters MODEL"
+    tried = synonyms(
+        {"compare ONE OTHER": "diff", "use RUN": "switch activate set select", "remove RUN": "delete rm del"}
+    )
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if args and not args[0].startswith("-") and args[0] not in self.commands:
@@ -29,9 +34,20 @@ class ModelFirst(Commands):
         ctx.meta[ASKS_FOR_HELP] = "--help" in args or "-h" in args
         return super().parse_args(ctx, args)
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
+        """Models come first, for one may stand before a command."""
+        models = [] if ctx.params.get("model", HERE) != HERE else offer_models(ctx, self.params[0], incomplete)
+        return [*map(CompletionItem, models), *super().shell_complete(ctx, incomplete)]
+
 
 @click.group(cls=ModelFirst, invoke_without_command=True, subcommand_metavar="[MODEL] [COMMAND ...]")
-@click.option("--model", default=HERE, metavar="DIR", help="The model; by default the model directory you are in.")
+@click.option(
+    "--model",
+    default=HERE,
+    metavar="DIR",
+    shell_complete=offer_models,
+    help="The model; by default the model directory you are in.",
+)
 @click.pass_context
 def adapters(ctx: click.Context, model: str) -> None:
     """List the runs of a model; compare two, use one as ./lora, remove one. A part of a run's id will do, or `last`."""
@@ -41,18 +57,14 @@ def adapters(ctx: click.Context, model: str) -> None:
 
     if ctx.meta[ASKS_FOR_HELP]:  # a command explains itself wherever one is
         return
-    if model == HERE and not ModelDir(Path(HERE)).info.is_file():
-        raise UsageError(
-            f"Say whose runs, for example: {program()} adapters tiny (or run this inside a model directory)"
-        )
-    ctx.obj = ModelDir.find(model)
+    ctx.obj = ModelDir.find(here_or("Say whose runs", "adapters {}") if model == HERE else model)
     if ctx.invoked_subcommand is None:
         Console().show(RunList(ctx.obj, list_runs(ctx.obj)))
 
 
 @adapters.command(name="compare")
-@click.argument("one")
-@click.argument("other")
+@click.argument("one", shell_complete=offer_runs)
+@click.argument("other", shell_complete=offer_runs)
 @click.option("--prompt", "prompts", multiple=True, metavar="TEXT", help="Ask this instead of the data's questions.")
 @click.pass_obj
 def compare_command(folder: ModelDir, one: str, other: str, prompts: tuple[str, ...]) -> None:
@@ -68,7 +80,7 @@ def compare_command(folder: ModelDir, one: str, other: str, prompts: tuple[str, 
 
 
 @adapters.command(name="use")
-@click.argument("run")
+@click.argument("run", shell_complete=offer_runs)
 @click.pass_obj
 def use_command(folder: ModelDir, run: str) -> None:
     """Point ./lora at RUN after checking its adapter; `none` removes ./lora."""
@@ -79,7 +91,7 @@ def use_command(folder: ModelDir, run: str) -> None:
 
 
 @adapters.command(name="remove")
-@click.argument("run")
+@click.argument("run", shell_complete=offer_runs)
 @click.option("--force", is_flag=True, help="Even if ./lora names it.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.pass_obj
@@ -91,5 +103,5 @@ def remove_run_command(folder: ModelDir, run: str, force: bool, yes: bool) -> No
     row = removable(folder, run, force)
     if not yes:
         steps = counted(row.steps, "step")
-        click.confirm(f"Delete run {visible(row.run.id)} ({steps}) with its adapter and checkpoints?", abort=True)
+        confirm(f"Delete run {visible(row.run.id)} ({steps}) with its adapter and checkpoints?")
     echo(f"Removed {short_path(remove_run(folder, row.run.id, force).run.root)}")

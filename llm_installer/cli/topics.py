@@ -7,8 +7,7 @@ from importlib.resources import files
 import click
 
 from llm_installer.core.errors import UsageError
-from llm_installer.core.hints import program
-from llm_installer.planning.settings import suggest
+from llm_installer.core.hints import program, suggest
 
 TOPICS = {
     "modes": "how fast and how long to train, and when a run stops",

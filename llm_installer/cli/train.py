@@ -4,41 +4,76 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import click
+from click.core import ParameterSource
 
+from llm_installer.cli.echo import echo
+from llm_installer.cli.names import chosen_model, model_argument
 from llm_installer.cli.options import GroupedCommand, click_options
 from llm_installer.core.errors import UsageError
 from llm_installer.core.hardware import busy_cores, usable_cores
+from llm_installer.core.hints import script
+from llm_installer.core.paths import ModelDir
+from llm_installer.core.user_config import read_user_config
 from llm_installer.planning.environment import environment
 from llm_installer.planning.options import Options
-from llm_installer.planning.settings import built
+from llm_installer.planning.preferences import DEFAULT, PREFERENCES, find
+from llm_installer.planning.settings import built, checked, flag
 
 if TYPE_CHECKING:
     from llm_installer.ui.console import Console
 
 
 @click.command(cls=GroupedCommand)
+@model_argument(required=False)
 @click_options
-def train(**given: object) -> None:
-    """Fine-tune a model with LoRA on your data. Only --data is needed; everything else is chosen and explained."""
+def train(model: str | None, **given: object) -> None:
+    """Fine-tune MODEL with LoRA on your data. Only --data is needed; everything else is chosen and explained."""
     options = built(Options, given)
+    path = chosen_model(model, options.model_path, "Say which model to train", "train {} --data my.json")
+    options = replace(options, model_path=path)
     if options.tensorboard_only is not None:
         _show_past_runs(options, options.tensorboard_only)
     if options.controlling:
         return _control(options)
     if not options.sources and not options.resuming:
-        raise UsageError("Say what to train on, for example: ./train.sh --data my.json")
+        raise UsageError(f"Say what to train on, for example: {script(ModelDir.find(path).root)} --data my.json")
     from llm_installer.distributed.launch import Worker, launch, wanted
 
     if wanted(options) and not options.show and not options.dry_run:
         raise SystemExit(launch(options, sys.argv[1:]))
+    options = _preferred(click.get_current_context(), options)
     for name, value in environment(usable_cores(), busy_cores()).items():
         os.environ.setdefault(name, value)
     with Worker():
         _train(options)
+
+
+def _preferred(ctx: click.Context, options: Options) -> Options:
+    """The options with what the user prefers where no flag says otherwise; a run that is resumed keeps its mode."""
+    stored = read_user_config()
+    for one in PREFERENCES:
+        if not one.field or ctx.get_parameter_source(one.field) is not ParameterSource.DEFAULT:
+            continue
+        found = find(one, os.environ, stored)
+        if found.source == DEFAULT or (one.field == "mode" and (options.circular or _continues(options))):
+            continue
+        options = built(Options, {**vars(options), one.field: checked(Options, one.field, found.value)})
+        if one.field == "mode" and os.environ.get("RANK", "0") == "0":
+            echo(f"Mode {options.mode} comes from {found.origin}; for one run: {flag(one.field)} NAME")
+    return options
+
+
+def _continues(options: Options) -> bool:
+    """Whether there is a run to resume, as was asked."""
+    from llm_installer.core.run.record import FINISHED
+    from llm_installer.runs.listing import list_runs
+
+    return options.resuming and any(row.status != FINISHED for row in list_runs(ModelDir.find(options.model_path)))
 
 
 def _train(options: Options) -> None:
@@ -59,7 +94,6 @@ def _train(options: Options) -> None:
 
 def _remembered(options: Options, console: Console) -> tuple[Options, Path]:
     """What to show the rows of, and the folder that its paths are below: with --resume, those of the unfinished run."""
-    from llm_installer.core.paths import ModelDir
     from llm_installer.runs.resume import find_unfinished
 
     here = Path.cwd()
@@ -82,7 +116,6 @@ def _control(options: Options) -> None:
 
 
 def _show_past_runs(options: Options, port: int) -> NoReturn:
-    from llm_installer.core.paths import ModelDir
     from llm_installer.training.reporters import serve_tensorboard
 
-    raise SystemExit(serve_tensorboard(ModelDir.find(options.model_path or ".").runs, port))
+    raise SystemExit(serve_tensorboard(ModelDir.find(options.model_path).runs, port))

@@ -58,10 +58,10 @@ def write_text(file: Path, text: str, mode: int = 0o644) -> None:
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
     try:
         with temporary.open("w", encoding="utf-8") as out:
+            temporary.chmod(mode)  # before there is anything to read
             out.write(text)
             out.flush()
             sync(out.fileno())
-        temporary.chmod(mode)
         os.replace(temporary, file)
     except OSError as error:
         with suppress(OSError):
@@ -69,10 +69,10 @@ def write_text(file: Path, text: str, mode: int = 0o644) -> None:
         raise unwritable(file, error) from None
 
 
-def write_json(file: Path, value: object) -> None:
+def write_json(file: Path, value: object, mode: int = 0o644) -> None:
     """Replace a file by strict JSON, in which infinities and NaN become null. Raises DiskError."""
     text = json.dumps(finite(value), indent=2, ensure_ascii=False, allow_nan=False)
-    write_text(file, visible(text, lines=True) + "\n")  # the same value: the escapes are those of JSON
+    write_text(file, visible(text, lines=True) + "\n", mode)  # the same value: the escapes are those of JSON
 
 
 def finite(value: Any) -> Any:

@@ -6,6 +6,8 @@ import os
 import shlex
 import shutil
 import sys
+from collections.abc import Iterable
+from difflib import get_close_matches
 from pathlib import Path
 
 from llm_installer.core.text import short_path, steering
@@ -21,10 +23,26 @@ def program() -> str:
         return named
     if shutil.which(NAME):
         return NAME
-    launcher = Path(__file__).resolve().parents[2] / NAME
-    if launcher.is_file():
-        return typed(launcher)
+    if found := launcher():
+        return typed(found)
     return f"{shlex.quote(sys.executable)} -m llm_installer"
+
+
+def launcher() -> Path | None:
+    """The launcher of the checkout that this is; None where the program was installed without one."""
+    found = Path(__file__).resolve().parents[2] / NAME
+    return found if found.is_file() else None
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """The known name that a mistyped one is closest to; empty where none is close."""
+    return next(iter(get_close_matches(word, list(known), n=1)), "")
+
+
+def suggest(word: str, known: Iterable[str]) -> str:
+    """`; did you mean ...?` for a mistyped name, empty where nothing is close."""
+    close = nearest(word, known)
+    return f"; did you mean {close!r}?" if close else ""
 
 
 def script(root: Path, name: str = "train.sh") -> str:

@@ -10,19 +10,29 @@ from pathlib import Path
 
 from llm_installer.core.errors import ModelError, TrainingError, UsageError
 from llm_installer.core.files import unwritable
-from llm_installer.core.hints import program, quoted, typed
+from llm_installer.core.hints import program, quoted, suggest, typed
 from llm_installer.core.hub_base import installed_from, is_hub_id
 from llm_installer.core.text import short_path
+from llm_installer.core.user_config import read_user_config
 
 
 def llm_home() -> Path:
-    """LLM_HOME, or ~/LLM."""
-    return Path(os.environ.get("LLM_HOME") or Path.home() / "LLM").expanduser().absolute()
+    """LLM_HOME, else what `config set home` says, else ~/LLM. Raises UsageError where that file is damaged."""
+    chosen = os.environ.get("LLM_HOME") or read_user_config().get("home") or Path.home() / "LLM"
+    return Path(chosen).expanduser().absolute()
 
 
 def models_dir() -> Path:
     """Where model directories are made."""
     return llm_home() / "models"
+
+
+def model_names() -> list[str]:
+    """The names of the installed models, in order; empty where that cannot be known. Reads nothing but names."""
+    try:
+        return sorted(p.parent.name for p in models_dir().glob("[!.]*/model_info.json"))
+    except (OSError, UsageError):
+        return []
 
 
 def cache_dir() -> Path:
@@ -149,10 +159,7 @@ class ModelDir:
         except PermissionError:
             raise ModelError(f"{short_path(root)} cannot be read; {allow(root)}") from None
         if not complete:
-            raise ModelError(
-                f"{short_path(root)} is not an installed model (model_info.json or model/config.json is missing); "
-                f"install it with: {program()} install {shlex.quote(str(root))}"
-            )
+            raise ModelError(_incomplete(found))
         return found
 
     @property
@@ -218,10 +225,27 @@ class ModelDir:
 
 def _not_installed(name: str) -> str:
     see = f"see the installed models with: {program()} list"
+    near = suggest(name, model_names())
     if is_hub_id(name):
-        install = f"install it with: {program()} install {quoted(name)}"
-        return f"{name} is neither a model directory nor the hub id of an installed model; {install}, or {see}"
-    return f"There is no model directory at {Path(name).expanduser()}; {see}"
+        instead = near or f"; install it with: {program()} install {quoted(name)}, or {see}"
+        return f"{name} is neither a model directory nor the hub id of an installed model{instead}"
+    return f"There is no model directory at {Path(name).expanduser()}{near or f'; {see}'}"
+
+
+def _incomplete(found: ModelDir) -> str:
+    """What is wrong with a folder that a model was looked for in, and how to get one there."""
+    shown = short_path(found.root)
+    if found.info.is_file():
+        return f"{shown} has lost its model/ folder; download or copy it again with: {reinstall(found)}"
+    return (
+        f"{shown} is not an installed model (model_info.json or model/config.json is missing); "
+        f"install it with: {program()} install {shlex.quote(str(found.root))}"
+    )
+
+
+def reinstall(found: ModelDir) -> str:
+    """The command that gets the files of a model again."""
+    return f"{program()} fix {found.typed} --reinstall"
 
 
 def changeable(folder: Path) -> bool:

@@ -20,6 +20,7 @@ from llm_installer.core.hardware import memory_bytes, probe_hardware
 from llm_installer.core.hints import program
 from llm_installer.core.paths import allow, llm_home, models_dir
 from llm_installer.core.text import GIB, counted, short_path, size
+from llm_installer.core.user_config import TOKEN, offer_token
 from llm_installer.install.disk import nearest_existing, size_on_disk
 from llm_installer.install.installed import Installed, list_models
 from llm_installer.install.model_record import installed_version
@@ -155,9 +156,11 @@ def _home() -> Check:
 def _token() -> Check:
     from huggingface_hub import get_token
 
+    offer_token()
     if get_token():
         return Check("hub token", True, "present")
-    return Check("hub token", None, "none, and only gated and private models need one", "log in with: hf auth login")
+    return Check("hub token", None, "none, and only gated and private models need one",
+                 f"set one with: {program()} config set {TOKEN}")  # fmt: skip
 
 
 CHECKS: tuple[Callable[[], Check], ...] = (_python, _torch, _memory, _disk, _home, _token)

@@ -31,7 +31,7 @@ def fill_from_hub(source: Source, staging: ModelDir, say: Callable[[str], None])
     no_telemetry()
     with explained(source):
         commit, files = list_files(source)
-        partial = _prepare(staging.root, source.id, commit, say)
+        partial = begin_staging(staging.root, source.id, commit, say)
         small = Meter(say, 0)
 
         def read(name: str) -> str:
@@ -76,7 +76,7 @@ def list_files(source: Source) -> tuple[str, dict[str, RemoteFile]]:
     return commit, files
 
 
-def _prepare(root: Path, model: str, commit: str, say: Callable[[str], None]) -> Path:
+def begin_staging(root: Path, model: str, commit: str, say: Callable[[str], None]) -> Path:
     """Keep a staging folder of the same model and commit, else make a new one. Returns where partial files go."""
     marker = json.dumps({"model": model, "commit": commit})
     known = root / _MARKER

@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from llm_installer.core.errors import HubError, Interrupted
+from llm_installer.core.hints import program
+from llm_installer.core.user_config import TOKEN
 from llm_installer.install.resolve import Source
 
 _AGAIN = "run the same command again to resume it"
-_LOG_IN = "log in with `hf auth login` or set HF_TOKEN"
 _GATED = (
-    "{id} is gated: accept its licence on {hub}/{id}, then {log_in} (with a token that may read gated models), "
+    "{id} is gated: accept its licence on {hub}/{id}, then {log_in} (one that may read gated models), "
     "and run the same command again"
 )
 
@@ -28,7 +29,7 @@ BY_NAME = {
 """The client's exceptions by name, the more special before the more general."""
 
 BY_STATUS = {
-    401: "{hub} refused your token; {log_in} again",
+    401: "{hub} refused your token; check it, or {log_in}",
     403: _GATED,
     429: "{hub} refuses more requests for now; wait a few minutes, then {again}",
 }
@@ -42,7 +43,7 @@ def explained(source: Source) -> Iterator[None]:
     from huggingface_hub.errors import HfHubHTTPError
 
     words = {"id": source.id, "hub": constants.ENDPOINT, "revision": source.revision or "main"}
-    words |= {"again": _AGAIN, "log_in": _LOG_IN}
+    words |= {"again": _AGAIN, "log_in": f"give a token with `{program()} config set {TOKEN}` or in HF_TOKEN"}
     try:
         yield
     except KeyboardInterrupt:

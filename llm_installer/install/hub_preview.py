@@ -8,6 +8,7 @@ from pathlib import Path
 
 from llm_installer.core.errors import ModelError
 from llm_installer.core.startup import no_telemetry
+from llm_installer.core.user_config import offer_token
 from llm_installer.install.download import Meter, download
 from llm_installer.install.from_hub import list_files
 from llm_installer.install.hub_errors import explained
@@ -21,6 +22,7 @@ def preview(source: Source, folder: Path) -> int:
     Returns the bytes that an install would download. Raises what `fill_from_hub` raises.
     """
     no_telemetry()
+    offer_token()
     partial = folder / ".parts"
     partial.mkdir()
     with explained(source):

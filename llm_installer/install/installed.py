@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from llm_installer.core.errors import InstallerError, ModelError
 from llm_installer.core.files import unwritable
-from llm_installer.core.hints import program
-from llm_installer.core.paths import ModelDir, allow, models_dir
-from llm_installer.core.run.lock import only_training
+from llm_installer.core.hints import program, suggest
+from llm_installer.core.paths import ModelDir, allow, model_names, models_dir
+from llm_installer.core.run.lock import only_training, refuse_while_training
 from llm_installer.core.text import short_path
 from llm_installer.install.disk import closed_folder, delete, size_on_disk
 from llm_installer.install.model_record import is_complete, read_record
 from llm_installer.install.scripts import write_scripts
 from llm_installer.install.staging import directory_lock, removing_dir, staging_dir, undo_interrupted_swap
+
+IN_TRAINING = "cannot be removed while it is being trained"
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,11 @@ class Installed:
     """Whether its weights are in the user's own folder."""
     readable: bool = True
     """Whether its rights let anything be known of it beside its name."""
+    source: str = ""
+    """built-in, folder or hub."""
+    revision: str = ""
+    """The commit of a hub model."""
+    model_type: str = ""
 
 
 def list_models() -> list[Installed]:
@@ -56,13 +64,18 @@ def _has_record(root: Path) -> bool:
         return True
 
 
+def is_installed(path_or_name: str) -> bool:
+    """Whether an installed model has this name, or lies there."""
+    return bool(_candidates(path_or_name))
+
+
 def update(path_or_name: str) -> list[Path]:
     """Write the scripts of a model directory again, for the Python that runs this. Returns the files written.
 
     Raises ModelError for what is not an installed model, InstallerError while another process changes it or where the
     scripts cannot be written.
     """
-    found = _find(path_or_name)
+    found = find_installed(path_or_name)
     with directory_lock(found.root.name):
         try:
             undo_interrupted_swap(found)
@@ -80,8 +93,7 @@ def remove(path_or_name: str) -> Path:
     root = removable(path_or_name)
     name = root.name.removeprefix(".").removesuffix(".installing").removesuffix(".removing")
     doomed = removing_dir(root.with_name(name))
-    _refuse_closed(root)
-    with directory_lock(name), only_training(ModelDir(root), "cannot be removed while it is being trained"):
+    with directory_lock(name), only_training(ModelDir(root), IN_TRAINING):
         try:
             if root != doomed:
                 delete(doomed)
@@ -95,14 +107,38 @@ def remove(path_or_name: str) -> Path:
 
 
 def removable(path_or_name: str) -> Path:
-    """What `remove` would delete. Raises ModelError for what is neither installed nor left half-way."""
+    """What `remove` would delete; that nothing is in the way of it is looked at first.
+
+    Raises ModelError for what is neither installed nor left half-way and for weights that another model uses,
+    TrainingError while it is being trained, InstallerError where its rights are in the way.
+    """
+    root = _doomed(path_or_name)
+    refuse_while_training(ModelDir(root), IN_TRAINING)
+    if user := next((other for other in _linked_to(root)), None):
+        raise ModelError(
+            f"{short_path(root)} was not removed, because the model {user} uses its weights (--link); remove that first"
+        )
+    _refuse_closed(root)
+    return root
+
+
+def _linked_to(root: Path) -> Iterator[str]:
+    """The names of other models whose weights lie in `root`."""
+    for name in model_names():
+        weights = ModelDir(models_dir() / name).weights
+        if weights.parent != root and weights.is_symlink() and weights.resolve().is_relative_to(root):
+            yield name
+
+
+def _doomed(path_or_name: str) -> Path:
+    """The model directory, or what an interrupted install or removal left of it."""
     if not _candidates(path_or_name):
         named = models_dir() / path_or_name.replace("/", "_")
         given = Path(path_or_name).expanduser().absolute()
         for left in (staging_dir(named.name).root, removing_dir(named), removing_dir(given)):
             if path_or_name.strip() and os.path.isdir(left):
                 return left
-    return _find(path_or_name).root
+    return find_installed(path_or_name).root
 
 
 def _refuse_closed(root: Path) -> None:
@@ -133,10 +169,12 @@ def _is_ours(root: Path) -> bool:
     return True
 
 
-def _find(path_or_name: str) -> ModelDir:
+def find_installed(path_or_name: str) -> ModelDir:
+    """The installed model of this name, or in this directory, complete or not. Raises ModelError."""
     found = _candidates(path_or_name)
     if not found:
-        raise ModelError(f"{path_or_name!r} is not an installed model; see the installed models with: {program()} list")
+        near = suggest(path_or_name, model_names()) or f"; see the installed models with: {program()} list"
+        raise ModelError(f"{path_or_name!r} is not an installed model{near}")
     if found[0].is_symlink():
         raise ModelError(f"{short_path(found[0])} is a link to {found[0].resolve()}; give that directory itself")
     return ModelDir(found[0].resolve())
@@ -169,4 +207,7 @@ def _looked_at(model_dir: ModelDir) -> Installed:
         adapter=adapter,
         complete=is_complete(model_dir.weights, record),
         linked=record.linked,
+        source=record.source,
+        revision=record.revision,
+        model_type=record.model_type,
     )

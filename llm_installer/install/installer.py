@@ -12,6 +12,7 @@ from llm_installer.core.paths import ModelDir, models_dir
 from llm_installer.core.run.lock import only_training, refuse_while_training
 from llm_installer.core.startup import no_telemetry
 from llm_installer.core.text import short_path
+from llm_installer.core.user_config import offer_token
 from llm_installer.install.disk import delete
 from llm_installer.install.from_folder import fill_from_folder
 from llm_installer.install.from_hub import fill_from_hub
@@ -45,6 +46,7 @@ def install(
     network refuses, TrainingError while the model to replace is being trained, InstallerError where the disk refuses.
     """
     no_telemetry()
+    offer_token()
     source = resolve(model, name=name, revision=revision, link=link)
     target = ModelDir(models_dir() / source.dirname)
     with directory_lock(source.dirname):

@@ -1,21 +1,21 @@
-"""What MODEL on the command line means: the built-in model, a folder on this machine, or a hub id."""
+"""What MODEL on the command line means: the built-in model, a folder on this machine, a hub id or its address."""
 
 from __future__ import annotations
 
 import re
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from llm_installer.core.errors import ModelError, UsageError
 from llm_installer.core.hints import program
-from llm_installer.core.text import short_path
+from llm_installer.core.text import short_path, shortened
+from llm_installer.install.naming import page_of, wrong_with_name
 from llm_installer.tiny import MODEL_DIR
 
 BUILT_IN = "tiny"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
-_NAME = re.compile(r"[^./\0][^/\0]*")
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,8 @@ class Source:
 
 
 def resolve(model: str, *, name: str | None = None, revision: str | None = None, link: bool = False) -> Source:
-    """Say what `model` means. The word `tiny` is the built-in model, then a path that exists wins over a hub id.
+    """Say what `model` means. The word `tiny` is the built-in model, then a path that exists wins over a hub id, and
+    the address of a page of the hub is the id and the revision in it.
 
     Raises ModelError for what is neither, UsageError for options that do not go with it.
     """
@@ -41,15 +42,17 @@ def resolve(model: str, *, name: str | None = None, revision: str | None = None,
     if not model.strip():
         raise UsageError("No model was given; give a hub id (org/name), a folder, or tiny")
     if model == BUILT_IN:
-        source = Source("built-in", BUILT_IN, name or BUILT_IN, MODEL_DIR, revision, link)
-    elif path.exists():
+        return _checked(Source("built-in", BUILT_IN, BUILT_IN, MODEL_DIR, revision, link), name)
+    if path.exists():
         folder = _model_folder(path)
-        source = Source("folder", str(folder), name or folder.name, folder, revision, link)
-    elif _HUB_ID.fullmatch(model):
-        source = Source("hub", model, name or model.replace("/", "_"), revision=revision, link=link)
-    else:
+        return _checked(Source("folder", str(folder), folder.name, folder, revision, link), name)
+    page = page_of(model)
+    if page and page.revision and revision not in (None, page.revision):
+        raise UsageError(f"The address names revision {page.revision}, and --revision {revision}; give one of them")
+    model, revision = (page.id, page.revision or revision) if page else (model, revision)
+    if not _HUB_ID.fullmatch(model):
         raise ModelError(f"{path} is neither a folder nor a hub id (org/name); check the spelling")
-    return _checked(source)
+    return _checked(Source("hub", model, model.replace("/", "_"), revision=revision, link=link), name)
 
 
 def _model_folder(path: Path) -> Path:
@@ -64,11 +67,16 @@ def _model_folder(path: Path) -> Path:
     return folder
 
 
-def _checked(source: Source) -> Source:
+def _checked(source: Source, name: str | None) -> Source:
+    """The source under the name that was chosen for it, if any."""
+    source = source if name is None else replace(source, dirname=name)
     if source.link and source.kind != "folder":
         raise UsageError(f"--link uses a folder in place, and {source.id} is not a folder; leave out --link")
     if source.revision is not None and source.kind != "hub":
         raise UsageError(f"--revision belongs to a hub id, and {source.id} is not one; leave out --revision")
-    if not _NAME.fullmatch(source.dirname):
-        raise UsageError(f"{source.dirname!r} cannot be the name of a model directory; choose another with --name NAME")
+    if wrong := wrong_with_name(source.dirname):
+        raise UsageError(
+            f"{shortened(repr(source.dirname), 80)} cannot be the name of a model directory, because {wrong}; choose "
+            "another with --name NAME"
+        )
     return source

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import Field, dataclass, field, fields
-from difflib import get_close_matches
 from numbers import Real
 from typing import TYPE_CHECKING, TypedDict, TypeVar, cast, get_args, get_type_hints
 
 import click
 
 from llm_installer.core.errors import UsageError
+from llm_installer.core.hints import suggest
 from llm_installer.planning.bounds import Number, Whole
 from llm_installer.planning.names import Meant
 
@@ -182,12 +182,6 @@ def _typed(one: Described, value: object) -> object:
 
 def _type(value: object) -> str:
     return f"of type {type(value).__name__}"
-
-
-def suggest(word: str, known: Sequence[str]) -> str:
-    """`; did you mean ...?` for a mistyped name, empty where nothing is close."""
-    close = get_close_matches(word, known, n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 class _Choice(click.Choice[str]):

@@ -8,7 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from llm_installer.core.errors import DataError
+from llm_installer.core.hints import program
 from llm_installer.core.text import shortened
+from llm_installer.core.user_config import TOKEN, offer_token
 from llm_installer.data.reading.arrow_rows import batch_rows
 from llm_installer.data.reading.rows import PARTS, Row, Source
 from llm_installer.data.reading.splits import choose_splits
@@ -19,7 +21,7 @@ _BATCH_ROWS = 1024
 _REASONS = (
     (
         "GatedRepoError|gated dataset",
-        "its terms must be accepted first; do so on its page on the hub, then log in with: hf auth login",
+        "its terms must be accepted first; do so on its page on the hub, then set a token with: {log_in}",
     ),
     ("RepositoryNotFoundError", "the hub has no dataset of that name, or it is private; correct the name or path"),
     ("DatasetNotFoundError", "the hub has no dataset of that name, or it is private; correct the name or path"),
@@ -39,6 +41,7 @@ def hub_sources(piece: str, not_here: str) -> tuple[list[Source], list[str]]:
 
     Raises DataError.
     """
+    offer_token()
     match = _ID.fullmatch(piece)
     assert match is not None, piece
     name, words = match["name"], (match["words"] or "").split(":")
@@ -112,5 +115,6 @@ def _reported(beginning: str) -> Iterator[None]:
         yield
     except (OSError, ValueError, RuntimeError, DatasetsError, *HfHubHTTPError.__bases__) as error:
         kinds = " ".join([kind.__name__ for kind in type(error).__mro__] + [str(error)])
+        words = {"error": shortened(str(error), 160), "log_in": f"{program()} config set {TOKEN}"}
         reason = next(text for pattern, text in _REASONS if re.search(pattern, kinds))
-        raise DataError(f"{beginning}; {reason.format(error=shortened(str(error), 160))}") from None
+        raise DataError(f"{beginning}; {reason.format(**words)}") from None

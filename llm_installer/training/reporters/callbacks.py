@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from llm_installer.core.errors import Interrupted, UsageError
+from llm_installer.core.hints import suggest
 from llm_installer.core.run.header import RunHeader
 from llm_installer.core.run.signals import Requests
 from llm_installer.core.state import Evaluation, Result, RunState, StepReport
-from llm_installer.planning.settings import suggest
 from llm_installer.training.reporters.protocol import Event
 from llm_installer.training.reporters.values import step_values
 

@@ -50,8 +50,8 @@ def test_unsuitable_models_are_refused_before_the_first_weight(
     [
         (None, (401, "GatedRepo"), "org/name is gated: accept its licence on {hub}/org/name"),
         (None, (403, "GatedRepo"), "org/name is gated: accept its licence on {hub}/org/name"),
-        ((403, "GatedRepo", ""), None, "`hf auth login` or set HF_TOKEN"),
-        ((403, "", "Forbidden"), None, "`hf auth login` or set HF_TOKEN"),
+        ((403, "GatedRepo", ""), None, "`llm-installer config set hub-token` or in HF_TOKEN"),
+        ((403, "", "Forbidden"), None, "`llm-installer config set hub-token` or in HF_TOKEN"),
         ((401, "", "Invalid credentials in Authorization header"), None, "{hub} refused your token"),
         ((403, "", "Access to this resource is disabled."), None, "has been disabled"),
         ((500, "", ""), None, "{hub} answered 500 for org/name"),

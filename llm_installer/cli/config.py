@@ -1,0 +1,94 @@
+"""What holds for all models: `llm-installer config`, and `set` and `unset` after it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import replace
+
+import click
+
+from llm_installer.cli.commands import Commands, synonyms
+from llm_installer.cli.echo import echo
+from llm_installer.core.errors import UsageError
+from llm_installer.core.text import short_path
+from llm_installer.core.user_config import TOKEN, read_user_config, user_config_file, write_user_config
+from llm_installer.planning.preferences import DEFAULT, LOGIN, PREFERENCES, Found, check_known, find, preference
+
+
+class OfConfig(Commands):
+    """Its commands, and what people try instead of them."""
+
+    called = "config"
+    tried = synonyms({"": "get show list ls", "set NAME VALUE": "add change", "unset NAME": "remove rm delete reset"})
+
+
+def _offer_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    return [one.name for one in PREFERENCES if one.name.startswith(incomplete)]
+
+
+@click.group(cls=OfConfig, invoke_without_command=True)
+@click.pass_context
+def config(ctx: click.Context) -> None:
+    """Show what holds for all models, and where each value comes from; set it, or take it back."""
+    if ctx.invoked_subcommand is None:
+        from llm_installer.ui.console import Console
+        from llm_installer.ui.preferences import Preferences
+
+        Console().show(Preferences(_found()))
+
+
+def _found() -> list[Found]:
+    stored = read_user_config()
+    check_known(stored)
+    return [_with_login(find(one, os.environ, stored)) for one in PREFERENCES]
+
+
+def _with_login(found: Found) -> Found:
+    """A token that the hub's own client keeps counts where none is set here."""
+    if found.preference.name != TOKEN or found.source != DEFAULT:
+        return found
+    from huggingface_hub import get_token
+
+    token = get_token()
+    return replace(found, value=token, source=LOGIN) if token else found
+
+
+@config.command(name="set")
+@click.argument("name", shell_complete=_offer_names)
+@click.argument("value", required=False)
+def set_command(name: str, value: str | None) -> None:
+    """Set NAME to VALUE; without VALUE it is asked for, so that a token is in no history of a shell."""
+    one, stored = preference(name), read_user_config()
+    given = _asked(one.name, one.secret) if value is None else value
+    if not given.strip():
+        raise UsageError(f"An empty value sets nothing; to go back to the default: config unset {one.name}")
+    kept = one.check(given.strip())
+    write_user_config({**stored, one.name: kept})
+    now = find(one, os.environ, {one.name: kept})
+    shown = Found(one, kept, now.source).shown
+    echo(f"{one.name} is now {shown}, in {short_path(user_config_file())}")
+    if now.value != kept:
+        echo(f"For now {one.variable} in the environment still says {now.shown}, and wins.")
+    if one.name == "home":
+        echo("Models that are installed already stay where they are; move their folders to find them by name.")
+
+
+def _asked(name: str, secret: bool) -> str:
+    """What is typed on a terminal, unseen where it is secret, or else the first line of the input."""
+    if sys.stdin is not None and sys.stdin.isatty():
+        return str(click.prompt(name, hide_input=secret, err=True))
+    return sys.stdin.readline() if sys.stdin is not None else ""
+
+
+@config.command(name="unset")
+@click.argument("name", shell_complete=_offer_names)
+def unset_command(name: str) -> None:
+    """Go back to the default of NAME."""
+    stored = read_user_config()
+    key = name if name in stored else preference(name).name  # a name that is wrong in the file can be taken out, too
+    if key not in stored:
+        echo(f"{key} was not set")
+        return
+    write_user_config({other: value for other, value in stored.items() if other != key})
+    echo(f"{key} is no longer set")

@@ -1,0 +1,41 @@
+"""How the settings that hold for all models look."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from rich.console import RenderableType
+from rich.text import Text
+
+from llm_installer.core.hints import program
+from llm_installer.core.text import short_path
+from llm_installer.planning.preferences import Found
+from llm_installer.planning.settings import flag
+from llm_installer.ui.drawing import drawing
+from llm_installer.ui.tables import Columns
+
+
+@dataclass(frozen=True)
+class Preferences:
+    """All of them, with where each comes from."""
+
+    found: Sequence[Found]
+
+
+@drawing.register
+def preferences(shown: Preferences) -> Iterator[RenderableType]:
+    """One line each."""
+    rows = [
+        (
+            each.preference.name,
+            (short_path(each.value) if each.preference.name == "home" else each.shown) or "-",
+            each.origin,
+            flag(each.preference.field) if each.preference.field else "",
+            each.preference.about,
+        )
+        for each in shown.found
+    ]
+    yield Columns(rows, head=("name", "value", "from", "for one run", "what it is"), indent=0)
+    yield Text()
+    yield Text(f"Change one with: {program()} config set NAME VALUE, or config unset NAME")
