@@ -13,7 +13,7 @@ model_dir=$(CDPATH='' cd -P -- "$(dirname -- "$script")" && pwd) || exit 1
 python=@PYTHON@
 python=${LLM_PYTHON:-$python}
 if ! [ -x "$(command -v "$python")" ]; then
-    echo "The Python that this model was installed with ($python) is missing; run: llm-installer update \"$model_dir\"" >&2
+    echo "The Python that this model was installed with ($python) is missing; run:" @PROGRAM@ "update \"$model_dir\"" >&2
     exit 1
 fi
 PYTHONSAFEPATH=1 exec "$python" -m llm_installer @COMMAND@ --model-path "$model_dir" "$@"

@@ -28,6 +28,12 @@ def program() -> str:
     return f"{shlex.quote(sys.executable)} -m llm_installer"
 
 
+def from_anywhere() -> str:
+    """The same for files that are kept: it works in any folder, and without the Python that runs this."""
+    found = launcher()
+    return program() if found is None or shutil.which(NAME) or os.environ.get(COMMAND) else shlex.quote(str(found))
+
+
 def launcher() -> Path | None:
     """The launcher of the checkout that this is; None where the program was installed without one."""
     found = Path(__file__).resolve().parents[2] / NAME

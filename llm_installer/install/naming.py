@@ -27,7 +27,7 @@ _RULES: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r'.*[<>:"|?*].*', re.S), 'Windows knows no file whose name has one of < > : " | ? *'),
     (_RESERVED, "Windows keeps it for a device"),
 )
-_KINDS = {"datasets": "a dataset; train on it with --data", "spaces": "a space and not a model"}
+_KINDS = {"datasets": "a dataset; train on it with: --data {}", "spaces": "a space and not a model"}
 _PAGES = ("tree", "blob", "resolve", "raw", "blame", "commit", "commits")
 """What stands between the id of a model and a revision in the addresses of its pages."""
 
@@ -70,7 +70,7 @@ def page_of(text: str) -> Page | None:
     words = [unquote(word) for word in path.split("/") if word]
     words = words[1:] if words[:1] == ["models"] else words
     if words[:1] and words[0] in _KINDS:
-        raise UsageError(f"{text} is {_KINDS[words[0]]}")
+        raise UsageError(f"{text} is {_KINDS[words[0]].format('/'.join(words[1:3]))}")
     if not words:
         raise UsageError(f"{text} names no model; open the page of one, and give its address or its id (org/name)")
     count = 1 if len(words) == 1 or words[1] in _PAGES else 2

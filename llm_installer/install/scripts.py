@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llm_installer.core.files import unwritable, write_text
+from llm_installer.core.hints import from_anywhere
 from llm_installer.core.paths import ModelDir, switch_link
 
 _PACKAGE = Path(__file__).resolve().parents[1]
@@ -43,7 +44,8 @@ def write_scripts(model_dir: ModelDir, python: str = sys.executable) -> list[Pat
     """
     templates, root = templates_dir(), model_dir.root
     for script in SCRIPTS:
-        values = {"FILE": script.file, "COMMAND": script.command, "ABOUT": script.about, "PYTHON": shlex.quote(python)}
+        values = {"FILE": script.file, "COMMAND": script.command, "ABOUT": script.about}
+        values |= {"PYTHON": shlex.quote(python), "PROGRAM": shlex.quote(from_anywhere())}
         text = (templates / script.template).read_text(encoding="utf-8")
         for key, value in values.items():
             text = text.replace(f"@{key}@", value)

@@ -10,7 +10,7 @@ from llm_installer.core.hints import suggest
 from llm_installer.core.text import short_path, steering
 from llm_installer.core.user_config import TOKEN, user_config_file
 from llm_installer.planning.options import Options
-from llm_installer.planning.settings import checked, flag
+from llm_installer.planning.settings import checked
 
 ENVIRONMENT, FILE, LOGIN, DEFAULT = "environment", "file", "login", "default"
 """Where a value can come from beside a flag, the stronger first; LOGIN is the hub's own client."""
@@ -80,7 +80,7 @@ def _token(value: str) -> str:
 
 def _of_options(name: str) -> Callable[[str], str]:
     """What the command line takes for that option."""
-    return lambda value: str(checked(Options, name, value, flag(name)))
+    return lambda value: str(checked(Options, name, value, name.replace("_", "-")))
 
 
 PREFERENCES = (

@@ -30,7 +30,14 @@ class Checkout:
     calls_file: Path
     running: list[subprocess.Popen[str]] = field(default_factory=list)
 
-    def open(self, *arguments: str, command: Path | None = None, **settings: str) -> subprocess.Popen[str]:
+    def open(
+        self,
+        *arguments: str,
+        command: Path | None = None,
+        stdin: int = subprocess.DEVNULL,
+        stderr: int = subprocess.PIPE,
+        **settings: str,
+    ) -> subprocess.Popen[str]:
         """Start the launcher in a process group of its own, which a test may kill."""
         process = subprocess.Popen(
             [str(command or self.root / "llm-installer"), *arguments],
@@ -42,9 +49,9 @@ class Checkout:
                 **settings,
             },
             cwd=self.bin,
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=stderr,
             text=True,
             start_new_session=True,
         )

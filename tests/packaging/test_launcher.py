@@ -1,6 +1,8 @@
 """The launcher: it sets up once, in the right order, and then is not noticed."""
 
+import contextlib
 import json
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -143,3 +145,81 @@ def test_a_venv_that_is_not_ours_is_left_alone(checkout):
     assert refused.returncode == 1
     assert "was not made by this command" in refused.stderr
     assert foreign.read_text(encoding="utf-8") == "mine"
+
+
+def link_of(checkout, folder):
+    return f"mkdir -p '{folder}' && ln -s '{checkout.root}/llm-installer' '{folder}'"
+
+
+def test_after_the_first_set_up_a_link_is_offered_and_never_made_unasked(checkout, tmp_path):
+    home = tmp_path / "it's home"
+    home.mkdir()
+    folder = str(home / ".local" / "bin").replace("'", "'\\''")
+    first = checkout.start("list", HOME=str(home))
+    said = first.stderr.splitlines()[-1]
+    bin = home / ".local" / "bin"
+    assert said == f"To call it as llm-installer from any folder, once {bin} is on PATH: {link_of(checkout, folder)}"
+    assert list(home.iterdir()) == [] and checkout.start("list", HOME=str(home)).stderr == ""
+    subprocess.run(["sh", "-c", said.partition(" PATH: ")[2]], check=True)
+    linked = checkout.start("list", command=home / ".local" / "bin" / "llm-installer")
+    assert (linked.returncode, linked.stdout, linked.stderr) == (0, first.stdout, "")
+
+
+@pytest.mark.parametrize("where", ["on PATH", "set-up only", "no home"])
+def test_no_link_is_offered_where_it_is_of_no_use(checkout, tmp_path, where):
+    settings = {} if where == "no home" else {"HOME": str(tmp_path)}
+    if where == "on PATH":
+        checkout.tool("llm-installer", "")
+    if where == "set-up only":
+        settings["LLM_INSTALLER_SETUP_ONLY"] = "1"
+    assert checkout.start(**settings).stderr.endswith("Ready.\n")
+
+
+@pytest.mark.parametrize(("answer", "linked"), [("y", True), ("", False), ("n", False)])
+def test_on_a_terminal_the_link_is_asked_for(checkout, tmp_path, answer, linked):
+    (checkout.bin / "ln").symlink_to(shutil.which("ln"))
+    home = tmp_path / "home"
+    said = on_terminal(checkout, f"{answer}\n", HOME=str(home), PATH=f"{checkout.bin}:{home}/.local/bin")
+    assert f"Put a link into {home}/.local/bin" in said
+    found = home / ".local" / "bin" / "llm-installer"
+    assert found.is_symlink() is linked and ("Linked; now type llm-installer." in said) is linked
+    assert ("ln -s" in said) is not linked
+
+
+def on_terminal(checkout, typed, **settings):
+    """What a set-up says on a terminal, where this is typed in the end."""
+    mine, its = os.openpty()
+    process = checkout.open(stdin=its, stderr=its, **settings)
+    os.close(its)
+    os.write(mine, typed.encode())
+    said = b""
+    with contextlib.suppress(OSError):  # which is how a terminal ends on Linux
+        while piece := os.read(mine, 4096):
+            said += piece
+    assert process.wait(60) == 0
+    os.close(mine)
+    return said.decode().replace("\r\n", "\n")
+
+
+def test_a_new_venv_is_made_when_the_program_asks_for_it(checkout):
+    checkout.start(LLM_INSTALLER_EXTRAS="dev", STUB_CPU="configured")
+    checkout.take_calls()
+    again = checkout.start(LLM_INSTALLER_RECREATE="1", LLM_INSTALLER_SETUP_ONLY="1", STUB_CPU="configured")
+    assert (again.returncode, again.stdout) == (0, "") and "Setting up" in again.stderr
+    made, toolchain, _, torch, packages = checkout.take_calls()
+    assert made == ["venv", str(checkout.root / ".venv")] and (toolchain, torch) == (TOOLCHAIN, TORCH)
+    assert packages[-1] == ".[dev]", "the extras stay"
+    assert checkout.start("list").stderr == ""
+
+
+def test_a_program_that_cannot_start_is_made_again_from_outside(checkout):
+    """One that can is asked first: it looks whether a training needs the environment."""
+    checkout.start(STUB_CPU="configured")
+    checkout.take_calls()
+    asked = ["fix", "tiny", "--recreate-venv"]
+    assert json.loads(checkout.start(*asked).stdout) == asked and checkout.take_calls() == []
+    again = checkout.start(*asked, STUB_CPU="configured", STUB_EXIT="1")
+    assert (again.returncode, again.stdout) == (0, "")
+    assert checkout.take_calls()[0][0] == "venv"
+    assert json.loads(checkout.start("fix", "tiny").stdout) == ["fix", "tiny"]
+    assert checkout.take_calls() == []
