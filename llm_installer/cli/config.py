@@ -20,7 +20,7 @@ class OfConfig(Commands):
     """Its commands, and what people try instead of them."""
 
     called = "config"
-    tried = synonyms({"": "get show list ls", "set NAME VALUE": "add change", "unset NAME": "remove rm delete reset"})
+    tried = synonyms({"show": "get list ls", "set NAME VALUE": "add change", "unset NAME": "remove rm delete reset"})
 
 
 def _offer_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
@@ -32,10 +32,20 @@ def _offer_names(ctx: click.Context, param: click.Parameter, incomplete: str) ->
 def config(ctx: click.Context) -> None:
     """Show what holds for all models, and where each value comes from; set it, or take it back."""
     if ctx.invoked_subcommand is None:
-        from llm_installer.ui.console import Console
-        from llm_installer.ui.preferences import Preferences
+        _show()
 
-        Console().show(Preferences(_found()))
+
+@config.command(name="show")
+def show_command() -> None:
+    """The same as `config` alone."""
+    _show()
+
+
+def _show() -> None:
+    from llm_installer.ui.console import Console
+    from llm_installer.ui.preferences import Preferences
+
+    Console().show(Preferences(_found()))
 
 
 def _found() -> list[Found]:

@@ -36,6 +36,8 @@ def fix(model: str | None, reinstall: bool, fix_cuda: bool, recreate_venv: bool)
     if not model and not machine:
         from llm_installer.install.doctor import check_machine
 
+        if not found:
+            found.append(Check("models", True, f"none are installed in {short_path(models_dir())}"))
         found += [check for check in check_machine() if check.ok is not True]
     _show(found)
     if recreate_venv:
@@ -58,8 +60,6 @@ def _models(names: list[str], reinstall: bool) -> list[Check]:
             of_this = [Check("", False, str(error))]
         found += [Check(f"{name}: {each.name}" if each.name else name, each.ok, each.detail, each.fix)
                   for each in of_this]  # fmt: skip
-    if not model_names():
-        found.append(Check("models", True, f"none are installed in {short_path(models_dir())}"))
     return found
 
 

@@ -82,9 +82,10 @@ def offer_models(ctx: click.Context, param: click.Parameter, incomplete: str) ->
 def offer_runs(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     """The ids of the runs of the model that was typed before, or that one is in."""
     levels = [ctx, ctx.parent] if ctx.parent else [ctx]
-    given = next((found for at in levels for key in ("model", "model_path") if (found := at.params.get(key))), HERE)
+    given = [found for at in levels for key in ("model", "model_path") if (found := at.params.get(key))]
+    # Behind an option that lacks its value click has not told arguments apart yet.
     try:
-        runs = ModelDir.find(str(given)).runs
+        runs = ModelDir.find(str([*given, *ctx.args, HERE][0])).runs
         ids = sorted(p.name for p in runs.iterdir() if p.is_dir() and not p.name.startswith("."))
     except (InstallerError, OSError):
         return []

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from importlib.resources import files
 
 import click
 
 from llm_installer.core.errors import UsageError
-from llm_installer.core.hints import program, suggest
+from llm_installer.core.hints import NAME, program, suggest
 
 TOPICS = {
+    "models": "how to install, name, mend and remove them",
     "modes": "how fast and how long to train, and when a run stops",
     "methods": "LoRA, QLoRA, DoRA and the others, and when to use which",
     "memory": "what fits into memory, and what to do if a model does not",
     "data": "what files may look like, and what is skipped",
     "resuming": "how to continue a run that was interrupted",
     "gpu": "training on one or several GPUs",
+    "program": "settings, the Tab key, upgrade and uninstall",
 }
 """Every topic, and what it is about."""
 
@@ -41,11 +44,11 @@ def help_command(ctx: click.Context, words: tuple[str, ...]) -> None:
 
 
 def text(topic: str) -> str:
-    """What is written about a topic, as Markdown."""
+    """What is written about a topic, as Markdown, with this program called as it can be typed here."""
     file = files("llm_installer.cli") / "help" / f"{topic}.md"
     if not file.is_file():
         raise UsageError(f"There is no text about {topic} in this installation; see {program()} --help")
-    return file.read_text(encoding="utf-8")
+    return re.sub(rf"(?m)^(    ){NAME}(?= )", lambda found: found[1] + program(), file.read_text(encoding="utf-8"))
 
 
 def _help_of(context: click.Context, words: tuple[str, ...]) -> str:

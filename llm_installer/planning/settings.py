@@ -9,6 +9,7 @@ from numbers import Real
 from typing import TYPE_CHECKING, TypedDict, TypeVar, cast, get_args, get_type_hints
 
 import click
+from click.shell_completion import CompletionItem
 
 from llm_installer.core.errors import UsageError
 from llm_installer.core.hints import suggest
@@ -22,6 +23,8 @@ Command = TypeVar("Command", bound=Callable[..., object])
 Value = TypeVar("Value")
 _LISTS = ("NAMES", "MAP")
 """What is several values separated by commas, by its metavar."""
+_PATHS = {"PATH": "file", "FILE": "file", "DIR": "dir"}
+"""What the Tab key of a shell offers, by the metavar."""
 _COUNTS = ("N|all", "WHICH")
 """What is a word or a number, by its metavar."""
 ON_OFF = ("on", "off")
@@ -203,6 +206,7 @@ class _Attributes(TypedDict, total=False):
     flag_value: int
     metavar: str | None
     type: click.ParamType[object] | type
+    shell_complete: Callable[[click.Context, click.Parameter, str], list[CompletionItem[str]]]
 
 
 def _attributes(one: Described) -> _Attributes:
@@ -214,6 +218,9 @@ def _attributes(one: Described) -> _Attributes:
         more["type"] = _Choice(declared.choices, declared.synonyms + (_TRUTH if declared.choices == ON_OFF else ()))
     elif declared.minimum is not None:
         more["type"] = (Whole if kind is int else Number)(declared.minimum, declared.maximum)
+    if kind is str and declared.metavar in _PATHS:
+        shell = _PATHS[declared.metavar]
+        more["shell_complete"] = lambda ctx, param, incomplete: [CompletionItem(incomplete, type=shell)]
     if declared.optional_value is not None:
         more["is_flag"], more["flag_value"] = False, declared.optional_value
     return more
