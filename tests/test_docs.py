@@ -164,6 +164,13 @@ def test_documented_commands_and_flags_exist(page: str, words: list[str]) -> Non
     assert {w for w in words[1:] if w.startswith("-")} <= flags(command) | {"--help", "-h"}, page
 
 
+@pytest.mark.parametrize("page", [*PAGES, *sorted(HELP.glob("*.md"))], ids=shown)
+def test_the_program_is_called_by_its_name(page: Path) -> None:
+    """But where the README and the page about the program say what to type before it is on PATH."""
+    explained = {"README.md": 2, "docs/guides/program.md": 3}.get(shown(page), 0)
+    assert read(page).count("./llm-installer") == explained
+
+
 def flags(command: click.Command) -> set[str]:
     return {o for p in command.params if isinstance(p, click.Option) for o in (*p.opts, *p.secondary_opts)}
 

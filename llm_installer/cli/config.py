@@ -11,6 +11,7 @@ import click
 from llm_installer.cli.commands import Commands, synonyms
 from llm_installer.cli.echo import echo
 from llm_installer.core.errors import UsageError
+from llm_installer.core.hints import program
 from llm_installer.core.text import short_path
 from llm_installer.core.user_config import TOKEN, read_user_config, user_config_file, write_user_config
 from llm_installer.planning.preferences import DEFAULT, LOGIN, PREFERENCES, Found, check_known, find, preference
@@ -72,7 +73,7 @@ def set_command(name: str, value: str | None) -> None:
     one, stored = preference(name), read_user_config()
     given = _asked(one.name, one.secret) if value is None else value
     if not given.strip():
-        raise UsageError(f"An empty value sets nothing; to go back to the default: config unset {one.name}")
+        raise UsageError(f"An empty value sets nothing; for the default type: {program()} config unset {one.name}")
     kept = one.check(given.strip())
     write_user_config({**stored, one.name: kept})
     now = find(one, os.environ, {one.name: kept})

@@ -99,7 +99,7 @@ def update(model: str | None, every: bool) -> None:
 
     if bool(model) == every:
         wrong = f"{model} and --all contradict each other" if model else "Say which model's scripts to write again"
-        raise UsageError(f"{wrong}, for example: {program()} update tiny, or update --all")
+        raise UsageError(f"{wrong}, for example: {program()} update tiny, or for all: {program()} update --all")
     names, failed = model_names() if every else [str(model)], False
     for name in names:
         try:

@@ -21,7 +21,7 @@ from llm_installer.core.paths import ModelDir
 from llm_installer.core.user_config import read_user_config
 from llm_installer.planning.environment import environment
 from llm_installer.planning.options import Options
-from llm_installer.planning.preferences import DEFAULT, PREFERENCES, find
+from llm_installer.planning.preferences import DEFAULT, PREFERENCES, find, preference
 from llm_installer.planning.settings import built, checked, flag
 
 if TYPE_CHECKING:
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 @model_argument(required=False)
 @click_options
 def train(model: str | None, **given: object) -> None:
-    """Fine-tune MODEL with LoRA on your data. Only --data is needed; everything else is chosen and explained."""
+    """Fine-tune MODEL with LoRA on your data. Only --data is needed; everything else is chosen and explained. In a
+    model directory ./train.sh is the same."""
     options = built(Options, given)
     path = chosen_model(model, options.model_path, "Say which model to train", "train {} --data my.json")
     options = replace(options, model_path=path)
@@ -64,7 +65,7 @@ def _preferred(ctx: click.Context, options: Options) -> Options:
             continue
         options = built(Options, {**vars(options), one.field: checked(Options, one.field, found.value)})
         if one.field == "mode" and os.environ.get("RANK", "0") == "0":
-            echo(f"Mode {options.mode} comes from {found.origin}; for one run: {flag(one.field)} NAME")
+            echo(f"Mode {options.mode} is what {found.origin} says; for one run: {flag(one.field)} NAME")
     return options
 
 
@@ -118,4 +119,6 @@ def _control(options: Options) -> None:
 def _show_past_runs(options: Options, port: int) -> NoReturn:
     from llm_installer.training.reporters import serve_tensorboard
 
+    if not any(str(port) in word for word in sys.argv):  # the option was given without a port
+        port = int(find(preference("tensorboard-port"), os.environ, read_user_config()).value)
     raise SystemExit(serve_tensorboard(ModelDir.find(options.model_path).runs, port))

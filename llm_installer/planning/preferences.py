@@ -56,14 +56,9 @@ class Found:
 
     @property
     def origin(self) -> str:
-        """Where it comes from, in words."""
-        words = {
-            ENVIRONMENT: f"the environment ({self.preference.variable})",
-            FILE: short_path(user_config_file()),
-            LOGIN: "hf auth login",
-            DEFAULT: "the default",
-        }
-        return words[self.source]
+        """Where it comes from, in a word or two."""
+        words = {ENVIRONMENT: self.preference.variable, FILE: user_config_file().name, LOGIN: "hf auth login"}
+        return words.get(self.source, self.source)
 
 
 def _folder(value: str) -> str:

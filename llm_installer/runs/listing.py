@@ -14,7 +14,7 @@ from pathlib import Path
 
 from llm_installer.core.adapter_info import read_adapter_info
 from llm_installer.core.errors import AdapterError, TrainingError, UsageError
-from llm_installer.core.hints import script
+from llm_installer.core.hints import program, script
 from llm_installer.core.paths import ModelDir, Run
 from llm_installer.core.run.lock import Holder, holder
 from llm_installer.core.run.progress import Progress
@@ -141,9 +141,8 @@ def removable(folder: ModelDir, words: str, force: bool) -> RunRow:
         how = "is being trained" if training.run else "may be the one that is about to be trained"
         raise TrainingError(f"Run {row.run.id} {how} by {training}; stop it first: {script(folder.root)} --stop-now")
     if row.current and not force:
-        raise UsageError(
-            f"Run {row.run.id} is what ./lora names; choose another with `adapters use RUN`, or add --force"
-        )
+        other = f"{program()} adapters {folder.typed} use RUN"
+        raise UsageError(f"Run {row.run.id} is what ./lora names; add --force, or choose another with: {other}")
     return row
 
 

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from llm_installer.core.hints import program
 from llm_installer.core.text import short_path
+from llm_installer.core.user_config import user_config_file
 from llm_installer.planning.preferences import Found
 from llm_installer.planning.settings import flag
 from llm_installer.ui.drawing import drawing
@@ -31,11 +32,16 @@ def preferences(shown: Preferences) -> Iterator[RenderableType]:
             each.preference.name,
             (short_path(each.value) if each.preference.name == "home" else each.shown) or "-",
             each.origin,
-            flag(each.preference.field) if each.preference.field else "",
-            each.preference.about,
+            _about(each),
         )
         for each in shown.found
     ]
-    yield Columns(rows, head=("name", "value", "from", "for one run", "what it is"), indent=0)
+    yield Columns(rows, head=("name", "value", "from", "what it is"), indent=0, below=0)
     yield Text()
-    yield Text(f"Change one with: {program()} config set NAME VALUE, or config unset NAME")
+    yield Text(f"{user_config_file().name} is {short_path(user_config_file())}")
+    yield Text(f"Change a value with: {program()} config set NAME VALUE")
+
+
+def _about(each: Found) -> str:
+    option = f"; {flag(each.preference.field)} for one run" if each.preference.field else ""
+    return f"{each.preference.about}{option}"

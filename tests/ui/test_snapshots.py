@@ -27,8 +27,10 @@ from llm_installer.core.state import Result
 from llm_installer.core.voice import Silence
 from llm_installer.inference.before_after import Comparison
 from llm_installer.inference.generate import Answer
+from llm_installer.install.doctor import Check
 from llm_installer.planning.decide import make_plan
 from llm_installer.planning.options import Options
+from llm_installer.planning.preferences import DEFAULT, ENVIRONMENT, FILE, LOGIN, PREFERENCES, Found
 from llm_installer.runs.compare import RunComparison, SideBySide, differences
 from llm_installer.runs.current import Lora
 from llm_installer.runs.job import Job
@@ -38,6 +40,8 @@ from llm_installer.runs.report import NamedRow, Report
 from llm_installer.tiny import DATA_FILE
 from llm_installer.train_lora import decide
 from llm_installer.ui.console import Console
+from llm_installer.ui.models import Checks
+from llm_installer.ui.preferences import Preferences
 from tests.commands import command
 from tests.made_runs import make_run
 from tests.ui.terminal import on_terminal, screen, words
@@ -125,6 +129,22 @@ def compared(folder: ModelDir) -> RunComparison:
     return RunComparison(one, other, found, False, "validation rows of data.jsonl", [said])
 
 
+def config() -> Preferences:
+    """One value from each place."""
+    home, mode, token, port = PREFERENCES
+    found = [Found(home, "/data/LLM", ENVIRONMENT), Found(mode, "adaptive", FILE)]
+    return Preferences([*found, Found(token, "hf_abcdefghijklmnop", LOGIN), Found(port, "6006", DEFAULT)])
+
+
+def fixed() -> Checks:
+    """What was mended, and what was not."""
+    scripts = Check("scripts", True, "3 scripts written again")
+    lost = Check(
+        "model files", False, "the folder model/ is gone", "get them again with: llm-installer fix x --reinstall"
+    )
+    return Checks([scripts, Check("links", True, "./lora named what is gone, and was removed"), lost])
+
+
 class Said:
     """The acts of the quickstart, done at once: what the commands in it print has snapshots of its own."""
 
@@ -166,10 +186,15 @@ def test_the_quickstart(folder: ModelDir, width: int, monkeypatch: pytest.Monkey
         ("dry-run", lambda folder: planned(folder, dry_run=True)),
         ("outcome", lambda folder: outcome(planned(folder))),
         ("compare", compared),
+        ("config", lambda folder: config()),
+        ("fix", lambda folder: fixed()),
     ],
-    ids=["dry-run", "outcome", "compare"],
+    ids=["dry-run", "outcome", "compare", "config", "fix"],
 )
-def test_values(folder: ModelDir, name: str, made: Callable[[ModelDir], object], width: int) -> None:
+def test_values(
+    folder: ModelDir, name: str, made: Callable[[ModelDir], object], width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(folder.root / "settings"))
     value = made(folder)
     piped = shown(value, 0)
     assert piped.replace(" \n", "\n") == piped, "nothing is filled up in a pipe"
