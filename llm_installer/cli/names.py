@@ -36,15 +36,13 @@ def chosen_model(model: str | None, path: str | None, asks: str, example: str) -
     Raises UsageError where both are given, or neither and one is elsewhere; it begins with `asks`, and shows `example`,
     in which {} stands for a model.
     """
+    if model and os.path.isfile(model):
+        where = f"; train on it with --data {quoted(model)}, and on several files with commas between them"
+        raise UsageError(f"{model!r} is a file and not a model{where if '--data' in example else ''}")
     if model and path and not _same(model, path):
-        raise UsageError(
-            f"{model!r} is a second model beside {path!r}; give one of them (several files for --data have commas "
-            "between them)"
-        )
+        raise UsageError(f"{model!r} is a second model beside {path!r}; give one of them")
     if not model and not path:
         return here_or(asks, example)
-    if model and os.path.isfile(model):
-        raise UsageError(f"{model!r} is a file and not a model; to train on it: {program()} train MODEL --data {model}")
     return str(model or path)
 
 

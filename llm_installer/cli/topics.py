@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from importlib.resources import files
 
 import click
@@ -39,16 +38,19 @@ def help_command(ctx: click.Context, words: tuple[str, ...]) -> None:
         if words[0] in _commands(ctx.find_root().command):
             console.line()
             console.line(f"The command of this name: {program()} {words[0]} --help")
+        if program() != NAME:
+            console.line()
+            console.line(f"Where {NAME} is not on PATH, type: {program()}")
     else:
         click.echo(_help_of(ctx.find_root(), words))
 
 
 def text(topic: str) -> str:
-    """What is written about a topic, as Markdown, with this program called as it can be typed here."""
+    """What is written about a topic, as Markdown."""
     file = files("llm_installer.cli") / "help" / f"{topic}.md"
     if not file.is_file():
         raise UsageError(f"There is no text about {topic} in this installation; see {program()} --help")
-    return re.sub(rf"(?m)^(    ){NAME}(?= )", lambda found: found[1] + program(), file.read_text(encoding="utf-8"))
+    return file.read_text(encoding="utf-8")
 
 
 def _help_of(context: click.Context, words: tuple[str, ...]) -> str:

@@ -80,8 +80,10 @@ def test_a_model_is_trained_and_asked_by_name_by_path_and_where_one_is(
     [
         (("start", "tiny-lama"), "did you mean 'tiny-llama'?"),
         (("start", "nothing"), "see the installed models with: llm-installer list"),
-        (("train", "my.json"), "is a file and not a model; to train on it: llm-installer train MODEL --data my.json"),
-        (("train", "other", "--model-path", "tiny-llama"), "several files for --data have commas between them"),
+        (("train", "my.json"), "is a file and not a model; train on it with --data my.json, and on several"),
+        (("train", "--model-path", "tiny-llama", "--data", "a.json", "my.json"), "with commas between them"),
+        (("start", "my.json"), "'my.json' is a file and not a model"),
+        (("start", "other", "--model-path", "tiny-llama"), "second model beside 'tiny-llama'; give one of them"),
         (("remove", "tinyllama"), "did you mean 'tiny-llama'?"),
         (("adapters", "tiny-lama"), "did you mean 'tiny-llama'?"),
     ],

@@ -89,6 +89,11 @@ def test_topics_are_listed_and_each_has_a_text() -> None:
         assert said("help", topic).startswith(text(topic).rstrip())
 
 
+def test_a_topic_says_how_to_call_the_program_where_its_name_is_not_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLM_INSTALLER_COMMAND", "~/llm/llm-installer")
+    assert said("help", "models").endswith("\n\nWhere llm-installer is not on PATH, type: ~/llm/llm-installer\n")
+
+
 def test_a_word_that_is_topic_and_command_leads_to_both() -> None:
     assert said("help", "data").endswith("The command of this name: llm-installer data --help\n")
 
