@@ -10,7 +10,7 @@ import click
 
 from llm_installer.core.errors import UsageError
 from llm_installer.core.hints import nearest, program, quoted
-from llm_installer.core.paths import model_names
+from llm_installer.core.paths import known_names
 
 WHOLE = 200
 """Characters of a command's first sentence in the list: enough that none is cut."""
@@ -86,7 +86,7 @@ class Commands(click.Group):
 
     def _of_the_word(self, word: str) -> Iterator[str]:
         """What to do with a model, a file of data, or a hub id that was typed in the place of a command."""
-        if word in model_names():
+        if word in known_names():
             yield f"start {quoted(word)}"
         if os.path.isfile(word):
             yield f"data {quoted(word)}"

@@ -12,7 +12,7 @@ from click.shell_completion import CompletionItem
 
 from llm_installer.core.errors import InstallerError, UsageError
 from llm_installer.core.hints import program, quoted
-from llm_installer.core.paths import ModelDir, model_names
+from llm_installer.core.paths import ModelDir, known_names
 
 HERE = "."
 ALWAYS = ("last",)
@@ -50,7 +50,7 @@ def here_or(asks: str, example: str) -> str:
     """The model directory that one is in. Raises UsageError elsewhere, as chosen_model does."""
     if in_a_model():
         return HERE
-    names = model_names()
+    names = known_names()
     if not names:
         raise UsageError(f"{asks}; none is installed yet, so begin with: {program()} install tiny")
     shown = f"{program()} {example.format(quoted(names[0]))}"
@@ -74,7 +74,7 @@ FILES, FOLDERS = _paths("file"), _paths("dir")
 
 def offer_models(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     """The names of installed models that begin so."""
-    return [name for name in model_names() if name.startswith(incomplete)]
+    return [name for name in known_names() if name.startswith(incomplete)]
 
 
 def offer_runs(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:

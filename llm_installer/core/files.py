@@ -86,6 +86,20 @@ def finite(value: Any) -> Any:
     return value
 
 
+def changeable(folder: Path) -> bool:
+    """Whether files can be listed, made and deleted in `folder` by whoever runs this."""
+    return os.access(folder, os.R_OK | os.W_OK | os.X_OK)
+
+
+def switch_link(link: Path, target: Path) -> None:
+    """Point `link` at `target` by one rename, so that no reader ever finds it missing. Relative, to survive a move."""
+    link.parent.mkdir(parents=True, exist_ok=True)
+    temporary = link.with_name(f".{link.name}.{os.getpid()}")
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(os.path.relpath(os.path.realpath(target), os.path.realpath(link.parent)))
+    os.replace(temporary, link)
+
+
 def sync(descriptor: int) -> None:
     """Wait until written data is on the disk; a file system that cannot promise it is used as it is. Raises OSError."""
     try:

@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 from llm_installer.core.errors import ModelError, TrainingError, UsageError
-from llm_installer.core.files import unwritable
+from llm_installer.core.files import changeable, switch_link, unwritable
 from llm_installer.core.hints import program, quoted, suggest, typed
 from llm_installer.core.hub_base import installed_from, is_hub_id
 from llm_installer.core.text import short_path
@@ -28,11 +28,26 @@ def models_dir() -> Path:
 
 
 def model_names() -> list[str]:
-    """The names of the installed models, in order; empty where that cannot be known. Reads nothing but names."""
+    """The names of the installed models, in order; of some it may be that only their rights are in the way of knowing.
+    Raises OSError where the folder cannot be read."""
+    folder = models_dir()
+    return sorted(n for n in (os.listdir(folder) if folder.is_dir() else ()) if n[0] != "." and _has_record(folder / n))
+
+
+def known_names() -> list[str]:
+    """The same for a hint, which is worth no error: what cannot be known is left out."""
     try:
-        return sorted(p.parent.name for p in models_dir().glob("[!.]*/model_info.json"))
+        return model_names()
     except (OSError, UsageError):
         return []
+
+
+def _has_record(root: Path) -> bool:
+    """Whether a model was installed there, or its rights let nobody know."""
+    try:
+        return (root / "model_info.json").is_file()
+    except PermissionError:
+        return True
 
 
 def cache_dir() -> Path:
@@ -225,7 +240,7 @@ class ModelDir:
 
 def _not_installed(name: str) -> str:
     see = f"see the installed models with: {program()} list"
-    near = suggest(name, model_names())
+    near = suggest(name, known_names())
     if is_hub_id(name):
         instead = near or f"; install it with: {program()} install {quoted(name)}, or {see}"
         return f"{name} is neither a model directory nor the hub id of an installed model{instead}"
@@ -248,20 +263,6 @@ def reinstall(found: ModelDir) -> str:
     return f"{program()} fix {found.typed} --reinstall"
 
 
-def changeable(folder: Path) -> bool:
-    """Whether files can be listed, made and deleted in `folder` by whoever runs this."""
-    return os.access(folder, os.R_OK | os.W_OK | os.X_OK)
-
-
 def allow(folder: Path) -> str:
     """What to do about a folder whose rights are in the way, as the end of a sentence."""
     return f"allow it, for example with: chmod -R u+rwX {typed(folder)}"
-
-
-def switch_link(link: Path, target: Path) -> None:
-    """Point `link` at `target` by one rename, so that no reader ever finds it missing. Relative, to survive a move."""
-    link.parent.mkdir(parents=True, exist_ok=True)
-    temporary = link.with_name(f".{link.name}.{os.getpid()}")
-    temporary.unlink(missing_ok=True)
-    temporary.symlink_to(os.path.relpath(os.path.realpath(target), os.path.realpath(link.parent)))
-    os.replace(temporary, link)

@@ -9,8 +9,7 @@ from itertools import chain
 from pathlib import Path
 
 from llm_installer.core.errors import InstallerError
-from llm_installer.core.files import sync
-from llm_installer.core.paths import changeable
+from llm_installer.core.files import changeable, sync
 from llm_installer.core.text import short_path, size
 
 _CHUNK = 1 << 20

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from llm_installer.core.errors import InstallerError, ModelError
 from llm_installer.core.files import unwritable
 from llm_installer.core.hints import program, suggest
-from llm_installer.core.paths import ModelDir, allow, model_names, models_dir
+from llm_installer.core.paths import ModelDir, allow, known_names, model_names, models_dir
 from llm_installer.core.run.lock import only_training, refuse_while_training
 from llm_installer.core.text import short_path
 from llm_installer.install.disk import closed_folder, delete, size_on_disk
@@ -50,18 +51,7 @@ class Installed:
 
 def list_models() -> list[Installed]:
     """Every model directory below LLM_HOME/models, by name."""
-    folder = models_dir()
-    if not folder.is_dir():
-        return []
-    return [_installed(ModelDir(p)) for p in sorted(folder.iterdir()) if not p.name.startswith(".") and _has_record(p)]
-
-
-def _has_record(root: Path) -> bool:
-    """Whether a model was installed there, or its rights let nobody know."""
-    try:
-        return (root / "model_info.json").is_file()
-    except PermissionError:
-        return True
+    return [_installed(ModelDir(models_dir() / name)) for name in model_names()]
 
 
 def is_installed(path_or_name: str) -> bool:
@@ -126,8 +116,9 @@ def _linked_to(root: Path) -> Iterator[str]:
     """The names of other models whose weights lie in `root`."""
     for name in model_names():
         weights = ModelDir(models_dir() / name).weights
-        if weights.parent != root and weights.is_symlink() and weights.resolve().is_relative_to(root):
-            yield name
+        with suppress(PermissionError):  # which nobody here can load weights through
+            if weights.parent != root and weights.is_symlink() and weights.resolve().is_relative_to(root):
+                yield name
 
 
 def _doomed(path_or_name: str) -> Path:
@@ -173,7 +164,7 @@ def find_installed(path_or_name: str) -> ModelDir:
     """The installed model of this name, or in this directory, complete or not. Raises ModelError."""
     found = _candidates(path_or_name)
     if not found:
-        near = suggest(path_or_name, model_names()) or f"; see the installed models with: {program()} list"
+        near = suggest(path_or_name, known_names()) or f"; see the installed models with: {program()} list"
         raise ModelError(f"{path_or_name!r} is not an installed model{near}")
     if found[0].is_symlink():
         raise ModelError(f"{short_path(found[0])} is a link to {found[0].resolve()}; give that directory itself")

@@ -7,9 +7,9 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from llm_installer.core.files import unwritable, write_text
+from llm_installer.core.files import switch_link, unwritable, write_text
 from llm_installer.core.hints import from_anywhere
-from llm_installer.core.paths import ModelDir, switch_link
+from llm_installer.core.paths import ModelDir
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 

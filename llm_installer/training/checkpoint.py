@@ -18,8 +18,8 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from llm_installer.core.errors import TrainingError
-from llm_installer.core.files import write_folder, write_json
-from llm_installer.core.paths import Run, switch_link
+from llm_installer.core.files import switch_link, write_folder, write_json
+from llm_installer.core.paths import Run
 from llm_installer.core.run.checkpoints import (
     ADAPTER_FILE,
     BEST_FILE,

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from llm_installer.core.errors import ModelError
-from llm_installer.core.paths import ModelDir, switch_link
+from llm_installer.core.files import switch_link
+from llm_installer.core.paths import ModelDir
 from llm_installer.install import install, list_models
 from llm_installer.install.staging import publish, staging_dir
 

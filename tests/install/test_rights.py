@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from llm_installer.core.paths import ModelDir
+from llm_installer.core.paths import ModelDir, models_dir
 from llm_installer.install import doctor, install, list_models, remove
 from llm_installer.install.staging import removing_dir
 from tests.commands import command
@@ -87,6 +87,7 @@ def test_a_model_that_cannot_be_read_hides_no_other(found: ModelDir, say: Say) -
     found.root.chmod(0)
     listed = say("list")
     assert listed.returncode == 0 and "other" in listed.stdout and "cannot be read" in listed.stdout
+    assert '"readable": false' in say("list", "--json").stdout
     examined = say("-c", "from llm_installer.install.doctor import _models; print(_models())").stdout
     assert "1 model installed and complete" in examined and "cannot be read" in examined
     for words in (["start", "--prompt", "hi"], ["train", "--data", "a.json", "--dry-run"]):
@@ -104,6 +105,13 @@ def test_training_is_refused_first_where_no_run_can_be_kept(closed: str, found: 
 def test_scripts_that_cannot_be_written(closed: str, rights: int, found: ModelDir, say: Say) -> None:
     (found.root / closed).chmod(rights)
     one_sentence(say("update", "small"), "cannot be written", "check that you may write there")
+    one_sentence(say("fix", "small"), "cannot be written", "check that you may write there")
+    if rights == 0:
+        one_sentence(say("remove", "small", "--yes"), "was not removed", "chmod -R u+rwX")
+    (models_dir() / "other" / "train.sh").unlink()
+    everything = say("update", "--all")
+    assert everything.returncode == 1 and everything.stderr.startswith("small: "), "and the others are updated"
+    assert (models_dir() / "other" / "train.sh").is_file()
 
 
 def test_nobody_is_asked_about_what_is_not_there(found: ModelDir) -> None:

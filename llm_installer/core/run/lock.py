@@ -95,9 +95,9 @@ def only_training(folder: ModelDir, what: str = "is already being trained") -> I
 
 def holder(folder: ModelDir) -> Holder | None:
     """The training that is running in `folder`; None when there is none. Never makes a training wait or fail."""
-    if not folder.lock.exists():
-        return None
     try:
+        if not folder.lock.exists():
+            return None
         with _gate(folder, for_reading=True):
             lock = _opened(folder.lock, for_reading=True)
             found = _holder_unless_locked(lock)
