@@ -31,7 +31,7 @@ CHATML = (
 
 def ours(folder: Path) -> int:
     """From converted examples to rows cut to a length; what the cache has is thrown away first. The rows."""
-    from llm_installer.core.paths import cache_dir
+    from llm_installer.core.home import cache_dir
     from llm_installer.data.encoding.cutting import cut, lost_shares
     from llm_installer.data.encoding.encode import Encoder
     from llm_installer.data.encoding.encode_cache import encode

@@ -16,7 +16,7 @@ def train() -> tuple[Path, Path]:
     """The base model and an adapter for it; the only part that needs LLM Installer."""
     from llm_installer import lora_sft
     from llm_installer.api import install
-    from llm_installer.core.paths import models_dir
+    from llm_installer.core.home import models_dir
     from llm_installer.tiny import DATA_FILE
 
     folder = models_dir() / "tiny"

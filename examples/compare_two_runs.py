@@ -9,7 +9,8 @@ import json
 
 from llm_installer import lora_sft
 from llm_installer.api import install
-from llm_installer.core.paths import ModelDir, models_dir
+from llm_installer.core.home import models_dir
+from llm_installer.core.paths import ModelDir
 from llm_installer.core.state import Result
 from llm_installer.runs.listing import use
 from llm_installer.tiny import DATA_FILE

@@ -10,7 +10,7 @@ import click
 
 from llm_installer.core.errors import UsageError
 from llm_installer.core.hints import nearest, program, quoted
-from llm_installer.core.paths import known_names
+from llm_installer.core.home import known_names
 
 WHOLE = 200
 """Characters of a command's first sentence in the list: enough that none is cut."""

@@ -11,7 +11,7 @@ from llm_installer.cli.echo import echo
 from llm_installer.cli.names import in_a_model, model_argument
 from llm_installer.core.errors import InstallerError, UsageError
 from llm_installer.core.hints import program
-from llm_installer.core.paths import model_names, models_dir
+from llm_installer.core.home import model_names, models_dir
 from llm_installer.core.text import short_path
 from llm_installer.install.doctor import Check
 

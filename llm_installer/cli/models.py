@@ -11,7 +11,8 @@ from llm_installer.cli.echo import echo
 from llm_installer.cli.names import model_argument
 from llm_installer.core.errors import InstallerError, UsageError
 from llm_installer.core.hints import program, script
-from llm_installer.core.paths import ModelDir, model_names, models_dir
+from llm_installer.core.home import model_names, models_dir
+from llm_installer.core.paths import ModelDir
 from llm_installer.core.text import counted, short_path, size, visible
 
 

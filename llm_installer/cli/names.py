@@ -12,7 +12,8 @@ from click.shell_completion import CompletionItem
 
 from llm_installer.core.errors import InstallerError, UsageError
 from llm_installer.core.hints import program, quoted
-from llm_installer.core.paths import ModelDir, known_names
+from llm_installer.core.home import known_names
+from llm_installer.core.paths import ModelDir
 
 HERE = "."
 ALWAYS = ("last",)

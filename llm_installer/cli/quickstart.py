@@ -16,7 +16,8 @@ from rich.text import Text
 
 from llm_installer.core.errors import InstallerError, TrainingError
 from llm_installer.core.hints import program, quoted, script
-from llm_installer.core.paths import ModelDir, models_dir
+from llm_installer.core.home import models_dir
+from llm_installer.core.paths import ModelDir
 from llm_installer.core.text import short_path
 from llm_installer.tiny import DATA_FILE, QUESTIONS_FILE
 from llm_installer.tiny.scoring import is_right

@@ -12,7 +12,8 @@ from llm_installer.cli.echo import echo
 from llm_installer.cli.names import model_argument
 from llm_installer.core.errors import ModelError
 from llm_installer.core.hints import program, quoted
-from llm_installer.core.paths import ModelDir, models_dir
+from llm_installer.core.home import models_dir
+from llm_installer.core.paths import ModelDir
 
 OF_START = [param for param in start.params if param.name not in ("model", "model_path")]
 """Whatever `start` takes beside the model."""

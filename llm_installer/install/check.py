@@ -11,8 +11,8 @@ from llm_installer.core.config import read_config
 from llm_installer.core.handler import Handler
 from llm_installer.core.hardware import Hardware, probe_hardware
 from llm_installer.core.hints import program
+from llm_installer.core.home import llm_home, models_dir
 from llm_installer.core.model_info import ModelInfo, read_model_info
-from llm_installer.core.paths import llm_home, models_dir
 from llm_installer.core.text import counted, short_path, size
 from llm_installer.install.disk import nearest_existing
 from llm_installer.install.doctor import Check

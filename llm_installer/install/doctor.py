@@ -18,7 +18,8 @@ from pathlib import Path
 
 from llm_installer.core.hardware import memory_bytes, probe_hardware
 from llm_installer.core.hints import program
-from llm_installer.core.paths import allow, llm_home, models_dir
+from llm_installer.core.home import llm_home, models_dir
+from llm_installer.core.paths import allow
 from llm_installer.core.text import GIB, counted, short_path, size
 from llm_installer.core.user_config import TOKEN, offer_token
 from llm_installer.install.disk import nearest_existing, size_on_disk

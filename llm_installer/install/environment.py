@@ -14,7 +14,8 @@ from typing import NoReturn
 
 from llm_installer.core.errors import InstallerError
 from llm_installer.core.hints import launcher, program, typed
-from llm_installer.core.paths import ModelDir, model_names, models_dir
+from llm_installer.core.home import model_names, models_dir
+from llm_installer.core.paths import ModelDir
 from llm_installer.core.run.lock import refuse_while_training
 from llm_installer.core.text import counted
 from llm_installer.install.doctor import Check

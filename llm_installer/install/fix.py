@@ -11,7 +11,8 @@ from pathlib import Path
 from llm_installer.core.errors import ModelError
 from llm_installer.core.files import unwritable
 from llm_installer.core.hints import program
-from llm_installer.core.paths import ModelDir, models_dir, reinstall
+from llm_installer.core.home import models_dir
+from llm_installer.core.paths import ModelDir, reinstall
 from llm_installer.core.run.lock import refuse_while_training
 from llm_installer.core.text import counted, short_path
 from llm_installer.install.doctor import Check

@@ -11,7 +11,8 @@ from pathlib import Path
 from llm_installer.core.errors import InstallerError, ModelError
 from llm_installer.core.files import unwritable
 from llm_installer.core.hints import program, suggest
-from llm_installer.core.paths import ModelDir, allow, known_names, model_names, models_dir
+from llm_installer.core.home import known_names, model_names, models_dir
+from llm_installer.core.paths import ModelDir, allow
 from llm_installer.core.run.lock import only_training, refuse_while_training
 from llm_installer.core.text import short_path
 from llm_installer.install.disk import closed_folder, delete, size_on_disk

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from contextlib import nullcontext
 
 from llm_installer.core.errors import ModelError
+from llm_installer.core.home import models_dir
 from llm_installer.core.model_info import read_model_info
-from llm_installer.core.paths import ModelDir, models_dir
+from llm_installer.core.paths import ModelDir
 from llm_installer.core.run.lock import only_training, refuse_while_training
 from llm_installer.core.startup import no_telemetry
 from llm_installer.core.text import short_path

@@ -11,7 +11,8 @@ from filelock import FileLock, Timeout
 
 from llm_installer.core.errors import InstallerError
 from llm_installer.core.files import write_text
-from llm_installer.core.paths import ModelDir, cache_dir, models_dir
+from llm_installer.core.home import cache_dir, models_dir
+from llm_installer.core.paths import ModelDir
 from llm_installer.core.text import short_path
 from llm_installer.install.disk import delete
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from llm_installer.core.errors import InstallerError, ModelError
 from llm_installer.core.handler import ALL_LINEAR, Handler
+from llm_installer.core.home import llm_home
 from llm_installer.core.model_info import ModelInfo
-from llm_installer.core.paths import llm_home
 
 ENTRY_POINTS = "llm_installer.handlers"
 """The entry point group in which other packages offer handlers."""

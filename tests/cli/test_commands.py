@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from llm_installer.cli.commands import Commands
 from llm_installer.cli.main import cli
-from llm_installer.core.paths import ModelDir, models_dir
+from llm_installer.core.home import models_dir
+from llm_installer.core.paths import ModelDir
 from llm_installer.core.run.lock import only_training
 from llm_installer.core.run.record import RUNNING
 from llm_installer.install import install

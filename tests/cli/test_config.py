@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from llm_installer.cli.main import cli
 from llm_installer.cli.train import _continues
 from llm_installer.core.errors import UsageError
-from llm_installer.core.paths import ModelDir, llm_home
+from llm_installer.core.home import llm_home
+from llm_installer.core.paths import ModelDir
 from llm_installer.core.run.record import RUNNING
 from llm_installer.core.user_config import offer_token, read_user_config, user_config_file
 from llm_installer.planning.options import Options

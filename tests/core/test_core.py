@@ -15,8 +15,9 @@ from llm_installer.core import errors
 from llm_installer.core.errors import InstallerError, Interrupted, ModelError, TrainingError
 from llm_installer.core.files import switch_link, write_folder
 from llm_installer.core.hardware import memory_bytes, probe_hardware
+from llm_installer.core.home import llm_home
 from llm_installer.core.model_info import fingerprint, read_model_info
-from llm_installer.core.paths import ModelDir, llm_home
+from llm_installer.core.paths import ModelDir
 
 
 @pytest.fixture

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from llm_installer.core.errors import TrainingError
-from llm_installer.core.paths import ModelDir, models_dir
+from llm_installer.core.home import models_dir
+from llm_installer.core.paths import ModelDir
 from llm_installer.core.run.lock import only_training
 from llm_installer.install.environment import Cuda, commands, cure, fix_cuda, refuse_any_training
 

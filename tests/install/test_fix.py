@@ -12,7 +12,8 @@ import pytest
 
 from llm_installer.core.errors import InstallerError, ModelError, TrainingError
 from llm_installer.core.files import switch_link
-from llm_installer.core.paths import ModelDir, models_dir
+from llm_installer.core.home import models_dir
+from llm_installer.core.paths import ModelDir
 from llm_installer.core.run.lock import only_training
 from llm_installer.install import install, list_models
 from llm_installer.install.doctor import Check

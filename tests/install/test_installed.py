@@ -10,7 +10,8 @@ import pytest
 
 from llm_installer.core.errors import InstallerError, ModelError
 from llm_installer.core.files import switch_link
-from llm_installer.core.paths import ModelDir, models_dir
+from llm_installer.core.home import models_dir
+from llm_installer.core.paths import ModelDir
 from llm_installer.install import install, list_models, remove, update
 from llm_installer.install.staging import directory_lock, staging_dir
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from llm_installer.core.paths import ModelDir, models_dir
+from llm_installer.core.home import models_dir
+from llm_installer.core.paths import ModelDir
 from llm_installer.install import doctor, install, list_models, remove
 from llm_installer.install.staging import removing_dir
 from tests.commands import command

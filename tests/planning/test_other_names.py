@@ -8,8 +8,8 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llm_installer.cli.other_names import own_words
 from llm_installer.cli.options import GroupedCommand, click_options
+from llm_installer.cli.other_names import own_words
 from llm_installer.cli.train import train
 from llm_installer.core.errors import UsageError
 from llm_installer.planning.micro_batch import asked_layers

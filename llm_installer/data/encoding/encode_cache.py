@@ -11,7 +11,7 @@ import xxhash
 
 from llm_installer.core.errors import DataError
 from llm_installer.core.examples import Dropped, Example, Message
-from llm_installer.core.paths import cache_dir
+from llm_installer.core.home import cache_dir
 from llm_installer.core.voice import Progress
 from llm_installer.data.encoding.encode import Encoder
 from llm_installer.data.encoding.encode_many import encode_all

@@ -11,7 +11,7 @@ import xxhash
 
 from llm_installer.core.errors import DataError
 from llm_installer.core.examples import Dropped
-from llm_installer.core.paths import cache_dir
+from llm_installer.core.home import cache_dir
 from llm_installer.core.text import counted
 from llm_installer.data.formats import FORMATS, find_format
 from llm_installer.data.formats.answers import AS_JSON, could_be_json

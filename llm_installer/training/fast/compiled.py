@@ -11,7 +11,7 @@ from typing import TypeVar, cast
 
 import torch
 
-from llm_installer.core.paths import cache_dir
+from llm_installer.core.home import cache_dir
 
 Made = TypeVar("Made")
 BROKEN = (RuntimeError, OSError)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from llm_installer.core.errors import DataError
-from llm_installer.core.paths import cache_dir
+from llm_installer.core.home import cache_dir
 from llm_installer.data.encoding import encode_cache
 from llm_installer.data.encoding.encode import Encoder
 from llm_installer.data.encoding.encode_cache import SMALL, encode

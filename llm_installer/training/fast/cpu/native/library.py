@@ -17,7 +17,7 @@ from pathlib import Path
 
 from llm_installer.core.files import sync
 from llm_installer.core.hardware import c_compiler
-from llm_installer.core.paths import cache_dir
+from llm_installer.core.home import cache_dir
 from llm_installer.core.text import short_path
 
 HERE = Path(__file__).parent
