@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import subprocess
 import sys
@@ -118,3 +119,19 @@ def test_garbage_is_looked_for_as_usual_once_all_is_loaded() -> None:
     finally:
         gc.unfreeze()
         gc.set_threshold(*usual)
+
+
+def test_libraries_are_quiet_and_the_callers_own_warnings_are_not() -> None:
+    def warn(module: str, kind: str) -> None:
+        exec(f"import warnings\nwarnings.warn('old', {kind})", {"__name__": module})
+
+    level = logging.getLogger("transformers").level
+    with startup.quiet_libraries():
+        warn("transformers.modeling_utils", "UserWarning")
+        warn("somewhere.else", "FutureWarning")
+        assert logging.getLogger("transformers").level >= logging.ERROR
+        with pytest.raises(UserWarning):
+            warn("my_script", "UserWarning")
+    assert logging.getLogger("transformers").level == level
+    with pytest.raises(UserWarning):
+        warn("transformers.modeling_utils", "UserWarning")
