@@ -12,7 +12,7 @@ from llm_installer.core.errors import ModelError, TrainingError, UsageError
 from llm_installer.core.files import changeable, switch_link, unwritable
 from llm_installer.core.hints import program, quoted, suggest, typed
 from llm_installer.core.home import known_names, models_dir
-from llm_installer.core.hub_base import installed_from, is_hub_id
+from llm_installer.core.hub_base import not_installed, places
 from llm_installer.core.text import short_path
 
 
@@ -46,11 +46,6 @@ class Run:
     @property
     def logs(self) -> Path:
         return self.root / "logs"
-
-    @property
-    def curves(self) -> Path:
-        """Link to the logs in the adapter of the current run, so that TensorBoard finds them as lora/logs."""
-        return self.adapter / "logs"
 
     @property
     def metrics(self) -> Path:
@@ -123,13 +118,11 @@ class ModelDir:
         if not path:
             raise UsageError("Say which model, for example: --model-path ~/LLM/models/tiny")
         given = Path(path).expanduser()
-        named = models_dir() / str(path).replace("/", "_")
-        root = next((p for p in (given, named, *installed_from(models_dir(), str(path))) if os.path.isdir(p)), None)
+        root = next((p for p in places(models_dir(), str(path)) if os.path.isdir(p)), None)
         if root is None:
-            raise ModelError(_not_installed(str(path)))
-        found, above = cls(root.absolute()), cls(Path(os.path.abspath(root)).parent)
-        if os.path.abspath(root) == str(above.weights) and os.path.isfile(above.info):
-            found = above
+            see = suggest(str(path), known_names()) or f"; see the installed models with: {program()} list"
+            raise ModelError(not_installed(str(path), see) or f"There is no model directory at {given}{see}")
+        found = cls(root.absolute())
         try:
             complete = found.info.is_file() and (found.weights / "config.json").is_file()
         except PermissionError:
@@ -184,28 +177,14 @@ class ModelDir:
         return self.root / ".training.gate"
 
     def switch_to(self, run: Run) -> None:
-        """Make `run` the current one: all links of `run_links`, `lora` last; and lora/logs, where its curves are."""
-        before = self.lora.resolve() if self.lora.is_symlink() else None
-        if run.logs.is_dir():
-            switch_link(run.curves, run.logs)
+        """Make `run` the current one: all links of `run_links`, `lora` last."""
         for link, target in self.run_links(run).items():
             switch_link(link, target)
-        if before and before.name == run.adapter.name and before != run.adapter.resolve():
-            Run(before.parent).curves.unlink(missing_ok=True)
 
     @property
     def tensorboard_link(self) -> Path:
         """logs/training, a link to all runs, so that TensorBoard shows them together."""
         return self.root / "logs" / "training"
-
-
-def _not_installed(name: str) -> str:
-    see = f"see the installed models with: {program()} list"
-    near = suggest(name, known_names())
-    if is_hub_id(name):
-        instead = near or f"; install it with: {program()} install {quoted(name)}, or {see}"
-        return f"{name} is neither a model directory nor the hub id of an installed model{instead}"
-    return f"There is no model directory at {Path(name).expanduser()}{near or f'; {see}'}"
 
 
 def _incomplete(found: ModelDir) -> str:

@@ -10,6 +10,7 @@ from llm_installer.core.state import Result
 from llm_installer.core.text import loss_text, short_path
 from llm_installer.planning.switching import Ended, why_not
 from llm_installer.runs.compare import same_rows
+from llm_installer.runs.curves import make_current
 from llm_installer.runs.job import Job
 from llm_installer.runs.listing import RunRow, list_runs
 
@@ -44,7 +45,7 @@ def settle(job: Job, result: Result, general: float | None) -> Lora:
     if reason := why_not(ended):
         return Lora(False, (f"./lora is as it was, for {reason}.", f"Use this adapter anyway with: {use(folder, run)}"))
     before = _before(folder, run, result)
-    folder.switch_to(run)
+    make_current(folder, run)
     return Lora(True, (f"./lora is now the adapter of this run, from step {result.best_step:,}, its best.", *before))
 
 

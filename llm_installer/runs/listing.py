@@ -20,6 +20,7 @@ from llm_installer.core.run.lock import Holder, holder
 from llm_installer.core.run.progress import Progress
 from llm_installer.core.run.record import RUNNING, RunRecord
 from llm_installer.core.text import short_path
+from llm_installer.runs.curves import make_current
 
 INTERRUPTED = "interrupted"
 """Its record says that it is running, but no process holds its lock: it was killed."""
@@ -111,7 +112,7 @@ def use(folder: ModelDir, words: str) -> RunRow | None:
             f"The adapter of run {row.run.id} is in a folder of its own; use it with --lora {short_path(row.adapter)}"
         )
     read_adapter_info(row.adapter, folder)
-    folder.switch_to(row.run)
+    make_current(folder, row.run)
     return row
 
 

@@ -51,7 +51,7 @@ def _strange(folder: Path) -> str:
     known = {MANIFEST, *listed} if isinstance(listed, dict) and CONFIG in listed else set()
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
-        if name == "logs" and path.is_symlink():  # core.paths.Run.curves
+        if name == "logs" and path.is_symlink():  # runs.curves
             continue
         if name not in known and not any(other.startswith(f"{name}/") for other in known):
             return name

@@ -12,6 +12,7 @@ from llm_installer.core.paths import ModelDir, Run
 from llm_installer.core.run.checkpoints import STATE_FILE
 from llm_installer.core.run.record import FINISHED, STOPPED
 from llm_installer.planning.options import Options
+from llm_installer.runs.curves import curves, make_current
 from llm_installer.runs.output import refuse_output
 from llm_installer.runs.resume import named_run
 from tests.made_runs import make_run
@@ -31,7 +32,7 @@ def folder(installed: Path) -> ModelDir:
     old = with_steps(make_run(folder, "20261101-090000-fast", 1e-3), 4, 8)
     with_steps(make_run(folder, "20261102-090000-fast", 1e-3, STOPPED), 8, 12)
     old.logs.mkdir()
-    folder.switch_to(old)
+    make_current(folder, old)
     return folder
 
 
@@ -77,8 +78,8 @@ def test_the_curves_of_the_current_run_are_at_lora_logs(folder: ModelDir) -> Non
     refuse_output(Options.from_kwargs(output=str(old.adapter)))
     new = make_run(folder, "20261104-090000-fast", 1e-3, FINISHED)
     new.logs.mkdir()
-    folder.switch_to(new)
+    make_current(folder, new)
     assert (folder.lora / "logs").resolve() == new.logs.resolve()
-    assert not old.curves.is_symlink() and old.logs.is_dir()
-    folder.switch_to(new)
-    assert new.curves.is_symlink()
+    assert not curves(old).is_symlink() and old.logs.is_dir()
+    make_current(folder, new)
+    assert curves(new).is_symlink()

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from llm_installer.core.paths import switch_link
+from llm_installer.runs.curves import curves
 from llm_installer.training.reporters.tensorboard import TensorBoardReporter
 from llm_installer.training.reporters.tensorboard_server import HOST, TensorBoardServer, free_port
 
@@ -92,9 +93,7 @@ def test_it_serves_the_runs_on_the_next_free_port_and_ends(make_story, port):
     events = TensorBoardReporter(story.header)
     events.on_start(story.header)
     story.play(events)
-    switch_link(
-        story.header.run.curves, story.header.run.logs
-    )  # as in the current run, which is listed once all the same
+    switch_link(curves(story.header.run), story.header.run.logs)  # as in the current run, which is listed once
     server = TensorBoardServer(story.header.model_dir.runs, port)
     assert server.url == ""
     with listener(port):
