@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from llm_installer.core.paths import ModelDir, Run, switch_link
+from llm_installer.core.files import switch_link
+from llm_installer.core.paths import ModelDir, Run
 
 
 def curves(run: Run) -> Path:

@@ -1,4 +1,7 @@
-"""Event files for TensorBoard, written without torch."""
+"""Event files for TensorBoard, written without torch.
+
+Curves that TensorBoard draws on one card have one name, and are in folders of their own.
+"""
 
 from __future__ import annotations
 
@@ -13,52 +16,54 @@ from llm_installer.core.run.samples import Sample
 from llm_installer.core.state import Evaluation, Result, RunState, StepReport
 from llm_installer.training.reporters.lines import append_whole
 from llm_installer.training.reporters.protocol import Event
-from llm_installer.training.reporters.values import evaluation_values, peak_memory, step_values
+from llm_installer.training.reporters.values import CURVES, evaluation_values, joined, peak_memory, step_values
 
 FLUSH_SECONDS = 5.0
 """How old the newest point in the file may be while the run takes steps."""
 
 
 class TensorBoardReporter:
-    """Appends whole records to one event file in the run's logs."""
+    """Appends whole records to an event file in the run's logs, and to one for each curve that shares a card."""
 
     def __init__(self, header: RunHeader, now: Callable[[], float] = time.time) -> None:
         self._now = now
         self._flushed = now()
-        self._records = bytearray()
-        name = f"events.out.tfevents.{int(self._flushed):010}.{socket.gethostname()}.{os.getpid()}"
-        self._path = header.run.logs / name
+        self._records: dict[str, bytearray] = {}
+        """What is still to be written, by the folder below the logs."""
+        self._logs, self._start_step = header.run.logs, header.start_step
+        self._name = f"events.out.tfevents.{int(self._flushed):010}.{socket.gethostname()}.{os.getpid()}"
 
     def on_start(self, header: RunHeader) -> None:
         """Open the file; a resumed run withdraws the points after its checkpoint."""
-        header.run.logs.mkdir(parents=True, exist_ok=True)
-        self._records += _version_record(self._now())
-        if header.start_step:
-            self._records += _restart_record(self._now(), header.start_step + 1)
+        before = [folder for folder in CURVES if (self._logs / folder).is_dir()]
+        for folder in ("", *(before if header.start_step else ())):
+            self._add(folder, b"")
         self._flush()
 
     def on_step(self, report: StepReport) -> None:
         """One point for each curve that has a value at every step."""
-        self._records += _scalars_record(self._now(), report.step, step_values(report))
+        self._add("", _scalars_record(self._now(), report.step, step_values(report)))
         if self._now() - self._flushed >= FLUSH_SECONDS:
             self._flush()
 
     def on_evaluation(self, evaluation: Evaluation, state: RunState, best: bool) -> None:
         """The losses on the two evaluation sets, and peak memory."""
         values = evaluation_values(evaluation) | peak_memory()
-        self._records += _scalars_record(self._now(), evaluation.step, values)
+        self._add("", _scalars_record(self._now(), evaluation.step, values))
+        for curve, loss in joined(evaluation).items():
+            self._add(curve, _scalars_record(self._now(), evaluation.step, loss))
         self._flush()
 
     def on_samples(self, evaluation: Evaluation, samples: Sequence[Sample]) -> None:
         """The answers as text, one tag for each prompt."""
         texts = {f"samples/{i}": f"**{s.prompt}**\n\n{s.answer}" for i, s in enumerate(samples, 1)}
-        self._records += _texts_record(self._now(), evaluation.step, texts)
+        self._add("", _texts_record(self._now(), evaluation.step, texts))
         self._flush()
 
     def on_end(self, state: RunState, result: Result | None) -> None:
         """Write how fast the run was, and what is left to write."""
         if result and result.speed:
-            self._records += _scalars_record(self._now(), state.step, result.speed.scalars())
+            self._add("", _scalars_record(self._now(), state.step, result.speed.scalars()))
         self._flush()
 
     def on_event(self, event: Event, state: RunState) -> None:
@@ -69,10 +74,21 @@ class TensorBoardReporter:
     def on_note(self, text: str) -> None:
         """Notes are in train.log."""
 
+    def _add(self, folder: str, record: bytes) -> None:
+        """Keep a record for the file in a folder, which begins with its version and with what a resumed run takes back."""
+        if folder not in self._records:
+            start = self._start_step
+            again = _restart_record(self._now(), start + 1) if start else b""
+            self._records[folder] = bytearray(_version_record(self._now()) + again)
+        self._records[folder] += record
+
     def _flush(self) -> None:
-        data, self._records = bytes(self._records), bytearray()
         self._flushed = self._now()
-        append_whole(self._path, data)
+        for folder, records in self._records.items():
+            data, records[:] = bytes(records), b""
+            path = self._logs / folder / self._name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            append_whole(path, data)
 
 
 def _framed(event: bytes) -> bytes:

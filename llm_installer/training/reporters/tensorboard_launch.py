@@ -27,6 +27,22 @@ def _each_run_once() -> None:
     io_wrapper.GetLogdirSubdirectories = lambda path: (one for one in every(path) if again not in one[len(path) :])
 
 
+def short_name(name: str) -> str:
+    """The name of a run's curves: that of the run, without the folder in it where its event files are."""
+    run, _, rest = name.partition("/")
+    return "/".join([run, *(part for part in rest.split("/") if part and part != "logs")])
+
+
+def _shorten_names() -> None:
+    """TensorBoard calls a run by the path of its event files, and has no other way to say its name."""
+    from tensorboard.backend.event_processing.plugin_event_multiplexer import (  # type: ignore[import-untyped]
+        EventMultiplexer,
+    )
+
+    add = EventMultiplexer.AddRun
+    EventMultiplexer.AddRun = lambda self, path, name=None: add(self, path, name and short_name(name))
+
+
 def main() -> None:
     """Watch the parent, then become TensorBoard."""
     # Run by its path, this folder is on sys.path, and tensorboard.py in it would hide the real one.
@@ -38,6 +54,7 @@ def main() -> None:
     if os.name == "posix":  # elsewhere an orphan keeps its parent's id, so there is nothing to watch
         threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     _each_run_once()
+    _shorten_names()
     run_main()
 
 

@@ -1,4 +1,7 @@
-"""The numbers of a run under the names by which TensorBoard, W&B and MLflow all show them."""
+"""The numbers of a run under the names by which TensorBoard, W&B and MLflow all show them.
+
+All three sort by name: whatever is not a loss has a name that comes later.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +11,27 @@ from llm_installer.core.hardware import GIB
 from llm_installer.core.state import Evaluation, StepReport
 
 
+CURVES = ("train", "validation")
+"""Names of the curves that are drawn on one card."""
+
+
 def step_values(report: StepReport) -> dict[str, float]:
     """What has a value at every step."""
     values = {
         "loss/train_step": report.loss,
-        "learning_rate": report.learning_rate,
-        "grad_norm": report.grad_norm,
-        "epoch": report.epoch,
+        "optimizer/learning_rate": report.learning_rate,
+        "optimizer/grad_norm": report.grad_norm,
+        "progress/epoch": report.epoch,
     }
     if report.seconds > 0:
         values["tokens_per_second"] = report.tokens / report.seconds
     return values
+
+
+def joined(evaluation: Evaluation) -> dict[str, dict[str, float]]:
+    """Both losses under one name, each in a curve of its own: they belong beside each other."""
+    both = zip(CURVES, (evaluation.train_loss, evaluation.validation_loss), strict=True)
+    return {curve: {"loss": loss} for curve, loss in both if loss is not None}
 
 
 def evaluation_values(evaluation: Evaluation) -> dict[str, float]:

@@ -38,10 +38,10 @@ def test_every_curve_reads_back(make_story):
         "loss/train_step",
         "loss/train",
         "loss/validation",
-        "learning_rate",
-        "grad_norm",
+        "optimizer/learning_rate",
+        "optimizer/grad_norm",
         "tokens_per_second",
-        "epoch",
+        "progress/epoch",
         "memory/resident_gib",
     }
     at = [0, 10, 20, 30, 40]
@@ -50,7 +50,10 @@ def test_every_curve_reads_back(make_story):
     assert [step for step, _ in curves["loss/train_step"]] == list(range(1, 41))
     assert math.isnan(curves["loss/train_step"][6][1])
     assert curves["tokens_per_second"] == [(step, 16.0) for step in range(1, 41)]
-    assert curves["epoch"][19] == (20, 1.0)
+    assert curves["progress/epoch"][19] == (20, 1.0)
+    assert read(story.header.run.logs / "train")["loss"] == curves["loss/train"]
+    assert read(story.header.run.logs / "validation")["loss"] == curves["loss/validation"]
+    assert {name for name in curves if name < "loss"} == set(), "the losses come first"
     assert all(0.01 < held < 1000 for _, held in curves["memory/resident_gib"])
 
 
@@ -76,6 +79,7 @@ def test_without_a_validation_set_there_is_no_such_curve(make_story):
     reporter.on_start(story.header)
     story.play(reporter)
     assert "loss/validation" not in read(story.header.run.logs)
+    assert not (story.header.run.logs / "validation").exists()
 
 
 def test_steps_can_be_seen_while_they_go_on(make_story):
@@ -101,7 +105,8 @@ def test_a_resumed_run_withdraws_what_it_measures_again(make_story):
     for number in (11, 12):
         resumed.on_step(second.step(number))
     resumed.on_end(second.state, None)
-    assert len(list(first.header.run.logs.iterdir())) == 2
+    assert len(list(first.header.run.logs.glob("events.*"))) == 2
+    assert [step for step, _ in read(first.header.run.logs / "validation")["loss"]] == [0, 10]
     curves = read(first.header.run.logs)
     assert [step for step, _ in curves["loss/train_step"]] == list(range(1, 13))
     assert [step for step, _ in curves["loss/train"]] == [0, 10]

@@ -104,7 +104,11 @@ def test_it_serves_the_runs_on_the_next_free_port_and_ends(make_story, port):
             assert taken > port
             assert b"TensorBoard" in fetch(server.url)
             runs = f"{server.url}data/runs"
-            until(lambda: json.loads(fetch(runs)) == [f"{story.header.run.id}/logs"], "the run to be listed")
+            run = story.header.run.id
+            names = [run, f"{run}/train", f"{run}/validation"]
+            until(lambda: sorted(json.loads(fetch(runs))) == names, "the run to be listed")
+            tags = f"{server.url}data/plugin/scalars/tags"
+            until(lambda: all("loss" in json.loads(fetch(tags)).get(n, {}) for n in names[1:]), "both losses on a card")
             server.on_step(story.step(1))
         finally:
             server.on_end(story.state, None)
