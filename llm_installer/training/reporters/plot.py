@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from llm_installer.core.run.header import RunHeader
 from llm_installer.core.state import Evaluation, Result, RunState, StepReport
 from llm_installer.core.text import counted, loss_text
+from llm_installer.training.reporters.plot_changes import mark_changes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
 
 SIZE_INCHES, DPI = (9.0, 5.0), 160
 TRAIN, VALIDATION = "#3B75AF", "#D1602E"
-INK, QUIET, FAINT, STEPS, GRID = "#2B2B2B", "#7A7A7A", "#A8A8A8", "#E1E1E1", "#EFEFEF"
+INK, QUIET, FAINT, STEPS, GRID = "#2B2B2B", "#7A7A7A", "#A8A8A8", "#DADADA", "#EFEFEF"
+EACH_STEP = "train, each step"
+"""What the grey line is."""
 MARKERS_UP_TO = 30
 """More evaluations than this read better as a bare line."""
 WIDTHS = {"train": 2.4, "validation": 1.6}
@@ -115,21 +118,29 @@ def history_figure(header: RunHeader, state: RunState, result: Result | None, si
         labels.append((state.base_loss, f"base model {loss_text(state.base_loss)}", QUIET))
     axes.set_xlim(0, max([1, *at, *single.steps[-1:]]))
     axes.set_ylim(*_limits([value for _, _, values in curves for value in values], single.losses))
+    labels += [(min(max(loss, axes.get_ylim()[0]), axes.get_ylim()[1]), EACH_STEP, FAINT) for loss in _last(single)]
     _label_margin(axes, labels)
+    mark_changes(axes, state.adjustments)
     _mark_best(axes, state, *curves[0 if state.memorising else -1][1:])
     _draw_frame(axes)
     _draw_epochs(axes, history, single)
     figure.text(0.07, 0.965, header.model, size=13, weight="bold", color=INK, va="top", parse_math=False)
+    figure.text(0.825, 0.96, f"run {header.run.id}", size=9, color=QUIET, va="top", ha="right", parse_math=False)
     figure.text(0.07, 0.905, _subtitle(header, state, result), size=9, color=QUIET, va="top", parse_math=False)
     return figure
 
 
 def _subtitle(header: RunHeader, state: RunState, result: Result | None) -> str:
     reason = (result.stop_reason if result else state.stop_reason).partition(";")[0]
-    ended = f"ended: {reason}" if reason else "" if result else f"interrupted at step {state.step:,}"
+    ended = f"ended: {reason}" if reason else "" if result else f"ended early, at step {state.step:,}"
     parts = [f"{header.method}, {header.mode}", counted(header.rows, "training row"), ended]
     whole = " | ".join(part for part in parts if part)
     return "\n".join(textwrap.wrap(whole, SUBTITLE, max_lines=2, placeholder=" ..."))
+
+
+def _last(single: StepCurve) -> list[float]:
+    """The last loss of a step that is a number, if there is one."""
+    return [loss for loss in single.losses if math.isfinite(loss)][-1:]
 
 
 def _limits(evaluated: Sequence[float], losses: Sequence[float]) -> tuple[float, float]:
@@ -206,8 +217,6 @@ def _draw_frame(axes: Axes) -> None:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda step, _: f"{step:,.0f}"))
     axes.text(-0.022, -0.046, "step", color=QUIET, size=9, ha="right", transform=axes.transAxes)
     axes.text(-0.055, 1.03, "loss (nats per token)", color=QUIET, size=9, transform=axes.transAxes)
-    note = "grey: training loss of each step"
-    axes.text(1.0, 1.03, note, color=FAINT, size=9, ha="right", transform=axes.transAxes)
 
 
 def _draw_epochs(axes: Axes, history: Sequence[Evaluation], single: StepCurve) -> None:

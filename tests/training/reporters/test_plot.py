@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 from matplotlib.lines import Line2D
 
+from llm_installer.core.state import Adjustment
 from llm_installer.training.reporters.plot import PlotReporter, StepCurve, history_figure
 
 
@@ -65,7 +66,21 @@ def test_what_is_drawn_is_what_was_measured(make_story):
         "base model 2.1000",
         "train 0.5000",
         "validation 1.6000",
+        "train, each step",
+        f"run {story.header.run.id}",
     }
+
+
+def test_what_mode_adaptive_changed_stands_where_it_did(make_story):
+    story = played(make_story(mode="adaptive"))
+    story.state.adjustments = [
+        Adjustment(10, 0.5, 1, True, "the loss no longer falls"),
+        Adjustment(30, 0.5, 2, False, "the loss goes up and down"),
+    ]
+    figure = draw(story)
+    marked = [line.get_xdata()[0] for line in figure.axes[0].lines if line.get_label() == "change"]
+    assert marked == [10, 30]
+    assert texts(figure) >= {"learning rate x 0.5, back to the best", "learning rate x 0.5, batch x 2"}
 
 
 def ticks(figure: Figure) -> dict[str, float]:
@@ -107,7 +122,7 @@ def test_one_measurement_is_a_point(make_story):
     assert list(drawn["train"].get_ydata()) == [2.0]
     assert drawn["train"].get_marker() == "o"
     assert "best" not in drawn
-    assert "lora, fast | 1,234 training rows | interrupted at step 0" in texts(figure)
+    assert "lora, fast | 1,234 training rows | ended early, at step 0" in texts(figure)
 
 
 def test_a_gap_is_a_gap(make_story):
