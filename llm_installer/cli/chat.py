@@ -5,20 +5,23 @@ Run as: llm-installer start MODEL   (or DIR/start.sh)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
 
 from llm_installer.cli.echo import stream
+from llm_installer.cli.line_editor import Ask, line_editor, read_line
 from llm_installer.cli.names import FILES, FOLDERS, chosen_model, model_argument, offer_runs
 from llm_installer.core.errors import UsageError
-from llm_installer.planning.bounds import Number, Whole
+from llm_installer.planning.bounds import Filled, Number, Whole
 from llm_installer.planning.settings import built
 
 if TYPE_CHECKING:
     from llm_installer.core.paths import ModelDir
+    from llm_installer.core.voice import Voice
     from llm_installer.inference.chat import Conversation
     from llm_installer.inference.start import ChatRequest
 
@@ -27,22 +30,26 @@ HELP = "/new starts a new conversation, /system TEXT sets the instructions, /qui
 
 @click.command()
 @model_argument(required=False)
-@click.option("--model-path", metavar="DIR", help="The model directory; another way to name MODEL.")
-@click.option("--lora", metavar="DIR", shell_complete=FOLDERS, help="Use this adapter instead of ./lora.")
+@click.option("--model-path", metavar="DIR", type=Filled(), help="The model directory; another way to name MODEL.")
+@click.option(
+    "--lora", metavar="DIR", type=Filled(), shell_complete=FOLDERS, help="Use this adapter instead of ./lora."
+)
 @click.option(
     "--run",
     "run_id",
     metavar="ID",
+    type=Filled(),
     shell_complete=offer_runs,
     help="Use this run's adapter: its id, a part of it, or `last`.",
 )
 @click.option("--no-lora", is_flag=True, help="Use the base model alone.")
-@click.option("--prompt", metavar="TEXT", help="Answer once and end.")
+@click.option("--prompt", metavar="TEXT", type=Filled(), help="Answer once and end.")
 @click.option(
     "--image",
     "images",
     multiple=True,
     metavar="PATH",
+    type=Filled(),
     shell_complete=FILES,
     help="Ask about this picture; needs --prompt.",
 )
@@ -100,18 +107,21 @@ def answer(folder: ModelDir, request: ChatRequest) -> None:
     sampling = Sampling(request.max_new_tokens, request.temperature, request.top_p)
     conversation = Conversation(assistant, sampling, request.system)
     if request.prompt is None:
-        chat(conversation, console.line)
+        with line_editor(folder) as ask:
+            chat(conversation, console, ask)
     else:
-        conversation.ask(request.prompt, stream, request.images)
+        with _spoken(console) as on_text:
+            conversation.ask(request.prompt, on_text, request.images)
         print(flush=True)
 
 
-def chat(conversation: Conversation, say: Callable[[str], None]) -> None:
+def chat(conversation: Conversation, voice: Voice, ask: Ask = read_line) -> None:
     """Read, answer, repeat, until the input ends."""
+    say = voice.line
     say(HELP)
     while True:
         try:
-            text = input("\n> ").strip()
+            text = ask().strip()
         except (EOFError, KeyboardInterrupt):
             say("")
             return
@@ -127,15 +137,29 @@ def chat(conversation: Conversation, say: Callable[[str], None]) -> None:
         elif command.startswith("/"):
             say(HELP)
         elif text:
-            _reply(conversation, text, say)
+            _reply(conversation, text, voice)
 
 
-def _reply(conversation: Conversation, text: str, say: Callable[[str], None]) -> None:
+def _reply(conversation: Conversation, text: str, voice: Voice) -> None:
     """Print an answer as it comes; Ctrl-C ends the answer, not the chat."""
     try:
-        conversation.ask(text, stream)
+        with _spoken(voice) as on_text:
+            conversation.ask(text, on_text)
     except KeyboardInterrupt:
         conversation.take_back()
     except UsageError as error:
-        say(str(error))
+        voice.line(str(error))
     print(flush=True)
+
+
+@contextmanager
+def _spoken(voice: Voice) -> Iterator[Callable[[str], None]]:
+    """Prints each piece of an answer; until the first one is there, it is seen that the model is at work."""
+    with ExitStack() as waiting:
+        waiting.enter_context(voice.waiting("Reading the question"))
+
+        def on_text(piece: str) -> None:
+            waiting.close()
+            stream(piece)
+
+        yield on_text

@@ -30,7 +30,8 @@ class Conversation:
 
     def ask(self, text: str, on_text: Callable[[str], None] | None = None, images: Sequence[str] = ()) -> str:
         """Answer `text`, asked about `images`, with the earlier turns as context; a plain-text model just continues
-        it. `on_text` gets the answer piece by piece. Raises UsageError when the model cannot be shown the question."""
+        it. `on_text` gets the answer piece by piece. Raises UsageError when the model cannot be shown the question, or
+        not all of it."""
         if self.assistant.style == "text" and not images:
             ids = question_ids(self.assistant.encoder, text, "text")
         else:
@@ -42,6 +43,7 @@ class Conversation:
             except CannotRender as error:
                 self.take_back()
                 raise UsageError(f"The model cannot be asked this: {error}; ask something else") from None
+        self._refuse_too_long(len(ids))
         room = self._positions() - len(ids)
         sampling = replace(self.sampling, max_new_tokens=max(1, min(self.sampling.max_new_tokens, room)))
         reply = answer(self.assistant.model, self.assistant.encoder, ids, sampling, on_text, self.images).text
@@ -71,7 +73,20 @@ class Conversation:
             del self.images[: sum(turn.content.count(IMAGE_MARK) for turn in self.turns[:2])]
             del self.turns[:2]
 
+    def _refuse_too_long(self, tokens: int) -> None:
+        """Raise UsageError, and forget the question, where nothing of the model's context would be left to answer in."""
+        most = self._known_positions()
+        if most and tokens >= most:
+            self.take_back()
+            raise UsageError(
+                f"The question takes {tokens:,} tokens, and this model reads {most:,} with its answer; shorten it"
+            )
+
     def _positions(self) -> int:
+        return self._known_positions() or DEFAULT_POSITIONS
+
+    def _known_positions(self) -> int:
+        """Tokens that the model reads as its config says; 0 where it does not."""
         config = self.assistant.model.config
         text = config.get_text_config() if hasattr(config, "get_text_config") else config
-        return int(getattr(text, "max_position_embeddings", 0) or DEFAULT_POSITIONS)
+        return int(getattr(text, "max_position_embeddings", 0) or 0)

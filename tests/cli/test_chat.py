@@ -34,11 +34,21 @@ def talk(assistant: Assistant) -> Conversation:
     return Conversation(assistant, Sampling(max_new_tokens=12))
 
 
+class Saying(Silence):
+    """A voice whose lines are kept."""
+
+    def __init__(self, said: list[str]) -> None:
+        self.said = said
+
+    def line(self, text: str = "") -> None:
+        self.said.append(text)
+
+
 def typed(monkeypatch: pytest.MonkeyPatch, talk: Conversation, *lines: str) -> list[str]:
     """What the chat says beside its answers when these lines are typed."""
     said: list[str] = []
     monkeypatch.setattr(sys, "stdin", io.StringIO("".join(f"{line}\n" for line in lines)))
-    chat(talk, said.append)
+    chat(talk, Saying(said))
     return said
 
 
@@ -70,12 +80,20 @@ def test_a_model_that_cannot_see_is_not_asked_about_a_picture(talk: Conversation
     assert talk.turns == [] and talk.images == []
 
 
+@pytest.mark.parametrize("style", ["chat", "text"])
+def test_a_question_longer_than_the_model_reads_is_refused(assistant: Assistant, style: str) -> None:
+    talk = Conversation(replace(assistant, style=style), Sampling(max_new_tokens=4))
+    with pytest.raises(UsageError, match=r"The question takes [\d,]+ tokens, and this model reads [\d,]+ with its"):
+        talk.ask("Who are you? " * 2000)
+    assert talk.turns == [] and talk.ask("Who are you?")
+
+
 def test_ctrl_c_ends_the_answer_but_not_the_chat(monkeypatch: pytest.MonkeyPatch, talk: Conversation) -> None:
     interrupted = []
 
     class Impatient(io.StringIO):
         def write(self, text: str) -> int:
-            if text.strip() and text != "\n> " and not interrupted:
+            if text.strip() and text.strip() != ">" and not interrupted:
                 interrupted.append(text)
                 signal.raise_signal(signal.SIGINT)
             return super().write(text)

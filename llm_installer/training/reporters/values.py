@@ -10,7 +10,6 @@ import sys
 from llm_installer.core.hardware import GIB
 from llm_installer.core.state import Evaluation, StepReport
 
-
 CURVES = ("train", "validation")
 """Names of the curves that are drawn on one card."""
 

@@ -21,7 +21,14 @@ from llm_installer.training.reporters.trackers import TRACKERS, trackers
 
 NOWHERE = "http://127.0.0.1:9"
 """The discard port: nobody answers."""
-CURVES = {"loss/train_step", "optimizer/learning_rate", "optimizer/grad_norm", "progress/epoch", "tokens_per_second", "loss/train"}
+CURVES = {
+    "loss/train_step",
+    "optimizer/learning_rate",
+    "optimizer/grad_norm",
+    "progress/epoch",
+    "tokens_per_second",
+    "loss/train",
+}
 CURVES |= {"loss/validation", "memory/resident_gib"}
 
 
