@@ -45,10 +45,13 @@ from llm_installer.runs.resume import find_unfinished, resumed
 
 if TYPE_CHECKING:
     from llm_installer.inference.before_after import Comparison
+    from llm_installer.training.checkpoint import Checkpoint
     from llm_installer.training.trainer import Trainer
     from llm_installer.training.training_data import TrainingData
 
 TellRun = Callable[[Run], None]
+STARTING = "Starting"
+"""What is said while libraries are loaded, which takes seconds."""
 
 
 @dataclass(frozen=True)
@@ -70,17 +73,19 @@ def run(options: Options, voice: Voice, base: Path | None = None, callbacks: Seq
 
     --show and --dry-run are not looked at here. Raises InstallerError when it cannot be done.
     """
-    from llm_installer.distributed.processes import main_first, main_only, of_main, together
+    with voice.waiting(STARTING):
+        from llm_installer.distributed.processes import main_first, main_only, of_main, together
 
     folder = ModelDir.find(options.model_path)
     folder.require_writable()
     with together(), main_only(lambda: only_training(folder), lambda run: None) as tell_run:
-        with main_first():
+        with main_first(), voice.waiting(STARTING):
             job = decide(options, voice, base)
         voice.show(job)
         # Free memory differs from process to process: one of them plans for all.
         job = replace(job, plan=Plan.from_json(of_main(job.plan.to_json)))
-        import_bitsandbytes()
+        with voice.waiting(STARTING):
+            import_bitsandbytes()
         trained = train(job, voice, tell_run, callbacks)
         found = finish(trained, voice) if trained else None
     if found:
@@ -105,7 +110,9 @@ def decide(options: Options, voice: Voice, base: Path | None = None) -> Job:
     asked_trackers(options)  # refuses an unknown one
     refuse_output(options)
     info = read_model_info(folder.weights, folder.root.name)
-    handler, given = find_handler(info), read(options, base)
+    handler = find_handler(info)
+    with voice.waiting("Reading the data"):
+        given = read(options, base)
     encoder = load_encoder(info, options.train_on_prompt)
     phases: dict[str, float] = {}
     with timed(phases, "encode"), voice.progress("Encoding") as progress:
@@ -132,26 +139,17 @@ def train(job: Job, voice: Voice, tell_run: TellRun, callbacks: Sequence[object]
 
     Raises Interrupted, after everything is saved, when a signal ended the run.
     """
-    from llm_installer.distributed.processes import is_main, of_main
-    from llm_installer.training.checkpoint import CheckpointWriter, load_weights, read_checkpoint
-    from llm_installer.training.loop import train_loop
-    from llm_installer.training.publish import Published, publish
-    from llm_installer.training.session import Audience, session, silent_session
-    from llm_installer.training.start import load_trainer, probe_memory
-    from llm_installer.training.training_data import TrainingData
-    from llm_installer.training.utilization import speed_of
+    with voice.waiting(STARTING):
+        from llm_installer.distributed.processes import is_main, of_main
+        from llm_installer.training.checkpoint import CheckpointWriter
+        from llm_installer.training.loop import train_loop
+        from llm_installer.training.publish import Published, publish
+        from llm_installer.training.session import Audience, session, silent_session
+        from llm_installer.training.utilization import speed_of
 
-    with timed(job.phases, "load"):
-        trainer = load_trainer(job.plan, job.info, job.encoder, voice, bool(job.prompts))
-    data = TrainingData.of(job.given, job.prepared, job.plan)
-    since = read_checkpoint(job.since) if job.since else None
-    if since and not job.run:
-        load_weights(trainer.model, since.weights)
-        since = None
-    with timed(job.phases, "rehearse"):
-        probe_memory(trainer, data, voice)
-    job = replace(job, plan=trainer.plan)
-    run = job.run or Run(Path(of_main(lambda: str(begin(job).root))))
+        trainer, data, since = _ready(job, voice)
+        job = replace(job, plan=trainer.plan)
+        run = job.run or Run(Path(of_main(lambda: str(begin(job).root))))
     if not is_main():
         with silent_session(CheckpointWriter(run), since) as now:
             train_loop(trainer, data, now)
@@ -178,6 +176,24 @@ def train(job: Job, voice: Voice, tell_run: TellRun, callbacks: Sequence[object]
     return Trained(job, trainer, data, state, result, late.number)
 
 
+def _ready(job: Job, voice: Voice) -> tuple[Trainer, TrainingData, Checkpoint | None]:
+    """The model and its rows, with a plan that fits into memory, and the checkpoint to resume from."""
+    from llm_installer.training.checkpoint import load_weights, read_checkpoint
+    from llm_installer.training.start import load_trainer, probe_memory
+    from llm_installer.training.training_data import TrainingData
+
+    with timed(job.phases, "load"):
+        trainer = load_trainer(job.plan, job.info, job.encoder, voice, bool(job.prompts))
+    data = TrainingData.of(job.given, job.prepared, job.plan)
+    since = read_checkpoint(job.since) if job.since else None
+    if since and not job.run:
+        load_weights(trainer.model, since.weights)
+        since = None
+    with timed(job.phases, "rehearse"):
+        probe_memory(trainer, data, voice)
+    return trainer, data, since
+
+
 def finish(trained: Trained, voice: Voice) -> Outcome:
     """Evaluate what the run changed, switch ./lora to the adapter where nothing speaks against it, write report.md.
 
@@ -185,12 +201,12 @@ def finish(trained: Trained, voice: Voice) -> Outcome:
     """
     job, result = trained.job, trained.result
     changes, answers = None, list["Comparison"]()
-    with early_end(trained.asked) as early:
-        with voice.waiting("Evaluating what the run changed"):
-            if not trained.trainer.sharded:  # to evaluate takes all processes, and the others have ended
-                changes = early.attempt(lambda: _changes(trained), None)
-            lora = settle(job, result, changes.general.change if changes else None)
-            if changes and not job.options.skip_test:
+    with early_end(trained.asked) as early, voice.waiting("Evaluating what the run changed"):
+        if not trained.trainer.sharded:  # to evaluate takes all processes, and the others have ended
+            changes = early.attempt(lambda: _changes(trained), None)
+        lora = settle(job, result, changes.general.change if changes else None)
+        if changes and not job.options.skip_test:
+            with voice.waiting("Asking base and tuned model"):
                 answers = early.attempt(lambda: _answers(trained), answers)
         return outcome(job, trained.state, result, lora, Compared(changes, answers, early.stopped))
 

@@ -10,6 +10,7 @@ import click
 from llm_installer.cli.options import some_options
 from llm_installer.core.errors import UsageError
 from llm_installer.core.text import visible
+from llm_installer.planning.bounds import Filled, Whole
 from llm_installer.planning.options import Options
 from llm_installer.planning.settings import built
 
@@ -23,15 +24,15 @@ class Wanted:
 
 
 @click.command()
-@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
-@click.option("--model", metavar="DIR", help="Count tokens, too, with this model's tokenizer.")
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=Filled())
+@click.option("--model", metavar="DIR", type=Filled(), help="Count tokens, too, with this model's tokenizer.")
 @some_options(
     *("dataset_format", "columns", "answers_as", "validation_data", "validation_split", "max_examples"),
     *("mix", "task_prefix", "chunk_words", "text_rows", "max_seq_length", "seed", "strict"),
 )
-@click.option("--show", type=click.IntRange(1), help="Print N rows as they are trained on; needs --model.")
+@click.option("--show", type=Whole(1), help="Print N rows as they are trained on; needs --model.")
 @click.option("--json", "as_object", is_flag=True, help="Print one JSON object.")
-@click.option("--fix", "out", metavar="OUT.jsonl", help="Write a cleaned copy.")
+@click.option("--fix", "out", metavar="OUT.jsonl", type=Filled(), help="Write a cleaned copy.")
 def data(paths: tuple[str, ...], model: str | None, as_object: bool, out: str | None, **given: object) -> None:
     """Examine a dataset without training: what is kept, what is skipped, and why."""
     _examine(built(Options, {"data": ",".join(paths), "model_path": model, **given}), Wanted(as_object, out))
@@ -45,7 +46,9 @@ def _examine(options: Options, wanted: Wanted) -> None:
         from llm_installer.data.fix import fix
         from llm_installer.data.prepare import request
 
-        console.show(fix(request(options, base), Path(wanted.out)))
+        with console.waiting("Cleaning the data"):
+            fixed = fix(request(options, base), Path(wanted.out))
+        console.show(fixed)
         return
     if options.show:
         from llm_installer.data.preview import preview
@@ -56,10 +59,11 @@ def _examine(options: Options, wanted: Wanted) -> None:
             found = preview(options, base, progress)
         console.show(found)
         return
-    from llm_installer.data.inspection import inspect_data
-    from llm_installer.data.overview import as_json
+    with console.waiting("Reading the data"):
+        from llm_installer.data.inspection import inspect_data
+        from llm_installer.data.overview import as_json
 
-    overview = inspect_data(options, base)
+        overview = inspect_data(options, base)
     if wanted.as_object:
         click.echo(visible(as_json(overview), lines=True))
     else:

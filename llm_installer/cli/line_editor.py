@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Protocol
 
 from llm_installer.core.files import write_text
-from llm_installer.core.paths import ModelDir, llm_home
+from llm_installer.core.home import llm_home
+from llm_installer.core.paths import ModelDir
 from llm_installer.core.text import steering
 
 MOST = 1000

@@ -23,7 +23,7 @@ from llm_installer.cli.commands import Commands
 from llm_installer.cli.completion import completion
 from llm_installer.cli.config import config
 from llm_installer.cli.data import data
-from llm_installer.cli.echo import echo
+from llm_installer.cli.echo import complain, echo
 from llm_installer.cli.fix import fix
 from llm_installer.cli.models import COMMANDS
 from llm_installer.cli.run import run
@@ -32,8 +32,8 @@ from llm_installer.cli.topics import help_command
 from llm_installer.cli.train import train
 from llm_installer.core.errors import InstallerError, UsageError
 from llm_installer.core.files import FULL
-from llm_installer.core.startup import LIBRARIES, begin, no_telemetry
-from llm_installer.core.text import short_path, visible
+from llm_installer.core.startup import LIBRARIES, begin, no_telemetry, ready
+from llm_installer.core.text import short_path
 from llm_installer.core.version import __version__
 
 QUIET = {
@@ -75,10 +75,15 @@ def main() -> None:
     debug = "--debug" in arguments
     if not debug:
         _one_voice()
-    _guarded(
-        lambda: cli(args=[a for a in arguments if a != "--debug"], prog_name="llm-installer", standalone_mode=False),
-        debug,
-    )
+    try:
+        _guarded(
+            lambda: cli(
+                args=[a for a in arguments if a != "--debug"], prog_name="llm-installer", standalone_mode=False
+            ),
+            debug,
+        )
+    finally:
+        ready()  # Python looks for garbage once more when it ends, and would take seconds for all that was imported
 
 
 def _whatever_the_locale() -> None:
@@ -114,6 +119,16 @@ def _outside(error: OSError) -> str:
     return f"{where} cannot be written ({error.strerror}); free some space, or write to another place"
 
 
+def _show(error: click.ClickException) -> None:
+    """What click says about a command line, with its usage, in a sentence that is wrapped as all are."""
+    usage = error.ctx if isinstance(error, click.UsageError) else None
+    if usage:
+        known = usage.command.get_help_option_names(usage)
+        hint = f"Try '{usage.command_path} {max(known, key=len)}' for help.\n" if known else ""
+        click.echo(f"{usage.get_usage()}\n{hint}", err=True)
+    complain(f"Error: {error.format_message()}")
+
+
 def _give_up_output() -> None:
     """What stdout still holds has no place; Python would try once more when it ends, and complain."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -130,13 +145,12 @@ def _guarded(command: Callable[[], object], debug: bool) -> NoReturn:
         echo("Stopped.", err=True)
         raise SystemExit(130) from None
     except click.ClickException as error:
-        vars(error)["message"] = visible(error.message)  # the name of a file may be in it
-        error.show()
+        _show(error)
         raise SystemExit(error.exit_code) from None
     except InstallerError as error:
         if debug:
             raise
-        echo(f"Error: {error}", err=True)
+        complain(error.said)
         raise SystemExit(error.exit_code) from None
     except KeyboardInterrupt:
         echo("Stopped.", err=True)
@@ -145,6 +159,6 @@ def _guarded(command: Callable[[], object], debug: bool) -> NoReturn:
         if debug or not (said := _outside(error)):
             raise
         _give_up_output()
-        echo(f"Error: {said}", err=True)
+        complain(f"Error: {said}")
         raise SystemExit(1) from None
     raise SystemExit(code if isinstance(code, int) else 0)

@@ -14,19 +14,24 @@ from llm_installer.core.hints import program, script
 from llm_installer.core.home import model_names, models_dir
 from llm_installer.core.paths import ModelDir
 from llm_installer.core.text import counted, short_path, size, visible
+from llm_installer.planning.bounds import Filled
 
 
 @click.command()
-@click.argument("model")
-@click.option("--name", help="Name of the model directory.")
+@click.argument("model", type=Filled())
+@click.option("--name", type=Filled(), help="Name of the model directory.")
 @click.option("--force", is_flag=True, help="Replace what is installed under this name; its runs stay.")
-@click.option("--revision", help="Branch, tag or commit of a hub model.")
+@click.option("--revision", type=Filled(), help="Branch, tag or commit of a hub model.")
 @click.option("--link", is_flag=True, help="Use a local folder where it is instead of copying it.")
 def install(model: str, name: str | None, force: bool, revision: str | None, link: bool) -> None:
     """Give MODEL (a hub id or its address, a local folder, or `tiny`) a directory of its own."""
-    from llm_installer.install.installer import install as install_model
+    from llm_installer.ui.console import Console
 
-    found = install_model(model, name=name, force=force, revision=revision, link=link, say=echo)
+    console = Console()
+    with console.waiting(f"Installing {visible(model)}"):
+        from llm_installer.install.installer import install as install_model
+
+        found = install_model(model, name=name, force=force, revision=revision, link=link, say=console.line)
     echo("")
     echo(f"Train it:      {script(found.root)} --data my.json")
     echo(f"Talk to it:    {script(found.root, 'start.sh')}")
@@ -121,14 +126,17 @@ def update(model: str | None, every: bool) -> None:
 
 @click.command()
 @model_argument()
-@click.option("--revision", help="Branch, tag or commit of a hub model.")
+@click.option("--revision", type=Filled(), help="Branch, tag or commit of a hub model.")
 def check(model: str, revision: str | None) -> None:
     """Say whether MODEL runs and trains here, before any of its weights is downloaded."""
-    from llm_installer.install.check import check_model
     from llm_installer.ui.console import Console
 
-    found = check_model(model, revision)
-    Console().show(found)
+    console = Console()
+    with console.waiting(f"Checking {visible(model)}"):
+        from llm_installer.install.check import check_model
+
+        found = check_model(model, revision)
+    console.show(found)
     if any(each.ok is False for each in found.checks):
         raise SystemExit(1)
 
@@ -136,12 +144,15 @@ def check(model: str, revision: str | None) -> None:
 @click.command()
 def doctor() -> None:
     """Check this machine and what is installed on it."""
-    from llm_installer.install.doctor import check_machine
     from llm_installer.ui.console import Console
     from llm_installer.ui.models import Checks
 
-    found = check_machine()
-    Console().show(Checks(found))
+    console = Console()
+    with console.waiting("Checking this machine"):
+        from llm_installer.install.doctor import check_machine
+
+        found = check_machine()
+    console.show(Checks(found))
     if any(each.ok is False for each in found):
         raise SystemExit(1)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import click
 
@@ -24,6 +24,29 @@ EXAMPLES = (
 )
 """What is typed behind ./train.sh, and what for."""
 HELP, HELP_ALL = ("--help", "-h"), "--help-all"
+
+
+HYPHEN = "\u2011"
+"""One at which click breaks no line."""
+
+
+class Help(click.HelpFormatter):
+    """A help whose lines break between words only: the name of an option stays in one piece."""
+
+    def write_text(self, text: str) -> None:
+        """A paragraph, wrapped."""
+        super().write_text(text.replace("-", HYPHEN))
+
+    def write_dl(self, rows: Iterable[tuple[str, str]], col_max: int = 30, col_spacing: int = 2) -> None:
+        """Names and what they are, in two columns."""
+        super().write_dl([(name, text.replace("-", HYPHEN)) for name, text in rows], col_max, col_spacing)
+
+    def getvalue(self) -> str:
+        """The help as it is printed."""
+        return super().getvalue().replace(HYPHEN, "-")
+
+
+click.Context.formatter_class = Help
 
 
 def click_options(command: Command) -> Command:

@@ -6,8 +6,10 @@ Run as: llm-installer quickstart
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -121,7 +123,8 @@ class _Really:
         return folder
 
     def command(self, file: Path, words: Sequence[str]) -> int:
-        return subprocess.run([file, *map(_expanded, words)], check=False).returncode
+        with _not_for_us():
+            return subprocess.Popen([file, *map(_expanded, words)]).wait()
 
     def ask(self, folder: ModelDir, questions: Sequence[Question]) -> tuple[list[str], list[str]]:
         return ask_both(folder, questions)
@@ -131,8 +134,22 @@ def _command(console: Console, acts: Acts, file: Path, words: Sequence[str]) -> 
     """Run a script of the model directory as the reader would type it."""
     console.command([script(file.parent, file.name), *map(quoted, words)])
     code = acts.command(file, words)
+    if code == 128 + signal.SIGINT:
+        raise KeyboardInterrupt
     if code:
         raise TrainingError(f"{file.name} ended with exit code {code}; what it printed above says why")
+
+
+@contextmanager
+def _not_for_us() -> Iterator[None]:
+    """Ctrl-C meanwhile is for the command that runs: it saves what there is, and says how it ended."""
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, lambda number, frame: None)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _expanded(word: str) -> str:

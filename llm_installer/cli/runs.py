@@ -13,6 +13,7 @@ from llm_installer.cli.models import confirm
 from llm_installer.cli.names import HERE, here_or, offer_models, offer_runs
 from llm_installer.core.errors import AdapterError
 from llm_installer.core.text import counted, short_path, visible
+from llm_installer.planning.bounds import Filled
 
 if TYPE_CHECKING:
     from llm_installer.core.paths import ModelDir
@@ -45,6 +46,7 @@ class ModelFirst(Commands):
     "--model",
     default=HERE,
     metavar="DIR",
+    type=Filled(),
     shell_complete=offer_models,
     help="The model; by default the model directory you are in.",
 )
@@ -63,9 +65,16 @@ def adapters(ctx: click.Context, model: str) -> None:
 
 
 @adapters.command(name="compare")
-@click.argument("one", shell_complete=offer_runs)
-@click.argument("other", shell_complete=offer_runs)
-@click.option("--prompt", "prompts", multiple=True, metavar="TEXT", help="Ask this instead of the data's questions.")
+@click.argument("one", type=Filled(), shell_complete=offer_runs)
+@click.argument("other", type=Filled(), shell_complete=offer_runs)
+@click.option(
+    "--prompt",
+    "prompts",
+    multiple=True,
+    metavar="TEXT",
+    type=Filled(),
+    help="Ask this instead of the data's questions.",
+)
 @click.pass_obj
 def compare_command(folder: ModelDir, one: str, other: str, prompts: tuple[str, ...]) -> None:
     """Show where two runs differ: settings, losses, and answers to the same prompts."""
@@ -80,7 +89,7 @@ def compare_command(folder: ModelDir, one: str, other: str, prompts: tuple[str, 
 
 
 @adapters.command(name="use")
-@click.argument("run", shell_complete=offer_runs)
+@click.argument("run", type=Filled(), shell_complete=offer_runs)
 @click.pass_obj
 def use_command(folder: ModelDir, run: str) -> None:
     """Point ./lora at RUN after checking its adapter; `none` removes ./lora."""
@@ -91,7 +100,7 @@ def use_command(folder: ModelDir, run: str) -> None:
 
 
 @adapters.command(name="remove")
-@click.argument("run", shell_complete=offer_runs)
+@click.argument("run", type=Filled(), shell_complete=offer_runs)
 @click.option("--force", is_flag=True, help="Even if ./lora names it.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.pass_obj

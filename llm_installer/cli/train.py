@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 from click.core import ParameterSource
 
-from llm_installer.cli.echo import echo
+from llm_installer.cli.echo import complain, echo
 from llm_installer.cli.names import chosen_model, model_argument
 from llm_installer.cli.options import GroupedCommand, click_options
 from llm_installer.core.errors import UsageError
@@ -46,7 +46,7 @@ def train(model: str | None, **given: object) -> None:
     from llm_installer.distributed.launch import Worker, launch, wanted
 
     if wanted(options) and not options.show and not options.dry_run:
-        raise SystemExit(launch(options, sys.argv[1:]))
+        raise SystemExit(launch(options, sys.argv[1:], complain))
     options = _preferred(click.get_current_context(), options)
     for name, value in environment(usable_cores(), busy_cores()).items():
         os.environ.setdefault(name, value)
@@ -78,17 +78,20 @@ def _continues(options: Options) -> bool:
 
 
 def _train(options: Options) -> None:
-    from llm_installer.data.preview import preview
-    from llm_installer.train_lora import decide, run
     from llm_installer.ui.console import Console
 
     console = Console()
+    with console.waiting("Starting"):
+        from llm_installer.data.preview import preview
+        from llm_installer.train_lora import decide, run
     if options.show:
         with console.progress("Encoding") as progress:
             found = preview(*_remembered(options, console), progress)
         console.show(found)
     elif options.dry_run:
-        console.show(decide(options, console))
+        with console.waiting("Planning"):
+            job = decide(options, console)
+        console.show(job)
     else:
         run(options, console)
 

@@ -23,6 +23,11 @@ class InstallerError(Exception):
 
     exit_code = 1
 
+    @property
+    def said(self) -> str:
+        """The line that a command ends with."""
+        return f"Error: {self}"
+
 
 class UsageError(InstallerError):
     """The command line contradicts itself or names something unknown."""
@@ -68,3 +73,8 @@ class Interrupted(InstallerError):
         super().__init__(message)
         self.number, self.name = signal_number, Signals(signal_number).name
         self.exit_code = 128 + signal_number
+
+    @property
+    def said(self) -> str:
+        """No error: somebody wished for it."""
+        return str(self)

@@ -51,7 +51,7 @@ def parse_weights(given: Mapping[str, str]) -> dict[str, float]:
             weights[name] = math.nan
         if not 0 < weights[name] < math.inf:
             raise UsageError(
-                f"--mix {name}={value}: a weight is a number above 0; to use no rows of a file, remove it from --data"
+                f"--mix {name}={value}: a weight is a number above 0; to use no rows of a file, leave that file out"
             )
     return weights
 

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -100,8 +100,11 @@ def check_processes(options: Options) -> list[str]:
     return meeting(options, per_machine(options, devices())) if wanted(options) else []
 
 
-def launch(options: Options, arguments: Sequence[str]) -> int:
-    """Run this program with these arguments in every process; its exit code. Raises InstallerError as they do."""
+def launch(options: Options, arguments: Sequence[str], say: Callable[[str], None]) -> int:
+    """Run this program with these arguments in every process; its exit code, which `say` is told the reason of.
+
+    Raises InstallerError as they do.
+    """
     processes = per_machine(options, devices())
     command = [
         sys.executable,
@@ -122,7 +125,7 @@ def launch(options: Options, arguments: Sequence[str]) -> int:
             )
         with _passing_on(torchrun, notes, processes) as asked:
             code = _wait(torchrun, notes, asked)
-        return _verdict(notes, code, asked, debug="--debug" in arguments)
+        return _verdict(notes, code, asked, "--debug" in arguments, say)
 
 
 def end_with_parent() -> None:
@@ -186,7 +189,7 @@ def _there(notes: Path) -> list[int]:
     return [int(file.stem) for file in notes.glob("*.pid")]
 
 
-def _verdict(notes: Path, code: int, asked: list[tuple[int, float]], debug: bool) -> int:
+def _verdict(notes: Path, code: int, asked: list[tuple[int, float]], debug: bool, say: Callable[[str], None]) -> int:
     """How it ended: the first process that failed says why, for they end one after the other."""
     ends = [json.loads(file.read_text(encoding="utf-8")) for file in notes.glob("*.end")]
     said = "".join(file.read_text(errors="replace") for file in sorted(notes.glob("*.log")))
@@ -196,10 +199,10 @@ def _verdict(notes: Path, code: int, asked: list[tuple[int, float]], debug: bool
     if failed and (failed[0]["ours"] or not asked):
         if debug or not failed[0]["ours"]:
             click.echo(visible(said, lines=True), err=True, nl=False)
-        click.echo(f"Error: {visible(failed[0]['why'])}", err=True)
+        say(failed[0]["why"])
         return int(failed[0]["code"])
     if asked:
-        click.echo("Stopped.", err=True)
+        say("Stopped.")
         return 128 + asked[0][0]
     click.echo(visible(said, lines=True), err=True, nl=False)
     raise TrainingError(
@@ -225,10 +228,10 @@ class Worker:
         if self.notes is None:
             return
         (self.notes / f"{os.getpid()}.pid").unlink(missing_ok=True)
-        ours = isinstance(error, InstallerError)
+        ours = error if isinstance(error, InstallerError) else None
         code = getattr(error, "exit_code", 1) if error else 0
-        why = str(error) if ours else f"Process {self.rank} failed: {kind.__name__ if kind else ''}: {error}"
-        end = {"code": code, "why": why, "ours": ours, "when": time.time()}
+        why = ours.said if ours else f"Error: Process {self.rank} failed: {kind.__name__ if kind else ''}: {error}"
+        end = {"code": code, "why": why, "ours": bool(ours), "when": time.time()}
         fresh = self.notes / f"{self.rank}.new"
         with suppress(FileNotFoundError):  # The command is gone, and its folder with it: nobody reads this.
             fresh.write_text(json.dumps(end), encoding="utf-8")

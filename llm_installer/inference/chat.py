@@ -74,7 +74,7 @@ class Conversation:
             del self.turns[:2]
 
     def _refuse_too_long(self, tokens: int) -> None:
-        """Raise UsageError, and forget the question, where nothing of the model's context would be left to answer in."""
+        """Raise UsageError, and forget the question, where it leaves no room for an answer."""
         most = self._known_positions()
         if most and tokens >= most:
             self.take_back()

@@ -37,7 +37,11 @@ class Course:
     """Names of planning.stopping.STOP_RULES, in the order in which they are asked."""
 
     def evaluation_due(self, before: int, done: int) -> bool:
-        """Whether an evaluation falls due with the planned steps from `before` to `done`."""
+        """Whether an evaluation falls due with the planned steps from `before` to `done`.
+
+        The last step of a run is evaluated anyway; shortly before it there is nothing else to see.
+        """
         early = self.early_evaluation_every and done <= self.total_steps * EARLY
         every = self.early_evaluation_every if early else self.evaluation_every
-        return done // every > before // every
+        near = 0 < self.total_steps - done < every / 2
+        return done // every > before // every and not near

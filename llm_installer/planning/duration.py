@@ -135,7 +135,9 @@ def effective_batch(options: Options, mode: Mode, data: DataFacts, epochs: float
     target, reason = mode.effective_batch_size, f"mode {mode.name}"
     by_steps = max(SMALLEST_BATCH, int(data.rows * min(epochs, 1e6)) // ENOUGH_STEPS)
     if by_steps < target:
-        target, reason = by_steps, f"few rows: smaller batches, so that there are about {ENOUGH_STEPS} steps"
+        enough = data.rows * epochs >= SMALLEST_BATCH * ENOUGH_STEPS
+        least = f"few rows: smaller batches, so that there are at least {ENOUGH_STEPS} steps"
+        target, reason = by_steps, least if enough else "few rows: the smallest usual batch, for the most steps"
     if accumulation and not wanted and target % accumulation:
         target = max(accumulation, target - target % accumulation)
         reason += f"; a multiple of --gradient-accumulation-steps {accumulation}"

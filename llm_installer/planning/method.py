@@ -157,6 +157,10 @@ _CLASHES: tuple[tuple[Callable[[Options], bool], str], ...] = (
         "{four} and --use-8bit contradict each other; give one of them",
     ),
     (
+        lambda o: o.method == "lora" and o.use_4bit,
+        "--method lora and --use-4bit contradict each other: 4 bits are --method qlora; leave out one of the two",
+    ),
+    (
         lambda o: o.init_lora_weights in MOVES_BASE and bool(quantisation(o)),
         "--init-lora-weights {init} needs unquantised weights, and a quantised base has none; leave out one of the two",
     ),

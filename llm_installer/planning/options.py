@@ -41,7 +41,7 @@ class Options:
     )
     max_examples: int | None = setting("Train on a random sample of this many examples.", "Data", minimum=1)
     mix: str | None = setting(
-        "Weights of files in training: a.json=3,b.json=1; the others weigh 1. Without --data, train on these files.",
+        "Weights of files in training: a.json=3,b.json=1; the others weigh 1. Alone, it also says what to train on.",
         "Data", metavar="MAP",
     )  # fmt: skip
     task_prefix: str | None = setting(

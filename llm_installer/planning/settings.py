@@ -13,7 +13,7 @@ from click.shell_completion import CompletionItem
 
 from llm_installer.core.errors import UsageError
 from llm_installer.core.hints import suggest
-from llm_installer.planning.bounds import Number, Whole
+from llm_installer.planning.bounds import Filled, Number, Whole
 from llm_installer.planning.names import Meant
 
 if TYPE_CHECKING:
@@ -218,6 +218,8 @@ def _attributes(one: Described) -> _Attributes:
         more["type"] = _Choice(declared.choices, declared.synonyms + (_TRUTH if declared.choices == ON_OFF else ()))
     elif declared.minimum is not None:
         more["type"] = (Whole if kind is int else Number)(declared.minimum, declared.maximum)
+    elif kind is str:
+        more["type"] = Filled()
     if kind is str and declared.metavar in _PATHS:
         shell = _PATHS[declared.metavar]
         more["shell_complete"] = lambda ctx, param, incomplete: [CompletionItem(incomplete, type=shell)]

@@ -13,6 +13,10 @@ from llm_installer.planning.plan import Plan
 from llm_installer.planning.saving import KEEPS, KEPT
 from llm_installer.planning.settings import flag
 
+OF_MODE = ("learning_rate", "epochs", "effective_batch_size", "schedule")
+"""What a mode says, by the names of its reasons."""
+YOURS_FIRST = "; your own settings override it"
+
 
 @dataclass(frozen=True)
 class PlanRow:
@@ -36,7 +40,8 @@ def _row(plan: Plan, name: str, value: object, key: str, option: str = "") -> Pl
 
 
 def _adapters(plan: Plan) -> Iterator[PlanRow]:
-    yield PlanRow("mode", plan.mode, MODES[plan.mode].why, flag("mode"))
+    yours = any(plan.why[key].startswith(YOURS) for key in OF_MODE)
+    yield PlanRow("mode", plan.mode, MODES[plan.mode].why + (YOURS_FIRST if yours else ""), flag("mode"))
     yield _row(plan, "precision", plan.precision, "precision")
     yield _row(plan, "LoRA rank", plan.lora_r, "lora_r")
     yield _row(plan, "LoRA alpha", f"{plan.lora_alpha:g}", "lora_alpha")
@@ -68,7 +73,7 @@ def _course(plan: Plan) -> Iterator[PlanRow]:
     course = plan.course
     passes = f"{course.epochs:g}" if course.total_steps else "no end"
     yield _row(plan, "learning rate", f"{plan.learning_rate:g}", "learning_rate")
-    yield _row(plan, "warm-up", counted(course.warmup_steps, "step"), "warmup_steps")
+    yield _row(plan, "warm-up", counted(course.warmup_steps, "step") if course.warmup_steps else "none", "warmup_steps")
     yield _row(plan, "LR schedule", course.schedule.replace("_", " "), "schedule", "lr_scheduler")
     if plan.cycles:
         yield _row(plan, "cycles", passes, "epochs", "max_circular_epochs")

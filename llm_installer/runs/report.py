@@ -21,6 +21,8 @@ if TYPE_CHECKING:  # at run time it would bring torch
 QUESTIONS = 8
 """Questions from the data that base and tuned model answer after a run; the user's own comes after them."""
 WORST, BEST, ON_CONSOLE = 20, 5, 3
+APART = 2.0
+"""How far above the median the highest loss must be to be worth a word, as a multiple; and at least 1 nat."""
 MEMORISED = 0.1
 """Loss per token up to which a row is repeated rather than answered: each token has a probability above 90 %."""
 FORGETTING = ((0.1, "no forgetting"), (0.5, "forgets a little"), (math.inf, "forgets"))
@@ -94,12 +96,20 @@ def render(report: Report) -> str:
 def in_short(report: Report) -> list[str]:
     """The same for the console: what was forgotten, and which rows to look at."""
     general = report.changes.general
-    lines = [f"General text ({counted(general.rows, 'sentence')}): {forgetting(general.change)}."]
+    means = ", the change of its loss per token" if math.isfinite(general.change) else ""
+    lines = [f"General text ({counted(general.rows, 'sentence')}): {forgetting(general.change)}{means}."]
     worst = ", ".join(f"{row.origin} ({row.loss.tuned:.1f})" for row in report.rows[:ON_CONSOLE])
-    lines.append(f"Highest loss, likely wrong or hard: {worst}.")
+    lines.append(f"Highest loss{', likely wrong or hard' if stands_out(report.rows) else ''}: {worst}.")
     if known := memorised(report.rows):
         lines.append(f"Memorised: {len(known)} of the {counted(len(report.rows), 'row')} evaluated one by one.")
     return lines
+
+
+def stands_out(rows: Sequence[NamedRow]) -> bool:
+    """Whether the highest losses are far above the usual one, so that those rows are worth a look."""
+    losses = sorted(row.loss.tuned for row in rows)
+    usual = losses[len(losses) // 2] if losses else 0.0
+    return bool(losses) and losses[-1] >= max(APART * usual, usual + 1)
 
 
 def memorised(rows: Sequence[NamedRow]) -> list[NamedRow]:
@@ -176,7 +186,7 @@ def _rows(report: Report) -> list[str]:
     evaluated = f"Evaluated one by one: {counted(len(report.rows), 'row')}, training and validation."
     note = f"{counted(len(known), 'row')} with a loss of at most {MEMORISED:g}: memorised."
     return [
-        "## Rows with the highest loss: likely wrong or hard",
+        f"## Rows with the highest loss{': likely wrong or hard' if stands_out(report.rows) else ''}",
         "",
         *table(head, [_row(row) for row in worst]),
         "",

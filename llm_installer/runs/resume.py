@@ -71,7 +71,13 @@ def find_unfinished(folder: ModelDir, asked: Options, base: Path, say: Callable[
         raise TrainingError(
             f"{short_path(run.plan)} cannot be read, so the run cannot be resumed; begin a new run"
         ) from None
-    step = read_state(checkpoint).step if checkpoint else 0
+    state = read_state(checkpoint) if checkpoint else None
+    if state and state.stop_reason and state.best_loss is None and not asked.resume_anyway:
+        raise TrainingError(
+            f"Run {run.id} cannot be resumed: its loss was never a finite number; begin a new run, "
+            "with a lower learning rate: --learning-rate 1e-4"
+        )
+    step = state.step if state else 0
     return Unfinished(run, record, plan, checkpoint, step, options, tuple(changes))
 
 

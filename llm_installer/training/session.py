@@ -63,6 +63,7 @@ def session(
             trackers=trackers(header, flat(trainer.plan.to_json()), options),
             more=more,
             ask=sampler(trainer, audience.encoder, audience.prompts),
+            ending=lambda: bool(requests.number or requests.why),
         )
         with reporters(header, wanted) as report:
             yield Session(CheckpointWriter(header.run), report, requests, since, phases)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from rich.console import Console as RichConsole
 from rich.console import ConsoleOptions, RenderableType
@@ -17,6 +18,9 @@ from rich.text import Text
 from llm_installer.core.text import steering, visible
 from llm_installer.ui.drawing import drawn
 from llm_installer.ui.tables import WIDEST, wrapped
+
+if TYPE_CHECKING:
+    from rich.status import Status
 
 
 class Terminal(RichConsole):
@@ -33,6 +37,9 @@ class Console:
 
     def __init__(self, stderr: bool = False, rich: RichConsole | None = None) -> None:
         self.rich = rich or Terminal(stderr=stderr, highlight=False, _environ=_environment())
+        self._waits: list[str] = []
+        """What is waited for, the innermost last; an empty text where something else is drawn."""
+        self._spinner: Status | None = None
 
     def line(self, text: str = "") -> None:
         """A line of its own, never coloured by its content."""
@@ -68,12 +75,17 @@ class Console:
 
     @contextmanager
     def waiting(self, what: str) -> Iterator[None]:
-        """Say what takes a moment: a spinner on a terminal, nothing in a pipe."""
-        if not self.rich.is_terminal:
+        """Say what takes a moment: a spinner on a terminal, a line on one without a cursor, nothing in a pipe.
+
+        What is waited for within it stands in its place meanwhile.
+        """
+        self._waits.append(what)
+        self._spin()
+        try:
             yield
-            return
-        with self.rich.status(Text(f"{visible(what)} ...")):
-            yield
+        finally:
+            self._waits.pop()
+            self._spin(again=True)
 
     @contextmanager
     def progress(self, what: str) -> Iterator[Callable[[int, int], None]]:
@@ -83,9 +95,32 @@ class Console:
 
         name = TextColumn("{task.description}", markup=False)
         columns = (name, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=self.rich, transient=True, disable=not self.rich.is_terminal) as bar:
-            task = bar.add_task(visible(what), total=None, visible=False)
-            yield lambda done, total: bar.update(task, completed=done, total=total, visible=True)
+        with (
+            self.waiting("" if self._moves else what),
+            Progress(*columns, console=self.rich, transient=True, disable=not self._moves) as bar,
+        ):
+            task = bar.add_task(visible(what), total=None)
+            yield lambda done, total: bar.update(task, completed=done, total=total)
+
+    @property
+    def _moves(self) -> bool:
+        """Whether something that moves can be drawn: colour that is forced into a pipe brings no cursor there, and of
+        several processes one draws."""
+        if os.environ.get("RANK", "0") != "0":
+            return False
+        return self.rich.is_terminal and not self.rich.is_dumb_terminal and self.rich.file.isatty()
+
+    def _spin(self, again: bool = False) -> None:
+        """Draw what is waited for now; where it is waited for `again`, a line has said so before."""
+        if self._spinner:
+            self._spinner.stop()
+            self._spinner = None
+        what = self._waits[-1] if self._waits else ""
+        if what and self._moves:
+            self._spinner = self.rich.status(Text(f"{visible(what)} ..."))
+            self._spinner.start()
+        elif what and not again and self.rich.is_dumb_terminal:
+            self.line(f"{what} ...")
 
     def _text(self, text: Text) -> None:
         """One paragraph, wrapped; lines after the first are indented as it is."""

@@ -24,7 +24,7 @@ class MarkedRows:
         self._preview = preview
 
     def __rich_console__(self, console: RichConsole, options: ConsoleOptions) -> RenderResult:
-        for text in self._texts(plain=not console.is_terminal or console.no_color):
+        for text in self._texts(plain=not console.color_system or console.no_color):
             for line in wrapped(console, text, options.max_width):
                 yield Text.assemble(line, no_wrap=True, overflow="ignore")
 

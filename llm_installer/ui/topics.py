@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.console import Console as RichConsole
@@ -77,9 +77,9 @@ def _blocks(markdown: str) -> Iterator[str]:
 def _drawn(console: RichConsole, block: str, width: int) -> Iterator[RenderableType]:
     lines = block.split("\n")
     if block.startswith("```"):
-        yield from (part for line in lines[1:-1] for part in _verbatim(console, f"    {line}", width))
+        yield from (part for line in lines[1:-1] for part in _verbatim(console, [f"    {line}"], width))
     elif block.startswith("    "):
-        yield from (part for line in lines for part in _verbatim(console, line, width))
+        yield from (part for entry in _entries(lines) for part in _verbatim(console, entry, width))
     elif block.startswith("|"):
         rows = [[_plain(cell.strip()) for cell in line.strip("|").split("|")] for line in lines]
         yield Columns(rows[2:], head=rows[0], styles=("bold",))
@@ -90,11 +90,26 @@ def _drawn(console: RichConsole, block: str, width: int) -> Iterator[RenderableT
             yield from _paragraph(console, text, width)
 
 
-def _verbatim(console: RichConsole, line: str, width: int) -> Iterator[Text]:
-    """A line as it is written; one that is too long goes on below its second column, or below its first."""
-    if len(line) <= width:
-        yield _line(line)
+def _entries(lines: Sequence[str]) -> Iterator[list[str]]:
+    """Lines that belong together: what continues in the second column is part of the line above."""
+    entry: list[str] = []
+    for line in lines:
+        found = _CODE.match(entry[0]) if entry else None
+        if found and found[1].strip() and not line[: len(found[1])].strip():
+            entry.append(line)
+            continue
+        if entry:
+            yield entry
+        entry = [line]
+    yield entry
+
+
+def _verbatim(console: RichConsole, entry: Sequence[str], width: int) -> Iterator[Text]:
+    """Lines as they are written; where one is too long, all go on below their second column, or below the first."""
+    if max(map(len, entry)) <= width:
+        yield from map(_line, entry)
         return
+    line = " ".join([entry[0], *(part.strip() for part in entry[1:])])
     found = _CODE.match(line)
     start, body = (found[1], found[2]) if found else ("", line)
     if width - len(start) < NARROWEST and start.strip():

@@ -85,7 +85,8 @@ def test_a_question_longer_than_the_model_reads_is_refused(assistant: Assistant,
     talk = Conversation(replace(assistant, style=style), Sampling(max_new_tokens=4))
     with pytest.raises(UsageError, match=r"The question takes [\d,]+ tokens, and this model reads [\d,]+ with its"):
         talk.ask("Who are you? " * 2000)
-    assert talk.turns == [] and talk.ask("Who are you?")
+    assert talk.turns == []
+    assert talk.ask("The cat") if style == "text" else talk.ask("Who are you?"), "the next question is answered"
 
 
 def test_ctrl_c_ends_the_answer_but_not_the_chat(monkeypatch: pytest.MonkeyPatch, talk: Conversation) -> None:

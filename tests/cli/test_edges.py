@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import subprocess
@@ -10,8 +11,13 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from rich.console import Console as RichConsole
 
 from llm_installer.cli.chat import start
+from llm_installer.cli.echo import complain
+from llm_installer.cli.quickstart import _command, _Really
+from llm_installer.core.errors import Interrupted, UsageError
+from llm_installer.ui.console import Console
 from tests.commands import command
 
 INTERRUPTED = """
@@ -40,6 +46,44 @@ def test_a_width_of_nothing_is_none(monkeypatch: pytest.MonkeyPatch, columns: st
     monkeypatch.setenv("COLUMNS", columns)
     monkeypatch.setenv("LINES", "0")
     assert "modes" in command("help", cwd=tmp_path).stdout
+
+
+class Terminal(io.StringIO):
+    """A stream that says that it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("width", [40, 80])
+def test_an_error_is_wrapped_at_words_on_a_terminal(monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+    said, shown = "Error: " + "one of many words, " * 20, Terminal()
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys, "stderr", shown)
+    complain(said)
+    lines = shown.getvalue().splitlines()
+    assert max(map(len, lines)) <= width and " ".join(lines).split() == said.split()
+
+
+def test_an_error_is_one_line_in_a_pipe(tmp_path: Path) -> None:
+    done = command("check", tmp_path / ("a" * 100) / ("b" * 100), cwd=tmp_path)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+
+
+def test_a_stop_is_no_error() -> None:
+    assert Interrupted("Interrupted by SIGTERM at step 3", signal.SIGTERM).said == "Interrupted by SIGTERM at step 3"
+    assert UsageError("Say what").said == "Error: Say what"
+
+
+def test_ctrl_c_in_the_quickstart_is_for_the_training(tmp_path: Path) -> None:
+    """The command saves what there is and says how it ended; only then does the story end."""
+    script = tmp_path / "train.sh"
+    script.write_text("#!/bin/sh\ntrap 'echo saved >\"$1\"; exit 130' INT\nkill -INT $PPID\nkill -INT $$\n")
+    script.chmod(0o755)
+    with pytest.raises(KeyboardInterrupt):
+        _command(Console(rich=RichConsole(quiet=True)), _Really(), script, [str(tmp_path / "file")])
+    assert (tmp_path / "file").read_text() == "saved\n"
 
 
 def test_ctrl_c_before_anything_is_loaded_is_one_word() -> None:

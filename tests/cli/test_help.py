@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import io
+import itertools
+import re
+
+import click
 import pytest
 from click.testing import CliRunner, Result
+from rich.console import Console as RichConsole
 
 from llm_installer.cli.main import cli
 from llm_installer.cli.options import FIRST, find_group, groups, slug
@@ -11,6 +17,8 @@ from llm_installer.cli.topics import TOPICS, text
 from llm_installer.core.errors import UsageError
 from llm_installer.planning.options import Options
 from llm_installer.planning.settings import described, flag
+from llm_installer.ui.console import Console
+from llm_installer.ui.topics import Topic
 
 
 def said(*words: str) -> str:
@@ -23,6 +31,38 @@ def failed(*words: str) -> Result:
     done = CliRunner().invoke(cli, words)
     assert done.exit_code
     return done
+
+
+def commands(group: click.Group = cli, *before: str) -> list[tuple[str, ...]]:
+    """Every command, with the words that lead to it."""
+    found: list[tuple[str, ...]] = []
+    for name, command in group.commands.items():
+        found += [(*before, name), *(commands(command, *before, name) if isinstance(command, click.Group) else ())]
+    return found
+
+
+@pytest.mark.parametrize("width", [60, 80, 100])
+def test_no_option_is_broken_in_a_help(width: int) -> None:
+    for words in [*commands(), ("train", "--help-all")]:
+        asked = words if words[-1] == "--help-all" else (*words, "--help")
+        broad, narrow = (CliRunner().invoke(cli, asked, terminal_width=wide).stdout for wide in (1000, width))
+        named = [{word for word in shown.split() if word.startswith("-")} for shown in (narrow, broad)]
+        assert named[0] == named[1], words
+
+
+@pytest.mark.parametrize("topic", TOPICS)
+def test_a_topic_is_filled_up_in_a_narrow_terminal(topic: str) -> None:
+    """No line ends early where the next one goes on in the same column, and no word is broken."""
+    width, file = 60, io.StringIO()
+    Console(rich=RichConsole(file=file, width=width, force_terminal=True, no_color=True)).show(Topic(text(topic)))
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", file.getvalue()).split("\n")
+    assert max(map(len, lines)) <= width
+    for line, following in itertools.pairwise(lines):
+        column = len(following) - len(following.lstrip())
+        if column > 8 and line[column - 1 : column] == " " and not line[:column].rstrip().endswith("}"):
+            assert len(line.rstrip()) + 1 + len(following.split()[0]) > width, (line, following)
+    shown = {word for word in file.getvalue().split() if word.startswith("--")}
+    assert shown <= set(re.sub(r"[`*]", "", text(topic)).split())
 
 
 def flags(text: str) -> set[str]:

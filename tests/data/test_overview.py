@@ -116,7 +116,7 @@ def test_given_validation_and_notices_are_shown(tmp_path):
     write(tmp_path / "held.jsonl", pair, {**pair, "prompt": "new"})
     text = shown(overview(tmp_path, "my.jsonl", validation_data="held.jsonl"))
     assert "1 given validation row, without 1 whose prompt is also trained on" in text
-    assert "Note: preference: only the chosen answer" in text
+    assert "Note: In records of format preference, only the chosen answer" in text
 
 
 def test_many_reasons_are_summed_up(tmp_path):

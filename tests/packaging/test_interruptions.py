@@ -2,6 +2,9 @@
 
 import json
 import os
+import pty
+import select
+import shutil
 import signal
 from pathlib import Path
 
@@ -70,6 +73,41 @@ def test_ctrl_c_says_so_and_ends(checkout, gates):
     assert "interrupted" in err
     assert "Traceback" not in err
     assert checkout.start("list").returncode == 0
+
+
+def read_until(terminal: int, mark: str) -> str:
+    """What a terminal shows up to a mark, or to its end."""
+    shown = b""
+    while mark.encode() not in shown or not mark:
+        assert select.select([terminal], [], [], 60)[0], shown
+        try:
+            piece = os.read(terminal, 1)
+        except OSError:  # the other side is closed
+            break
+        shown += piece
+    return shown.decode()
+
+
+@pytest.mark.parametrize("ended", ["Ready.", "interrupted"])
+def test_on_a_terminal_a_few_lines_and_one_that_moves_are_seen(checkout, gates, ended):
+    for tool in ("sleep", "tail", "cut"):
+        (checkout.bin / tool).symlink_to(str(shutil.which(tool)))
+    terminal, side = pty.openpty()
+    process = checkout.open(stderr=side, TERM="xterm", STUB_WAIT=waiting_at("torch==", gates))
+    os.close(side)
+    gates[0].read_text(encoding="utf-8")
+    shown = read_until(terminal, "\r\x1b[K  1 s")
+    if ended == "Ready.":
+        gates[1].write_text("go on", encoding="utf-8")
+    else:
+        os.killpg(process.pid, signal.SIGINT)
+    shown += read_until(terminal, "")
+    os.close(terminal)
+    assert shown.count("\n") <= 10, shown
+    last = shown.rstrip().rpartition("\n")[2]
+    assert last.rpartition("\r\x1b[K")[2].startswith(("Ready.", "llm-installer: ")), "nothing is left of it"
+    assert ended in last
+    assert f"details are in {checkout.root}/.venv/install.log" in shown
 
 
 def test_two_first_starts_set_up_once(checkout, gates):

@@ -74,6 +74,7 @@ def test_a_given_rate_is_obeyed_whatever_the_method(planned) -> None:
     [
         ({"use_4bit": True, "use_8bit": True}, "--use-4bit and --use-8bit contradict"),
         ({"method": "qlora", "use_8bit": True}, "--method qlora and --use-8bit contradict"),
+        ({"method": "lora", "use_4bit": True}, "--method lora and --use-4bit contradict"),
         ({"init_lora_weights": "pissa", "use_4bit": True}, "--init-lora-weights pissa needs unquantised weights"),
         ({"init_lora_weights": "olora", "use_8bit": True}, "--init-lora-weights olora needs unquantised weights"),
         ({"init_lora_weights": "olora", "use_dora": True}, "--init-lora-weights olora and --use-dora"),
@@ -89,7 +90,12 @@ def test_what_excludes_each_other_is_refused_in_one_sentence(options: dict[str, 
 
 
 def test_what_does_not_exclude_each_other_is_not_refused() -> None:
-    for options in ({}, {"method": "qlora", "use_4bit": True, "use_dora": True}, {"init_lora_weights": "pissa"}):
+    for options in (
+        {},
+        {"method": "lora", "use_8bit": True},
+        {"method": "qlora", "use_4bit": True, "use_dora": True},
+        {"init_lora_weights": "pissa"},
+    ):
         refuse_contradictions(Options(**options))
 
 

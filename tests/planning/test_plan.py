@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import math
 from pathlib import Path
@@ -153,6 +154,17 @@ def test_small_data_still_makes_a_run(rows: int, mode: str) -> None:
     if made.course.total_steps:
         assert made.course.total_steps // made.course.evaluation_every >= min(5, made.course.total_steps)
     assert made.course.effective_batch_size >= 1
+    if made.course.total_steps and "at least 60 steps" in made.why["effective_batch_size"]:
+        assert made.course.total_steps >= 60
+
+
+@given(st.integers(1, 3000), st.integers(1, 400))
+def test_no_evaluation_comes_shortly_before_the_last(total: int, every: int) -> None:
+    course = dataclasses.replace(plan().course, total_steps=total, evaluation_every=every, early_evaluation_every=0)
+    due = [step for step in range(1, total) if course.evaluation_due(step - 1, step)]
+    assert [step for step in range(1, total) if step % every == 0 and total - step >= every / 2] == due
+    gaps = [later - step for step, later in itertools.pairwise([0, *due, total])]
+    assert all(every / 2 <= gap < every * 1.5 for gap in gaps[1:])
 
 
 def test_force_epochs_switches_every_stop_rule_off_but_broken_losses() -> None:

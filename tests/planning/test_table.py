@@ -38,6 +38,17 @@ def named(plan: Plan) -> dict[str, PlanRow]:
     return {row.name: row for row in plan_rows(plan)}
 
 
+def test_a_mode_says_where_it_was_overruled(planned) -> None:
+    assert named(planned(mode="fast"))["mode"].why == MODES["fast"].why
+    for given in ({"epochs": 16.0}, {"learning_rate": 1e-3}, {"effective_batch_size": 6}, {"lr_scheduler": "linear"}):
+        assert named(planned(mode="fast", **given))["mode"].why.endswith("; your own settings override it"), given
+
+
+def test_no_warm_up_is_called_none(planned) -> None:
+    assert named(planned(warmup_steps=0))["warm-up"].value == "none"
+    assert named(planned(warmup_steps=1))["warm-up"].value == "1 step"
+
+
 EVERYTHING = {
     "mode": "slow", "precision": "float32", "lora_r": 4, "lora_alpha": 9.0, "lora_dropout": 0.1,
     "target_modules": "q_proj", "rank_pattern": "q_proj=2", "alpha_pattern": "q_proj=5", "optimizer": "sgd",

@@ -19,7 +19,7 @@ from llm_installer.planning.chooser import DataFacts
 from llm_installer.planning.decide import make_plan
 from llm_installer.planning.options import Options
 from llm_installer.planning.registry import find_handler
-from llm_installer.runs.report import NamedRow, Report, forgetting, in_short, render
+from llm_installer.runs.report import NamedRow, Report, forgetting, in_short, render, stands_out
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_everything_promised_is_in_it(report: Report) -> None:
         "| base |   |",
         "| prompt | step 0 | step 40 |",
         "| Who? | I | Tiny. |",
-        "## Rows with the highest loss: likely wrong or hard",
+        "## Rows with the highest loss\n",
         "| my.json:1 | 3.000 | 4.000 | validation |",
         "## Rows with the lowest loss: memorised",
         "| my.json:45 | 0.067 | 4.000 | training |",
@@ -93,6 +93,25 @@ def test_everything_promised_is_in_it(report: Report) -> None:
         assert line in text, line
     worst, best = text.split("## Rows with the ")[1:]
     assert worst.count("my.json:") == 20 and best.split("## Plan")[0].count("my.json:") == 5
+
+
+@pytest.mark.parametrize(
+    ("losses", "far"),
+    [
+        ([2.0] * 30, False),
+        ([2.0 + i / 30 for i in range(30)], False),
+        ([0.05] * 29 + [0.4], False),
+        ([2.0] * 29 + [5.0], True),
+        ([0.05] * 29 + [1.5], True),
+        ([], False),
+    ],
+)
+def test_rows_are_called_wrong_only_where_they_stand_out(report: Report, losses: list[float], far: bool) -> None:
+    rows = [NamedRow(f"my.json:{i}", RowLoss(i, False, 4.0, loss)) for i, loss in enumerate(sorted(losses)[::-1])]
+    assert stands_out(rows) is far
+    if rows:
+        found = dataclasses.replace(report, rows=rows)
+        assert ("likely wrong or hard" in render(found)) is ("likely wrong or hard" in " ".join(in_short(found))) is far
 
 
 def test_what_people_write_is_no_markup(report: Report) -> None:
@@ -124,7 +143,7 @@ def test_few_rows_are_not_in_both_lists(report: Report) -> None:
 
 def test_the_console_hears_the_shortest(report: Report) -> None:
     assert in_short(report) == [
-        "General text (30 sentences): forgets: +0.60.",
-        "Highest loss, likely wrong or hard: my.json:1 (3.0), my.json:2 (2.9), my.json:3 (2.9).",
+        "General text (30 sentences): forgets: +0.60, the change of its loss per token.",
+        "Highest loss: my.json:1 (3.0), my.json:2 (2.9), my.json:3 (2.9).",
         "Memorised: 1 of the 45 rows evaluated one by one.",
     ]

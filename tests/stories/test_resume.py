@@ -230,6 +230,18 @@ def test_a_report_that_cannot_be_written_hides_nothing(runner: Runner) -> None:
     assert process.exitcode == 143 and "; resume with: " in runner.said()
 
 
+def test_a_run_whose_loss_was_never_a_number_is_not_resumed(installed: Path, write_rows: Callable[..., Path]) -> None:
+    from llm_installer.api import lora_sft
+    from llm_installer.core.errors import TrainingError
+
+    quiet = {"skip_test": True, "tensorboard": False}
+    wild = {"learning_rate": 1e9, "optimizer": "sgd", "lora_alpha": 1e9, "max_grad_norm": 1e9}
+    with pytest.raises(TrainingError, match="The loss was never a finite number"):
+        lora_sft(installed, write_rows(24), epochs=2, **quiet, **wild)
+    with pytest.raises(TrainingError, match="cannot be resumed: its loss was never a finite number; begin a new run"):
+        lora_sft(installed, resume=True, **quiet)
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [

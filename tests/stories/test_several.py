@@ -68,7 +68,7 @@ def test_a_signal_to_the_command_stops_all_processes_well(
     running.send_signal(number)
     _, wrong = running.communicate(timeout=60)
     assert running.returncode == code, wrong
-    assert wrong.startswith(f"Error: Interrupted by {number.name} at step ") and wrong.count("\n") == 1
+    assert wrong.startswith(f"Interrupted by {number.name} at step ") and wrong.count("\n") == 1
     (run,) = (installed / "runs").iterdir()
     assert (run / "checkpoints" / "last" / "optimizer.pt").is_file()
     saved = newest_valid(Run(run), pytest.fail)
@@ -124,7 +124,7 @@ def test_a_second_signal_ends_them_at_once_even_where_one_hangs(
         assert select.select([end], [], [], 10)[0], "still there"
         os.close(end)
     assert running.returncode == 130, wrong
-    assert wrong in ("Stopped.\n", "Error: Stopped at once, as asked twice.\n")
+    assert wrong in ("Stopped.\n", "Stopped at once, as asked twice.\n")
     (run,) = (installed / "runs").iterdir()
     saved = newest_valid(Run(run), pytest.fail)
     assert saved and read_state(saved).step, "what was saved before is whole"

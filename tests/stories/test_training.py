@@ -72,7 +72,7 @@ def test_everything_promised_is_there(trained: tuple[Path, Path, str]) -> None:
     assert plan["course"]["epochs"] == 8 and plan["why"]["epochs"] == "you set it"
     dropped = json.loads((run / "dropped.jsonl").read_text())
     assert dropped["line"] == 61
-    assert len(list((run / "logs").iterdir())) == 1
+    assert len(list((run / "logs").glob("events.*"))) == 1
     kinds = [json.loads(line)["kind"] for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert {"step", "evaluation"} == set(kinds)
 
@@ -229,7 +229,7 @@ def test_a_signal_saves_and_leaves_lora_as_it_was(
     running.send_signal(number)
     _, said = running.communicate(timeout=60)
     assert running.returncode == code, said
-    assert f"Interrupted by {number.name}" in said and "Traceback" not in said
+    assert said.startswith(f"Interrupted by {number.name} at step ") and said.count("\n") == 1, "no error"
     assert (installed / "lora").resolve() == good and digest(good) == sha
     stopped = next(r for r in (installed / "runs").iterdir() if r != good.parent)
     assert (stopped / "checkpoints" / "last" / "optimizer.pt").is_file()

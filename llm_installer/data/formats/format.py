@@ -27,7 +27,7 @@ class Format:
     example: str
     synonyms: tuple[str, ...] = ()
     notice: str = ""
-    """What the user is told once when this format is found."""
+    """What the user is told once when this format is found, as the end of a sentence about its records."""
     columns: Mapping[str, str] = field(default_factory=dict)
     """The format's own key for a target of --columns, where the two differ."""
     when_asked: tuple[Shape, ...] = ()
@@ -36,6 +36,11 @@ class Format:
     """Splits one nested record into many flat ones."""
     group: Callable[[Iterable[Row]], Iterator[Row]] | None = None
     """Puts the rows of a whole file together to records that mean something alone."""
+
+    @property
+    def said(self) -> str:
+        """The notice as a whole sentence; empty where there is none."""
+        return f"In records of format {self.name}, {self.notice}" if self.notice else ""
 
 
 def shapes(*spellings: str) -> tuple[Shape, ...]:

@@ -214,7 +214,7 @@ FORMATS: tuple[Format, ...] = (
         '{"query": "Hi", "response": "Hello!"}',
         synonyms=("query_response",),
         columns={"prompt": "query", "answer": "response"},
-        notice="read as questions and answers, through the chat template; if each text goes on where its prompt ends, "
+        notice="questions and answers go through the chat template; if each text goes on where its prompt ends, "
         "add --dataset-format completion",
         when_asked=CONTINUED,
     ),

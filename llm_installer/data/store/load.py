@@ -190,7 +190,7 @@ def _loaded(folder: Path, conversion: Conversion, notes: Sequence[str]) -> Loade
         dropped_file=folder / DROPPED,
         files=account.files,
         warnings=(*_warnings(account), *_not_json(account)),
-        notices=(*notes, *(f"{row.name}: {row.notice}" for row in FORMATS if row.notice and row.name in found)),
+        notices=(*notes, *(row.said for row in FORMATS if row.said and row.name in found)),
         paths={source.name: source.path for source, _ in conversion.sources if not source.hub},
     )
 
@@ -220,7 +220,7 @@ def _nothing(conversion: Conversion, account: Account, dropped: Sequence[Dropped
     if not records:
         return DataError(f"{names} holds no records; give a file with examples to train on")
     if only_validation:
-        return DataError(f"{names}: every example is reserved for validation; name the training data with --data too")
+        return DataError(f"{names}: every example is reserved for validation; name the training data, too")
     json = f"add {AS_JSON} to train on them as JSON text, " if any(map(could_be_json, account.reasons)) else ""
     reasons = "; ".join(f"{reason} ({count:,}x)" for reason, count in list(account.reasons.items())[:3])
     return DataError(

@@ -15,7 +15,7 @@ from llm_installer.core.state import Evaluation, Result, RunState, StepReport
 from llm_installer.training.reporters.jsonl import JsonlReporter
 from llm_installer.training.reporters.log import LogReporter
 from llm_installer.training.reporters.plot import PlotReporter
-from llm_installer.training.reporters.protocol import Attentive, Event, Linked, Quoting, Reporter
+from llm_installer.training.reporters.protocol import Attentive, Ending, Event, Linked, Quoting, Reporter
 from llm_installer.training.reporters.samples import SamplesReporter
 from llm_installer.training.reporters.tensorboard import TensorBoardReporter
 from llm_installer.training.reporters.tensorboard_server import TensorBoardServer, serve_tensorboard
@@ -58,6 +58,8 @@ class Reporting:
     """Reporters made by the caller, by name."""
     ask: Ask | None = None
     """Gives the answers for reporters that quote the model."""
+    ending: Callable[[], bool] = lambda: False
+    """Whether the run was asked to end."""
 
 
 @contextlib.contextmanager
@@ -70,6 +72,9 @@ def reporters(header: RunHeader, wanted: Reporting) -> Iterator[Everyone]:
     if unknown := [name for name in wanted.names if name not in REPORTERS]:
         raise UsageError(f"There is no reporter named {unknown[0]!r}; choose from: {', '.join(REPORTERS)}.")
     made = {name: REPORTERS[name](header, wanted.console) for name in wanted.names}
+    for reporter in made.values():
+        if isinstance(reporter, Ending):
+            reporter.ending = wanted.ending
     log = {name: reporter for name, reporter in made.items() if name == "log"}
     everyone: dict[str, Reporter] = {**log, **wanted.trackers, **made}
     if wanted.tensorboard_port is not None and "tensorboard" in wanted.names:
@@ -118,7 +123,8 @@ class Everyone:
     def on_end(self, state: RunState, result: Result | None) -> None:
         self._ended = True
         with contextlib.ExitStack() as all_of_them:  # the others end even if one fails
-            for name in reversed(self._everyone):
+            # Callbacks are called from the last to the first: the bar moves until the others are done.
+            for name in sorted(reversed(self._everyone), key=lambda name: name != "terminal"):
                 all_of_them.callback(self._tell_one, name, lambda reporter: reporter.on_end(state, result))
 
     def on_note(self, text: str) -> None:

@@ -59,16 +59,16 @@ def evaluation_fields(header: RunHeader, evaluation: Evaluation, state: RunState
     return [*fields, "New best"] if best else fields
 
 
-def end_fields(header: RunHeader, state: RunState, result: Result | None) -> list[str]:
-    """How the run ended and what it reached."""
-    reason = result.stop_reason if result else state.stop_reason
+def end_fields(header: RunHeader, state: RunState, result: Result | None, reason: bool = True) -> list[str]:
+    """How the run ended, with the `reason` where that is wanted, and what it reached."""
+    why = result.stop_reason if result else state.stop_reason
     if result:
         spent = f" in {clock(state.history[-1].seconds)}" if state.history else ""
         fields = [f"Trained {counted(result.steps, 'step')}{spent}"]
     else:
-        fields = [f"Training was interrupted at step {state.step:,}"]
-    if reason:
-        fields.append(f"Ended: {reason}")
+        fields = [f"Training ended early, at step {state.step:,}"]
+    if reason and why:
+        fields.append(f"{'Ended' if result else 'Reason'}: {why}")
     if state.best_loss is not None:
         fields.append(f"Best {_monitored(header, state)}: {loss_text(state.best_loss)} at step {state.best_step:,}")
     if state.base_loss is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, Protocol, runtime_checkable
 
 from llm_installer.core.run.header import RunHeader
@@ -37,6 +37,14 @@ class Linked(Protocol):
     @property
     def url(self) -> str:
         """Where to look; empty where there is no URL."""
+
+
+@runtime_checkable
+class Ending(Protocol):
+    """A reporter that shows that the run was asked to end."""
+
+    ending: Callable[[], bool]
+    """Whether it was."""
 
 
 class Reporter(Protocol):

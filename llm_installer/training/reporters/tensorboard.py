@@ -75,7 +75,7 @@ class TensorBoardReporter:
         """Notes are in train.log."""
 
     def _add(self, folder: str, record: bytes) -> None:
-        """Keep a record for the file in a folder, which begins with its version and with what a resumed run takes back."""
+        """Keep a record for the file in a folder, which begins with its version and what a resumed run takes back."""
         if folder not in self._records:
             start = self._start_step
             again = _restart_record(self._now(), start + 1) if start else b""

@@ -22,6 +22,10 @@ PLAIN_SECONDS = 10.0
 """How often a step is worth a line where there is no bar."""
 BAR_CELLS = 12
 """The shortest bar; facts that would make it shorter are left out."""
+FREE_CELLS = 6
+"""Behind the bar: a terminal writes ^C there for each Ctrl-C. In a line of its own, it would leave the bar standing."""
+ENDING = "Stopping after this step; Ctrl-C again stops at once"
+"""What stands in the place of the bar once the run was asked to end."""
 
 
 class TerminalReporter:
@@ -36,12 +40,14 @@ class TerminalReporter:
         # FORCE_COLOR brings colour into a pipe, but the bar needs a cursor.
         self._terminal = console.is_interactive and console.file.isatty()
         self._live: Live | None = None
+        self.ending: Callable[[], bool] = lambda: False
+        """Whether the run was asked to end; a step may take long."""
 
     def on_start(self, header: RunHeader) -> None:
         """Say what begins, then show the bar."""
         self._say(start_fields(header))
         if self._terminal:
-            self._live = Live(Bar(self._pace), console=self._console, transient=True)
+            self._live = Live(Bar(self._pace, self.ending), console=self._console, transient=True)
             self._live.start()
 
     def on_step(self, report: StepReport) -> None:
@@ -55,12 +61,12 @@ class TerminalReporter:
         self._say(evaluation_fields(self._header, evaluation, state, best))
 
     def on_end(self, state: RunState, result: Result | None) -> None:
-        """Remove the bar and say how the run ended."""
+        """Remove the bar and say how the run ended; whoever has its result says why."""
         if self._live:
             with _broken_pipe_is_an_error():
                 self._live.stop()
         self._live = None
-        self._say(end_fields(self._header, state, result))
+        self._say(end_fields(self._header, state, result, reason=result is None))
 
     def on_note(self, text: str) -> None:
         """The sentence, wrapped on a terminal."""
@@ -97,12 +103,16 @@ def step_fields(pace: Pace) -> list[str]:
 class Bar:
     """The bar and as many facts beside it as the width allows, chosen each time it is drawn."""
 
-    def __init__(self, pace: Pace) -> None:
-        self._pace = pace
+    def __init__(self, pace: Pace, ending: Callable[[], bool] = lambda: False) -> None:
+        self._pace, self._ending = pace, ending
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        pace = self._pace
-        grid = Table.grid(expand=True, padding=(0, 2, 0, 0))
+        pace, width = self._pace, options.max_width - FREE_CELLS
+        if self._ending():
+            yield Text(ENDING, no_wrap=True, overflow="crop")
+            return
+        grid = Table.grid(padding=(0, 2, 0, 0))
+        grid.width = width
         grid.add_column(ratio=1)
         grid.add_column(no_wrap=True)
         bar = ProgressBar(
@@ -112,7 +122,7 @@ class Bar:
             finished_style="cyan",
             pulse_style="cyan",
         )
-        grid.add_row(bar, Text("  ".join(_facts(pace, options.max_width - BAR_CELLS))))
+        grid.add_row(bar, Text("  ".join(_facts(pace, width - BAR_CELLS))))
         yield grid
 
 

@@ -75,8 +75,8 @@ def test_the_guides_table_goes_through_the_template(tmp_path: Path, tiny_llama: 
     assert shown == str(encoder.tokenizer.apply_chat_template(messages, tokenize=False)).rstrip()
     assert QUESTION + ANSWER not in shown
     assert found.notices == (
-        "pair: read as questions and answers, through the chat template; if each text goes on where its prompt ends, "
-        "add --dataset-format completion",
+        "In records of format pair, questions and answers go through the chat template; if each text goes on where its "
+        "prompt ends, add --dataset-format completion",
     )
     assert find_format("completion").notice and not found.warnings
 

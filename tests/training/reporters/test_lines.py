@@ -121,12 +121,12 @@ def test_end_says_how_and_what(make_story):
         "Trained 40 steps in 00:08:22 | Ended: no improvement | Best Val: 1.4000 at step 20 | Base model: 2.1000"
     )
     assert " | ".join(end_fields(story.header, story.state, None)) == (
-        "Training was interrupted at step 40 | Best Val: 1.4000 at step 20 | Base model: 2.1000"
+        "Training ended early, at step 40 | Best Val: 1.4000 at step 20 | Base model: 2.1000"
     )
 
 
 def test_end_before_anything_was_measured(make_header):
-    assert end_fields(make_header(), RunState(), None) == ["Training was interrupted at step 0"]
+    assert end_fields(make_header(), RunState(), None) == ["Training ended early, at step 0"]
 
 
 @pytest.mark.parametrize("width", range(60, 131))

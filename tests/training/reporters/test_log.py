@@ -29,7 +29,7 @@ def test_everything_said_is_in_the_log(make_story):
         f"| Best Val: - | Patience: 0/3\n"
         f"{at}Evaluation #1 | Time: 00:02:05 | Train Loss: 1.5000 | Val Loss: 1.7000 "
         f"| Best Val: 1.7000 | Patience: 0/3 | New best\n"
-        f"{at}Training was interrupted at step 10 | Best Val: 1.7000 at step 10 | Base model: 2.1000\n"
+        f"{at}Training ended early, at step 10 | Best Val: 1.7000 at step 10 | Base model: 2.1000\n"
     )
 
 

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from llm_installer.core.state import StepReport
 from llm_installer.training.reporters.pace import Pace
-from llm_installer.training.reporters.terminal import Bar, TerminalReporter
+from llm_installer.training.reporters.terminal import ENDING, FREE_CELLS, Bar, TerminalReporter
 
 
 class Clock:
@@ -40,7 +40,7 @@ Evaluation #2 | Time: 00:04:11 | Train Loss: 1.0000 | Val Loss: 1.4000 | Best Va
 Evaluation #3 | Time: 00:06:16 | Train Loss: 0.7000 | Val Loss: 1.5000 | Best Val: 1.4000 | Patience: 1/3
 Evaluation #4 | Time: 00:08:22 | Train Loss: 0.5000 | Val Loss: 1.6000 | Best Val: 1.4000 | Patience: 2/3
 A note [with] :smile: and a very long path that no width may break: /home/someone/LLM/models/tiny/runs/20261121/adapter
-Trained 40 steps in 00:08:22 | Ended: no improvement | Best Val: 1.4000 at step 20 | Base model: 2.1000
+Trained 40 steps in 00:08:22 | Best Val: 1.4000 at step 20 | Base model: 2.1000
 """
 
 
@@ -106,12 +106,19 @@ def bar(header, width: int, reports: list[tuple[float, StepReport]]) -> str:
     return re.sub(r"\x1b\[[0-9;]*m", "", file.getvalue()).rstrip("\n")
 
 
+def test_once_asked_to_end_a_run_says_that_it_will(make_header):
+    file = io.StringIO()
+    console = Console(file=file, width=60, force_terminal=True, no_color=True)
+    console.print(Bar(Pace(make_header(), Clock()), lambda: True))
+    assert file.getvalue().strip() == ENDING and len(ENDING) <= 60 - FREE_CELLS
+
+
 @pytest.mark.parametrize(
     ("width", "facts"),
     [
-        (40, "25%  30/120  loss 1.2500"),
+        (40, "25%  30/120"),
         (60, "25%  30/120  00:03:00 left  loss 1.2500"),
-        (80, "25%  30/120  00:01:20  00:03:00 left   2048 tok/s  loss 1.2500"),
+        (80, "25%  30/120  00:01:20  00:03:00 left  loss 1.2500"),
         (120, "25%  30/120  00:01:20  00:03:00 left   2048 tok/s  loss 1.2500"),
     ],
 )
@@ -119,7 +126,7 @@ def test_the_bar_shows_what_fits(make_header, width, facts):
     # twenty seconds to warm up, then two seconds a step: ninety steps are three minutes
     reports = [(22.0 if n == 1 else 2.0, StepReport(n, n / 40, 1.25, 1e-4, 1.0, 4096, 2.0)) for n in range(1, 31)]
     shown = bar(make_header(total_steps=120), width, reports)
-    assert len(shown) <= width
+    assert len(shown) <= width - FREE_CELLS
     drawn, beside = shown.split(" ", 1)
     assert beside.strip() == facts
     assert 12 / 4 - 1 <= len(drawn) <= width / 4  # a quarter of at least twelve cells
@@ -219,7 +226,7 @@ def test_a_terminal_gets_a_bar_and_folded_lines(tmp_path):
         "Evaluation #2 | Time: 00:00:05 | Train Loss: 2.0000 |",
         "  Val Loss: 1.0000 | Best Val: 1.0000 | Patience: 0/3 |",
         "  New best",
-        "Training was interrupted at step 20 |",
+        "Training ended early, at step 20 |",
         "  Best Val: 1.0000 at step 20",
     ]
     assert "\u2501" in received
@@ -257,7 +264,7 @@ def test_the_terminal_is_restored_when_the_run_is_interrupted(tmp_path):
     code, received = in_terminal(tmp_path, 80, "interrupt")
     assert code != 0
     assert received.rindex("\x1b[?25l") < received.rindex("\x1b[?25h")
-    assert words(received)[-1] == "Training was interrupted at step 20 | Best Val: 1.0000 at step 20"
+    assert words(received)[-1] == "Training ended early, at step 20 | Best Val: 1.0000 at step 20"
 
 
 def test_a_reader_who_leaves_does_not_end_the_run(tmp_path):
