@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llm_installer.core.config import read_config
+from llm_installer.core.dequantised import UNSHAPED, dequantised
 from llm_installer.core.errors import ModelError
 from llm_installer.core.json_file import AGAIN, read_object
+from llm_installer.core.quantisation import UNQUANTISED, Stored, stored_as
 from llm_installer.core.safetensors import TensorHeader
 from llm_installer.core.text import counted, short_path
 from llm_installer.core.weight_files import read_headers, weight_files
@@ -57,6 +59,8 @@ class ModelInfo:
     weight_bytes: int
     linears: tuple[Linear, ...] = ()
     """What a LoRA can be put on, as the headers say; empty where the weights have no headers (.bin)."""
+    stored: Stored = UNQUANTISED
+    """How the weights are quantised in the files; sizes and parameters are those of the unquantised model."""
 
     @property
     def size(self) -> str:
@@ -71,9 +75,12 @@ class ModelInfo:
 def read_model_info(folder: Path, name: str = "") -> ModelInfo:
     """Read config.json and the safetensors headers of `folder`.
 
-    Raises ModelError when either is missing, damaged or cannot be true.
+    Raises ModelError when either is missing, damaged or cannot be true, or the weights are quantised in a way that
+    cannot be trained.
     """
     config = read_config(folder)
+    shown = name or short_path(folder)
+    stored = stored_as(config, shown)
     nested = config.get("text_config")
     text = nested if isinstance(nested, dict) and nested else config
     architectures = config.get("architectures")
@@ -86,7 +93,10 @@ def read_model_info(folder: Path, name: str = "") -> ModelInfo:
             f"{short_path(folder / 'config.json')} says that there are {counted(layers, 'layer')}, and the weight "
             f"files hold only {counted(len(headers), 'tensor')}; {AGAIN}"
         )
+    headers = dequantised(folder, headers, stored, shown)
     parameters, dtype = _count(files, headers, str(config.get("dtype") or config.get("torch_dtype") or "float32"))
+    if stored.words:
+        parameters, dtype = parameters if headers else int(_bytes(files) / stored.bytes_each), stored.words
     return ModelInfo(
         path=folder,
         name=name or folder.name,
@@ -106,8 +116,9 @@ def read_model_info(folder: Path, name: str = "") -> ModelInfo:
         max_positions=_first(text, "max_position_embeddings", "n_positions", "n_ctx", default=0),
         chat_template=_has_chat_template(folder),
         vision="vision_config" in config,
-        weight_bytes=sum(f.stat().st_size for f in files),
+        weight_bytes=_bytes(files),
         linears=_linears(headers, transposed=config.get("model_type") in _TRANSPOSED),
+        stored=stored,
     )
 
 
@@ -128,10 +139,14 @@ _DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat
 _BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "float64": 8}
 
 
+def _bytes(files: list[Path]) -> int:
+    return sum(f.stat().st_size for f in files)
+
+
 def _count(files: list[Path], headers: Mapping[str, TensorHeader], config_dtype: str) -> tuple[int, str]:
     """Parameters and the dtype most of them have. Without headers (.bin): file size over the config's dtype."""
     if not headers:
-        return sum(f.stat().st_size for f in files) // _BYTES.get(config_dtype, 4), config_dtype
+        return _bytes(files) // _BYTES.get(config_dtype, 4), config_dtype
     counts: dict[str, int] = {}
     for tensor in headers.values():
         dtype = _DTYPES.get(tensor.dtype, tensor.dtype)
@@ -151,6 +166,8 @@ def _linears(headers: Mapping[str, TensorHeader], transposed: bool) -> tuple[Lin
     for key, tensor in headers.items():
         *block, name, kind = ("", "", *key.split("."))
         inside = any(part.isdigit() for part in block) and not any(tower in key for tower in _TOWERS)
+        if kind == "weight" and inside and len(tensor.shape) == 1 and tensor.dtype == UNSHAPED:
+            return ()
         if kind == "weight" and inside and len(tensor.shape) == 2:
             outputs, inputs = reversed(tensor.shape) if transposed else tensor.shape
             counts[name, inputs, outputs] = counts.get((name, inputs, outputs), 0) + 1

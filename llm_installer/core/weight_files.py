@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path, PurePosixPath
 
 from llm_installer.core.errors import ModelError
@@ -55,6 +55,22 @@ def read_headers(folder: Path) -> dict[str, TensorHeader]:
                 f"among them {shortened(lost[0][0], 100)}; {AGAIN}"
             )
     return {name: tensor for header in headers.values() for name, tensor in header.items()}
+
+
+def read_tensors(folder: Path, names: Collection[str]) -> dict[str, bytes]:
+    """The content of small tensors in the safetensors files of a folder; of larger ones, the first 64 KiB.
+
+    Raises ModelError for damaged files.
+    """
+    found = {}
+    for file in weight_files(folder):
+        wanted = {name: tensor for name, tensor in read_header(file).items() if name in names}
+        with file.open("rb") as data:
+            start = 8 + int.from_bytes(data.read(8), "little")
+            for name, tensor in wanted.items():
+                data.seek(start + tensor.start)
+                found[name] = data.read(min(tensor.end - tensor.start, 1 << 16))
+    return found
 
 
 def shards_of(index: Mapping[str, object], shown: str, again: str = AGAIN) -> dict[str, str]:

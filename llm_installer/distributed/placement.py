@@ -41,7 +41,7 @@ def load_model(info: ModelInfo, plan: Plan, answering: bool = False) -> Loaded:
     if sharded and answering:
         raise UsageError("--eval-prompts needs a model that fits one GPU; leave it out")
     base = load_base(info.path, plan.precision, "cpu" if sharded else device_of(plan.device), quantised)
-    unquantised = unquantised_line(base) if quantised else ""
+    unquantised = unquantised_line(base, bool(info.stored.kept)) if quantised else ""
     model = add_lora(base, plan)
     if sharded:
         shard_base(model, plan.device)

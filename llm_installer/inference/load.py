@@ -28,7 +28,7 @@ from llm_installer.models.base import load_base
 from llm_installer.models.from_files import is_finite
 from llm_installer.models.quantise import check_ready
 from llm_installer.planning.chooser import choose_precision
-from llm_installer.planning.method import QUANTISED, Method
+from llm_installer.planning.method import QUANTISED, Method, base_quantisation
 from llm_installer.planning.registry import find_handler
 
 INSTEAD = "choose another adapter with --lora, or use the base model alone with --no-lora"
@@ -47,11 +47,13 @@ class Assistant:
 
 
 def load_assistant(folder: ModelDir, lora: Path | None, quantised: str = "") -> Assistant:
-    """Load the base, unquantised unless `quantised` names a way, and put `lora` on it.
+    """Load the base, quantised as its files are or as `quantised` names, and put `lora` on it.
 
-    Raises AdapterError when the adapter is damaged, made for another base, or without effect.
+    Raises AdapterError when the adapter is damaged, made for another base, or without effect, and UsageError for a base
+    that cannot be held so.
     """
     info = read_model_info(folder.weights, folder.root.name)
+    quantised = base_quantisation(quantised, info)
     about = _read_info(lora, folder) if lora else AdapterInfo()
     own = lora if lora and (lora / "tokenizer_config.json").is_file() else None
     encoder = load_encoder(info, adapter=own)

@@ -88,6 +88,8 @@ def _judge(info: ModelInfo, to_store: int, hardware: Hardware) -> ModelCheck:
 
 def _family(info: ModelInfo, handler: Handler) -> Check:
     known = f"{info.name}, {info.size} parameters"
+    if info.stored.words:
+        known += f", published in {info.stored.words}{'' if info.stored.kept else ' and dequantised when it is loaded'}"
     if handler.model_types:
         return Check("model", True, f"{known}, {handler.name} family")
     return Check("model", None, f"{known}; no handler names the type {info.model_type}, so PEFT picks the layers",

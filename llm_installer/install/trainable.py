@@ -8,10 +8,12 @@ from pathlib import Path
 
 from llm_installer.core.errors import ModelError
 from llm_installer.core.hints import program
+from llm_installer.core.quantisation import stored_as
 
 
 def check_trainable(config: Mapping[str, object], where: str) -> None:
-    """Raise ModelError unless this is a causal language model of a type that the installed transformers knows."""
+    """Raise ModelError unless this is a causal language model of a type that the installed transformers knows, with
+    weights that can be trained on."""
     listed = config.get("architectures")
     architecture = str(listed[0]) if isinstance(listed, list) and listed else ""
     model_type = str(config.get("model_type", ""))
@@ -27,6 +29,7 @@ def check_trainable(config: Mapping[str, object], where: str) -> None:
             f"{where} is a {architecture or model_type}, which is not a causal language model and cannot be fine-tuned "
             f"here; choose a model whose architecture ends in ForCausalLM"
         )
+    stored_as(config, where)
 
 
 def _is_causal(architecture: str, model_type: str, config: Mapping[str, object]) -> bool:

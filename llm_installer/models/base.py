@@ -14,8 +14,10 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from llm_installer.core.config import read_config
 from llm_installer.core.errors import ModelError
 from llm_installer.core.handler import ALL_LINEAR
+from llm_installer.core.quantisation import stored_as
 from llm_installer.core.text import short_path
 from llm_installer.models.from_files import from_files, refuse_missing, refuse_not_numbers
 from llm_installer.models.init_lora import INITIALISERS, initialise_from_weights
@@ -32,21 +34,21 @@ Array: TypeAlias = "npt.NDArray[np.generic]"
 
 
 def load_base(folder: Path, dtype: str, device: str, quantised: str = "") -> PreTrainedModel:
-    """The frozen base model, quantised if so named.
+    """The frozen base model, quantised if so named, or as its files are; dequantised where they cannot be trained on.
 
     Raises ModelError when transformers cannot load it, a weight is missing or of the wrong shape, or is no number.
     """
-    found = from_files(
-        folder,
-        dtype=DTYPES[dtype],
-        device_map={"": device},
-        quantization_config=quantising(quantised, DTYPES[dtype]),
-    )
+    stored = stored_as(read_config(folder), short_path(folder))
+    quantised = stored.kept or quantised
+    # Even a None would take the place of the config's own.
+    wish = {"quantization_config": quantising(quantised, DTYPES[dtype])} if quantised and not stored.kept else {}
+    dequantise = bool(stored.words) and not stored.kept
+    found = from_files(folder, dequantise, dtype=DTYPES[dtype], device_map={"": device}, **wish)
     refuse_missing(found, short_path(folder))
     model = found.model
     refuse_not_numbers(model, short_path(folder))
     if quantised:
-        settle_quantised(model, quantised)
+        settle_quantised(model, quantised, DTYPES[dtype])
     model.config.use_cache = False
     return model.requires_grad_(False)
 

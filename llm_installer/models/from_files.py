@@ -20,8 +20,10 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_
 from transformers.utils import logging
 
 from llm_installer.core.config import read_config
+from llm_installer.core.dequantised import UNSHAPED, dequantised
 from llm_installer.core.errors import ModelError
 from llm_installer.core.json_file import AGAIN
+from llm_installer.core.quantisation import settings_of, stored_as
 from llm_installer.core.reading import reading
 from llm_installer.core.text import counted, short_path, shortened
 from llm_installer.core.weight_files import read_headers
@@ -56,19 +58,20 @@ class FromFiles:
 def check_weights(folder: Path) -> None:
     """Raise ModelError unless the headers name every tensor that the architecture needs. No weight is read.
 
-    Files without headers (.bin), quantised ones, which hold other tensors than the architecture names, and those of
-    very many tensors are only checked when they are loaded.
+    Files without headers (.bin), those of very many tensors, and quantised weights whose shapes are not known are only
+    checked when they are loaded.
     """
-    headers = read_headers(folder)
-    if not 0 < len(headers) <= _MOST or read_config(folder).get("quantization_config"):
+    shown = short_path(folder)
+    headers = dequantised(folder, read_headers(folder), stored_as(read_config(folder), shown), shown)
+    if not 0 < len(headers) <= _MOST or any(t.dtype == UNSHAPED for t in headers.values()):
         return
     if gaps := _gaps(headers):
-        raise ModelError(f"{short_path(folder)} lacks {counted(len(gaps), 'tensor')}: {_named(gaps)}; {AGAIN}")
+        raise ModelError(f"{shown} lacks {counted(len(gaps), 'tensor')}: {_named(gaps)}; {AGAIN}")
     empty = {name: torch.empty(tensor.shape, device="meta") for name, tensor in headers.items()}
     made = without_weights(folder)
-    with reading(f"The model in {short_path(folder)}"), _quiet():
+    with reading(f"The model in {shown}"), _quiet():
         found = _loaded(type(made), None, config=made.config, state_dict=empty, device_map={"": "meta"})
-    refuse_missing(found, short_path(folder))
+    refuse_missing(found, shown)
 
 
 def without_weights(folder: Path) -> PreTrainedModel:
@@ -77,18 +80,23 @@ def without_weights(folder: Path) -> PreTrainedModel:
     Raises ModelError where it cannot be made.
     """
     with reading(f"The model in {short_path(folder)}"), _quiet(), torch.device("meta"):
-        config = _config(folder)
+        config = _unquantised(_config(folder))
         made: PreTrainedModel = _auto(config).from_config(config, trust_remote_code=False)  # type: ignore[no-untyped-call]
         return made
 
 
-def from_files(folder: Path, **more: object) -> FromFiles:
-    """The model in a folder as transformers loads it; `more` goes to its from_pretrained.
+def from_files(folder: Path, dequantise: bool = False, **more: object) -> FromFiles:
+    """The model in a folder as transformers loads it, its weights dequantised if so asked; `more` goes to its
+    from_pretrained.
 
     Raises ModelError where it cannot be loaded.
     """
     with reading(f"The model in {short_path(folder)}"), _quiet():
-        return _loaded(_auto(_config(folder)), folder, **more)
+        config = _config(folder)
+        if dequantise:
+            settings = dict(settings_of(read_config(folder))) | {"dequantize": True}
+            more["config"] = _with_quantisation(config, settings)
+        return _loaded(_auto(config), folder, **more)
 
 
 def _loaded(maker: type[PreTrainedModel] | Auto, folder: Path | None, **more: object) -> FromFiles:
@@ -152,6 +160,17 @@ def is_finite(weight: torch.Tensor) -> bool:
 
 def _config(folder: Path) -> PretrainedConfig:
     config: PretrainedConfig = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    return config
+
+
+def _unquantised(config: PretrainedConfig) -> PretrainedConfig:
+    for part in (config, config.get_text_config(decoder=True)):
+        vars(part).pop("quantization_config", None)
+    return config
+
+
+def _with_quantisation(config: PretrainedConfig, settings: dict[str, object]) -> PretrainedConfig:
+    _unquantised(config).quantization_config = settings
     return config
 
 

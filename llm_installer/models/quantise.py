@@ -17,6 +17,7 @@ from llm_installer.planning.method import Method
 from llm_installer.planning.optimizers import BITSANDBYTES, OPTIMIZERS
 
 _REPACKS = "support_avx512bf16_for_cpu"
+_COMPUTES = "compute_dtype"
 _FOUR_BITS = ("bitsandbytes.nn.modules", "Linear4bit")
 """Module and class; compared by name, so that nothing imports bitsandbytes where no base is quantised."""
 STORED = {"nf4": "Linear4bit", "int8": "Linear8bitLt"}
@@ -57,8 +58,8 @@ def quantising(name: str, dtype: torch.dtype) -> BitsAndBytesConfig | None:
     return _CONFIGS[name](dtype) if name else None
 
 
-def settle_quantised(model: PreTrainedModel, name: str) -> None:
-    """Make sure that the layers really are quantised, and stay usable for training.
+def settle_quantised(model: PreTrainedModel, name: str, dtype: torch.dtype) -> None:
+    """Make sure that the layers really are quantised, compute in `dtype`, and stay usable for training.
 
     On CPUs with bfloat16 instructions bitsandbytes repacks 4-bit weights at the first evaluation for a product that has
     no gradient, and that refuses sizes which are not multiples of 32 and 64; training would continue without the base's
@@ -72,6 +73,9 @@ def settle_quantised(model: PreTrainedModel, name: str) -> None:
         )
     for layer in layers:
         setattr(layer, _REPACKS, False)
+        if is_four_bit(layer):
+            # What was quantised elsewhere names the type that was best there.
+            setattr(layer, _COMPUTES, dtype)
     _leave_file(model)
 
 
@@ -82,13 +86,17 @@ def _leave_file(model: PreTrainedModel) -> None:
             weight.data = weight.data.clone()
 
 
-def unquantised_line(model: nn.Module) -> str:
-    """Which weights could not be quantised, besides embeddings and output layer; empty where there are none."""
+def unquantised_line(model: nn.Module, published: bool = False) -> str:
+    """Which weights are not quantised, besides embeddings and output layer; empty where there are none.
+
+    `published` says that whoever made the files chose them.
+    """
     found = unquantised(model)
     if not found:
         return ""
     names = ", ".join(f"{name} ({counted(count, 'weight')})" for name, count in found.items())
-    return f"Not quantised, because they are not plain linear layers: {names}."
+    why = "as the model is published" if published else "because they are not plain linear layers"
+    return f"Not quantised, {why}: {names}."
 
 
 def unquantised(model: nn.Module) -> dict[str, int]:

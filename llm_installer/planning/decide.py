@@ -85,7 +85,7 @@ def _setup(
 ) -> Setup:
     """The adapters, the kind of fine-tuning and the precision. Raises UsageError as choose_method does."""
     rank = choose.pick("lora_r", options.lora_r, by_size(RANKS, info.parameters), _usual(info))
-    method = choose_method(options, hardware, choose)
+    method = choose_method(options, info, hardware, choose)
     precision = choose.pick("precision", options.precision, *choose_precision(info, handler, hardware))
     targets = tuple(options.target_modules.split(",")) if options.target_modules else None
     source = f"the usual ones of {handler.name} models ({handler.source})"

@@ -51,8 +51,10 @@ def memory_rows(setup: Setup, tokens: int) -> list[tuple[str, str, str]]:
 
     `tokens` are those of a micro-batch.
     """
-    rows = []
+    rows, stored = [], setup.model.stored
     for quantised, name in {"": setup.precision, **QUANTISED}.items():
+        if stored.words and quantised != stored.kept:
+            continue
         memory = plan_memory(setup.quantised_as(quantised))
         for checkpointed, words in ((0, "no checkpointing"), (memory.layers, "every layer checkpointed")):
             most = memory.fitting_tokens(checkpointed)

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from llm_installer.core.errors import UsageError
 from llm_installer.core.hardware import Hardware
+from llm_installer.core.model_info import ModelInfo
 from llm_installer.planning.bounds import MOST
 from llm_installer.planning.chooser import USUAL, YOURS, Chooser
 from llm_installer.planning.optimizers import OPTIMIZERS, default_optimizer
@@ -77,8 +78,9 @@ PLAIN = Method()
 """LoRA on an unquantised base."""
 
 
-def choose_method(options: Options, hardware: Hardware, choose: Chooser) -> Method:
-    """Decide it. Raises UsageError for an optimizer that this machine cannot run."""
+def choose_method(options: Options, info: ModelInfo, hardware: Hardware, choose: Chooser) -> Method:
+    """Decide it. Raises UsageError for an optimizer that this machine cannot run, and for what cannot be done with the
+    weights as they are published."""
     optimizer = choose.pick("optimizer", options.optimizer, *default_optimizer(hardware.device))
     row = OPTIMIZERS[optimizer]
     if options.optimizer:
@@ -93,7 +95,9 @@ def choose_method(options: Options, hardware: Hardware, choose: Chooser) -> Meth
     if options.lora_alpha is None:
         # What is usual for a rank is usual wherever that rank is given.
         alphas = {name: usual_alpha(options, own)[0] for name, own in ranks.items()} | alphas
-    quantised = quantisation(options)
+    quantised = base_quantisation(quantisation(options), info, _four(options))
+    _refuse_stored(options, info)
+    choose.why["base_weights"] = _why_stored(info)
     asked = {f.name for f in fields(options) if getattr(options, f.name) != f.default}
     choose.why["method"] = YOURS if asked & _METHOD_OPTIONS else USUAL
     return Method(
@@ -125,8 +129,48 @@ def refuse_contradictions(options: Options) -> None:
     """Raise UsageError for options that exclude each other; cheap, so it comes before any data is read."""
     for clash, sentence in _CLASHES:
         if clash(options):
-            four = "--use-4bit" if options.use_4bit else "--method qlora"
-            raise UsageError(sentence.format(init=options.init_lora_weights, four=four))
+            raise UsageError(sentence.format(init=options.init_lora_weights, four=_four(options)))
+
+
+def _four(options: Options) -> str:
+    """The option that asks for 4 bits, as the user typed it."""
+    return "--method qlora" if options.method == "qlora" and not options.use_4bit else "--use-4bit"
+
+
+def base_quantisation(asked: str, info: ModelInfo, four: str = "--use-4bit") -> str:
+    """How the base is held: as its files are quantised, else as `asked`; `four` is the option that asks for 4 bits.
+
+    Raises UsageError where the two contradict each other.
+    """
+    stored = info.stored
+    if asked and stored.words and asked != stored.kept:
+        flag, bits = {"nf4": (four, "4 bits"), "int8": ("--use-8bit", "8 bits")}[asked]
+        why = "" if stored.kept else " and dequantised when they are loaded"
+        raise UsageError(
+            f"{flag} asks for a base in {bits}, and the weights of {info.name} are published in {stored.words}{why}; "
+            "leave the option out, or install the model that it was made from"
+        )
+    return stored.kept or asked
+
+
+def _refuse_stored(options: Options, info: ModelInfo) -> None:
+    """Raise UsageError for options that weights quantised in the files cannot serve."""
+    published = f"{info.name} is published in {info.stored.words}; leave the option out"
+    if info.stored.kept and options.init_lora_weights in MOVES_BASE:
+        raise UsageError(f"--init-lora-weights {options.init_lora_weights} needs unquantised weights, and {published}")
+    if info.stored.kept == "int8" and options.use_dora:
+        raise UsageError(
+            f"--use-dora needs the size of every weight, which PEFT cannot read from an 8-bit base, and {published}"
+        )
+
+
+def _why_stored(info: ModelInfo) -> str:
+    """The reason for how the base is held; empty where the options alone decide that."""
+    if info.stored.kept:
+        return f"as the model is published, with {info.stored.words}"
+    return (
+        f"dequantised when loaded: published in {info.stored.words}, which has no gradient" if info.stored.words else ""
+    )
 
 
 def _numbers(text: str | None, flag: str, kind: Callable[[str], Number]) -> dict[str, Number]:

@@ -35,7 +35,7 @@ def choose_micro_batch(
         enough=ENOUGH_ON_CPU if hardware.device == "cpu" else by_size(ENOUGH_TOKENS, model.parameters),
         longest=setup.longest,
         step_tokens=step_tokens,
-        smaller=shared_memory(setup.quantised_as("nf4"), processes)[0],
+        smaller=memory if model.stored.words else shared_memory(setup.quantised_as("nf4"), processes)[0],
         layers=asked_layers(asked, model.layers),
     )
     why = f"{fit.why}; about {size(fit.peak)} of {size(hardware.free_bytes)}"

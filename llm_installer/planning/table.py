@@ -52,10 +52,14 @@ def _adapters(plan: Plan) -> Iterator[PlanRow]:
 def _method(plan: Plan) -> Iterator[PlanRow]:
     method = plan.method
     yield _row(plan, "method", method.name, "method")
+    published = plan.why.get("base_weights", "")
     if method.quantised:
-        option = flag("use_4bit" if method.quantised == "nf4" else "use_8bit")
-        kept = "frozen; embeddings and output layer are not quantised"
-        yield PlanRow("base weights", QUANTISED[method.quantised], kept, option)
+        option = "" if published else flag("use_4bit" if method.quantised == "nf4" else "use_8bit")
+        kept = published or "frozen; embeddings and output layer are not quantised"
+        bits = QUANTISED[method.quantised].partition(" ")[0]
+        yield PlanRow("base weights", bits if published else QUANTISED[method.quantised], kept, option)
+    elif published:
+        yield PlanRow("base weights", plan.precision, published, "")
     formula = "alpha / sqrt(rank)" if method.rslora else "alpha / rank"
     yield PlanRow("LoRA scale", f"{method.scale(plan.lora_r, plan.lora_alpha):g}", formula, flag("use_rslora"))
     if ranks := ", ".join(f"{name}: {rank}" for name, rank in method.rank_pattern):

@@ -202,4 +202,4 @@ def test_what_stays_whole_is_named(tmp_path: Path, quantised: str) -> None:
 
 def test_a_model_without_linear_layers_is_refused() -> None:
     with pytest.raises(ModelError, match="No layer of Sequential can be quantised"):
-        settle_quantised(nn.Sequential(nn.Conv1d(2, 2, 1)), "nf4")  # type: ignore[arg-type]
+        settle_quantised(nn.Sequential(nn.Conv1d(2, 2, 1)), "nf4", torch.float32)  # type: ignore[arg-type]
