@@ -128,10 +128,9 @@ def decide(options: Options, voice: Voice, base: Path | None = None) -> Job:
         longest = (info.max_positions or 1_000_000) - ANSWER_TOKENS
         job = replace(job, prompts=read_prompts(file, encoder, job.kind, longest))
     job = resumed(job, unfinished, anyway) if unfinished else job
-    from llm_installer.training.start import refuse  # here, for it takes seconds, and what is above may refuse first
+    from llm_installer.training.start import checked  # here, for it takes seconds, and what is above may refuse first
 
-    refuse(job.plan, info, folder.root)
-    return job
+    return replace(job, plan=checked(job.plan, info, folder.root))
 
 
 def train(job: Job, voice: Voice, tell_run: TellRun, callbacks: Sequence[object] = ()) -> Trained | None:

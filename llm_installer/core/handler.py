@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 ALL_LINEAR = ("all-linear",)
+EXPERTS = "experts"
+"""The word that stands for routed experts among the names of target modules."""
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 from llm_installer.core.config import read_config
 from llm_installer.core.dequantised import UNSHAPED, dequantised
 from llm_installer.core.errors import ModelError
+from llm_installer.core.handler import EXPERTS
 from llm_installer.core.json_file import AGAIN, read_object
 from llm_installer.core.quantisation import UNQUANTISED, Stored, stored_as
 from llm_installer.core.safetensors import TensorHeader
@@ -59,6 +60,8 @@ class ModelInfo:
     weight_bytes: int
     linears: tuple[Linear, ...] = ()
     """What a LoRA can be put on, as the headers say; empty where the weights have no headers (.bin)."""
+    experts: tuple[Linear, ...] = ()
+    """Routed experts, which get a LoRA only where they are asked for."""
     stored: Stored = UNQUANTISED
     """How the weights are quantised in the files; sizes and parameters are those of the unquantised model."""
 
@@ -118,6 +121,7 @@ def read_model_info(folder: Path, name: str = "") -> ModelInfo:
         vision="vision_config" in config,
         weight_bytes=_bytes(files),
         linears=_linears(headers, transposed=config.get("model_type") in _TRANSPOSED),
+        experts=_experts(headers),
         stored=stored,
     )
 
@@ -156,8 +160,10 @@ def _count(files: list[Path], headers: Mapping[str, TensorHeader], config_dtype:
 
 _TRANSPOSED = ("gpt2", "openai-gpt")
 """Families whose layers are Conv1D: weights stored (in, out)."""
-_TOWERS = ("vision", "visual", "audio", "image", "experts")
-"""Parts of the names of weights that text does not pass through, or not one by one (fused experts)."""
+_TOWERS = ("vision", "visual", "audio", "image")
+"""Parts of the names of weights that text does not pass through."""
+_ROUTED = ".experts."
+"""Part of the names of weights of which a token passes through a few, often fused into one block a layer."""
 
 
 def _linears(headers: Mapping[str, TensorHeader], transposed: bool) -> tuple[Linear, ...]:
@@ -165,13 +171,23 @@ def _linears(headers: Mapping[str, TensorHeader], transposed: bool) -> tuple[Lin
     counts: dict[tuple[str, int, int], int] = {}
     for key, tensor in headers.items():
         *block, name, kind = ("", "", *key.split("."))
-        inside = any(part.isdigit() for part in block) and not any(tower in key for tower in _TOWERS)
+        inside = any(part.isdigit() for part in block) and not any(part in key for part in (*_TOWERS, _ROUTED))
         if kind == "weight" and inside and len(tensor.shape) == 1 and tensor.dtype == UNSHAPED:
             return ()
         if kind == "weight" and inside and len(tensor.shape) == 2:
             outputs, inputs = reversed(tensor.shape) if transposed else tensor.shape
             counts[name, inputs, outputs] = counts.get((name, inputs, outputs), 0) + 1
     return tuple(Linear(*shape, count) for shape, count in counts.items())
+
+
+def _experts(headers: Mapping[str, TensorHeader]) -> tuple[Linear, ...]:
+    """Routed experts: matrices with a number each, or all of a layer in one block."""
+    counts: dict[tuple[int, int], int] = {}
+    for key, tensor in headers.items():
+        if _ROUTED in key and len(tensor.shape) in (2, 3) and "bias" not in key and not any(t in key for t in _TOWERS):
+            *blocks, outputs, inputs = tensor.shape
+            counts[inputs, outputs] = counts.get((inputs, outputs), 0) + math.prod(blocks)
+    return tuple(Linear(EXPERTS, *shape, count) for shape, count in counts.items())
 
 
 def _has_chat_template(folder: Path) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from llm_installer.data.encoding.processor import load_encoder
 from llm_installer.data.encoding.tokenizer import load_tokenizer
 from llm_installer.models.base import load_base
 from llm_installer.models.from_files import is_finite
+from llm_installer.models.peft_names import config_from_files, names_as_given
 from llm_installer.models.quantise import check_ready
 from llm_installer.planning.chooser import choose_precision
 from llm_installer.planning.method import QUANTISED, Method, base_quantisation
@@ -91,7 +93,9 @@ def _put_on(model: PreTrainedModel, lora: Path, folder: ModelDir) -> PeftModel:
     try:
         with warnings.catch_warnings(record=True) as warned, reading("it", refuse):
             warnings.simplefilter("always")
-            adapted = PeftModel.from_pretrained(model, str(lora))
+            config = config_from_files(lora, model)
+            with names_as_given() if config else nullcontext():
+                adapted = PeftModel.from_pretrained(model, str(lora), config=config)
     except (RuntimeError, ImportError) as error:
         raise refuse(reason(error)) from None
     assert isinstance(adapted, PeftModel)

@@ -11,20 +11,21 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from llm_installer.core.config import read_config
 from llm_installer.core.errors import ModelError
-from llm_installer.core.handler import ALL_LINEAR
+from llm_installer.core.handler import ALL_LINEAR, EXPERTS
 from llm_installer.core.quantisation import stored_as
 from llm_installer.core.text import short_path
 from llm_installer.models.from_files import from_files, refuse_missing, refuse_not_numbers
 from llm_installer.models.init_lora import INITIALISERS, initialise_from_weights
+from llm_installer.models.peft_names import names_as_given
 from llm_installer.models.quantise import quantising, settle_quantised
+from llm_installer.models.targets import Targets, choose_targets
 from llm_installer.planning.method import Method
 from llm_installer.planning.plan import Plan
-from llm_installer.planning.registry import check_targets
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 Device: TypeAlias = "torch.device | str"
@@ -79,18 +80,17 @@ def add_lora(model: PreTrainedModel, plan: Plan) -> PeftModel:
 
 def adapted(model: PreTrainedModel, plan: Plan) -> PeftModel:
     """The same before an initialisation that looks at the weights: a model that has none will do."""
-    prefix = _decoder_prefix(model)
-    linear = [n for n, module in model.named_modules() if _adaptable(module) and n.startswith(prefix)]
-    adapted_layers = check_targets(linear, plan.target_modules)
-    check_patterns(adapted_layers, plan.method)
-    targets = "all-linear" if plan.target_modules == ALL_LINEAR else list(plan.target_modules)
+    prefix = decoder_prefix(model)
+    chosen = choose_targets(model, plan.target_modules, prefix)
+    check_patterns((*chosen.layers, *chosen.experts), plan.method)
     torch.manual_seed(plan.seed)
     method = plan.method
     config = LoraConfig(
         r=plan.lora_r,
         lora_alpha=plan.lora_alpha,  # type: ignore[arg-type]  # peft divides by r; a fraction is fine
         lora_dropout=plan.lora_dropout,
-        target_modules=targets,
+        target_modules=_names(chosen, plan.target_modules),
+        target_parameters=sorted({".".join(name.split(".")[-3:]) for name in chosen.experts}) or None,
         exclude_modules=rf"(?!{re.escape(prefix)}).*" if prefix else None,
         fan_in_fan_out=plan.fan_in_fan_out,
         task_type="CAUSAL_LM",
@@ -101,13 +101,24 @@ def adapted(model: PreTrainedModel, plan: Plan) -> PeftModel:
         alpha_pattern=dict(method.alpha_pattern),
     )
     try:
-        made = get_peft_model(model, config)
+        with names_as_given():
+            made = get_peft_model(model, config)
     except ValueError as error:  # peft refuses some layers by name, such as Mamba's out_proj
         raise ModelError(
             f"PEFT refuses these layers ({first_line(error)}); choose others with --target-modules a,b"
         ) from None
     assert isinstance(made, PeftModel)
     return made
+
+
+def _names(chosen: Targets, wanted: tuple[str, ...]) -> str | list[str]:
+    """The adapted layers as PEFT is told: as they were asked for, where that means the same to it."""
+    names = [name for name in wanted if name != EXPERTS]
+    if names == list(ALL_LINEAR):
+        plain = not (chosen.routers or chosen.refused or chosen.bypassed or chosen.has_experts)
+        return ALL_LINEAR[0] if plain else list(chosen.layers)
+    apart = EXPERTS in wanted and not chosen.experts
+    return list(chosen.layers) if apart else names
 
 
 def check_patterns(layers: Iterable[str], method: Method) -> None:
@@ -120,8 +131,8 @@ def check_patterns(layers: Iterable[str], method: Method) -> None:
                 raise ModelError(f"{flag} names {wanted}, which gets no LoRA here; choose among {leaves}")
 
 
-def _decoder_prefix(model: PreTrainedModel) -> str:
-    """Name of the language decoder of a model that has towers beside it, with a dot; text data must not train those."""
+def decoder_prefix(model: PreTrainedModel) -> str:
+    """The name of the language decoder of a model that has towers beside it, with a dot; text must not train those."""
     if not hasattr(model.config, "vision_config"):
         return ""
     decoder = model.get_decoder()  # type: ignore[no-untyped-call]
@@ -132,7 +143,3 @@ def _decoder_prefix(model: PreTrainedModel) -> str:
 def first_line(error: Exception) -> str:
     """The first line of what a library says."""
     return (str(error).splitlines() or ["unknown reason"])[0]
-
-
-def _adaptable(module: nn.Module) -> bool:
-    return isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from llm_installer.core.handler import EXPERTS
 from llm_installer.core.model_info import Linear, ModelInfo
 
 _SHARED = {
@@ -35,9 +36,10 @@ def linears(info: ModelInfo) -> tuple[Linear, ...]:
 
 def adapted(info: ModelInfo, targets: tuple[str, ...]) -> tuple[Linear, ...]:
     """The linear layers that get a LoRA; all of them where the names of the targets are not known."""
-    every = linears(info)
+    every, experts = linears(info), info.experts if EXPERTS in targets else ()
     leaves = {target.rpartition(".")[2] for target in targets}
-    return tuple(n for n in every if n.name in leaves) or every
+    named = tuple(n for n in every if n.name in leaves)
+    return (named or (() if targets == (EXPERTS,) else every)) + experts
 
 
 def adapter_parameters(info: ModelInfo, rank: int, targets: tuple[str, ...]) -> int:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 from typing import TypeVar
 
 from llm_installer.core.errors import UsageError
+from llm_installer.core.handler import EXPERTS
 from llm_installer.core.hardware import Hardware
 from llm_installer.core.model_info import ModelInfo
 from llm_installer.planning.bounds import MOST
@@ -120,6 +121,10 @@ def usual_alpha(options: Options, rank: int) -> tuple[float, str]:
     return 2.0 * rank, "twice the rank"
 
 
+def _experts(options: Options) -> bool:
+    return EXPERTS in (options.target_modules or "").split(",")
+
+
 def quantisation(options: Options) -> str:
     """The name in QUANTISED that the options ask for, or nothing."""
     return "nf4" if options.use_4bit or options.method == "qlora" else "int8" if options.use_8bit else ""
@@ -216,6 +221,11 @@ _CLASHES: tuple[tuple[Callable[[Options], bool], str], ...] = (
     (
         lambda o: o.init_lora_weights in MOVES_BASE and o.use_dora,
         "--init-lora-weights {init} and --use-dora both take the weights apart, each in its own way; give one of them",
+    ),
+    (
+        lambda o: _experts(o) and (bool(o.lora_dropout) or o.use_dora or o.init_lora_weights in MOVES_BASE),
+        "PEFT has no --lora-dropout, --use-dora, pissa and olora for experts; leave those out, or the word experts in "
+        "--target-modules",
     ),
     (
         lambda o: o.fast == "off" and o.packing == "on",

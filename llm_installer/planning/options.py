@@ -121,7 +121,7 @@ class Options:
     lora_alpha: float | None = setting("LoRA alpha; twice the rank unless given.", "Method", minimum=0)
     lora_dropout: float | None = setting("Dropout on the input of the adapters.", "Method", minimum=0, maximum=0.99)
     target_modules: str | None = setting(
-        "Modules to adapt, separated by commas, or all-linear.", "Method", metavar="NAMES"
+        "Modules to adapt, separated by commas, or all-linear; experts adds routed experts.", "Method", metavar="NAMES"
     )
     rank_pattern: str | None = setting("Ranks for some modules: q_proj=8,v_proj=16.", "Method", metavar="MAP")
     alpha_pattern: str | None = setting("Alphas for some modules: q_proj=16.", "Method", metavar="MAP")

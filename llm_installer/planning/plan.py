@@ -69,6 +69,8 @@ class Plan:
     weight_decay: float = 0.01
     max_grad_norm: float = 1.0
     method: Method = PLAIN
+    adapted: str = ""
+    """How many layers get a LoRA, in words; their names are the reason. Empty until the model was looked at."""
     cut: CutFacts = NOTHING_CUT
     """What rows lose that are longer than `max_seq_length`."""
     why: dict[str, str] = field(default_factory=dict)

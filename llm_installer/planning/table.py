@@ -47,6 +47,8 @@ def _adapters(plan: Plan) -> Iterator[PlanRow]:
     yield _row(plan, "LoRA alpha", f"{plan.lora_alpha:g}", "lora_alpha")
     yield _row(plan, "LoRA dropout", f"{plan.lora_dropout:g}", "lora_dropout")
     yield _row(plan, "target modules", ", ".join(plan.target_modules), "target_modules")
+    if plan.adapted:
+        yield _row(plan, "adapted", plan.adapted, "adapted", "target_modules")
 
 
 def _method(plan: Plan) -> Iterator[PlanRow]:

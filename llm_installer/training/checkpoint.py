@@ -33,6 +33,7 @@ from llm_installer.core.run.checkpoints import (
 )
 from llm_installer.core.state import RunState
 from llm_installer.core.text import short_path, size
+from llm_installer.models.peft_names import config_for_files
 from llm_installer.planning.saving import KEPT, SAVE_COST, SAVE_SECONDS
 
 Weights = dict[str, Tensor]
@@ -56,7 +57,7 @@ def save_adapter(folder: Path, model: PeftModel, weights: Weights, extra: Callab
     def fill(fresh: Path) -> None:
         # As bytes: safetensors and torch hide a full disk behind errors of their own.
         (fresh / ADAPTER_FILE).write_bytes(save_tensors(weights, metadata={"format": "pt"}))
-        model.peft_config["default"].save_pretrained(str(fresh))
+        config_for_files(model).save_pretrained(str(fresh))
         extra(fresh)
 
     write_folder(folder, fill)

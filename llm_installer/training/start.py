@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from llm_installer.core.model_info import ModelInfo
@@ -31,14 +32,17 @@ def load_trainer(plan: Plan, info: ModelInfo, encoder: Encoder, voice: Voice, an
     return Trainer(loaded.model, plan, encoder.eos, encoder.inputs, loaded.sharded)
 
 
-def refuse(plan: Plan, info: ModelInfo, folder: Path) -> None:
-    """What can be known to go wrong before a weight is loaded; the checkpoints will be below `folder`.
+def checked(plan: Plan, info: ModelInfo, folder: Path) -> Plan:
+    """The plan, which then says what is adapted, once nothing is known to go wrong before a weight is loaded; the
+    checkpoints will be below `folder`.
 
     Raises ModelError where no layer matches or one cannot be adapted, and TrainingError where a library that the method
     needs is missing, or there is no room for the checkpoints.
     """
     check_ready(plan.method)
-    check_room(folder, skeleton(info, plan))
+    model, chosen = skeleton(info, plan)
+    check_room(folder, model)
+    return replace(plan, adapted=chosen.value, why={**plan.why, "adapted": chosen.why})
 
 
 def probe_memory(trainer: Trainer, data: TrainingData, voice: Voice) -> None:

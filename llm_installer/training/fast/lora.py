@@ -198,7 +198,8 @@ class _FusedLora(torch.autograd.Function):
             result = torch.mm(flat, weight) if base.bias is None else torch.addmm(base.bias.to(x.dtype), flat, weight)
             del weight
             result.addmm_(low, up.t())
-            results.append(result.view(*x.shape[:-1], -1))
+            # Not a view: models add to it in place, which autograd forbids for views out of a function of one's own.
+            results.append(torch.ops.aten._unsafe_view(result, (*x.shape[:-1], result.shape[-1])))
         ctx.save_for_backward(flat, small)
         ctx.call, ctx.shape = call, x.shape
         return tuple(results)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -67,7 +67,8 @@ class _Norm(torch.autograd.Function):
         result, root = norm.forward(x.detach().reshape(-1, x.shape[-1]), weight)
         ctx.save_for_backward(x, weight, root)
         ctx.norm = norm
-        return result.view(x.shape)
+        # Not a view, as in _FusedLora: a model may change it in place.
+        return cast(Tensor, torch.ops.aten._unsafe_view(result, x.shape))
 
     @staticmethod
     def backward(ctx: _NormContext, outer: Tensor) -> tuple[Tensor, None, None]:

@@ -21,6 +21,7 @@ from peft import PeftModel
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from llm_installer.core.handler import EXPERTS
 from llm_installer.core.hardware import usable_cores
 from llm_installer.data.batches import Batch, micro_batches
 from llm_installer.distributed.processes import count, shares
@@ -48,6 +49,7 @@ def refusal(model: nn.Module, plan: Plan, images: bool, sharded: bool) -> str:
         (bool(method.neftune_noise_alpha) or drops(model), "what is random would depend on which is first"),
         (bool(plan.checkpointed_layers), "memory is short"),
         (bool(method.quantised or method.dora), "the base is quantised, or the adapter is not plain LoRA"),
+        (EXPERTS in plan.target_modules, "PEFT puts other weights in the place of experts while it computes"),
         (images, "there are images"),
     )
     return next((why for found, why in checks if found), "")
