@@ -64,7 +64,8 @@ def choose_targets(model: PreTrainedModel, wanted: tuple[str, ...], prefix: str 
     """
     named = tuple(name for name in wanted if name != EXPERTS)
     linear = [n for n, module in model.named_modules() if is_linear(module) and n.startswith(prefix)]
-    blocks = [n for n, p in model.named_parameters() if p.ndim == 3 and n.rpartition(".")[0].endswith(f".{EXPERTS}")]
+    parameters = ((n, p) for n, p in model.named_parameters() if n.startswith(prefix))
+    blocks = [n for n, p in parameters if p.ndim == 3 and n.rpartition(".")[0].endswith(f".{EXPERTS}")]
     apart = [n for n in linear if _ONE_EXPERT.search(n)]
     has_experts = bool(blocks or apart)
     if EXPERTS in wanted and not has_experts:

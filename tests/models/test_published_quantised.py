@@ -318,3 +318,16 @@ def test_any_shape_is_counted_unquantised(rows: int, columns: int, block: int, e
         fused: (experts, 32 * columns, rows),
         "norm.weight": (7,),
     }
+
+
+def test_a_model_on_a_hub_is_counted_from_its_headers_alone(published: dict[str, Path], tmp_path: Path) -> None:
+    """`check` lays out sparse files: the headers are there, and no weight, nor what bitsandbytes says of its shape."""
+    folder = Path(shutil.copytree(published["nf4"], tmp_path / "model"))
+    file = folder / "model.safetensors"
+    content = file.read_bytes()
+    header = 8 + int.from_bytes(content[:8], "little")
+    file.write_bytes(content[:header] + bytes(len(content) - header))
+    info = read_model_info(folder)
+    check_loadable(info)
+    assert info.parameters == read_model_info(published["nf4"]).parameters
+    assert plan_of(folder).predicted_peak_bytes > 0
