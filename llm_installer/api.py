@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,7 @@ def _trained(asked: Options, callbacks: object) -> Result:
 
     ended: Result | tuple[str, int] | None = None
     with together():
+        _refuse_differences(asked)
         try:
             found = run(started(asked), Console(), callbacks=as_callbacks(callbacks))
             ended = found.result if found else None
@@ -98,6 +100,18 @@ def _trained(asked: Options, callbacks: object) -> Result:
         raise Interrupted(*ended)
     assert ended is not None, "the main process has a result or an error"
     return ended
+
+
+def _refuse_differences(asked: Options) -> None:
+    """Raise UsageError, in all processes of a run, where they were not asked for the same."""
+    from llm_installer.distributed.processes import greatest, handed
+
+    main = handed(asked)
+    other = [f.name for f in fields(asked) if getattr(asked, f.name) != getattr(main, f.name)]
+    (count,) = greatest(len(other))
+    if count:
+        which = f"{other[0]}={getattr(asked, other[0])!r} here" if other else "a setting"
+        raise UsageError(f"The processes of this run were asked for different things ({which}); ask all for the same")
 
 
 @contextmanager

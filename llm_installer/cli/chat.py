@@ -5,6 +5,7 @@ Run as: llm-installer start MODEL   (or DIR/start.sh)
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from llm_installer.inference.chat import Conversation
     from llm_installer.inference.start import ChatRequest
 
+_COMMAND = re.compile(r"/[a-z]*")
+"""What is meant for the program; other lines that begin with a slash are questions."""
 HELP = "/new starts a new conversation, /system TEXT sets the instructions, /quit or Ctrl-D ends the chat."
 
 
@@ -117,25 +120,33 @@ def answer(folder: ModelDir, request: ChatRequest) -> None:
 
 def chat(conversation: Conversation, voice: Voice, ask: Ask = read_line) -> None:
     """Read, answer, repeat, until the input ends."""
-    say = voice.line
+    say, warned = voice.line, False
     say(HELP)
     while True:
         try:
             text = ask().strip()
-        except (EOFError, KeyboardInterrupt):
-            say("")
-            return
+        except EOFError:
+            return say("")
+        except KeyboardInterrupt:
+            if warned:
+                return say("")
+            warned = True
+            say("Ctrl-C once more ends the chat, as /quit does.")
+            continue
+        warned = False
         command, _, rest = text.partition(" ")
         if command in ("/quit", "/exit"):
             return
         if command == "/new":
             conversation.restart()
             say("Starting over.")
+        elif command == "/system" and not rest.strip():
+            say(f"Instructions: {conversation.system}" if conversation.system else "There are no instructions.")
         elif command == "/system":
             conversation.restart(rest)
             say("Starting over with these instructions.")
-        elif command.startswith("/"):
-            say(HELP)
+        elif _COMMAND.fullmatch(text):
+            say(HELP if command == "/help" else f"There is no command {command}. {HELP}")
         elif text:
             _reply(conversation, text, voice)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from llm_installer.cli.names import FILES, offer_models
 from llm_installer.cli.options import some_options
 from llm_installer.core.errors import UsageError
 from llm_installer.core.text import visible
@@ -24,8 +25,14 @@ class Wanted:
 
 
 @click.command()
-@click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=Filled())
-@click.option("--model", metavar="DIR", type=Filled(), help="Count tokens, too, with this model's tokenizer.")
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...", type=Filled(), shell_complete=FILES)
+@click.option(
+    "--model",
+    metavar="DIR",
+    type=Filled(),
+    shell_complete=offer_models,
+    help="Count tokens, too, with this model's tokenizer.",
+)
 @some_options(
     *("dataset_format", "columns", "answers_as", "validation_data", "validation_split", "max_examples"),
     *("mix", "task_prefix", "chunk_words", "text_rows", "max_seq_length", "seed", "strict"),

@@ -121,10 +121,12 @@ def _outside(error: OSError) -> str:
 
 def _show(error: click.ClickException) -> None:
     """What click says about a command line, with its usage, in a sentence that is wrapped as all are."""
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):  # no error, but a whole help
+        return click.echo(error.format_message(), err=True)
     usage = error.ctx if isinstance(error, click.UsageError) else None
     if usage:
         known = usage.command.get_help_option_names(usage)
-        hint = f"Try '{usage.command_path} {max(known, key=len)}' for help.\n" if known else ""
+        hint = f"Try '{usage.command_path.replace(' [MODEL]', '')} {max(known, key=len)}' for help.\n" if known else ""
         click.echo(f"{usage.get_usage()}\n{hint}", err=True)
     complain(f"Error: {error.format_message()}")
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-from llm_installer.cli.echo import echo
-from llm_installer.cli.names import model_argument
+from llm_installer.cli.echo import complain, echo
+from llm_installer.cli.names import FOLDERS, model_argument
 from llm_installer.core.errors import InstallerError, UsageError
 from llm_installer.core.hints import program, script
 from llm_installer.core.home import model_names, models_dir
@@ -18,7 +18,7 @@ from llm_installer.planning.bounds import Filled
 
 
 @click.command()
-@click.argument("model", type=Filled())
+@click.argument("model", type=Filled(), shell_complete=FOLDERS)
 @click.option("--name", type=Filled(), help="Name of the model directory.")
 @click.option("--force", is_flag=True, help="Replace what is installed under this name; its runs stay.")
 @click.option("--revision", type=Filled(), help="Branch, tag or commit of a hub model.")
@@ -85,8 +85,9 @@ def _question(root: Path) -> str:
 
 def confirm(question: str) -> None:
     """Ask; a No ends the command, and so does nobody being there to answer, with the word that is needed then."""
+    complain(question)
     try:
-        agreed = click.confirm(question)
+        agreed = click.confirm("Delete it?", err=True)
     except click.Abort:
         if sys.stdin is not None and sys.stdin.isatty():
             raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from llm_installer.core.errors import UsageError
@@ -12,6 +13,7 @@ from llm_installer.planning.settings import described, flag
 
 _OWN = {flag(one.name): one for one in described(Options)}
 _SWITCHES = {one.name for one in _OWN.values() if one.kind is bool}
+_NEGATIVE = re.compile(r"-[\d.]+")
 _TRUTH = ("true", "false")
 """What may stand behind a switch: some trainers want it."""
 
@@ -42,7 +44,9 @@ def _sorted(arguments: Sequence[str]) -> tuple[list[str], dict[str, object], lis
     while words and words[0] != "--":
         word = words.pop(0)
         begin, equals, value = word.partition("=")
-        name = begin if begin in NAMES else begin[2:].replace("-", "_") if begin.startswith("--") else ""
+        # A word without a dash is a value, such as the name of a model.
+        short = begin.startswith("-") and begin in NAMES
+        name = begin if short else begin[2:].replace("-", "_") if begin.startswith("--") else ""
         own = _OWN.get(flag(name.removeprefix("no_"))) if name else None
         if own and own.kind is bool:
             plain += _switch(flag(name), own.switch, value, words)
@@ -75,7 +79,7 @@ def _value(name: str, words: list[str]) -> object:
     switch = row.own in _SWITCHES or any(isinstance(word, bool) for word in (*dict(row.values), *row.anyway))
     if switch:
         return words.pop(0) if words and words[0].lower() in _TRUTH else True
-    if words and not words[0].startswith("-"):
+    if words and (not words[0].startswith("-") or _NEGATIVE.fullmatch(words[0])):
         return words.pop(0)
     if row.own or row.anyway:
         raise UsageError(f"{_typed(name)} needs a value")

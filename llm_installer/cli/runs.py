@@ -21,9 +21,18 @@ if TYPE_CHECKING:
 ASKS_FOR_HELP = "llm_installer.help"
 
 
+class _BehindModel(click.Context):
+    """What stands before a command of this group in its usage."""
+
+    @property
+    def command_path(self) -> str:
+        return f"{super().command_path} [MODEL]"
+
+
 class ModelFirst(Commands):
     """A group whose commands may have a model before them: `adapters tiny use last`."""
 
+    context_class = _BehindModel
     called = "adapters MODEL"
     tried = synonyms(
         {"compare ONE OTHER": "diff", "use RUN": "switch activate set select", "remove RUN": "delete rm del"}
@@ -41,7 +50,7 @@ class ModelFirst(Commands):
         return [*map(CompletionItem, models), *super().shell_complete(ctx, incomplete)]
 
 
-@click.group(cls=ModelFirst, invoke_without_command=True, subcommand_metavar="[MODEL] [COMMAND ...]")
+@click.group(cls=ModelFirst, invoke_without_command=True, subcommand_metavar="[COMMAND ...]")
 @click.option(
     "--model",
     default=HERE,

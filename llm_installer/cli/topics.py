@@ -59,8 +59,8 @@ def _help_of(context: click.Context, words: tuple[str, ...]) -> str:
         known = _commands(context.command)
         if word not in known:
             near = suggest(word, [*known, *(() if number else TOPICS)])
-            raise UsageError(f"There is no topic or command {word!r}{near}; see {program()} help")
-        context = click.Context(known[word], info_name=word, parent=context)
+            raise UsageError(f"There is no topic or command {word!r}{near or f'; see {program()} help'}")
+        context = known[word].context_class(known[word], info_name=word, parent=context)
     return context.get_help()
 
 

@@ -35,7 +35,10 @@ def train(model: str | None, **given: object) -> None:
     """Fine-tune MODEL with LoRA on your data. Only --data is needed; everything else is chosen and explained. In a
     model directory ./train.sh is the same."""
     options = built(Options, given)
-    path = chosen_model(model, options.model_path, "Say which model to train", "train {} --data my.json")
+    asks, example = "Say which model to train", "train {} --data my.json"
+    if options.controlling:
+        asks, example = "Say whose training", f"train {{}} {flag(options.controlling)}"
+    path = chosen_model(model, options.model_path, asks, example)
     options = replace(options, model_path=path)
     if options.tensorboard_only is not None:
         _show_past_runs(options, options.tensorboard_only)

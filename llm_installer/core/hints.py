@@ -40,9 +40,10 @@ def launcher() -> Path | None:
     return found if found.is_file() else None
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """The known name that a mistyped one is closest to; empty where none is close."""
-    return next(iter(get_close_matches(word, list(known), n=1)), "")
+def nearest(word: str, known: Iterable[str], alike: float = 0.6) -> str:
+    """The known name that a mistyped one is closest to, whatever their case; empty where none is `alike`."""
+    names = {name.lower(): name for name in known}
+    return names.get(next(iter(get_close_matches(word.lower(), list(names), n=1, cutoff=alike)), ""), "")
 
 
 def suggest(word: str, known: Iterable[str]) -> str:

@@ -6,12 +6,12 @@ import os
 from pathlib import Path
 
 from llm_installer.core.errors import UsageError
-from llm_installer.core.user_config import read_user_config
+from llm_installer.core.user_config import HOME, read_user_config
 
 
 def llm_home() -> Path:
     """LLM_HOME, else what `config set home` says, else ~/LLM. Raises UsageError where that file is damaged."""
-    chosen = os.environ.get("LLM_HOME") or read_user_config().get("home") or Path.home() / "LLM"
+    chosen = os.environ.get("LLM_HOME") or read_user_config().get(HOME) or Path.home() / "LLM"
     return Path(chosen).expanduser().absolute()
 
 

@@ -12,10 +12,11 @@ from pathlib import Path
 from llm_installer.core.errors import UsageError
 from llm_installer.core.files import unwritable, write_json
 from llm_installer.core.json_file import read_object, valued
-from llm_installer.core.text import short_path
+from llm_installer.core.text import short_path, steering
 
 AGAIN = "correct it, or delete it to begin with the defaults"
-TOKEN = "hub-token"
+TOKEN, HOME = "hub-token", "home"
+WHOLE = "a folder with its whole path is needed, such as /data/LLM"
 _LONGEST = 4096
 
 
@@ -25,17 +26,26 @@ def user_config_file() -> Path:
     return (given if given.is_absolute() else Path.home() / ".config") / "llm-installer" / "config.json"
 
 
+def whole_path(value: str) -> bool:
+    """Whether a folder is named wherever one is, and not beside the current folder."""
+    return not steering(value) and (value.startswith(("/", "~")) or value[1:2] == ":")
+
+
 def read_user_config() -> dict[str, str]:
     """The preferences that are set, by name; empty where there is no file. Raises UsageError where it is damaged."""
     file = user_config_file()
     if not os.path.lexists(file):
         return {}
+    if not file.exists():
+        raise UsageError(f"{short_path(file)} is a link to what is not there; {AGAIN}")
     found = {}
     for name, value in read_object(file, UsageError, AGAIN).items():
         if type(value) not in (str, int) or not 0 < len(str(value)) <= _LONGEST:
             shown = "that" if name == TOKEN else valued(value)
             raise UsageError(f"{name!r} in {short_path(file)} must be a text, not {shown}; {AGAIN}")
         found[name] = str(value)
+    if not whole_path(found.get(HOME, "/")):
+        raise UsageError(f"{short_path(file)}: {HOME}={found[HOME]!r}: {WHOLE}")
     return found
 
 

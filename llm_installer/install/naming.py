@@ -27,7 +27,11 @@ _RULES: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r'.*[<>:"|?*].*', re.S), 'Windows knows no file whose name has one of < > : " | ? *'),
     (_RESERVED, "Windows keeps it for a device"),
 )
-_KINDS = {"datasets": "a dataset; train on it with: --data {}", "spaces": "a space and not a model"}
+_KINDS = {
+    "datasets": "a dataset; train on it with: --data {}",
+    "spaces": "a space and not a model",
+    **dict.fromkeys(("collections", "papers", "docs", "blog", "learn", "posts"), "no page of a model"),
+}
 _PAGES = ("tree", "blob", "resolve", "raw", "blame", "commit", "commits")
 """What stands between the id of a model and a revision in the addresses of its pages."""
 

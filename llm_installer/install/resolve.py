@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Literal
 
 from llm_installer.core.errors import ModelError, UsageError
-from llm_installer.core.hints import program
+from llm_installer.core.hints import nearest, program
+from llm_installer.core.home import known_names
 from llm_installer.core.text import short_path, shortened
 from llm_installer.install.naming import page_of, wrong_with_name
 from llm_installer.tiny import MODEL_DIR
 
 BUILT_IN = "tiny"
+NEARLY = 0.85
+"""How alike a mistyped name is, as difflib counts."""
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
 
 
@@ -52,7 +55,19 @@ def resolve(model: str, *, name: str | None = None, revision: str | None = None,
     model, revision = (page.id, page.revision or revision) if page else (model, revision)
     if not _HUB_ID.fullmatch(model):
         raise ModelError(f"{path} is neither a folder nor a hub id (org/name); check the spelling")
+    if "/" not in model and not page:
+        _refuse_nearly(model)
     return _checked(Source("hub", model, model.replace("/", "_"), revision=revision, link=link), name)
+
+
+def _refuse_nearly(model: str) -> None:
+    """Raise ModelError for a word that is nearly the name of a model that is here: no hub has to be asked for that."""
+    close = nearest(model, (BUILT_IN, *known_names()), NEARLY)
+    if close and close != model:
+        raise ModelError(
+            f"There is no model {model!r} here; did you mean {close!r}? A model of a hub is called by its whole id, "
+            "org/name"
+        )
 
 
 def _model_folder(path: Path) -> Path:

@@ -21,6 +21,8 @@ class Name:
     """Values that ask for what is done anyway."""
     otherwise: str = ""
     """What to write instead of every other value, with flags as on the command line."""
+    optional: bool = False
+    """Whether the data may lack what it names, so that the usual value is left out."""
     joins: bool = False
     """Whether several such names say one setting together."""
 
@@ -33,7 +35,10 @@ def _same(own: str, *names: str) -> list[Name]:
 def _column(target: str, *names: str, usual: str = "") -> list[Name]:
     """Names that say which column is what; `usual` is read by its name anyway."""
     anyway = (usual,) if usual else ()
-    return [Name(name, "columns", form=f"{target}={{}}", anyway=anyway, joins=True) for name in names]
+    optional = target == "context"
+    return [
+        Name(name, "columns", form=f"{target}={{}}", anyway=anyway, optional=optional, joins=True) for name in names
+    ]
 
 
 def _none(otherwise: str, *names: str, anyway: tuple[object, ...] = ()) -> list[Name]:
@@ -41,6 +46,8 @@ def _none(otherwise: str, *names: str, anyway: tuple[object, ...] = ()) -> list[
     return [Name(name, anyway=anyway, otherwise=otherwise) for name in names]
 
 
+_TORCH = tuple((f"torch.{name}", name) for name in ("bfloat16", "float16", "float32"))
+_FORMATS = tuple((name, name) for name in ("alpaca", "sharegpt", "openai", "completion"))
 _ON = ((True, "on"), (False, "off"))
 _RENDEZVOUS = "machines meet at one place; write --rdzv-endpoint first-host:29400"
 _IN_WORDS = "give each of its values as an option, for example --lora-r 16 --lora-alpha 32 --epochs 3"
@@ -55,17 +62,21 @@ _ROWS = [
     *_same("max_seq_length", "max_seq_len", "max_length"),
     *_same("max_examples", "num_samples", "-n"),
     Name("chunk_size", "chunk_words", anyway=(0,)),
+    *_same("learning_rate", "lr"),
     *_same("epochs", "num_epochs", "num_train_epochs"),
     *_same("lr_scheduler", "lr_scheduler_type"),
     *_same("batch_size", "micro_batch_size", "per_device_train_batch_size"),
     *_same("gradient_accumulation_steps", "gradient_accumulation"),
     *_same("optimizer", "optim"),
     *_same("lora_r", "r"),
-    *_same("precision", "dtype", "torch_dtype", "bnb_4bit_compute_dtype"),
+    *(
+        Name(name, "precision", values=_TORCH, anyway=("auto",))
+        for name in ("dtype", "torch_dtype", "bnb_4bit_compute_dtype")
+    ),
     *_same("use_4bit", "load_in_4bit"),
     *_same("use_8bit", "load_in_8bit"),
-    *_same("resume_from", "resume_from_checkpoint"),
-    *_same("gpus", "nproc_per_node"),
+    Name("resume_from_checkpoint", "resume_from", values=((True, "last"),), anyway=(False,)),
+    Name("nproc_per_node", "gpus", anyway=(1,)),
     *_same("output", "ckpt_output_dir", "output_dir"),
     Name("bf16", "precision", values=((True, "bfloat16"),), otherwise=_NOT_FLOAT),
     Name("fp16", "precision", values=((True, "float16"),), otherwise=_NOT_FLOAT),
@@ -73,7 +84,7 @@ _ROWS = [
     Name("lora", "method", values=((True, "lora"),), otherwise="nothing but LoRA is trained here; leave it out"),
     Name("qlora", "method", values=((True, "qlora"), (False, "lora"))),
     Name(
-        "dataset_type", "dataset_format", values=(("chat_template", "openai"), ("alpaca", "alpaca")),
+        "dataset_type", "dataset_format", values=(("chat_template", "openai"), *_FORMATS),
         otherwise="rows are read from text, not from token ids; leave it out, or name a format with --dataset-format",
     ),
     *_column("text", "text_field", "dataset_text_field"),

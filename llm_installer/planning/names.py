@@ -56,11 +56,16 @@ def names_table() -> str:
 
 
 def _meanings(given: Mapping[str, object], shown: Shown) -> Iterator[Meant]:
+    rows = {called: NAMES[called] for called in given if called in NAMES}
+    # A column that is read by its name anyway has to be named beside one that is not.
+    joined = {row.own for called, row in rows.items() if row.joins and not _among(given[called], row.anyway)}
     for called, value in given.items():
-        row = NAMES.get(called)
+        row = rows.get(called)
         if row is None:
             yield Meant(called, called, value)
-        elif value is not None and not _among(value, row.anyway):
+        elif value is not None and (
+            not _among(value, row.anyway) or (row.joins and not row.optional and row.own in {*joined, *given})
+        ):
             yield Meant(called, row.own, _here_called(row, value, shown))
 
 
@@ -89,7 +94,10 @@ def _precision(given: Mapping[str, object], shown: Shown) -> dict[str, object]:
 
 def _among(value: object, words: tuple[object, ...]) -> bool:
     """Whether a value is one of these, in Python or as it is typed."""
-    return str(value).lower() in [str(word).lower() for word in words]
+    # Elsewhere 1 and 0 are written for True and False, too.
+    switch = any(isinstance(word, bool) for word in words) and str(value) in ("0", "1")
+    said = str(bool(int(str(value)))) if switch else str(value)
+    return said.lower() in [str(word).lower() for word in words]
 
 
 def _here(row: Name) -> str:

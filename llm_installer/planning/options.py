@@ -207,9 +207,9 @@ class Options:
         return self.resume or self.resume_from is not None
 
     @property
-    def controlling(self) -> bool:
-        """Whether this is about a training in another process."""
-        return self.status or self.json or self.save_now or self.stop_now
+    def controlling(self) -> str:
+        """The option that makes this about a training in another process; empty where there is none."""
+        return next((name for name in ("status", "json", "save_now", "stop_now") if getattr(self, name)), "")
 
     def given(self) -> dict[str, object]:
         """Every setting that differs from its default, by name."""

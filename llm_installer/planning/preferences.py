@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from llm_installer.core.errors import UsageError
 from llm_installer.core.hints import suggest
 from llm_installer.core.text import short_path, steering
-from llm_installer.core.user_config import TOKEN, user_config_file
+from llm_installer.core.user_config import HOME, TOKEN, WHOLE, user_config_file, whole_path
 from llm_installer.planning.options import Options
 from llm_installer.planning.settings import checked
 
@@ -62,14 +62,14 @@ class Found:
 
 
 def _folder(value: str) -> str:
-    if not value.startswith(("/", "~")) and value[1:2] != ":":
-        raise UsageError(f"home={value!r}: a folder with its whole path is needed, such as /data/LLM")
+    if not whole_path(value):
+        raise UsageError(f"{HOME}={value!r}: {WHOLE}")
     return value.rstrip("/") or "/"
 
 
 def _token(value: str) -> str:
     if steering(value) or " " in value or not value.isascii():
-        raise UsageError("hub-token: this is no token, for there are spaces or other characters in it; nothing was set")
+        raise UsageError("hub-token: this is no token, for there are spaces or other characters in it")
     return value
 
 
@@ -79,7 +79,7 @@ def _of_options(name: str) -> Callable[[str], str]:
 
 
 PREFERENCES = (
-    Preference("home", "where models and caches are kept", "LLM_HOME", "~/LLM", _folder, synonyms=("llm-home",)),
+    Preference(HOME, "where models and caches are kept", "LLM_HOME", "~/LLM", _folder, synonyms=("llm-home",)),
     Preference("mode", "pace of a training", "LLM_MODE", Options.mode, _of_options("mode"), "mode", ("default-mode",)),
     Preference(
         TOKEN, "who you are on the hub", "HF_TOKEN", "", _token, synonyms=("token", "hf-token"), secret=True

@@ -19,6 +19,7 @@ from llm_installer.planning.options import Options, decides
 from llm_installer.planning.plan import Plan
 from llm_installer.planning.settings import built, flag
 from llm_installer.runs.job import Job
+from llm_installer.runs.listing import LAST
 
 ANYWAY = "or add --resume-anyway to begin a new run from its weights alone"
 
@@ -167,6 +168,8 @@ def _newest(folder: ModelDir, asked: Options) -> Run | None:
 def named_run(folder: ModelDir, asked: str, base: Path) -> tuple[Run, Path | None]:
     """(the run, the checkpoint) that a path of either means. Raises TrainingError where it means none."""
     runs = sorted((Run(file.parent) for file in folder.runs.glob("*/run.json")), key=lambda run: run.id)
+    if asked == LAST and runs:
+        return runs[-1], None
     for place in _places(folder, Path(asked).expanduser(), base, runs[-1:]):
         found = place.resolve()
         if (found / "run.json").is_file():

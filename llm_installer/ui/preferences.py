@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from rich.console import RenderableType
 from rich.text import Text
 
 from llm_installer.core.hints import program
 from llm_installer.core.text import short_path
-from llm_installer.core.user_config import user_config_file
+from llm_installer.core.user_config import HOME, user_config_file
 from llm_installer.planning.preferences import Found
 from llm_installer.planning.settings import flag
 from llm_installer.ui.drawing import drawing
@@ -30,7 +31,7 @@ def preferences(shown: Preferences) -> Iterator[RenderableType]:
     rows = [
         (
             each.preference.name,
-            (short_path(each.value) if each.preference.name == "home" else each.shown) or "-",
+            (short_path(Path(each.value).expanduser()) if each.preference.name == HOME else each.shown) or "-",
             each.origin,
             _about(each),
         )

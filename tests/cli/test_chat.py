@@ -56,10 +56,30 @@ def test_commands_are_obeyed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], talk: Conversation
 ) -> None:
     said = typed(monkeypatch, talk, "Hello!", "/new", "Who are you?", "/system Be brief.", "/what", "", "Hello!")
-    assert said == [HELP, "Starting over.", "Starting over with these instructions.", HELP, ""]
+    unknown = f"There is no command /what. {HELP}"
+    assert said == [HELP, "Starting over.", "Starting over with these instructions.", unknown, ""]
     assert talk.system == "Be brief." and [turn.content for turn in talk.turns][:1] == ["Hello!"]
     assert talk.turns[1].content in capsys.readouterr().out
+    assert typed(monkeypatch, talk, "/system") == [HELP, "Instructions: Be brief.", ""], "nothing is forgotten"
+    assert talk.turns
+    typed(monkeypatch, talk, "/new", "/etc/hosts is a file?")
+    assert talk.turns[0].content == "/etc/hosts is a file?", "a slash alone makes no command"
     assert typed(monkeypatch, talk, "/quit", "/new") == [HELP], "nothing after /quit is read"
+
+
+def test_ctrl_c_at_the_prompt_ends_the_chat_the_second_time(talk: Conversation) -> None:
+    said: list[str] = []
+    lines = iter([KeyboardInterrupt, "/new", KeyboardInterrupt, KeyboardInterrupt])
+
+    def ask() -> str:
+        line = next(lines)
+        if isinstance(line, str):
+            return line
+        raise line
+
+    chat(talk, Saying(said), ask)
+    warning = "Ctrl-C once more ends the chat, as /quit does."
+    assert said == [HELP, warning, "Starting over.", warning, ""]
 
 
 def test_a_question_that_cannot_be_asked_is_forgotten_and_the_chat_goes_on(

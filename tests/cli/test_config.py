@@ -91,7 +91,7 @@ def test_a_token_is_used_kept_for_its_owner_and_shown_by_its_ends_only(
         (("set", "port", "abc"), "tensorboard-port='abc'"),
         (("set", "home", "models"), "a folder with its whole path is needed"),
         (("set", "home", "  "), "config unset home"),
-        (("set", "hub-token", "my secret token"), "nothing was set"),
+        (("set", "hub-token", "my secret token"), "this is no token"),
         (("set", "homme", "/x"), "did you mean 'home'?"),
         (("unset", "xyz"), "there are home, mode, hub-token, tensorboard-port"),
     ],

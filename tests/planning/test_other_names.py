@@ -219,3 +219,35 @@ def test_every_row_means_a_setting_or_says_what_to_write() -> None:
     for row in NAMES.values():
         assert row.own in FIELDS or (not row.own and row.otherwise), row.name
         assert f"| `{row.name}` |" in names_table()
+
+
+@pytest.mark.parametrize("name", sorted(name for name in NAMES if not name.startswith("-")))
+def test_a_model_may_be_called_as_another_trainers_setting_is(name: str) -> None:
+    assert own_words([name, "--data", "d.jsonl"]) == [name, "--data", "d.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ({"lr": 1e-3}, {"learning_rate": 1e-3}),
+        ({"torch_dtype": "torch.bfloat16"}, {"precision": "bfloat16"}),
+        ({"torch_dtype": "auto"}, {}),
+        ({"bf16": 1}, {"precision": "bfloat16"}),
+        ({"push_to_hub": 0}, {}),
+        ({"nproc_per_node": 1}, {}),
+        ({"resume_from_checkpoint": True}, {"resume_from": "last"}),
+        ({"resume_from_checkpoint": False}, {}),
+        ({"dataset_type": "sharegpt"}, {"dataset_format": "sharegpt"}),
+        (
+            {"field_instruction": "instruction", "field_output": "response"},
+            {"columns": "prompt=instruction,answer=response"},
+        ),
+        ({"field_instruction": "instruction", "field_output": "output"}, {}),
+    ],
+)
+def test_values_mean_what_they_say_elsewhere(given: dict[str, object], meant: dict[str, object]) -> None:
+    assert {one.name: one.value for one in translated(given)} == meant
+
+
+def test_a_negative_number_is_a_value() -> None:
+    assert own_words(["--max_steps", "-1", "tiny"]) == ["tiny"]
