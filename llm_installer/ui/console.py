@@ -91,16 +91,16 @@ class Console:
     def progress(self, what: str) -> Iterator[Callable[[int, int], None]]:
         """How much of something long is done, for whoever is told (done, total): a bar that goes away again on a
         terminal, nothing in a pipe."""
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-        name = TextColumn("{task.description}", markup=False)
-        columns = (name, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        name, count = (TextColumn(text, markup=False) for text in ("{task.description}", "{task.fields[count]}"))
+        columns = (name, BarColumn(), count, TimeRemainingColumn())
         with (
             self.waiting("" if self._moves else what),
             Progress(*columns, console=self.rich, transient=True, disable=not self._moves) as bar,
         ):
-            task = bar.add_task(visible(what), total=None)
-            yield lambda done, total: bar.update(task, completed=done, total=total)
+            task = bar.add_task(visible(what), total=None, count="")  # before it is known, no number and no "?"
+            yield lambda done, total: bar.update(task, completed=done, total=total, count=f"{done:,}/{total:,}")
 
     @property
     def _moves(self) -> bool:

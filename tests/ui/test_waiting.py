@@ -45,6 +45,15 @@ def test_the_innermost_is_seen_and_the_rest_comes_back() -> None:
     assert [line for line in screen(shown).splitlines() if line] == ["Loaded.", "Done."]
 
 
+def test_a_bar_has_no_number_before_the_total_is_known() -> None:
+    file = Terminal()
+    with console(file).progress("Encoding") as tell:
+        tell(0, 1200)
+        tell(1200, 1200)
+    assert "Encoding" in file.getvalue() and "?" not in re.sub(r"\x1b\[\?25[lh]", "", file.getvalue())
+    assert "1,200/1,200" in file.getvalue()
+
+
 @pytest.mark.parametrize("forced", [False, True])
 def test_a_pipe_hears_nothing_of_it(forced: bool) -> None:
     file = io.StringIO()

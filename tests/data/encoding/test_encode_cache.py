@@ -70,6 +70,13 @@ def test_the_second_time_nothing_is_encoded(tmp_path):
     assert len(kept()) == 1
 
 
+@pytest.mark.parametrize("count", [3, SMALL])
+def test_the_total_is_told_before_the_first_row(tmp_path, count):
+    told = []
+    encode(view(tmp_path, count), encoder(), lambda done, total: told.append((done, total)))
+    assert told[0] == (0, count)
+
+
 def test_small_data_are_not_kept(tmp_path):
     assert len(run(view(tmp_path, SMALL - 100))) > 1000
     assert kept() == []
@@ -177,7 +184,7 @@ from llm_installer.data.encoding.tokenizer import load_tokenizer
 from llm_installer.data.encoding.encode_cache import encode
 from llm_installer.data.store.arrow import ExampleStore
 examples = ExampleStore(Path(sys.argv[1]))[:]
-encode(examples, Encoder(load_tokenizer(Path(sys.argv[2]))), lambda done, total: print(done, flush=True))
+encode(examples, Encoder(load_tokenizer(Path(sys.argv[2]))), lambda done, total: done and print(done, flush=True))
 """
 
 
