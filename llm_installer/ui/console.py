@@ -17,7 +17,8 @@ from rich.text import Text
 
 from llm_installer.core.text import steering, visible
 from llm_installer.ui.drawing import drawn
-from llm_installer.ui.tables import WIDEST, wrapped
+from llm_installer.ui.tables import WIDEST
+from llm_installer.ui.wrapping import wrapped
 
 if TYPE_CHECKING:
     from rich.status import Status

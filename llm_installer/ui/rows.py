@@ -12,7 +12,7 @@ from llm_installer.core.text import counted, visible
 from llm_installer.data.encoding.encode import Encoder
 from llm_installer.data.encoding.row import Row
 from llm_installer.data.preview import Preview
-from llm_installer.ui.tables import wrapped
+from llm_installer.ui.wrapping import wrapped
 
 TRAINED_ON, MASKED = "green underline", "dim"
 

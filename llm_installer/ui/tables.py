@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from rich.cells import cell_len
 from rich.console import Console as RichConsole
 from rich.console import ConsoleOptions, RenderResult
 from rich.text import Text
 
 from llm_installer.core.text import visible
+from llm_installer.ui.wrapping import cells_of, longest_word, wrapped
 
 Cell = str | Text
 GAP = 2
@@ -60,14 +59,14 @@ class Columns:
 
     def _widths(self, console: RichConsole, columns: Sequence[Sequence[Text]], room: int) -> list[int]:
         """Of the columns beside each other; each but the last as wide as its longest line once all are wrapped."""
-        natural = [max(map(_width, cells)) for cells in columns]
+        natural = [max(map(cells_of, cells)) for cells in columns]
         if not console.is_terminal:
             return natural
-        widths = _beside(natural, [max(map(_longest_word, cells)) for cells in columns], self.most, room)
+        widths = _beside(natural, [max(map(longest_word, cells)) for cells in columns], self.most, room)
         while len(columns) > len(widths) > 1 and {len(widths), len(widths) - 1} <= self.right:
             widths.pop()  # numbers stay together
         for i, cells in enumerate(columns[: len(widths) - 1]):
-            widths[i] = max(_width(line) for cell in cells for line in wrapped(console, cell, widths[i]))
+            widths[i] = max(cells_of(line) for cell in cells for line in wrapped(console, cell, widths[i]))
         last = len(widths) - 1
         widths[last] = min(natural[last], room - sum(own + GAP for own in widths[:last]))
         return widths
@@ -90,7 +89,7 @@ class Columns:
             line = Text(" " * start, no_wrap=True, overflow="ignore")
             for i, (lines, width) in enumerate(zip(cells, widths, strict=False)):
                 cell = lines[number] if number < len(lines) else Text()
-                free = " " * max(0, width - _width(cell))
+                free = " " * max(0, width - cells_of(cell))
                 line = line + free + cell if i + first in self.right else line + cell + free
                 line.append(" " * GAP)
             line.rstrip()
@@ -100,26 +99,6 @@ class Columns:
 def facts(*rows: tuple[str, Cell], indent: int = 1) -> Columns:
     """Names, and what they are."""
     return Columns(rows, styles=("bold",), indent=indent)
-
-
-def wrapped(console: RichConsole, text: Text, width: int) -> list[Text]:
-    """The text in lines of `width` cells, broken between words on a terminal only. A longer word stays whole."""
-    if not console.is_terminal:
-        return [text]
-    lines: list[Text] = []
-    for paragraph in text.split("\n", allow_blank=True):
-        breaks, filled = [], 0
-        for word in re.finditer(r"\s*\S+", paragraph.plain):
-            long = cell_len(word[0])
-            if filled and filled + long > width:
-                breaks.append(word.end() - len(word[0].lstrip()))
-                long = cell_len(word[0].lstrip())
-                filled = 0
-            filled += long
-        lines += paragraph.divide(breaks)
-    for line in lines:
-        line.rstrip()
-    return lines or [Text()]
 
 
 def _beside(natural: Sequence[int], least: Sequence[int], most: dict[int, int], room: int) -> list[int]:
@@ -140,7 +119,7 @@ def _beside(natural: Sequence[int], least: Sequence[int], most: dict[int, int], 
 
 def _fitting(columns: Sequence[Sequence[Text]], room: int) -> list[int]:
     """Widths of columns that are all beside each other, whether or not there is room."""
-    natural, least = [max(map(_width, c)) for c in columns], [max(map(_longest_word, c)) for c in columns]
+    natural, least = [max(map(cells_of, c)) for c in columns], [max(map(longest_word, c)) for c in columns]
     least[-1] = min(least[-1], NARROWEST)
     free = room - GAP * (len(columns) - 1)
     return _narrowed(natural, least, free) or least
@@ -153,11 +132,3 @@ def _narrowed(wanted: Sequence[int], least: Sequence[int], free: int) -> list[in
         if sum(widths) <= free:
             return widths
     return []
-
-
-def _width(cell: Text) -> int:
-    return max((cell_len(line) for line in cell.plain.split("\n")), default=0)
-
-
-def _longest_word(cell: Text) -> int:
-    return max((cell_len(word) for word in cell.plain.split()), default=0)

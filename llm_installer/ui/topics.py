@@ -12,7 +12,8 @@ from rich.text import Text
 
 from llm_installer.core.hints import program
 from llm_installer.ui.drawing import drawing
-from llm_installer.ui.tables import NARROWEST, WIDEST, Columns, wrapped
+from llm_installer.ui.tables import NARROWEST, WIDEST, Columns
+from llm_installer.ui.wrapping import wrapped
 
 _ITEM = re.compile(r"(\s*)([-*]|\d+\.) +(.*)", re.S)
 _CODE = re.compile(r"(\s*(?:\S+(?: \S+)*\s{2,})?)(\S.*)")
