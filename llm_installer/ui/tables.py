@@ -50,7 +50,7 @@ class Columns:
         room = min(options.max_width, WIDEST) - self.indent
         widths = self._widths(console, columns, room)
         count = len(widths)
-        under = sum(own + GAP for own in widths[: count - 1]) if self.below is None else self._start(widths)
+        under = self._under(widths)
         rest = _fitting(columns[count:], room - under) if columns[count:] else []
         for row in body:
             yield from self._lines(console, row[:count], widths, self.indent)
@@ -62,7 +62,9 @@ class Columns:
         natural = [max(map(cells_of, cells)) for cells in columns]
         if not console.is_terminal:
             return natural
-        widths = _beside(natural, [max(map(longest_word, cells)) for cells in columns], self.most, room)
+        words = [max(map(longest_word, cells)) for cells in columns]
+        least = [natural[i] if i in self.right else own for i, own in enumerate(words)]  # "300 MiB" is one line
+        widths = self._without_overflow(natural, least, room) or _beside(natural, least, self.most, room)
         while len(columns) > len(widths) > 1 and {len(widths), len(widths) - 1} <= self.right:
             widths.pop()  # numbers stay together
         for i, cells in enumerate(columns[: len(widths) - 1]):
@@ -71,7 +73,20 @@ class Columns:
         widths[last] = min(natural[last], room - sum(own + GAP for own in widths[:last]))
         return widths
 
-    def _start(self, widths: Sequence[int]) -> int:
+    def _without_overflow(self, natural: Sequence[int], least: Sequence[int], room: int) -> list[int]:
+        """Widths of the most columns beside each other, two at least of three or more, with which no word is too long
+        for its place, beside or below; none where there are no such."""
+        for count in range(len(natural), 1 if len(natural) > 2 else len(natural), -1):
+            widths = _placed(natural[:count], least[:count], self.most, room)
+            rest = least[count:]
+            if widths and sum(rest) + GAP * (len(rest) - 1) <= room - self._under(widths):
+                return widths
+        return []
+
+    def _under(self, widths: Sequence[int]) -> int:
+        """Where the columns begin that follow below."""
+        if self.below is None:
+            return sum(own + GAP for own in widths[:-1])
         return sum(own + GAP for own in widths[: self.below]) + GAP
 
     def _styled(self, row: Sequence[Cell]) -> list[Text]:
@@ -102,19 +117,23 @@ def facts(*rows: tuple[str, Cell], indent: int = 1) -> Columns:
 
 
 def _beside(natural: Sequence[int], least: Sequence[int], most: dict[int, int], room: int) -> list[int]:
-    """Widths of as many columns as have a place beside each other."""
+    """Widths of as many columns as have a place beside each other, where a word has none anywhere: too long for the
+    last column, it runs over its end and disturbs no other."""
     for count in range(len(natural), 0, -1):
-        free = room - GAP * (count - 1)
-        if sum(natural[:count]) <= free:
-            return list(natural[:count])
-        # A word too long for the last column runs over its end and disturbs no other.
         words = [*least[: count - 1], min(least[count - 1], NARROWEST)]
-        wanted = [min(width, max(most.get(i, width), words[i])) for i, width in enumerate(natural[:count])]
-        widths = _narrowed(wanted, words, free)
-        last = widths[-1] if widths else 0
-        if widths and (count <= 2 or last >= min(NARROWEST, natural[count - 1])):
+        if widths := _placed(natural[:count], words, most, room):
             return widths
     return [least[0], max(1, room - least[0] - GAP)][: len(natural)]
+
+
+def _placed(natural: Sequence[int], least: Sequence[int], most: dict[int, int], room: int) -> list[int]:
+    """Widths of these columns beside each other; none where a word has no place, or the last of several too little."""
+    free = room - GAP * (len(natural) - 1)
+    if sum(natural) <= free:
+        return list(natural)
+    wanted = [min(width, max(most.get(i, width), least[i])) for i, width in enumerate(natural)]
+    widths = _narrowed(wanted, least, free)
+    return widths if widths and (len(widths) <= 2 or widths[-1] >= min(NARROWEST, natural[-1])) else []
 
 
 def _fitting(columns: Sequence[Sequence[Text]], room: int) -> list[int]:
