@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from rich.console import RenderableType
+from rich.console import Console as RichConsole
+from rich.console import ConsoleOptions, RenderableType, RenderResult
 from rich.text import Text
 
 from llm_installer.core.hints import program, script
@@ -98,6 +99,32 @@ def chosen(found: Chosen) -> Iterator[RenderableType]:
         yield Text(f"{lora} is now run {row.run.id} ({row.mode}, loss {_change(row)}).")
 
 
+class Differences:
+    """What two runs have, in a column each; where both have no place beside each other, below, each with its run."""
+
+    def __init__(self, ids: tuple[str, str], rows: Sequence[tuple[str, str, str]]) -> None:
+        self._ids, self._rows = ids, rows
+
+    def __rich_console__(self, console: RichConsole, options: ConsoleOptions) -> RenderResult:
+        beside = Columns(self._rows, head=("", *self._ids), styles=("bold",))
+        if beside.fits(console, options):
+            yield beside
+            return
+        one, other = short_ids(*self._ids)
+        rows = [row for name, *both in self._rows for row in ((name, one, both[0]), ("", other, both[1]))]
+        yield Columns(rows, styles=("bold", "dim"), below=0)
+
+
+def short_ids(one: str, other: str) -> tuple[str, str]:
+    """The ends of two ids that say which is which, and that commands understand: 090000-fast and 100000-medium."""
+    first, second = one.split("-"), other.split("-")
+    for parts in range(2, max(len(first), len(second))):
+        short = ("-".join(first[-parts:]), "-".join(second[-parts:]))
+        if short[0] != short[1]:
+            return short
+    return one, other
+
+
 @drawing.register
 def comparison(found: RunComparison) -> Iterator[RenderableType]:
     """Settings and losses of two runs in two columns, then their answers."""
@@ -110,7 +137,7 @@ def comparison(found: RunComparison) -> Iterator[RenderableType]:
         ("best loss", loss_text(one.best_loss), loss_text(other.best_loss)),
         ("ended", one.stop_reason, other.stop_reason),
     ]
-    yield Columns(rows, head=("", one.run.id, other.run.id), styles=("bold",))
+    yield Differences((one.run.id, other.run.id), rows)
     yield Text()
     if not found.differences:
         yield Text("  They have the same settings.")

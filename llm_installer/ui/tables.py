@@ -41,12 +41,10 @@ class Columns:
     """Column under which, indented, follow those without a place beside the others; else they are under the last."""
 
     def __rich_console__(self, console: RichConsole, options: ConsoleOptions) -> RenderResult:
-        body = [self._styled(row) for row in self.rows]
-        if self.head:
-            body.insert(0, [Text(name, style="dim") for name in self.head])
+        body = self._body()
         if not body:
             return
-        columns = [[row[i] for row in body if i < len(row)] for i in range(max(map(len, body)))]
+        columns = _columns(body)
         room = min(options.max_width, WIDEST) - self.indent
         widths = self._widths(console, columns, room)
         count = len(widths)
@@ -57,13 +55,18 @@ class Columns:
             if any(cell.plain for cell in row[count:]):
                 yield from self._lines(console, row[count:], rest, self.indent + under, first=count)
 
+    def fits(self, console: RichConsole, options: ConsoleOptions) -> bool:
+        """Whether all columns have a place beside each other, with no word too long for it; in a pipe they do."""
+        columns = _columns(self._body())
+        natural, least = self._measured(columns)
+        room = min(options.max_width, WIDEST) - self.indent
+        return not console.is_terminal or len(self._without_overflow(natural, least, room)) == len(columns)
+
     def _widths(self, console: RichConsole, columns: Sequence[Sequence[Text]], room: int) -> list[int]:
         """Of the columns beside each other; each but the last as wide as its longest line once all are wrapped."""
-        natural = [max(map(cells_of, cells)) for cells in columns]
+        natural, least = self._measured(columns)
         if not console.is_terminal:
             return natural
-        words = [max(map(longest_word, cells)) for cells in columns]
-        least = [natural[i] if i in self.right else own for i, own in enumerate(words)]  # "300 MiB" is one line
         widths = self._without_overflow(natural, least, room) or _beside(natural, least, self.most, room)
         while len(columns) > len(widths) > 1 and {len(widths), len(widths) - 1} <= self.right:
             widths.pop()  # numbers stay together
@@ -72,6 +75,16 @@ class Columns:
         last = len(widths) - 1
         widths[last] = min(natural[last], room - sum(own + GAP for own in widths[:last]))
         return widths
+
+    def _body(self) -> list[list[Text]]:
+        head = [[Text(name, style="dim") for name in self.head]] if self.head else []
+        return head + [self._styled(row) for row in self.rows]
+
+    def _measured(self, columns: Sequence[Sequence[Text]]) -> tuple[list[int], list[int]]:
+        """Cells of each column as it is, and the least it can have: that of its longest word, or of a number's line."""
+        natural = [max(map(cells_of, cells)) for cells in columns]
+        words = [max(map(longest_word, cells)) for cells in columns]
+        return natural, [natural[i] if i in self.right else own for i, own in enumerate(words)]
 
     def _without_overflow(self, natural: Sequence[int], least: Sequence[int], room: int) -> list[int]:
         """Widths of the most columns beside each other, two at least of three or more, with which no word is too long
@@ -109,6 +122,10 @@ class Columns:
                 line.append(" " * GAP)
             line.rstrip()
             yield line
+
+
+def _columns(body: Sequence[Sequence[Text]]) -> list[list[Text]]:
+    return [[row[i] for row in body if i < len(row)] for i in range(max(map(len, body), default=0))]
 
 
 def facts(*rows: tuple[str, Cell], indent: int = 1) -> Columns:

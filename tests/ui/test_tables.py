@@ -13,6 +13,7 @@ from rich.console import Console as RichConsole
 from llm_installer.install.installed import Installed
 from llm_installer.ui.console import Console
 from llm_installer.ui.models import Models
+from llm_installer.ui.runs import Differences, short_ids
 from llm_installer.ui.tables import Columns
 from tests.ui.terminal import words
 
@@ -20,7 +21,7 @@ from tests.ui.terminal import words
 def drawn(value: object, width: int) -> str:
     file = io.StringIO()
     rich = RichConsole(file=file, width=width or 80, force_terminal=bool(width), color_system=None)
-    if isinstance(value, Columns):
+    if isinstance(value, Columns | Differences):
         Console(rich=rich).parts([value])
     else:
         Console(rich=rich).show(value)
@@ -53,3 +54,31 @@ def test_a_word_that_has_a_place_below_is_not_broken(lengths: list[tuple[list[in
     width = 1 + first + second + sum(rest) + 3 * 2
     text = drawn(Columns(rows, below=below), width)
     assert max(map(len, text.splitlines())) <= width
+
+
+RUNS = ("20261126-090000-medium", "20261127-100000-medium")
+PATH = "/home/somebody/projects/island/data/{}.jsonl"
+
+
+@pytest.mark.parametrize("width", range(60, 121, 5))
+def test_two_runs_are_named_wherever_their_values_stand(width: int) -> None:
+    rows = [("data", PATH.format("one"), PATH.format("other")), ("learning_rate", "0.001", "0.002")]
+    text = drawn(Differences(RUNS, rows), width)
+    assert max(map(len, text.splitlines())) <= width
+    assert PATH.format("one") in text and PATH.format("other") in text
+    labels = [label for label in ("090000-medium", "100000-medium") for line in text.splitlines() if label in line]
+    beside = RUNS[0] in text
+    assert beside == (width >= 110) and len(labels) == (2 if beside else 4)
+
+
+@pytest.mark.parametrize(
+    ("ids", "short"),
+    [
+        (RUNS, ("090000-medium", "100000-medium")),
+        (("20261126-090000-medium", "20261127-090000-medium"), ("20261126-090000-medium", "20261127-090000-medium")),
+        (("mine", "20261127-090000-medium"), ("mine", "090000-medium")),
+        (("a-b-c-d", "x-b-c-d"), ("a-b-c-d", "x-b-c-d")),
+    ],
+)
+def test_short_ids_tell_two_runs_apart(ids: tuple[str, str], short: tuple[str, str]) -> None:
+    assert short_ids(*ids) == short
