@@ -11,7 +11,7 @@ import numpy as np
 from llm_installer.core.arrays import Numbers
 from llm_installer.core.errors import DataError
 from llm_installer.core.examples import Dropped, Example, Origin
-from llm_installer.data.encoding.cutting import Losses, losses
+from llm_installer.data.encoding.cutting import Losses, losses, pieces_of
 from llm_installer.data.encoding.encoded import EncodedSet
 from llm_installer.planning.cuts import CutFacts, Room, longer, lost_of_row
 
@@ -27,6 +27,19 @@ class CutRow:
 
     def __str__(self) -> str:
         return f"{self.origin}: {self.loses}"
+
+
+@dataclass(frozen=True)
+class TextPieces:
+    """Plain texts that are longer than the sequence length: they are cut into pieces, and nothing of them is lost."""
+
+    texts: int = 0
+    """Texts that are cut."""
+    pieces: int = 0
+    """Rows that they become."""
+
+
+NO_PIECES = TextPieces()
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +60,12 @@ class Side:
     def kept(self) -> Numbers:
         """Which of the cut rows, as indices of `losses`, have something left to train on."""
         return np.flatnonzero(self.losses.answer < self.rows.counts[self.losses.rows])
+
+    @property
+    def pieces(self) -> TextPieces:
+        """What becomes of the plain texts that are longer."""
+        lengths = self.rows.lengths[self.rows.text & (self.rows.lengths > self.limit)]
+        return TextPieces(len(lengths), int(pieces_of(lengths, self.limit).sum()))
 
     @property
     def dropped(self) -> list[Dropped]:

@@ -21,7 +21,7 @@ from llm_installer.planning.cuts import too_much
 from llm_installer.planning.options import Options
 from llm_installer.planning.registry import find_handler
 
-QUANTILES = {"half": 0.5, "90%": 0.9, "99%": 0.99, "longest": 1.0}
+QUANTILES = {"median": 0.5, "90%": 0.9, "99%": 0.99, "longest": 1.0}
 LONGEST_SHOWN = 5
 
 
@@ -68,6 +68,8 @@ def _token_facts(given: Given, options: Options) -> TokenFacts:
         supervised_share=int(rows.counts.sum()) / int(lengths.sum()),
         truncated_share=float((lengths > limit).mean()),
         max_seq_length=limit,
+        rows=len(rows),
+        split=prepared.sides[0].pieces,
         longest=tuple((str(given.train[rows.source[i]].origin), int(lengths[i])) for i in longest),
         cut=prepared.cut,
         refusal=too_much(prepared.cut, options, room(limit, info, handler)),

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
 from llm_installer.core.examples import Dropped
+from llm_installer.data.cut_rows import NO_PIECES, TextPieces
 from llm_installer.data.mixing import Mix
 from llm_installer.data.splitting import Split
 from llm_installer.data.store.conversion import FileSummary
@@ -20,15 +21,19 @@ class TokenFacts:
     """What the tokenizer of a model adds: how long the rows are, and how much of them is supervised."""
 
     quantiles: Mapping[str, int]
-    """Length in tokens by name, shortest first, as in {"half": 120, "95%": 610, "longest": 2040}."""
+    """Length in tokens by name, shortest first, as in {"median": 120, "95%": 610, "longest": 2040}."""
     supervised_share: float
     """Share of all tokens, 0 to 1, that count in the loss."""
     truncated_share: float
-    """Share of the rows, 0 to 1, that are longer than `max_seq_length`."""
+    """Share of the rows, 0 to 1, that are longer than `max_seq_length`, plain texts among them."""
     max_seq_length: int
     """In tokens."""
     longest: tuple[tuple[str, int], ...]
     """The longest rows: origin (file:line) and length in tokens."""
+    rows: int = 0
+    """All of them, before plain texts are cut into pieces."""
+    split: TextPieces = NO_PIECES
+    """Plain texts among the rows that are longer: training cuts them into pieces and loses nothing."""
     cut: CutFacts = NOTHING_CUT
     """What rows lose that are longer than `max_seq_length`."""
     refusal: str = ""

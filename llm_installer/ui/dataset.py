@@ -76,10 +76,23 @@ def _reasons(overview: DataOverview) -> Iterator[tuple[str, str]]:
 def _tokens(facts: TokenFacts) -> Iterator[tuple[str, str]]:
     yield "tokens per row", ", ".join(f"{name} {length:,}" for name, length in facts.quantiles.items())
     yield "supervised", f"{facts.supervised_share:.0%} of all tokens"
-    yield "too long", f"{facts.truncated_share:.1%} of the rows have more than {facts.max_seq_length:,} tokens"
+    yield from _too_long(facts)
     if facts.cut.rows:
         yield "cut rows", f"{facts.cut.value}: {facts.cut.why}"
     for reason, count in facts.not_learned.items():
         yield "not learned", f"{counted(count, 'example')}, in whole or in part: {reason}"
     if facts.longest:
         yield "longest", ", ".join(f"{origin} ({length:,})" for origin, length in facts.longest)
+
+
+def _too_long(facts: TokenFacts) -> Iterator[tuple[str, str]]:
+    """Rows that would lose something, then texts, which lose nothing."""
+    texts, length = facts.split.texts, f"more than {facts.max_seq_length:,} tokens"
+    if not texts:
+        yield "too long", f"{facts.truncated_share:.1%} of the rows have {length}"
+        return
+    others = round(facts.truncated_share * facts.rows) - texts
+    if others:
+        yield "too long", f"{others:,} of {counted(facts.rows, 'row')} have {length}, texts not counted"
+    pieces = f"into {counted(facts.split.pieces, 'piece')}, and nothing is lost"
+    yield "long texts", f"{counted(texts, 'text')} of {length}: training cuts {'it' if texts == 1 else 'them'} {pieces}"

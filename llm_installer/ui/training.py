@@ -11,9 +11,11 @@ from rich.text import Text
 
 from llm_installer.core.run.samples import Sample
 from llm_installer.core.text import counted, perplexity, short_path, shortened
+from llm_installer.data.cut_rows import Side
 from llm_installer.data.prepare import Given, Prepared
 from llm_installer.data.preview import Preview
 from llm_installer.planning.fitting import memory_rows
+from llm_installer.planning.settings import flag
 from llm_installer.runs.job import Job
 from llm_installer.runs.outcome import Outcome
 from llm_installer.ui.drawing import drawing
@@ -41,7 +43,7 @@ def job(found: Job) -> Iterator[RenderableType]:
     yield facts(
         ("model", f"{info.name}, {info.size} parameters, {found.handler.name} family"),
         ("machine", found.hardware.summary),
-        *_data(found.given, found.prepared),
+        *_data(found.given, found.prepared, found.options.max_examples is not None),
     )
     for note in (*loaded.notices, *loaded.warnings):
         yield Text(f"  Note: {note}")
@@ -126,23 +128,45 @@ def _closing(found: Outcome) -> Iterator[RenderableType]:
     yield Text(f"  Talk to it: {found.talk}")
 
 
-def _data(given: Given, prepared: Prepared) -> Iterator[tuple[str, str]]:
+def _data(given: Given, prepared: Prepared, sampled: bool) -> Iterator[tuple[str, str]]:
     files = [f"{file.name} ({', '.join(file.formats)})" for file in given.loaded.files[:SHOWN_FILES]]
     more = len(given.loaded.files) - SHOWN_FILES
     files += [f"and {counted(more, 'more file')}"] if more > 0 else []
     supervised, tokens = int(prepared.train.counts.sum()), int(prepared.train.lengths.sum())
     share = f"{supervised / tokens:.0%} of {tokens:,} tokens are supervised"
     yield "data", ", ".join(files)
-    yield "", f"{counted(len(prepared.train), 'row')} to train on; {share}"
+    training, *validation = prepared.sides
+    yield "", f"{_rows(training, len(prepared.train))}; {share}"
+    if sampled and any(side.pieces.texts for side in prepared.sides):
+        yield "", f"{flag('max_examples')} counts texts, not pieces"
     yield from given.changes
     if mix := prepared.mix:
         drawn = zip(mix.names, mix.counts, mix.rows, strict=True)
         each = ", ".join(f"{count:,} from {len(rows):,} of {name}" for name, count, rows in drawn)
         yield "mix", str(mix)
         yield "", f"an epoch is {counted(mix.size, 'row')}: {each}"
-    yield "validation", given.split.reason
+    cut = "".join(f", {_pieces(side)}" for side in validation if side.pieces.texts)
+    yield "validation", f"{given.split.reason}{cut}"
     if count := given.split.duplicates:
         yield "duplicates", f"{counted(count, 'identical row is', 'identical rows are')} trained on once"
+
+
+def _rows(side: Side, rows: int) -> str:
+    """What is trained on; of texts that are cut into pieces, both numbers."""
+    if not side.pieces.texts:
+        return f"{counted(rows, 'row')} to train on"
+    if side.rows.text.all():
+        return f"{counted(len(side.rows), 'text')} to train on, {_pieces(side)}"
+    return f"{counted(rows, 'row')} to train on; {_pieces(side)}"
+
+
+def _pieces(side: Side) -> str:
+    """Into how many pieces the texts are cut that are too long."""
+    found, most = side.pieces, f"of at most {side.limit:,} tokens"
+    if side.rows.text.all():
+        whole = len(side.rows) - found.texts  # a short text is one piece
+        return f"cut into {counted(found.pieces + whole, 'piece')} {most}"
+    return f"{counted(found.texts, 'long text')} among them, cut into {counted(found.pieces, 'piece')} {most}"
 
 
 def _skipped(given: Given, prepared: Prepared) -> Iterator[RenderableType]:

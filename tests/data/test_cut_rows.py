@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,11 +13,13 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.console import Console as RichConsole
 
 from llm_installer.cli.main import cli
 from llm_installer.core.errors import DataError, UsageError
 from llm_installer.core.examples import Example, Message, Origin
 from llm_installer.core.paths import ModelDir
+from llm_installer.core.text import counted
 from llm_installer.core.voice import Silence
 from llm_installer.data.cut_rows import ANSWER_LOST, Side, cut_facts
 from llm_installer.data.encoding.cutting import cut, losses
@@ -30,6 +33,7 @@ from llm_installer.planning.options import Options
 from llm_installer.planning.table import plan_rows
 from llm_installer.runs.job import Job
 from llm_installer.train_lora import decide
+from llm_installer.ui.console import Console
 
 
 @st.composite
@@ -84,6 +88,44 @@ def test_counts_and_lines_agree_with_the_rows(rows: list[Row], limit: int) -> No
 
 
 @pytest.fixture
+def long_texts(tmp_path: Path) -> Path:
+    """Ten plain texts, each several times as long as 64 tokens."""
+    texts = (" ".join(f"the keeper of house {i} has lamp {n}" for n in range(40)) for i in range(10))
+    file = tmp_path / "texts.jsonl"
+    file.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
+    return file
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.integers(2, 300), min_size=1, max_size=6), st.integers(2, 120))
+def test_pieces_of_texts_are_the_rows_that_they_become(lengths: list[int], limit: int) -> None:
+    texts = [Row(np.arange(n, dtype=np.int32), np.arange(n) > 0, i, True) for i, n in enumerate(lengths)]
+    found = Side([], EncodedSet.of(texts), limit).pieces
+    assert found.texts == sum(n > limit for n in lengths)
+    assert found.pieces + len(lengths) - found.texts == len(cut(texts, limit))
+
+
+def test_texts_that_are_cut_into_pieces_are_counted_as_texts_and_as_pieces(installed: Path, long_texts: Path) -> None:
+    job = decided(options(installed, long_texts, max_seq_length=64, max_examples=100))
+    parts = job_parts(job)
+    validation = counted(len(job.prepared.validation), "piece")
+    assert f"9 texts to train on, cut into {len(job.prepared.train)} pieces of at most 64 tokens; " in parts
+    assert "--max-examples counts texts, not pieces" in parts
+    assert f"1 of 10 rows (10.0%), cut into {validation} of at most 64 tokens" in parts
+
+
+def test_data_says_that_long_texts_lose_nothing(
+    installed: Path, long_texts: Path, write_rows: Callable[..., Path]
+) -> None:
+    asked = ["--model", str(installed), "--max-seq-length", "64", "--validation-split", "0"]
+    said = CliRunner().invoke(cli, ["data", str(long_texts), *asked]).stdout
+    assert "10 texts of more than 64 tokens: training cuts them into" in said and "nothing is lost" in said
+    assert "too long" not in said and "median" in said
+    both = CliRunner().invoke(cli, ["data", str(long_texts), str(write_rows(4)), *asked]).stdout
+    assert "10 texts of more than 64 tokens" in both and "too long" not in both
+
+
+@pytest.fixture
 def long_rows(tmp_path: Path) -> Path:
     """Four rows that fit, and six that do not: long questions, long answers, both."""
     rows = [("Say it.", "It.")] * 4 + [("Say " + "so " * 120, "So it is.")] * 2
@@ -96,6 +138,13 @@ def long_rows(tmp_path: Path) -> Path:
 
 def options(model: Path, data: Path, **more: object) -> Options:
     return replace(Options(model_path=str(model), data=str(data), max_seq_length=48, seed=1), **more)
+
+
+def job_parts(job: Job) -> str:
+    """What the console says of a job."""
+    file = io.StringIO()
+    Console(rich=RichConsole(file=file)).show(job)
+    return file.getvalue()
 
 
 def decided(asked: Options) -> Job:

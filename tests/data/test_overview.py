@@ -19,7 +19,7 @@ from llm_installer.planning.options import Options
 from llm_installer.ui.dataset import overview_parts
 
 TOKENS = TokenFacts(
-    quantiles={"half": 120, "95%": 610, "longest": 2040},
+    quantiles={"median": 120, "95%": 610, "longest": 2040},
     supervised_share=0.43,
     truncated_share=0.005,
     max_seq_length=1024,
@@ -78,7 +78,7 @@ def test_json_is_one_object_with_every_dropped_place(messy):
     assert found["formats"] == {"alpaca": 39, "openai": 1, "text": 1}
     assert [file["name"] for file in found["files"]] == ["empty.jsonl", "my.jsonl", "other [x].jsonl"]
     assert found["warnings"] == ["empty.jsonl holds no records"]
-    assert found["tokens"]["quantiles"] == {"half": 120, "95%": 610, "longest": 2040}
+    assert found["tokens"]["quantiles"] == {"median": 120, "95%": 610, "longest": 2040}
     assert found["tokens"]["longest"] == [["my.jsonl:3", 2040], ["my.jsonl:9", 1100]]
 
 
@@ -97,7 +97,7 @@ def test_a_person_reads_all_of_it(messy):
         "training    28, without 5 exact copies",
         "validation  3 of 31 rows",
         "my.jsonl:36, my.jsonl:37, my.jsonl:38, ...",
-        "half 120, 95% 610, longest 2,040",
+        "median 120, 95% 610, longest 2,040",
         "43% of all tokens",
         "0.5% of the rows have more than 1,024 tokens",
         "my.jsonl:3 (2,040), my.jsonl:9 (1,100)",

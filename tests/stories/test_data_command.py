@@ -32,7 +32,7 @@ def test_json_is_one_object_with_everything(write_rows: Callable[..., Path], tmp
 def test_with_a_model_there_are_token_figures(installed: Path, write_rows: Callable[..., Path]) -> None:
     found = json.loads(data(write_rows(20), "--json", "--model", installed).stdout)["tokens"]
     assert 0 < found["supervised_share"] < 1
-    assert found["quantiles"]["half"] <= found["quantiles"]["longest"] <= found["max_seq_length"]
+    assert found["quantiles"]["median"] <= found["quantiles"]["longest"] <= found["max_seq_length"]
     assert found["longest"][0][0].startswith(str(write_rows(20)))
 
 

@@ -37,7 +37,7 @@ def cut(rows: Sequence[Row], limit: int) -> EncodedSet:
     the opening of the template), and what follows it is a window onto the rest.
     """
     rows = rows if isinstance(rows, EncodedSet) else EncodedSet.of(rows)
-    pieces = np.where(rows.text & (rows.lengths > limit), -(-(rows.lengths - 1) // (limit - 1)), 1)
+    pieces = np.where(rows.text & (rows.lengths > limit), pieces_of(rows.lengths, limit), 1)
     number = np.arange(pieces.sum()) - np.repeat(np.cumsum(pieces) - pieces, pieces)
     parts = rows.select(np.repeat(np.arange(len(rows)), pieces))
     starts, lengths, counts = parts.starts.copy(), parts.lengths.copy(), parts.counts.copy()
@@ -53,6 +53,12 @@ def cut(rows: Sequence[Row], limit: int) -> EncodedSet:
     heads = np.where(parts.text, starts, parts.heads)
     found = replace(parts, heads=heads, starts=starts, lengths=lengths, counts=counts)
     return found if (counts > 0).all() else found.select(np.flatnonzero(counts))
+
+
+def pieces_of(lengths: Numbers, limit: int) -> Numbers:
+    """Into how many pieces texts of these lengths are split; each but the first begins with the token before it."""
+    pieces: Numbers = -(-(lengths - 1) // (limit - 1))
+    return pieces
 
 
 def losses(rows: EncodedSet, limit: int) -> Losses:
