@@ -54,4 +54,4 @@ def render(job: Job, run: Run, state: RunState, by: str, adapter: Path | None) -
 
 
 def _best(adapter: Path | str | None) -> str:
-    return f"the best adapter so far is {adapter}" if adapter else "nothing was evaluated yet"
+    return f"the best adapter so far is {adapter}" if adapter else "the adapter was not evaluated yet"

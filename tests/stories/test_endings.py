@@ -144,7 +144,7 @@ def test_ctrl_c_before_the_first_evaluation_stops_the_run_and_it_can_be_resumed(
     installed: Path, write_rows: Callable[..., Path]
 ) -> None:
     data = write_rows(40)
-    with pytest.raises(Interrupted, match="nothing was evaluated yet"):
+    with pytest.raises(Interrupted, match="the adapter was not evaluated yet"):
         lora_sft(installed, data, epochs=3, callbacks=[CtrlC()], skip_test=True, **QUIET)
     (row,) = list_runs(ModelDir(installed))
     assert row.status == "stopped"
