@@ -98,7 +98,8 @@ def _warmup(options: Options, steps: int, first_steps: int, choose: Chooser) -> 
             f"--warmup-steps {given} leaves nothing of a run of {counted(steps, 'step')}; give less (a tenth is usual)"
         )
     usual = min((steps or first_steps) // 10, 100)
-    return choose.pick("warmup_steps", given, usual, "a tenth of the run, at most 100 steps")
+    why = "a tenth of the run, at most 100 steps" if usual else "too few steps for one"
+    return choose.pick("warmup_steps", given, usual, why)
 
 
 def _steps_why(data: DataFacts, epochs: float, effective: int, mode: Mode) -> str:

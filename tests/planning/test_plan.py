@@ -150,6 +150,8 @@ def test_small_data_still_makes_a_run(rows: int, mode: str) -> None:
     made = plan(facts=facts, mode=mode)
     steps = made.course.total_steps or -(-rows // made.course.effective_batch_size)
     assert made.course.warmup_steps <= steps / 10
+    none = "too few steps for one"
+    assert (made.why["warmup_steps"] == none) == (made.course.warmup_steps == 0), made.why["warmup_steps"]
     assert 1 <= made.course.evaluation_every <= steps
     if made.course.total_steps:
         assert made.course.total_steps // made.course.evaluation_every >= min(5, made.course.total_steps)
