@@ -16,6 +16,8 @@ from llm_installer.core.text import clock, counted, loss_text
 
 SEPARATOR = " | "
 INDENT = "  "
+NOT_BETTER = "Not better than the base model"
+"""The best weights are kept all the same: a later evaluation is compared with them."""
 
 
 def perplexity_text(loss: float | None) -> str:
@@ -56,6 +58,8 @@ def evaluation_fields(header: RunHeader, evaluation: Evaluation, state: RunState
     fields.append(f"Best {_monitored(header, state)}: {loss_text(state.best_loss)}")
     if header.patience:
         fields.append(f"Patience: {state.evaluations_without_improvement}/{header.patience}")
+    if state.best_loss is not None and not state.improved:
+        return [*fields, NOT_BETTER]
     return [*fields, "New best"] if best else fields
 
 
@@ -74,7 +78,7 @@ def end_fields(header: RunHeader, state: RunState, result: Result | None, reason
     if state.base_loss is not None:
         fields.append(f"Base model: {loss_text(state.base_loss)}")
     if result and not result.improved:
-        fields.append("Not better than the base model")
+        fields.append(NOT_BETTER)
     return fields
 
 

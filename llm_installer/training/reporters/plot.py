@@ -188,8 +188,9 @@ def _mark_best(axes: Axes, state: RunState, color: str, curve: Sequence[float]) 
     top = min(max([state.best_loss, *spanned]), state.best_loss + 0.12 * (high - low))
     (ring,) = axes.plot([state.best_step], [state.best_loss], "o", color="white", label="best", zorder=4, clip_on=False)
     ring.set(markersize=8, markeredgecolor=color, markeredgewidth=1.8)
+    word = "best" if state.improved else "lowest"  # the base's loss is lower still
     axes.annotate(
-        f"best {loss_text(state.best_loss)} at step {state.best_step:,}",
+        f"{word} {loss_text(state.best_loss)} at step {state.best_step:,}",
         (state.best_step, top),
         xytext=(0, 11),
         textcoords="offset points",

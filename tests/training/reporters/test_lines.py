@@ -71,6 +71,19 @@ def test_new_best_is_marked_behind_the_line(make_header):
     )
 
 
+def test_a_best_that_is_worse_than_the_base_model_is_no_new_best(make_story):
+    story = make_story()
+    story.losses = ((2.0, 2.1), (2.2, 2.4), (2.1, 2.1), (1.9, 2.0), (1.8, 2.2))
+    said = []
+    for number in range(5):
+        evaluation = story.evaluation(number)
+        best = story.state.record(evaluation)
+        said.append(evaluation_fields(story.header, evaluation, story.state, best)[-1])
+    worse = "Not better than the base model"
+    assert said == ["Patience: 0/3", worse, worse, "New best", "Patience: 1/3"]
+    assert story.state.best_step == 30, "the choice of the weights is as it was"
+
+
 def test_step_zero_is_the_base_model(make_header):
     evaluation = Evaluation(0, 0.0, 2.0, 2.1, 0.0, 0.0, 0.0, 3.0)
     assert " | ".join(evaluation_fields(make_header(), evaluation, state_at(0, None, 0), best=False)) == (
