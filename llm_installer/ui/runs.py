@@ -188,4 +188,6 @@ def _about_lora(shown: RunList) -> str:
         return f"* is what ./lora names; choose another with: {use}"
     if shown.folder.lora.exists():
         return f"./lora is none of these but {short_path(shown.folder.lora.resolve())}"
+    if not any(row.usable for row in shown.rows):
+        return "There is no ./lora until a run is finished"
     return f"There is no ./lora; choose one with: {use}"
