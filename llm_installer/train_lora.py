@@ -155,7 +155,7 @@ def train(job: Job, voice: Voice, tell_run: TellRun, callbacks: Sequence[object]
         return None
     tell_run(run)
     adapter = output_folder(job.options) or run.adapter
-    header = job.header(run, since.state.step if since else 0)
+    header = job.header(run, since.state if since else RunState())
     audience = Audience(job.options, voice, callbacks, job.encoder, job.prompts)
     with stop_requests() as late, recorded(run) as ended:
         with session(trainer, header, audience, since, job.phases) as now:

@@ -18,7 +18,7 @@ from llm_installer.core.model_info import ModelInfo, fingerprint
 from llm_installer.core.paths import ModelDir, Run
 from llm_installer.core.run.header import RunHeader
 from llm_installer.core.run.record import FAILED, RUNNING, STOPPED, RunRecord
-from llm_installer.core.state import Result
+from llm_installer.core.state import Result, RunState
 from llm_installer.core.text import without_password
 from llm_installer.data.encoding.encode import Encoder
 from llm_installer.data.encoding.prompts import Prompt
@@ -70,8 +70,8 @@ class Job:
         """Content hashes of the data files, by the names they are reported under."""
         return {name: content_hash(path) for name, path in self.given.loaded.paths.items()}
 
-    def header(self, run: Run, start_step: int) -> RunHeader:
-        """What reporters show of a run before its first step, which follows `start_step`."""
+    def header(self, run: Run, before: RunState) -> RunHeader:
+        """What reporters show of a run before its first step; `before` is the state that earlier sessions left."""
         plan, facts = self.plan, self.prepared.facts
         return RunHeader(
             model=self.info.name,
@@ -85,7 +85,8 @@ class Job:
             perplexity=plan.task == "text",
             rows=facts.rows,
             validation_rows=facts.validation_rows,
-            start_step=start_step,
+            start_step=before.step,
+            before=before,
         )
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from llm_installer.core.paths import ModelDir, Run
+from llm_installer.core.state import RunState
 
 
 @dataclass(frozen=True)
@@ -27,3 +28,5 @@ class RunHeader:
     validation_rows: int
     start_step: int = 0
     """Steps that earlier sessions took: above 0 when a run resumes."""
+    before: RunState = field(default_factory=RunState)
+    """The state that earlier sessions left, with which the loop goes on."""

@@ -32,7 +32,7 @@ class Progress:
     best_step: int
     tokens_per_second: float | None
     elapsed: float
-    """Seconds in this session."""
+    """Seconds since the run began, over all sessions."""
     remaining: float | None
     """Seconds to the last step."""
     checkpoint: str

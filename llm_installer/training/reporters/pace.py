@@ -19,6 +19,7 @@ class Pace:
     def __init__(self, header: RunHeader, now: Callable[[], float]) -> None:
         self._now = now
         self._began = now()
+        self._before = header.before.seconds
         self._first: tuple[int, float] | None = None
         self._latest = self._began
         self._recent: deque[StepReport] = deque(maxlen=RECENT)
@@ -40,8 +41,8 @@ class Pace:
 
     @property
     def elapsed(self) -> float:
-        """Seconds in this session."""
-        return self._now() - self._began
+        """Seconds since the run began, over all sessions, as evaluations count them."""
+        return self._before + self._now() - self._began
 
     @property
     def remaining(self) -> float | None:

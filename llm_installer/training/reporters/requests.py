@@ -27,7 +27,7 @@ class RequestsReporter:
     def __init__(self, header: RunHeader, requests: Requests, now: Callable[[], float] = time.monotonic) -> None:
         self._header, self._requests, self._now = header, requests, now
         self._pace = Pace(header, now)
-        self._state = RunState(step=header.start_step)
+        self._state = header.before
         self._last: StepReport | None = None
         self._saving: set[Path] = set()
         self._written = -WRITE_SECONDS

@@ -155,6 +155,16 @@ def test_pace(make_header, start, steps, percent, remaining):
     assert (pace.percent, pace.remaining, pace.tokens_per_second) == (percent, remaining, None)
 
 
+def test_the_clock_of_a_resumed_run_goes_on_where_the_run_was(make_header):
+    clock = Clock()
+    pace = Pace(make_header(start_step=40, before=RunState(seconds=100.0)), clock)
+    assert pace.elapsed == 100.0
+    for number in (41, 42):
+        clock.now += 1.0
+        pace.add(StepReport(number, 1.0, 1.0, 1.0, 1.0, 10, 0.0))
+    assert (pace.elapsed, pace.remaining) == (102.0, 38.0), "what is left follows from the speed of this session"
+
+
 NAME = "someone/a-model-with-a-long-name-and-0.6B-parameters"
 NOTE = (
     "Warning: memory ran out, so the rest of this run computes micro-batches of 4 rows or 1,024 tokens, with its "
