@@ -14,7 +14,7 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from llm_installer.core.state import StepReport
+from llm_installer.core.state import RunState, StepReport
 from llm_installer.training.reporters.pace import Pace
 from llm_installer.training.reporters.terminal import ENDING, FREE_CELLS, Bar, TerminalReporter
 
