@@ -58,10 +58,11 @@ def run_status(found: RunStatus) -> Iterator[RenderableType]:
     lines: list[tuple[str, Cell]] = []
     if training:
         yield Text(f"{model} is being trained by process {training.pid}.")
-        lines.append(("run", f"{row.run.id}, since {training.started.replace('T', ' ')}"))
+        resumed = training.started > row.started
+        lines.append(("run", f"{_began(row)}{f', resumed {_time(training.started)}' if resumed else ''}"))
     else:
         yield Text(f"{model} is not being trained. Its last run:")
-        lines.append(("run", f"{row.run.id}, {row.status}, started {row.started.replace('T', ' ')}"))
+        lines.append(("run", _began(row)))
         lines += [("ended", row.stop_reason)] if row.stop_reason else []
     lines.append(("data", row.data))
     if seen:
@@ -153,6 +154,14 @@ def comparison(found: RunComparison) -> Iterator[RenderableType]:
         lines += [("expected", shortened(pair.expected))] if pair.expected else []
         yield facts(*lines, *((name, shortened(text) or NOTHING) for name, text in said))
         yield Text()
+
+
+def _began(row: RunRow) -> str:
+    return f"{row.run.id}, {row.status}, started {_time(row.started)}"
+
+
+def _time(iso: str) -> str:
+    return iso.replace("T", " ")
 
 
 def _progress(seen: Progress, training: bool, age: float) -> Iterator[tuple[str, Cell]]:

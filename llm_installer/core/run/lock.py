@@ -23,6 +23,7 @@ from filelock import lock_descriptor, unlock_descriptor
 from llm_installer.core.errors import TrainingError
 from llm_installer.core.hints import script
 from llm_installer.core.paths import ModelDir, Run
+from llm_installer.core.run.record import RunRecord
 from llm_installer.core.text import short_path
 
 _START, _SIZE = 1, 512
@@ -40,7 +41,7 @@ class Holder:
     run: str
     """Id of its run; empty while it prepares one."""
     started: str
-    """ISO time at which it took the lock."""
+    """ISO time at which its run began or was resumed; at which it took the lock while it prepares one."""
 
     @property
     def suspended(self) -> bool:
@@ -84,7 +85,9 @@ def only_training(folder: ModelDir, what: str = "is already being trained") -> I
         # Whoever has a request for the run learns its name from the lock: requests from before that are out of date.
         shutil.rmtree(run.requests, ignore_errors=True)
         run.requests.mkdir()
-        _write(lock, Holder(os.getpid(), run.id, started))
+        record = RunRecord.read(run)
+        # A new run began after its lock was taken. Whoever asks is told one time for both.
+        _write(lock, Holder(os.getpid(), run.id, max(started, record.started if record else "")))
 
     try:
         yield tell
