@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -157,30 +157,44 @@ def _runs(folder: ModelDir) -> list[Run]:
 
 def _row(run: Run, training: Holder | None, current: Path | None) -> RunRow:
     record, seen = RunRecord.read(run), Progress.read(run)
-    result: Mapping[str, object] = record.result if record else {}
+    result: dict[str, object] = record.result if record else {}
     own = run.adapter.is_dir() or not result.get("adapter")  # the record names a place that a move makes wrong
     adapter = run.adapter if own else Path(str(result["adapter"]))
     about = {} if result else _read_dict(adapter / "adapter_info.json")
-    numbers = {**about, **result}
     status = "finished" if record is None else record.status
     if training and training.run == run.id:
         status = RUNNING
     elif status == RUNNING or (record is None and not about):
         status = INTERRUPTED
+    # The newest wins. An adapter without a result is from an earlier session, and so is the end that it tells of.
+    newest = {"stop_reason": ""} | _seen(seen) | ({} if status == RUNNING else result)
+    numbers = about | newest if record else _seen(seen) | about
     return RunRow(
         run=run,
         mode=str(_read_dict(run.plan).get("mode", "")),
         data=record.data if record else str(about.get("data", "")),
         status=status,
-        steps=int(_number(numbers.get("steps")) or (seen.step if seen else 0)),
-        base_loss=_number(numbers.get("base_loss", seen.base_loss if seen else None)),
-        best_loss=_number(numbers.get("best_loss", seen.best_loss if seen else None)),
-        best_step=int(_number(numbers.get("best_step")) or (seen.best_step if seen else 0)),
+        steps=int(_number(numbers.get("steps")) or 0),
+        base_loss=_number(numbers.get("base_loss")),
+        best_loss=_number(numbers.get("best_loss")),
+        best_step=int(_number(numbers.get("best_step")) or 0),
         started=record.started if record else str(about.get("created_at", "")),
         stop_reason=str(numbers.get("stop_reason", "")),
         adapter=adapter,
         current=current is not None and current == run.adapter.resolve(),
     )
+
+
+def _seen(seen: Progress | None) -> dict[str, object]:
+    """What status.json says, by the names of a result; of losses only those that are known."""
+    if seen is None:
+        return {}
+    found: dict[str, object] = {"steps": seen.step}
+    if seen.base_loss is not None:
+        found["base_loss"] = seen.base_loss
+    if seen.best_loss is not None:
+        found |= {"best_loss": seen.best_loss, "best_step": seen.best_step}
+    return found
 
 
 def _instead(row: RunRow) -> str:
