@@ -36,7 +36,7 @@ from llm_installer.planning.plan import Plan
 from llm_installer.planning.registry import find_handler
 from llm_installer.planning.trackers import asked as asked_trackers
 from llm_installer.runs.current import settle
-from llm_installer.runs.interrupted import interrupted
+from llm_installer.runs.interrupted import interrupted, told_what_is_kept
 from llm_installer.runs.job import Job, begin, recorded, replanned
 from llm_installer.runs.outcome import Compared, Outcome, outcome
 from llm_installer.runs.output import output_folder, refuse_output
@@ -157,7 +157,7 @@ def train(job: Job, voice: Voice, tell_run: TellRun, callbacks: Sequence[object]
     adapter = output_folder(job.options) or run.adapter
     header = job.header(run, since.state if since else RunState())
     audience = Audience(job.options, voice, callbacks, job.encoder, job.prompts)
-    with stop_requests() as late, recorded(run) as ended:
+    with told_what_is_kept(job.folder, run), stop_requests() as late, recorded(run) as ended:
         with session(trainer, header, audience, since, job.phases) as now:
             now.requests.take(late.number)
             state, best = train_loop(trainer, data, now)

@@ -9,6 +9,7 @@
     +-- TrainingError         exit 1   training cannot start or continue
     |   +-- DiskError         exit 1   a file cannot be written; also an OSError
     +-- Interrupted           128 + n  a signal ended the run, and its work is saved
+        +-- StoppedAtOnce     128 + n  a second signal did, and what came after the newest checkpoint is lost
 
 A message is one sentence: what is wrong, where, and what to type next.
 """
@@ -78,3 +79,10 @@ class Interrupted(InstallerError):
     def said(self) -> str:
         """No error: somebody wished for it."""
         return str(self)
+
+
+class StoppedAtOnce(Interrupted):
+    """A second signal came before the first was obeyed: what was done since the newest checkpoint is lost."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__("Stopped at once, as asked twice.", number)

@@ -6,14 +6,16 @@ Nothing is evaluated for it: whoever sends a signal wants the end. It is written
 from __future__ import annotations
 
 import signal
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from llm_installer.core.errors import Interrupted
+from llm_installer.core.errors import Interrupted, StoppedAtOnce
 from llm_installer.core.files import write_text
 from llm_installer.core.hints import quoted, script
 from llm_installer.core.markdown import document, plain
-from llm_installer.core.paths import Run
+from llm_installer.core.paths import ModelDir, Run
+from llm_installer.core.run.checkpoints import newest_step
 from llm_installer.core.state import RunState
 from llm_installer.core.text import short_path
 from llm_installer.runs.job import Job
@@ -32,6 +34,21 @@ def interrupted(number: int, job: Job, run: Run, state: RunState, adapter: Path 
         f"resume with: {script(job.folder.root)} --resume",
         number,
     )
+
+
+@contextmanager
+def told_what_is_kept(folder: ModelDir, run: Run) -> Iterator[None]:
+    """What a second signal ends in here says what is kept of the run; nothing is read for it that takes time."""
+    try:
+        yield
+    except StoppedAtOnce as asked:
+        step = newest_step(run)
+        kept = "there is no checkpoint yet" if step is None else f"the newest checkpoint is of step {step:,}"
+        how = "begin again" if step is None else "resume"
+        raise Interrupted(
+            f"Stopped at once, as asked twice; ./lora is as it was, {kept}; {how} with: {script(folder.root)} --resume",
+            asked.number,
+        ) from None
 
 
 def render(job: Job, run: Run, state: RunState, by: str, adapter: Path | None) -> str:

@@ -56,7 +56,9 @@ def record(run: Run, status: str, result: dict[str, object]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "said"), [(RUNNING, INTERRUPTED), (STOPPED, STOPPED), (FAILED, FAILED)], ids=["killed", "twice", "failed"]
+    ("status", "said"),
+    [(RUNNING, INTERRUPTED), (STOPPED, STOPPED), (FAILED, FAILED)],
+    ids=["killed", "twice", "failed"],
 )
 def test_what_was_reached_since_counts_everywhere(installed: Path, status: str, said: str) -> None:
     folder, run = ended_at_17(installed)

@@ -29,6 +29,11 @@ def resumable(run: Run) -> list[Path]:
     return sorted(found, key=lambda folder: -(_step(folder) or 0))
 
 
+def newest_step(run: Run) -> int | None:
+    """The step of the newest checkpoint, from its name alone; None where there is none yet."""
+    return next((_step(folder) for folder in resumable(run)), None)
+
+
 def newest_valid(run: Run, say: Callable[[str], None]) -> Path | None:
     """The newest checkpoint that is complete; those that are not are named to `say` and skipped."""
     for folder in resumable(run):

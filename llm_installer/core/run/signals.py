@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import TypeVar
 
-from llm_installer.core.errors import Interrupted
+from llm_installer.core.errors import Interrupted, StoppedAtOnce
 
 T = TypeVar("T")
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
@@ -28,9 +28,9 @@ class Requests:
     """Whether this process was sent a signal itself: with several, another one may have heard of it first."""
 
     def take(self, number: int) -> None:
-        """This process was sent a signal; 0 for none. Raises Interrupted on the second one."""
+        """This process was sent a signal; 0 for none. Raises StoppedAtOnce on the second one."""
         if self.came and number:
-            raise Interrupted("Stopped at once, as asked twice.", number)
+            raise StoppedAtOnce(number)
         self.came = self.came or bool(number)
         self.hear(number)
 
