@@ -101,6 +101,7 @@ class Everyone:
         self._ended = False
 
     def on_start(self, header: RunHeader) -> None:
+        self._state = header.before  # it holds what earlier sessions reached
         self._state.step = header.start_step
         self._tell(lambda reporter: reporter.on_start(header))
 
