@@ -46,7 +46,7 @@ HELP = "/new starts a new conversation, /system TEXT sets the instructions, /qui
     help="Use this run's adapter: its id, a part of it, or `last`.",
 )
 @click.option("--no-lora", is_flag=True, help="Use the base model alone.")
-@click.option("--prompt", metavar="TEXT", type=Filled(), help="Answer once and end.")
+@click.option("--prompt", metavar="TEXT", help="Answer once and end.")
 @click.option(
     "--image",
     "images",
@@ -90,6 +90,8 @@ def talk(folder: ModelDir, run_id: str | None, given: Mapping[str, object]) -> N
     request = built(ChatRequest, given)
     if bool(request.lora) + bool(run_id) + request.no_lora > 1:
         raise UsageError("--lora, --run and --no-lora contradict each other; give one of them")
+    if request.prompt is not None and not request.prompt.strip() and not request.images:
+        raise UsageError("--prompt is empty; say what to answer, or leave it out to chat")
     if request.images and request.prompt is None:
         raise UsageError("--image needs a question about it, for example: --prompt 'What is this?'")
     answer(folder, replace(request, lora=str(find_run(folder, run_id).adapter)) if run_id else request)

@@ -32,14 +32,14 @@ QUIET = {"tensorboard": False, "seed": 1}
 HOLD = """
 import sys, time
 from pathlib import Path
-from llm_installer.core.paths import ModelDir
+from llm_installer.core.paths import ModelDir, Run
 from llm_installer.core.run.lock import only_training
 folder = ModelDir(Path(sys.argv[1]))
 with only_training(folder) as tell:
     if len(sys.argv) > 2:
-        run = folder.runs / sys.argv[2]
-        run.mkdir(parents=True)
-        tell(type("", (), {"id": run.name, "requests": run / "requests"})())
+        run = Run(folder.runs / sys.argv[2])
+        run.root.mkdir(parents=True)
+        tell(run)
     print("holding", flush=True)
     time.sleep(600)
 """
@@ -77,7 +77,7 @@ def test_a_job_that_is_queued_again_begins_where_there_is_nothing_to_resume(
     assert first.steps > 0
     with pytest.raises(TrainingError, match=f"no unfinished run in .*; run {first.run.name} of this data is finished"):
         lora_sft(installed, **given)
-    with pytest.raises(TrainingError, match="begin one with --data"):
+    with pytest.raises(TrainingError, match="begin one with data_path"):
         lora_sft(installed, resume=True)
     lora_sft(installed, **{**given, "data_path": write_rows(24, "other.jsonl")})
     assert len(list_runs(ModelDir(installed))) == 2

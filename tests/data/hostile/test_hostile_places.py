@@ -213,7 +213,7 @@ MISSING = [
     "no*.jsonl",
     "~nobody-here/a.jsonl",
 ]
-MISSING += ["https://x.org/a.jsonl", "a.jsonl:train", "..", "/dev/null", ",", "  "]
+MISSING += ["https://x.org/a.jsonl", "a.jsonl:train", "..", "/dev/null", ","]
 
 
 @pytest.mark.parametrize("name", MISSING, ids=[name[:20] for name in MISSING])
