@@ -31,14 +31,16 @@ def encode(examples: Sequence[Example], encoder: Encoder, progress: Progress) ->
     """All rows, not truncated, and the examples that are skipped because the template refuses them.
 
     Only rows of examples as they are on disk are kept; texts in pieces and prefixed prompts are encoded each time.
-    `progress` hears first how many examples there are. Raises DataError when the disk is full.
+    `progress` hears first how many examples there are, and nothing where none has to be encoded. Raises DataError when
+    the disk is full.
     """
-    if len(examples):
-        progress(0, len(examples))
     if len(examples) < SMALL or not isinstance(examples, ExampleView):
+        if len(examples):
+            progress(0, len(examples))
         return encode_all(examples, encoder)
 
     def build(work: Path) -> bool:
+        progress(0, len(examples))
         encode_to_folder(examples, encoder, work, progress)
         return bool(encoder.tokenizer.is_fast)
 
