@@ -141,6 +141,7 @@ def settled(trial: Trial, source: Path, out: Path) -> None:
 def run(trial: Trial, source: Path, folder: Path) -> dict[str, object]:
     """One run of the product itself, and the losses of base and adapter on the rows that were put aside."""
     from llm_installer.api import install
+    from llm_installer.core.paths import Run
     from llm_installer.core.voice import Silence
     from llm_installer.planning.options import Options
     from llm_installer.train_lora import decide
@@ -160,12 +161,13 @@ def run(trial: Trial, source: Path, folder: Path) -> dict[str, object]:
     found = train(Options.from_kwargs(**asked), Silence())
     assert found is not None, "there is one process"
     seconds, cpu = time.monotonic() - began, time.process_time() - used
-    base, loss = losses(judged, model / "model", found.result.adapter, int(found.job.plan.max_seq_length))
+    plan = json.loads(Run(found.result.run).plan.read_text(encoding="utf-8"))
+    base, loss = losses(judged, model / "model", found.result.adapter, plan["max_seq_length"])
     return {
         "model": trial.model.name, "data": trial.data.name, "setting": trial.setting, "seed": trial.seed,
         "base": base, "loss": loss, "seconds": round(seconds, 2), "cpu": round(cpu, 2),
         "steps": found.result.steps, "best_step": found.result.best_step, "stopped": found.result.stop_reason,
-        "plan": json.loads(found.job.plan.to_json()),
+        "plan": plan,
     }  # fmt: skip
 
 
