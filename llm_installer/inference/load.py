@@ -143,9 +143,9 @@ def _refuse_other_vocabulary(encoder: Encoder, info: ModelInfo, lora: Path) -> N
 
 def _on_which_base(trained: str, loaded: str) -> str:
     """What to say where the base is not quantised as it was in training."""
-    if trained == loaded:
-        return ""
     on = {"": "unquantised"} | {name: words.partition(" ")[0] for name, words in QUANTISED.items()}
+    if trained == loaded or trained not in on:  # a word that no version of this program has written says nothing
+        return ""
     same = f" (add --use-{on[trained].replace('-', '')} to use the same)" if trained else ""
     return f", trained on the {on[trained]} base but used on the {on[loaded]} one{same}"
 
