@@ -73,7 +73,8 @@ class Encoder:
     def prompt_ids(self, messages: Sequence[Message], tools: str = "", images: Sequence[str] = ()) -> list[int]:
         """The ids a model is sent to answer `messages`, in which <image> marks where each of `images` goes.
 
-        Raises CannotRender when the template refuses them, or the model cannot be shown the images.
+        Raises CannotRender when the template refuses them, or the model cannot be shown the images; ModelError for a
+        tokenizer that makes no tokens of them.
         """
         if images:
             example = Example(tuple(messages), Origin(""), tools=tools, images=tuple(images))
@@ -83,6 +84,10 @@ class Encoder:
             return [int(i) for i in rows[0].ids]
         hidden, tools, restore = hide_control_tokens(messages, tools, self.control_tokens)
         ids, _ = self._tokenize(Rendered(self.template.prompt(hidden, tools), ()), restore)
+        if not ids:
+            raise ModelError(
+                "The model's tokenizer makes no tokens of a question; give the model its own files"
+            )
         return ids
 
     def text_ids(self, text: str) -> list[int]:
