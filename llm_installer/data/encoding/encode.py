@@ -85,9 +85,7 @@ class Encoder:
         hidden, tools, restore = hide_control_tokens(messages, tools, self.control_tokens)
         ids, _ = self._tokenize(Rendered(self.template.prompt(hidden, tools), ()), restore)
         if not ids:
-            raise ModelError(
-                "The model's tokenizer makes no tokens of a question; give the model its own files"
-            )
+            raise ModelError("The model's tokenizer makes no tokens of a question; give the model its own files")
         return ids
 
     def text_ids(self, text: str) -> list[int]:
