@@ -75,7 +75,8 @@ _ROWS = [
     ),
     *_same("use_4bit", "load_in_4bit"),
     *_same("use_8bit", "load_in_8bit"),
-    Name("resume_from_checkpoint", "resume_from", values=((True, "last"),), anyway=(False,)),
+    # Words and no switch: a path may stand there, too.
+    Name("resume_from_checkpoint", "resume_from", values=(("True", "last"),), anyway=("False",)),
     Name("nproc_per_node", "gpus", anyway=(1,)),
     *_same("output", "ckpt_output_dir", "output_dir"),
     Name("bf16", "precision", values=((True, "bfloat16"),), otherwise=_NOT_FLOAT),

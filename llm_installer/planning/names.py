@@ -104,8 +104,9 @@ def _here(row: Name) -> str:
     """What a row means, for a table."""
     flag = f"--{row.own.replace('_', '-')}"
     parts = [f"`{word}`: `{flag} {own}`" if own is not True else f"`{word}`: `{flag}`" for word, own in row.values]
-    if row.own and not row.values:
-        parts.append(f"`{flag} {row.form.format('NAME')}`" if row.form else f"`{flag}`")
+    if row.own and not row.otherwise and not any(isinstance(word, bool) for word, _ in row.values):
+        same = f"`{flag} {row.form.format('NAME')}`" if row.form else f"`{flag}`"
+        parts.append(f"others: {same}" if row.values else same)
     if row.anyway:
         parts.append(f"{' and '.join(f'`{word}`' for word in row.anyway)}: done anyway")
     if row.otherwise:

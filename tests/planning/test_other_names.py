@@ -252,3 +252,8 @@ def test_values_mean_what_they_say_elsewhere(given: dict[str, object], meant: di
 
 def test_a_negative_number_is_a_value() -> None:
     assert own_words(["--max_steps", "-1", "tiny"]) == ["tiny"]
+
+
+def test_a_path_to_resume_from_is_no_model() -> None:
+    assert own_words(["--resume_from_checkpoint", "runs/a", "tiny"]) == ["tiny", "--resume-from", "runs/a"]
+    assert own_words(["--resume_from_checkpoint", "True", "tiny"]) == ["tiny", "--resume-from", "last"]
