@@ -6,7 +6,6 @@ and how they ended. torchrun itself would end the others on a signal before they
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import signal
@@ -24,18 +23,16 @@ import click
 
 from llm_installer.core.errors import InstallerError, TrainingError, UsageError
 from llm_installer.core.hardware import usable_cores
+from llm_installer.core.run.signals import is_repeated
 from llm_installer.core.text import visible
+from llm_installer.distributed.parent import PARENT, end_with_parent
 from llm_installer.planning.options import Options
 
 NOTES = "LLM_LAUNCH_NOTES"
-PARENT = "LLM_LAUNCH_PARENT"
-"""The process that started this one, and without which it should not continue."""
 CPU_PROCESSES = "LLM_CPU_PROCESSES"
 """How many processes a machine without GPUs may run instead, to try this out."""
 GRACE = 5.0
 """Seconds that are left to the processes after a second signal."""
-_PDEATHSIG = 1
-"""PR_SET_PDEATHSIG of prctl(2)."""
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
@@ -128,25 +125,10 @@ def launch(options: Options, arguments: Sequence[str], say: Callable[[str], None
         return _verdict(notes, code, asked, "--debug" in arguments, say)
 
 
-def end_with_parent() -> None:
-    """End well, as on SIGTERM, when the process that started this one is gone, however it went. Only Linux can."""
-    if sys.platform != "linux" or PARENT not in os.environ:
-        return
-
-    def gone(number: int, _frame: FrameType | None) -> None:
-        # Linux tells of each thread of the parent that ends, and a second SIGTERM would mean: at once.
-        signal.signal(number, signal.SIG_IGN)
-        signal.raise_signal(signal.SIGTERM)
-
-    signal.signal(signal.SIGRTMIN, gone)
-    ctypes.CDLL(None).prctl(_PDEATHSIG, signal.SIGRTMIN)
-    if os.getppid() != int(os.environ[PARENT]):  # It went before it could be watched.
-        os.kill(os.getpid(), signal.SIGTERM)
-
-
 def _torchrun() -> None:
     """What `launch` starts: torchrun, which goes when the command goes, and whose processes go when it goes."""
-    end_with_parent()
+    # At once: on SIGTERM it would kill after half a minute the processes that still save.
+    end_with_parent(lambda: os._exit(1))
     os.environ[PARENT] = str(os.getpid())
     from torch.distributed.run import main
 
@@ -159,7 +141,10 @@ def _passing_on(torchrun: subprocess.Popen[bytes], notes: Path, processes: int) 
     asked: list[tuple[int, float]] = []
 
     def ask(number: int, _frame: FrameType | None) -> None:
-        asked.append((number, time.monotonic()))
+        now = time.monotonic()
+        if asked and not is_repeated(number, now - asked[0][1]):
+            return
+        asked.append((number, now))
         there = _there(notes)
         for process in there if len(there) == processes else [torchrun.pid]:
             with suppress(ProcessLookupError):

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
+import time
 
 import pytest
 
 from llm_installer.core.errors import Interrupted
+from llm_installer.core.run import signals
 from llm_installer.core.run.signals import stop_requests
 
 
@@ -18,13 +22,59 @@ def test_a_second_signal_ends_at_once() -> None:
             signal.raise_signal(signal.SIGINT)
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_what_a_closed_terminal_or_a_stopped_service_sends_is_one_request(
+    number: signal.Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    with stop_requests() as requests:
+        for _ in range(3):
+            signal.raise_signal(number)
+            now += signals.SAME / 4
+        assert requests.number == number
+        now += signals.SAME
+        with pytest.raises(Interrupted, match="as asked twice"):
+            signal.raise_signal(number)
+
+
 def test_what_another_process_was_sent_first_is_not_a_second_signal() -> None:
     """The processes of a run agree after each step, and one may hear of a signal before it is sent its own."""
     with stop_requests() as requests:
-        requests.hear(signal.SIGTERM)
-        signal.raise_signal(signal.SIGTERM)
+        requests.hear(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
         with pytest.raises(Interrupted, match="as asked twice"):
-            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent is gone")
+def test_a_parent_with_many_threads_is_gone_once() -> None:
+    """Linux tells of each thread that ends, and they end one after the other."""
+    child = (
+        "import os, signal, time\n"
+        "from llm_installer.distributed.parent import end_with_parent\n"
+        "came = []\n"
+        "signal.signal(signal.SIGTERM, lambda *_: came.append(1))\n"
+        "end_with_parent()\n"
+        "os.write(1, b'ready ')\n"
+        "end = time.monotonic() + 20\n"
+        "while not came and time.monotonic() < end: pass\n"
+        "signal.sigtimedwait([signal.SIGUSR1], 0.2)\n"  # what comes after the first one, too
+        "os.write(1, str(len(came)).encode())\n"
+    )
+    parent = (
+        "import os, subprocess, sys, threading\n"
+        "for _ in range(30): threading.Thread(target=threading.Event().wait, daemon=True).start()\n"
+        "os.environ['LLM_LAUNCH_PARENT'] = str(os.getpid())\n"
+        "children = [subprocess.Popen([sys.executable, '-c', sys.argv[1]]) for _ in range(8)]\n"
+        "for child in children: child.wait()\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", parent, child], stdout=subprocess.PIPE, text=True) as running:
+        assert running.stdout
+        said = running.stdout.read(len("ready ") * 8)
+        running.kill()
+        assert said == "ready " * 8
+        assert running.stdout.read() == "1" * 8
 
 
 def test_a_signal_that_comes_while_the_processes_agree_on_none_is_kept() -> None:

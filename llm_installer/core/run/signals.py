@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -14,6 +15,15 @@ from llm_installer.core.errors import Interrupted, StoppedAtOnce
 T = TypeVar("T")
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
+SAME = 1.0
+"""Seconds within which further SIGTERMs and SIGHUPs belong to one request: a service that is stopped and a terminal
+that is closed send several, from several sides. Each SIGINT is a person's own."""
+
+
+def is_repeated(number: int, since: float) -> bool:
+    """Whether a signal that comes `since` seconds after the first one asks once more."""
+    return number == signal.SIGINT or since > SAME
+
 
 @dataclass
 class Requests:
@@ -24,14 +34,18 @@ class Requests:
     why: str = ""
     """Who else asked for the end, as the end of the sentence `Stopped because ...`."""
     save: bool = False
-    came: bool = False
-    """Whether this process was sent a signal itself: with several, another one may have heard of it first."""
+    came: float | None = None
+    """When (monotonic) this process was first sent a signal: with several, another one may have heard of it before."""
 
     def take(self, number: int) -> None:
-        """This process was sent a signal; 0 for none. Raises StoppedAtOnce on the second one."""
-        if self.came and number:
+        """This process was sent a signal; 0 for none. Raises StoppedAtOnce where it asks for the second time."""
+        if not number:
+            return
+        now = time.monotonic()
+        if self.came is None:
+            self.came = now
+        elif is_repeated(number, now - self.came):
             raise StoppedAtOnce(number)
-        self.came = self.came or bool(number)
         self.hear(number)
 
     def hear(self, number: int) -> None:
