@@ -51,22 +51,22 @@ SETS = (
     DataSet("wikisql", "text/mlx_wikisql_train.jsonl", 600),
 )
 
-ATTENTION = {"target_modules": "q_proj,k_proj,v_proj,o_proj"}
-ALL = {"target_modules": "all-linear"}
 SETTINGS: dict[str, dict[str, object]] = {
     DEFAULT: {},
     "slow": {"mode": "slow"},
     "fast": {"mode": "fast"},
     "adaptive": {"mode": "adaptive"},
-    "attention": ATTENTION,
-    "all-linear": ALL,
-    "all-linear, 4 rows": ALL | {"effective_batch_size": 4},
-    "all-linear, 8 rows": ALL | {"effective_batch_size": 8},
-    "all-linear, 8 rows, rate / 2": ALL | {"effective_batch_size": 8, "rate": 0.5},
-    "all-linear, 8 rows, rate x 2": ALL | {"effective_batch_size": 8, "rate": 2.0},
-    "all-linear, 8 rows, 6 epochs": ALL | {"effective_batch_size": 8, "epochs": 6.0},
-    "all-linear, 8 rows, 8 epochs, rank 32, rate x 2": ALL
-    | {"effective_batch_size": 8, "epochs": 8.0, "lora_r": 32, "rate": 2.0},
+    "attention alone": {"target_modules": "q_proj,k_proj,v_proj,o_proj"},
+    "4 rows": {"effective_batch_size": 4},
+    "16 rows": {"effective_batch_size": 16},
+    "rate / 2": {"rate": 0.5},
+    "rate x 2": {"rate": 2.0},
+    "3 epochs": {"epochs": 3.0},
+    "5 epochs": {"epochs": 5.0},
+    "8 epochs": {"epochs": 8.0},
+    "rank 32": {"lora_r": 32},
+    "8 epochs, rank 32, 4 rows": {"epochs": 8.0, "lora_r": 32, "effective_batch_size": 4},
+    "8 epochs, rate / 2": {"epochs": 8.0, "rate": 0.5},
 }
 """Options of lora_sft by name; `rate` is times the rate that the plan would have chosen."""
 

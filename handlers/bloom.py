@@ -5,7 +5,6 @@ from llm_installer.core.handler import Handler
 HANDLER = Handler(
     name="bloom",
     model_types=("bloom",),
-    target_modules=("query_key_value", "dense"),
     dtype="float16",
     max_length=2048,
     # Its causal mask is built without position_ids: documents in one row attend to each other.

@@ -5,7 +5,6 @@ from llm_installer.core.handler import Handler
 HANDLER = Handler(
     name="gemma",
     model_types=("gemma", "gemma2"),
-    target_modules=("q_proj", "k_proj", "v_proj", "o_proj"),
     # Trained in bfloat16; activations leave the range of float16.
     dtype="bfloat16",
     max_length=4096,

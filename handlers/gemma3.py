@@ -5,7 +5,6 @@ from llm_installer.core.handler import Handler
 HANDLER = Handler(
     name="gemma3",
     model_types=("gemma3", "gemma3_text"),
-    target_modules=("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
     # Trained in bfloat16; activations leave the range of float16.
     dtype="bfloat16",
     max_length=8192,

@@ -5,7 +5,6 @@ from llm_installer.core.handler import Handler
 HANDLER = Handler(
     name="gpt2",
     model_types=("gpt2",),
-    target_modules=("c_attn", "c_proj"),
     dtype="float16",
     max_length=1024,
     fan_in_fan_out=True,

@@ -5,7 +5,6 @@ from llm_installer.core.handler import Handler
 HANDLER = Handler(
     name="gpt_neox",
     model_types=("gpt_neox",),
-    target_modules=("query_key_value", "dense"),
     dtype="float16",
     max_length=2048,
     example="EleutherAI/pythia-410m",

@@ -5,7 +5,6 @@ from llm_installer.core.handler import Handler
 HANDLER = Handler(
     name="llama",
     model_types=("llama",),
-    target_modules=("q_proj", "k_proj", "v_proj", "o_proj"),
     dtype="float16",
     max_length=4096,
     example="meta-llama/Meta-Llama-3-8B",

@@ -5,7 +5,6 @@ from llm_installer.core.handler import Handler
 HANDLER = Handler(
     name="llama4",
     model_types=("llama4", "llama4_text"),
-    target_modules=("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"),
     dtype="bfloat16",
     max_length=8192,
     vision=True,

@@ -5,7 +5,6 @@ from llm_installer.core.handler import Handler
 HANDLER = Handler(
     name="mixtral",
     model_types=("mixtral",),
-    target_modules=("q_proj", "k_proj", "v_proj", "o_proj"),
     dtype="float16",
     max_length=4096,
     example="mistralai/Mixtral-8x7B-v0.1",

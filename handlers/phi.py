@@ -5,7 +5,6 @@ from llm_installer.core.handler import Handler
 HANDLER = Handler(
     name="phi",
     model_types=("phi",),
-    target_modules=("q_proj", "k_proj", "v_proj", "dense"),
     dtype="float16",
     max_length=2048,
     example="microsoft/phi-2",

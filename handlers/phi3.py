@@ -5,7 +5,6 @@ from llm_installer.core.handler import Handler
 HANDLER = Handler(
     name="phi3",
     model_types=("phi3",),
-    target_modules=("qkv_proj", "o_proj"),
     dtype="float16",
     # The long-context versions change all rotary factors once one document passes 4096.
     max_length=4096,

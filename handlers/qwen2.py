@@ -5,7 +5,6 @@ from llm_installer.core.handler import Handler
 HANDLER = Handler(
     name="qwen2",
     model_types=("qwen2", "qwen2_moe"),
-    target_modules=("q_proj", "k_proj", "v_proj", "o_proj"),
     dtype="float16",
     max_length=4096,
     example="Qwen/Qwen2.5-0.5B-Instruct",

@@ -5,7 +5,6 @@ from llm_installer.core.handler import Handler
 HANDLER = Handler(
     name="qwen3",
     model_types=("qwen3", "qwen3_moe"),
-    target_modules=("q_proj", "k_proj", "v_proj", "o_proj"),
     dtype="float16",
     max_length=4096,
     example="Qwen/Qwen3-0.6B",

@@ -5,7 +5,6 @@ from llm_installer.core.handler import Handler
 HANDLER = Handler(
     name="smollm",
     model_types=("smollm3",),
-    target_modules=("q_proj", "k_proj", "v_proj", "o_proj"),
     dtype="float16",
     max_length=4096,
     example="HuggingFaceTB/SmolLM3-3B",

@@ -19,7 +19,7 @@ class Handler:
     model_types: tuple[str, ...]
     """The `model_type` values of config.json that this handler serves, matched exactly."""
     target_modules: tuple[str, ...] = ALL_LINEAR
-    """Leaf module names that get a LoRA; `("all-linear",)` leaves the choice to PEFT."""
+    """Leaf module names that get a LoRA; `("all-linear",)` is every linear layer but output and routers."""
     dtype: Literal["float16", "bfloat16", "float32"] = "float16"
     """The family's own precision; the plan raises float16 to bfloat16 where the hardware has it."""
     max_length: int = 2048

@@ -221,6 +221,7 @@ def _facts(given: Given, rows: EncodedSet, validation_rows: int, mix: Mix | None
         task=tasks.most_common(1)[0][0],
         mean_length=float(rows.lengths.mean()),
         longest=int(rows.lengths.max()),
+        answer_tokens=float(rows.counts.mean()) * (mix.size if mix else len(rows)),
         validation_note=given.split.reason,
         mix=tuple(zip(mix.names, mix.shares, strict=True)) if mix else (),
         cut=cut,

@@ -26,7 +26,9 @@ from llm_installer.planning.options import Options
 from llm_installer.planning.plan import Plan
 from llm_installer.planning.registry import find_handler
 
-TYPICAL_DATA = DataFacts(rows=1000, validation_rows=100, task="instruct", mean_length=300, longest=1000)
+TYPICAL_DATA = DataFacts(
+    rows=1000, validation_rows=100, task="instruct", mean_length=300, longest=1000, answer_tokens=2e5
+)
 """Stands for data that nobody has named yet; what memory needs depends on the maximum length."""
 
 

@@ -12,6 +12,7 @@ from llm_installer.core.examples import Task
 from llm_installer.core.handler import Handler
 from llm_installer.core.hardware import Hardware
 from llm_installer.core.model_info import ModelInfo
+from llm_installer.core.text import counted
 from llm_installer.planning.cuts import NOTHING_CUT, CutFacts
 from llm_installer.planning.options import Options
 
@@ -36,15 +37,42 @@ class DataFacts:
     """Why there is no validation set, or how it was made."""
     mix: tuple[tuple[str, float], ...] = ()
     """Share of each file in an epoch, where the user weighted them."""
+    answer_tokens: float = 0.0
+    """Tokens that are learned in one pass over the data, nearly."""
     cut: CutFacts = NOTHING_CUT
     """What rows lose that are longer than the sequence length."""
 
 
 RANKS = ((1e9, 8), (3e9, 16), (7e9, 32), (13e9, 64), (30e9, 128), (math.inf, 256))
-"""LoRA rank by parameters (the guide's table)."""
+"""Highest LoRA rank by parameters (the guide's table)."""
+USUAL_RANK = 16
+"""Lowest rank that is chosen, where the table has no lower one."""
+ALPHA = 32.0
+"""LoRA alpha. A LoRA is scaled by alpha / rank, and with the same alpha every rank wants nearly the same learning rate
+(Schulman et al., 2025, LoRA Without Regret; docs/choices.md)."""
+RATE_AT, WIDTH, RATE_FALLS = 4e-4, 2000, 0.78
+"""Peak learning rate of mode medium at a hidden size of WIDTH, and the power with which it falls for wider models: the
+exponent fitted for Llama models in LoRA Without Regret; the rate itself is a little lower than theirs (5e-4)."""
 
-LEARNING_RATES = ((5e7, 5e-3), (1e9, 5e-4), (3e9, 2e-4), (7e9, 1e-4), (13e9, 5e-5), (math.inf, 2e-5))
-"""Peak learning rate of mode medium by parameters; the first row is from runs of models of 0.3 to 4 million."""
+
+def usual_rate(info: ModelInfo) -> float:
+    """The peak learning rate of mode medium, to two digits."""
+    rate = RATE_AT * (WIDTH / max(info.hidden_size, 1)) ** RATE_FALLS
+    return float(f"{rate:.1e}")
+
+
+def usual_rank(info: ModelInfo, answer_tokens: float, per_rank: int) -> tuple[int, str]:
+    """The rank and why: what the data can fill, `per_rank` trained weights for each rank, and at most the table's.
+
+    A weight holds about 2 bits (Allen-Zhu and Li, 2024, arXiv 2404.05405), and a token about 1 that is new; half of
+    what would fit is counted on.
+    """
+    most = by_size(RANKS, info.parameters)
+    enough = answer_tokens / max(per_rank, 1)
+    rank = next((rank for rank in (USUAL_RANK, 32, 64, 128) if rank >= enough), most)
+    if rank >= most:
+        return most, f"the most that is usual for {info.size} parameters"
+    return rank, f"room for {counted(int(answer_tokens), 'answer token')}: at least one trained weight for each"
 
 
 class Chooser:

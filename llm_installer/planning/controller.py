@@ -146,7 +146,22 @@ def adaptive(state: RunState, plan: Plan) -> Adjustment | None:
     return next((change for rule in RULES.values() if (change := rule(view))), None)
 
 
-CONTROLLERS: dict[str, Controller] = {"none": lambda state, plan: None, "adaptive": adaptive}
+def rate_too_high(v: View) -> bool:
+    """Whether the loss on training rows does not fall either, so that what is in the way is no memorising."""
+    return v.last.train_loss > v.best.train_loss * (1 - CLEAR)
+
+
+def patient(state: RunState, plan: Plan) -> Adjustment | None:
+    """Half the rate from the best weights, where patience would end the run for a rate that is too high."""
+    view, patience = View(state, plan), plan.course.limits.patience
+    out = state.evaluations_without_improvement >= patience and "patience" in plan.course.stop_rules
+    if not out or not no_progress(view) or view.progress > CHANGES_UNTIL or not rate_too_high(view):
+        return None
+    rate = state.rate_scale * LOWER
+    return view.set(f"the loss no longer falls, on training rows neither{back(view, rate)}", rate, restore=True)
+
+
+CONTROLLERS: dict[str, Controller] = {"none": lambda state, plan: None, "patient": patient, "adaptive": adaptive}
 """Name -> what to change after an evaluation; None for nothing."""
 
 

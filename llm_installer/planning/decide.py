@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from llm_installer.core.handler import Handler
+from llm_installer.core.handler import ALL_LINEAR, Handler
 from llm_installer.core.hardware import Hardware
 from llm_installer.core.model_info import ModelInfo
 from llm_installer.planning.chooser import (
-    LEARNING_RATES,
     PLAIN_PEFT,
-    RANKS,
     USUAL,
     Chooser,
     DataFacts,
-    by_size,
     choose_precision,
+    usual_rank,
+    usual_rate,
 )
 from llm_installer.planning.compiling import choose_compiling
 from llm_installer.planning.duration import choose_course, choose_mode
+from llm_installer.planning.layers import adapter_parameters
 from llm_installer.planning.method import choose_method, usual_alpha
 from llm_installer.planning.micro_batch import choose_micro_batch
 from llm_installer.planning.modes import Mode
@@ -40,7 +40,7 @@ def make_plan(
     """
     mode, choose = choose_mode(options), Chooser()
     choose.why["max_seq_length"] = length[1]
-    setup = _setup(options, info, handler, hardware, length[0], choose)
+    setup = _setup(options, info, handler, hardware, (length[0], data.answer_tokens), choose)
     course = choose_course(options, mode, data, choose)
     most_rows = data.rows if mode.cycles else course.effective_batch_size
     step_tokens = int(course.effective_batch_size * min(setup.longest, 2 * data.mean_length))
@@ -81,19 +81,21 @@ def make_plan(
 
 
 def _setup(
-    options: Options, info: ModelInfo, handler: Handler, hardware: Hardware, longest: int, choose: Chooser
+    options: Options, info: ModelInfo, handler: Handler, hardware: Hardware, sizes: tuple[int, float], choose: Chooser
 ) -> Setup:
-    """The adapters, the kind of fine-tuning and the precision. Raises UsageError as choose_method does."""
-    rank = choose.pick("lora_r", options.lora_r, by_size(RANKS, info.parameters), _usual(info))
+    """The adapters, the kind of fine-tuning and the precision; `sizes` are tokens of the longest row and of all
+    answers. Raises UsageError as choose_method does."""
+    longest, answers = sizes
     method = choose_method(options, info, hardware, choose)
     precision = choose.pick("precision", options.precision, *choose_precision(info, handler, hardware))
-    targets = tuple(options.target_modules.split(",")) if options.target_modules else None
-    source = f"the usual ones of {handler.name} models ({handler.source})"
+    given = tuple(options.target_modules.split(",")) if options.target_modules else None
+    targets = choose.pick("target_modules", given, handler.target_modules, _why_targets(handler))
+    rank, why = usual_rank(info, answers, adapter_parameters(info, 1, targets))
     adapters = Adapters(
-        rank=rank,
-        alpha=choose.pick("lora_alpha", options.lora_alpha, *usual_alpha(options, rank)),
+        rank=choose.pick("lora_r", options.lora_r, rank, why),
+        alpha=choose.pick("lora_alpha", options.lora_alpha, *usual_alpha(options)),
         dropout=choose.pick("lora_dropout", options.lora_dropout, 0.0, "off; early stopping prevents overfitting"),
-        targets=choose.pick("target_modules", targets, handler.target_modules, source),
+        targets=targets,
     )
     return Setup(
         model=info,
@@ -107,8 +109,10 @@ def _setup(
     )
 
 
-def _usual(info: ModelInfo) -> str:
-    return f"usual for {info.size} parameters"
+def _why_targets(handler: Handler) -> str:
+    if handler.target_modules == ALL_LINEAR:
+        return "they learn more than attention alone"
+    return f"the usual ones of {handler.name} models ({handler.source})"
 
 
 def _fast(options: Options) -> bool:
@@ -121,10 +125,10 @@ def _kernels(options: Options) -> bool:
 
 def _learning_rate(options: Options, setup: Setup, mode: Mode, choose: Chooser) -> float:
     """The peak, from the size of the model, the mode and the method."""
-    scale, why = mode.learning_rate_scale, _usual(setup.model)
+    scale, why = mode.learning_rate_scale, f"usual for a hidden size of {setup.model.hidden_size:,}"
     if scale != 1:
         why += f", times {scale:g} for mode {mode.name}"
-    usual = by_size(LEARNING_RATES, setup.model.parameters) * scale
+    usual = usual_rate(setup.model) * scale
     return choose.pick("learning_rate", options.learning_rate, *setup.method.rate(usual, why))
 
 

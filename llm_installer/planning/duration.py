@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from llm_installer.core.errors import UsageError
 from llm_installer.core.text import counted
-from llm_installer.planning.chooser import Chooser, DataFacts
+from llm_installer.planning.chooser import Chooser, DataFacts, by_size
 from llm_installer.planning.course import Course
 from llm_installer.planning.growth import DEFAULT_GROWTH, cycle_batch, grown, steps_of_cycles
 from llm_installer.planning.modes import ENDLESS, MODES, WATCHFUL, Mode
@@ -16,9 +16,9 @@ from llm_installer.planning.options import Options
 from llm_installer.planning.schedule import ENDLESS_SCHEDULES
 from llm_installer.planning.stopping import STOP_RULES, TASKS, Limits
 
-ENOUGH_STEPS = 60
-"""A run should have at least this many steps before its batch may be as large as the mode's."""
-SMALLEST_BATCH = 4
+BATCHES = ((250, 4), (1000, 8), (math.inf, 16))
+"""Rows per step by the rows of the data: a LoRA learns more from many small steps than from few large ones (Schulman et
+al., 2025, LoRA Without Regret; docs/choices.md). How often the rows are gone through changes nothing about that."""
 LEAST_EVALUATIONS = 5
 MOST_EVALUATIONS = 20
 """More would let a stop rule see noise as a trend: patience 3 should mean a good part of the run."""
@@ -39,7 +39,7 @@ def choose_mode(options: Options) -> Mode:
 def choose_course(options: Options, mode: Mode, data: DataFacts, choose: Chooser) -> Course:
     """Decide everything about time. Raises UsageError where options contradict the mode or each other."""
     epochs = _epochs(options, mode, choose)
-    effective = effective_batch(options, mode, data, epochs, choose)
+    effective = effective_batch(options, mode, data, choose)
     multiplier = options.circular_batch_multiplier or DEFAULT_GROWTH
     first_steps = math.ceil(data.rows / effective)
 
@@ -117,7 +117,7 @@ def _growth(multiplier: float, rows: int) -> str:
     return f"{multiplier:g} more each cycle" if multiplier < 2 else f"times {multiplier:g} each cycle"
 
 
-def effective_batch(options: Options, mode: Mode, data: DataFacts, epochs: float, choose: Chooser) -> int:
+def effective_batch(options: Options, mode: Mode, data: DataFacts, choose: Chooser) -> int:
     """Rows per optimizer step; --batch-size alone says nothing about them, only how many are computed at once.
 
     Raises UsageError where the given parts disagree: effective = batch x accumulation.
@@ -133,12 +133,12 @@ def effective_batch(options: Options, mode: Mode, data: DataFacts, epochs: float
     part = batch or accumulation
     if wanted and part and wanted % part:
         raise UsageError(f"--effective-batch-size {wanted} cannot be split by {part}; give a multiple of {part}")
-    target, reason = mode.effective_batch_size, f"mode {mode.name}"
-    by_steps = max(SMALLEST_BATCH, int(data.rows * min(epochs, 1e6)) // ENOUGH_STEPS)
-    if by_steps < target:
-        enough = data.rows * epochs >= SMALLEST_BATCH * ENOUGH_STEPS
-        least = f"few rows: smaller batches, so that there are at least {ENOUGH_STEPS} steps"
-        target, reason = by_steps, least if enough else "few rows: the smallest usual batch, for the most steps"
+    target, reason = by_size(BATCHES, data.rows), "usual for so many rows"
+    if mode.effective_batch_size < target:
+        target, reason = mode.effective_batch_size, f"mode {mode.name}"
+    elif target < BATCHES[-1][1]:
+        below = next(rows for rows, batch in BATCHES if batch == target)
+        reason = f"fewer than {counted(int(below), 'row')}: more and smaller steps"
     if accumulation and not wanted and target % accumulation:
         target = max(accumulation, target - target % accumulation)
         reason += f"; a multiple of --gradient-accumulation-steps {accumulation}"

@@ -12,7 +12,7 @@ from llm_installer.core.handler import EXPERTS
 from llm_installer.core.hardware import Hardware
 from llm_installer.core.model_info import ModelInfo
 from llm_installer.planning.bounds import MOST
-from llm_installer.planning.chooser import USUAL, YOURS, Chooser
+from llm_installer.planning.chooser import ALPHA, USUAL, YOURS, Chooser
 from llm_installer.planning.optimizers import OPTIMIZERS, default_optimizer
 from llm_installer.planning.options import Options
 from llm_installer.planning.pairs import parse_pairs
@@ -93,9 +93,6 @@ def choose_method(options: Options, info: ModelInfo, hardware: Hardware, choose:
         )
     ranks = _numbers(options.rank_pattern, "--rank-pattern", int)
     alphas = _numbers(options.alpha_pattern, "--alpha-pattern", float)
-    if options.lora_alpha is None:
-        # What is usual for a rank is usual wherever that rank is given.
-        alphas = {name: usual_alpha(options, own)[0] for name, own in ranks.items()} | alphas
     quantised = base_quantisation(quantisation(options), info, _four(options))
     _refuse_stored(options, info)
     choose.why["base_weights"] = _why_stored(info)
@@ -114,11 +111,11 @@ def choose_method(options: Options, info: ModelInfo, hardware: Hardware, choose:
     )
 
 
-def usual_alpha(options: Options, rank: int) -> tuple[float, str]:
+def usual_alpha(options: Options) -> tuple[float, str]:
     """LoRA alpha where the user gives none, and why."""
     if options.use_rslora:
         return 16.0, "rsLoRA keeps it while the rank grows (Kalajdzievski, 2023, arXiv 2312.03732)"
-    return 2.0 * rank, "twice the rank"
+    return ALPHA, "the same for every rank, so that the learning rate is, too"
 
 
 def _experts(options: Options) -> bool:

