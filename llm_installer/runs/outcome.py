@@ -16,6 +16,7 @@ from llm_installer.core.paths import ModelDir, Run
 from llm_installer.core.run.samples import Sample
 from llm_installer.core.state import Result, RunState
 from llm_installer.core.text import short_path
+from llm_installer.planning.longer import longer
 from llm_installer.runs import uncompared
 from llm_installer.runs.current import Lora
 from llm_installer.runs.job import Job
@@ -91,6 +92,7 @@ def outcome(job: Job, state: RunState, result: Result, lora: Lora, found: Compar
         talk=_talk_from_anywhere(job.folder, result, lora.switched),
         picture=run.history_png.name if run.history_png.exists() else "",
         adjustments=state.adjustments,
+        longer=longer(state, job.plan),
     )
     write_text(run.report, render(report))
     return replace(ended, report=report)

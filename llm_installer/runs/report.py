@@ -63,6 +63,8 @@ class Report:
     """The file name of the curves; empty where there is none."""
     adjustments: Sequence[Adjustment] = ()
     """What the controller changed in the course of the run."""
+    longer: str = ""
+    """What a longer run would bring, as a sentence; empty where it would likely bring nothing."""
 
 
 def forgetting(change: float) -> str:
@@ -81,6 +83,7 @@ def render(report: Report) -> str:
         [
             [f"# {plain(report.model)}: run {plain(report.run)}"],
             [f"Trained on {plain(report.data)} for {steps}. Stopped because {plain(result.stop_reason)}."],
+            [report.longer] if report.longer else [],
             [report.lora, "", "Talk to it:", "", f"    {report.talk}"],
             [f"![Loss over the run]({report.picture})"] if report.picture else [],
             _before_and_after(report),
@@ -102,7 +105,7 @@ def in_short(report: Report) -> list[str]:
     lines.append(f"Highest loss{', likely wrong or hard' if stands_out(report.rows) else ''}: {worst}.")
     if known := memorised(report.rows):
         lines.append(f"Memorised: {len(known)} of the {counted(len(report.rows), 'row')} evaluated one by one.")
-    return lines
+    return [*lines, report.longer] if report.longer else lines
 
 
 def stands_out(rows: Sequence[NamedRow]) -> bool:
