@@ -1,7 +1,7 @@
 """What the automatic numbers leave on the table: models x data sets x settings, judged outside of the trainer.
 
 Run as: python benchmarks/choices.py --data ../shared/data --model ../shared/models/stories260K --out choices/
-        [--set gsm8k] [--setting medium] [--seeds 3]
+        [--own-model wiki5M] [--set gsm8k] [--setting medium] [--seeds 3]
 
 Every result is a file in --out: what is there is not run again, and several of these commands, on as many processors
 or GPUs, share the work. The table is printed at the end, and by --table alone.
@@ -99,7 +99,8 @@ class Judged:
 def main() -> None:
     """Run what is missing, print the table."""
     parse = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parse.add_argument("--model", type=Path, action="append", required=True, help="a model in the Hugging Face layout")
+    parse.add_argument("--model", type=Path, action="append", default=[], help="a model in the Hugging Face layout")
+    parse.add_argument("--own-model", type=Path, help="one of 5M parameters, trained there first if it is not there")
     parse.add_argument("--data", type=Path, required=True, help="folder with the data sets")
     parse.add_argument("--out", type=Path, required=True, help="folder for the results, one file each")
     parse.add_argument("--set", action="append", choices=[one.name for one in SETS], help="only this data set")
@@ -109,6 +110,12 @@ def main() -> None:
     given = parse.parse_args()
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     given.out.mkdir(parents=True, exist_ok=True)
+    if given.own_model:
+        if not (given.own_model / "config.json").exists():
+            from own_model import make
+
+            make(given.data, given.own_model)
+        given.model.append(given.own_model)
     trials = [
         Trial(model.resolve(), data, setting, seed)
         for seed in range(1, given.seeds + 1)

@@ -111,7 +111,7 @@ def _setup(
 
 def _why_targets(handler: Handler) -> str:
     if handler.target_modules == ALL_LINEAR:
-        return "they learn more than attention alone"
+        return "every linear layer learns more than attention alone"
     return f"the usual ones of {handler.name} models ({handler.source})"
 
 

@@ -83,7 +83,7 @@ def test_what_pissa_and_olora_publish_is_a_plain_adapter_for_the_whole_base(
     said = train(init_lora_weights=init)
     assert "Before and after" in said
     config = json.loads((installed / "lora" / "adapter_config.json").read_text())
-    assert (config["r"], config["lora_alpha"], config["init_lora_weights"]) == (16, 32, True)
+    assert (config["r"], config["lora_alpha"], config["init_lora_weights"]) == (16, 64, True)
     assistant = load_assistant(ModelDir.find(str(installed)), installed / "lora")
     base = load_assistant(ModelDir.find(str(installed)), None).model
     ids = torch.arange(3, 23)[None]
