@@ -101,7 +101,9 @@ LEFT = "; left alone: routed experts (add the word experts to --target-modules)"
 OUT = "2 out_proj (PEFT refuses it)"
 ADAPTED = {
     "llama4_text": (
-        f"{ATTENTION}, {MIXED}{LEFT}".replace("mlp.", "feed_forward.").replace("shared_experts.", "shared_expert.")
+        f"{ATTENTION}, {MIXED}{LEFT}".replace("mlp.", "feed_forward.")
+        .replace("shared_experts.", "shared_expert.")
+        .replace("alone: ", "alone: 1 router (router), ")
     ),
     "deepseek_v3": f"2 q_a_proj, 2 q_b_proj, 2 kv_a_proj_with_mqa, 2 kv_b_proj, 2 o_proj, {MIXED}{LEFT}",
     "glm4_moe": f"{ATTENTION}, {MIXED}{LEFT}",
