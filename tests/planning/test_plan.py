@@ -65,7 +65,7 @@ def test_the_rank_is_what_the_data_can_fill_and_at_most_what_is_usual_for_the_si
 
 
 @pytest.mark.parametrize(
-    ("hidden", "rate"), [(64, 5.9e-3), (576, 1.1e-3), (1024, 6.7e-4), (2048, 3.9e-4), (4096, 2.3e-4), (8192, 1.3e-4)]
+    ("hidden", "rate"), [(64, 6e-3), (256, 3.9e-3), (576, 1.7e-3), (2048, 4.9e-4), (4096, 2.4e-4), (8192, 1.2e-4)]
 )
 def test_the_rate_follows_the_width_and_not_the_rank(hidden: int, rate: float) -> None:
     info = dataclasses.replace(INFO, hidden_size=hidden)

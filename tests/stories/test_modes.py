@@ -75,7 +75,7 @@ def test_a_mode_with_an_end_learns_and_publishes(stories: Path, lines: Path, mod
     row = MODES[mode]
     ran = go(stories, lines, mode=mode, **({"max_circular_epochs": 3} if row.cycles else {}))
     plan, result = ran.plan, ran.result
-    assert plan["mode"] == mode and plan["learning_rate"] == pytest.approx(5.9e-3 * row.learning_rate_scale)
+    assert plan["mode"] == mode and plan["learning_rate"] == pytest.approx(6e-3 * row.learning_rate_scale)
     assert result.improved and result.best_loss < result.base_loss
     assert (stories / "lora").resolve() == result.run / "adapter"
     assert result.steps == len(ran.steps) <= plan["course"]["total_steps"]
@@ -108,7 +108,7 @@ def test_non_stop_goes_on_until_it_is_stopped_then_publishes(
     info = json.loads((run / "adapter" / "adapter_info.json").read_text(encoding="utf-8"))
     assert info["best_loss"] < info["base_loss"]
     rates = [json.loads(line).get("learning_rate") for line in (run / "metrics.jsonl").read_text().splitlines()]
-    assert rates[-1] == rates[-10] == pytest.approx(5.9e-3 * 0.3), "no end, so the rate never falls"
+    assert rates[-1] == rates[-10] == pytest.approx(6e-3 * 0.3), "no end, so the rate never falls"
 
 
 @pytest.mark.slow

@@ -137,7 +137,7 @@ def test_a_rate_far_too_high_is_flagged(shared: Path, write_rows: Callable[..., 
 
 def test_shuffled_answers_are_found(talking: Path, tmp_path: Path) -> None:
     """A hundred rows in which a place decides the answer; five have the answer of another place."""
-    sounds = {"dog": "It barks.", "cat": "It meows.", "cow": "It moos.", "hen": "It clucks.", "pig": "It grunts."}
+    sounds = {"dog": "It barks.", "cat": "It meows.", "cow": "It moos.", "bird": "It sings.", "pig": "It grunts."}
     names, wrong = list(sounds), {7, 28, 49, 66, 93}
     rows = []
     for i in range(100):
