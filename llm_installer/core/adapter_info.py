@@ -24,6 +24,8 @@ AGAIN = "copy it again from where it was made"
 
 _VOCABULARY = ("lm_head", "embed_out", "embed_tokens", "wte")
 """Layers that have a row for each token."""
+_LONGEST = 5000
+"""Characters of a name, or of a pattern that PEFT compares with the name of each layer."""
 _Rule: TypeAlias = "tuple[Callable[[object], bool], str]"
 
 
@@ -149,13 +151,20 @@ def _is_rank(value: object) -> bool:
     return type(value) is int and 1 <= value <= 1_000_000
 
 
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and len(value) < _LONGEST
+
+
 def _is_texts(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(each, str) for each in value)
+    return isinstance(value, list) and all(map(_is_text, value))
 
 
-_TEXT = _optional(lambda value: isinstance(value, str) and len(value) < 5000, "a text")
+_TEXT = _optional(_is_text, f"a text of fewer than {_LONGEST:,} characters")
 _FLAG = _optional(lambda value: isinstance(value, bool), "true or false")
-_NAMES = _optional(lambda value: isinstance(value, str) or _is_texts(value), "a text or a list of texts")
+_NAMES = _optional(
+    lambda value: _is_text(value) or _is_texts(value),
+    f"a text or a list of texts of fewer than {_LONGEST:,} characters",
+)
 _NUMBER = _optional(_is_number, "a finite number")
 _INFO_FIELDS: dict[str, _Rule] = {
     **dict.fromkeys(("style", "quantised"), _TEXT),

@@ -20,6 +20,8 @@ _Rule: TypeAlias = "tuple[Callable[[object], bool], str]"
 
 _FOREIGN = "quantization_config"
 """Has names of its own, some of them with other meanings."""
+_SIZES = ("size", "dim", "rank", "heads", "head", "embd", "inner", "channels")
+"""Words in the names of fields that say how large a weight is."""
 _DEEPEST = 20
 _LONGEST = 1000
 """Characters of a name in a config."""
@@ -72,7 +74,8 @@ FIELDS: dict[str, _Rule] = {
     **dict.fromkeys(("hidden_size", "n_embd", "d_model", "vocab_size"), _SIZE),
     **dict.fromkeys(("intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size"), _OR_NONE),
     **dict.fromkeys(("num_attention_heads", "n_head", "n_heads", "num_key_value_heads", "num_kv_heads"), _SIZE),
-    **dict.fromkeys(("head_dim", "num_experts", "num_local_experts", "n_routed_experts"), _OR_NONE),
+    "head_dim": _SIZE,
+    **dict.fromkeys(("num_experts", "num_local_experts", "n_routed_experts"), _OR_NONE),
     **dict.fromkeys(("max_position_embeddings", "n_positions", "n_ctx"), _POSITIONS),
     **dict.fromkeys(("bos_token_id", "eos_token_id", "pad_token_id"), _TOKEN),
     **dict.fromkeys(("text_config", "vision_config", "audio_config", "quantization_config", "auto_map"), _OBJECT),
@@ -103,6 +106,15 @@ def checked(config: Config, shown: str, again: str = AGAIN) -> Config:
         if place.count(".") > _DEEPEST:
             raise ModelError(f"{shown} is nested too deeply; {again}")
     return config
+
+
+def zero_sizes(config: Config) -> list[str]:
+    """The fields that make a weight as large as nothing, with their places: some families have a use for that."""
+    return [
+        f"{place}{name}"
+        for place, name, value in _fields(config)
+        if type(value) is int and not value and set(_SIZES) & set(name.split("_"))
+    ]
 
 
 def _fields(config: Config, place: str = "") -> Iterator[tuple[str, str, object]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from transformers import (
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 from transformers.utils import logging
 
-from llm_installer.core.config import read_config
+from llm_installer.core.config import read_config, zero_sizes
 from llm_installer.core.dequantised import UNSHAPED, dequantised
 from llm_installer.core.errors import ModelError
 from llm_installer.core.json_file import AGAIN
@@ -136,11 +137,18 @@ def refuse_missing(found: FromFiles, shown: str) -> None:
             f"{shown} lacks {len(found.missing):,} of the {total} that {needs}: {_named(found.missing)}{why}; {AGAIN}"
         )
     if found.misshapen:
-        name, has, wanted = found.misshapen[0]
+        name, has, wanted = min(found.misshapen, key=lambda each: 0 not in each[2])
+        why = _why_nothing(found.model.config) if 0 in wanted else ""
         raise ModelError(
             f"{shown} does not fit its config.json: {shortened(name, 100)} has the shape {_shape(has)}, and {needs} "
-            f"{_shape(wanted)}; {AGAIN}"
+            f"{_shape(wanted)}{why}; {AGAIN}"
         )
+
+
+def _why_nothing(config: PretrainedConfig) -> str:
+    """Which fields of a config make a weight as large as nothing."""
+    zeros = zero_sizes(config.to_diff_dict())
+    return f", since {shortened(' and '.join(zeros), 100)} {'is' if len(zeros) == 1 else 'are'} 0" if zeros else ""
 
 
 def refuse_not_numbers(model: PreTrainedModel, shown: str) -> None:
@@ -182,12 +190,14 @@ def _auto(config: PretrainedConfig) -> Auto:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """No progress bar and no report of what differs: `refuse_missing` says that."""
+    """No progress bar and no report of what differs or is as large as nothing: `refuse_missing` says that."""
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     before = logging.get_verbosity()
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Initializing zero-element tensors")
+            yield
     finally:
         logging.set_verbosity(before)
 

@@ -62,3 +62,14 @@ def test_one_from_elsewhere_has_no_manifest_and_is_taken(adapter: Path, installe
     for name in (MANIFEST, "adapter_info.json"):
         (adapter / name).unlink()
     assert read_adapter_info(adapter, ModelDir(installed)) == AdapterInfo()
+
+
+@pytest.mark.parametrize(
+    "field", ["modules_to_save", "target_modules", "exclude_modules", "layers_pattern", "revision"]
+)
+@pytest.mark.parametrize("value", ["huge " * 20_000, ["q_proj", "huge " * 20_000]])
+def test_a_name_is_no_book(field: str, value: object, adapter: Path, installed: Path) -> None:
+    (adapter / MANIFEST).unlink()
+    (adapter / "adapter_config.json").write_text(json.dumps({field: value}))
+    with pytest.raises(AdapterError, match=rf"{field} in .*adapter_config\.json must be a text"):
+        read_adapter_info(adapter, ModelDir(installed))

@@ -158,3 +158,13 @@ def test_values_that_are_no_numbers_are_the_bases(model: Path, value: float) -> 
     change(model, lambda w: w["model.layers.1.mlp.up_proj.weight"].view(-1)[5:6].fill_(value))
     with pytest.raises(ModelError, match=r"The base model .* is damaged: model.layers.1.mlp.up_proj.weight holds"):
         load_base(model, "bfloat16", "cpu")
+
+
+@pytest.mark.parametrize(("family", "field"), [("llama", "intermediate_size"), ("gpt2", "n_inner")])
+def test_a_size_of_nothing_is_named(family: str, field: str, tmp_path: Path) -> None:
+    AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **SMALL[family])).save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text("utf-8"))
+    (tmp_path / "config.json").write_text(json.dumps({**config, field: 0}), "utf-8")
+    for use in (check_weights, lambda folder: load_base(folder, "float32", "cpu")):
+        with pytest.raises(ModelError, match=rf"does not fit its config\.json: .* since {field} is 0; "):
+            use(tmp_path)
