@@ -15,6 +15,7 @@ from llm_installer.core.json_file import AGAIN, read_object, valued
 from llm_installer.core.text import short_path, shortened
 
 CONFIG = "config.json"
+GENERATION = "generation_config.json"
 Config: TypeAlias = "dict[str, object]"
 _Rule: TypeAlias = "tuple[Callable[[object], bool], str]"
 

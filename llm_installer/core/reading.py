@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import TracebackType
 
+from llm_installer.core.blame import blamed, words
 from llm_installer.core.errors import InstallerError, ModelError
 from llm_installer.core.text import shortened
 
-_MISTAKES = (ArithmeticError, AttributeError, LookupError, OSError, RecursionError, TypeError, ValueError)
+_MISTAKES = (ArithmeticError, AttributeError, LookupError, OSError, RecursionError, TypeError, ValueError, re.error)
 _BY_NAME = ("PanicException", "SafetensorError", "StrictDataclassError", "UnpicklingError")
 """Classes without a common base: of tokenizers, safetensors, huggingface_hub and pickle, which need not be imported."""
 _OWN_CODE = "custom code which must be executed"
@@ -27,20 +30,34 @@ def is_mistake(error: BaseException) -> bool:
 
 def reason(error: BaseException) -> str:
     """What an error says, on one line and short enough for a sentence."""
-    text = shortened(str(error).replace(":\n", ": "), _LONGEST).rstrip(".")
-    plain = isinstance(error, (OSError, ValueError)) or type(error) is Exception
+    text = shortened(words(error), _LONGEST)
+    plain = isinstance(error, (OSError, ValueError, re.error)) or type(error) is Exception or _is_sentence(error)
     return (text if plain else f"{type(error).__name__}: {text}") if text else type(error).__name__
+
+
+def _is_sentence(error: BaseException) -> bool:
+    """Whether what a dictionary lacks is said in words, rather than by the key."""
+    return isinstance(error, KeyError) and " " in str(error.args[0] if error.args else "")
 
 
 class reading:  # reads like a verb where it is used: with reading(...)
     """`with reading("The tokenizer in x")`: what a library raises over its files becomes one ModelError.
 
-    Errors of our own and those of the machine, such as too little memory, pass.
+    Where it is about a field of one of these JSON `files`, that is named. Errors of our own and those of the machine,
+    such as too little memory, pass.
     """
 
-    def __init__(self, what: str, refuse: Callable[[str], InstallerError] = ModelError) -> None:
+    def __init__(
+        self,
+        what: str,
+        refuse: Callable[[str], InstallerError] = ModelError,
+        files: Sequence[Path] = (),
+        library: str = "transformers",
+    ) -> None:
         self._what = what
         self._refuse = refuse
+        self._files = files
+        self._library = library
 
     def __enter__(self) -> None:
         return None
@@ -55,4 +72,5 @@ class reading:  # reads like a verb where it is used: with reading(...)
                 f"{self._what} needs Python code of its own, which is never run here; choose a model that transformers "
                 "knows by itself"
             ) from None
-        raise self._refuse(f"{self._what} cannot be loaded: {reason(error)}") from None
+        field = blamed(error, self._files, self._library)
+        raise self._refuse(field or f"{self._what} cannot be loaded: {reason(error)}") from None

@@ -91,7 +91,7 @@ def _put_on(model: PreTrainedModel, lora: Path, folder: ModelDir) -> PeftModel:
         )
 
     try:
-        with warnings.catch_warnings(record=True) as warned, reading("it", refuse):
+        with warnings.catch_warnings(record=True) as warned, reading("it", refuse, (lora / CONFIG,), "PEFT"):
             warnings.simplefilter("always")
             config = config_from_files(lora, model)
             with names_as_given() if config else nullcontext():

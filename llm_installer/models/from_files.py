@@ -20,7 +20,7 @@ from transformers import (
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 from transformers.utils import logging
 
-from llm_installer.core.config import read_config, zero_sizes
+from llm_installer.core.config import CONFIG, GENERATION, read_config, zero_sizes
 from llm_installer.core.dequantised import UNSHAPED, dequantised
 from llm_installer.core.errors import ModelError
 from llm_installer.core.json_file import AGAIN
@@ -70,7 +70,7 @@ def check_weights(folder: Path) -> None:
         raise ModelError(f"{shown} lacks {counted(len(gaps), 'tensor')}: {_named(gaps)}; {AGAIN}")
     empty = {name: torch.empty(tensor.shape, device="meta") for name, tensor in headers.items()}
     made = without_weights(folder)
-    with reading(f"The model in {shown}"), _quiet():
+    with _reading(folder), _quiet():
         found = _loaded(type(made), None, config=made.config, state_dict=empty, device_map={"": "meta"})
     refuse_missing(found, shown)
 
@@ -80,7 +80,7 @@ def without_weights(folder: Path) -> PreTrainedModel:
 
     Raises ModelError where it cannot be made.
     """
-    with reading(f"The model in {short_path(folder)}"), _quiet(), torch.device("meta"):
+    with _reading(folder), _quiet(), torch.device("meta"):
         config = _unquantised(_config(folder))
         made: PreTrainedModel = _auto(config).from_config(config, trust_remote_code=False)  # type: ignore[no-untyped-call]
         return made
@@ -92,7 +92,7 @@ def from_files(folder: Path, dequantise: bool = False, **more: object) -> FromFi
 
     Raises ModelError where it cannot be loaded.
     """
-    with reading(f"The model in {short_path(folder)}"), _quiet():
+    with _reading(folder), _quiet():
         config = _config(folder)
         if dequantise:
             settings = dict(settings_of(read_config(folder))) | {"dequantize": True}
@@ -164,6 +164,10 @@ def is_finite(weight: torch.Tensor) -> bool:
         return True
     # Smallest and largest in one pass without a copy; both are NaN where any value is.
     return all(bool(torch.isfinite(end)) for end in torch.aminmax(weight.detach()))
+
+
+def _reading(folder: Path) -> reading:
+    return reading(f"The model in {short_path(folder)}", files=(folder / CONFIG, folder / GENERATION))
 
 
 def _config(folder: Path) -> PretrainedConfig:

@@ -102,7 +102,11 @@ WRONG: dict[str, tuple[Callable[[Path], None], str]] = {
     "a textual alpha": (config(lora_alpha="x"), 'lora_alpha in .* must be a finite number, not "x"'),
     "a negative rank": (config(r=-1), "r in .* must be a whole number from 1, not -1"),
     "another rank": (config(r=8), r"does not fit tiny-llama \(.*size mismatch"),
-    "an unknown kind": (config(peft_type="MAGIC"), "does not fit tiny-llama"),
+    "an unknown kind": (
+        config(peft_type="MAGIC"),
+        'peft_type in .*json is "MAGIC", which this version of PEFT does not',
+    ),
+    "a broken pattern": (config(target_modules="(("), r"target_modules in .*json is no regular expression: missing \)"),
     "a module to import": (config(megatron_config={}, megatron_core="os"), "absent, since it names a module to import"),
     "more layers": (weights(more_layers), "it holds weights for .*layers.7.*, which this model does not have"),
     "a larger head": (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from llm_installer.cli.main import cli
 from llm_installer.core.errors import ModelError
+from llm_installer.core.text import short_path
 from llm_installer.install.installer import install
 from llm_installer.models.base import load_base
 from llm_installer.models.from_files import check_weights
@@ -168,3 +170,36 @@ def test_a_size_of_nothing_is_named(family: str, field: str, tmp_path: Path) -> 
     for use in (check_weights, lambda folder: load_base(folder, "float32", "cpu")):
         with pytest.raises(ModelError, match=rf"does not fit its config\.json: .* since {field} is 0; "):
             use(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"hidden_act": "blub"}, 'hidden_act in {} is "blub", which this version of transformers does not know'),
+        ({"rope_parameters": {"rope_type": "blub"}}, 'rope_parameters.rope_type in {} is "blub", which'),
+        ({"rope_scaling": {"type": "blub", "factor": 2.0}}, 'rope_scaling.type in {} is "blub", which'),
+        ({"dtype": "blub"}, 'dtype in {} is "blub", which'),
+        ({"attn_implementation": "blub"}, "attn_implementation in {} does not fit: Specified `attn_impl"),
+        ({"layer_types": ["blub"] * 2}, "layer_types in {} does not fit: The `layer_types` entries must be in"),
+        ({"attention_bias": 0}, "attention_bias in {} does not fit: Field 'attention_bias' expected bool"),
+    ],
+)
+def test_a_name_that_no_table_has_is_said_by_its_field(change: dict[str, object], says: str, model: Path) -> None:
+    file = model / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text("utf-8")), **change}), "utf-8")
+    with pytest.raises(ModelError, match=re.escape(says.format(short_path(file)))):
+        check_weights(model)
+
+
+def test_every_word_of_a_config_is_known_by_its_field(family: Path, tmp_path: Path) -> None:
+    file = Path(shutil.copytree(family, tmp_path / "model")) / "config.json"
+    config = json.loads(file.read_text("utf-8"))
+    refused = set()
+    for name in [name for name, value in config.items() if isinstance(value, str)]:
+        file.write_text(json.dumps({**config, name: "blub"}), "utf-8")
+        try:
+            check_weights(file.parent)
+        except ModelError as error:
+            assert f"{name} in {short_path(file)} " in str(error) or name == "model_type", error
+            refused.add(name)
+    assert {"hidden_act", "activation_function"} & refused

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from llm_installer.core.config import CONFIG, is_token
+from llm_installer.core.config import CONFIG, GENERATION, is_token
 from llm_installer.core.errors import ModelError
 from llm_installer.core.json_file import read_object
 from llm_installer.core.model_info import ModelInfo
@@ -12,7 +12,7 @@ from llm_installer.data.encoding.encoded import EncodedSet
 from llm_installer.data.encoding.tokenizer import Tokenizer
 
 _PROBE = "qwertz"
-_FILES = ("generation_config.json", CONFIG)
+_FILES = (GENERATION, CONFIG)
 
 
 def name_end_of_text(tokenizer: Tokenizer, info: ModelInfo) -> None:

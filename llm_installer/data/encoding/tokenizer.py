@@ -103,7 +103,7 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     for file in sorted(folder.glob("*")):
         if file.suffix in _SUFFIXES and file.is_file() and is_pointer(head(file)):
             raise ModelError(pointer(short_path(file)))
-    with reading(f"The tokenizer in {short_path(folder)}"):
+    with reading(f"The tokenizer in {short_path(folder)}", files=(folder / "tokenizer_config.json",)):
         tokenizer = cast(
             Tokenizer, AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         )
