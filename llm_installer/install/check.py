@@ -14,6 +14,7 @@ from llm_installer.core.hints import program
 from llm_installer.core.home import llm_home, models_dir
 from llm_installer.core.model_info import ModelInfo, read_model_info
 from llm_installer.core.text import counted, short_path, size
+from llm_installer.install.advice import advising
 from llm_installer.install.disk import nearest_existing
 from llm_installer.install.doctor import Check
 from llm_installer.install.hub_preview import preview
@@ -50,10 +51,11 @@ def check_model(model: str, revision: str | None = None) -> ModelCheck:
         return _judge(_loadable(weights, weights.parent.name), 0, probe_hardware())
     source = resolve(model, revision=revision)
     if source.kind != "hub":
-        check_trainable(read_config(source.folder), source.id)
-        info = _loadable(source.folder, source.id)
+        with advising(source):
+            check_trainable(read_config(source.folder), source.id)
+            info = _loadable(source.folder, source.id)
         return _judge(info, info.weight_bytes, probe_hardware())
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, advising(source):
         to_download = preview(source, Path(folder))
         return _judge(_loadable(Path(folder), source.id), to_download, probe_hardware())
 

@@ -14,6 +14,7 @@ from llm_installer.core.run.lock import only_training, refuse_while_training
 from llm_installer.core.startup import no_telemetry
 from llm_installer.core.text import short_path
 from llm_installer.core.user_config import offer_token
+from llm_installer.install.advice import advising
 from llm_installer.install.disk import delete
 from llm_installer.install.from_folder import fill_from_folder
 from llm_installer.install.from_hub import fill_from_hub
@@ -26,6 +27,7 @@ Fill = Callable[[Source, ModelDir, Callable[[str], None]], tuple[dict[str, str],
 """Makes `weights` in a staging folder; returns the sha256 of each weight file, and the commit if there is one."""
 
 IN_TRAINING = "cannot be replaced while it is being trained"
+IN_USE = "is already installed, and is being trained now"
 
 FILL: dict[str, Fill] = {"built-in": fill_from_folder, "folder": fill_from_folder, "hub": fill_from_hub}
 
@@ -50,8 +52,8 @@ def install(
     offer_token()
     source = resolve(model, name=name, revision=revision, link=link)
     target = ModelDir(models_dir() / source.dirname)
-    with directory_lock(source.dirname):
-        refuse_while_training(target, IN_TRAINING)
+    with directory_lock(source.dirname), advising(source):
+        refuse_while_training(target, IN_TRAINING if force else IN_USE)
         undo_interrupted_swap(target)
         _refuse_target(source, target, force)
         staging = staging_dir(source.dirname)

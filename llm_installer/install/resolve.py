@@ -74,6 +74,8 @@ def _model_folder(path: Path) -> Path:
     folder = path.resolve()
     if not folder.is_dir():
         raise ModelError(f"{short_path(folder)} is a file; give the folder that holds config.json and the weights")
+    if not folder.name:
+        raise ModelError(f"{folder} holds all of this machine; give the folder that holds config.json and the weights")
     if (folder / "model" / "config.json").is_file() and not (folder / "config.json").is_file():
         raise ModelError(
             f"{short_path(folder)} is already a model directory; train in it, or copy its model with: "

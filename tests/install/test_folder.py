@@ -12,10 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from llm_installer.core.errors import InstallerError, ModelError
+from llm_installer.core.errors import InstallerError, ModelError, TrainingError
 from llm_installer.core.model_info import fingerprint
 from llm_installer.core.paths import ModelDir
+from llm_installer.core.run.lock import only_training
 from llm_installer.install import install, list_models
+from llm_installer.install.check import check_model
 
 Make = Callable[..., Path]
 
@@ -143,3 +145,31 @@ def test_a_model_is_never_linked_to_itself(home: Path, make_model: Make) -> None
     with pytest.raises(ModelError, match="cannot be linked to itself"):
         install(str(found.weights), name="small", link=True, force=True, say=quiet)
     assert list_models()[0].complete
+
+
+def test_what_to_do_about_wrong_files_depends_on_where_they_are(home: Path, make_model: Make) -> None:
+    source = make_model()
+    installed = install(str(source), name="mine", say=quiet)
+    for folder, says in ((source, "copy the folder again from where it was made"), (installed.weights, "--force")):
+        file = folder / "config.json"
+        config = json.loads(file.read_text())
+        file.write_text(json.dumps({**config, "hidden_size": 0}))
+        with pytest.raises(ModelError, match=rf"hidden_size in .* must be .* not 0; .*{says}$"):
+            check_model(str(folder))
+    with pytest.raises(ModelError, match="get the model again$"):
+        install(str(source), name="other", say=quiet)
+
+
+def test_a_model_in_training_is_installed_already(home: Path, make_model: Make) -> None:
+    source = str(make_model())
+    found = install(source, say=quiet)
+    with only_training(found):
+        with pytest.raises(TrainingError, match=r"^small is already installed, and is being trained now: process "):
+            install(source, say=quiet)
+        with pytest.raises(TrainingError, match=r"^small cannot be replaced while it is being trained: process "):
+            install(source, force=True, say=quiet)
+
+
+def test_the_root_of_the_machine_is_no_model(home: Path) -> None:
+    with pytest.raises(ModelError, match=r"^/ holds all of this machine; give the folder that holds config.json"):
+        install("/", say=quiet)
