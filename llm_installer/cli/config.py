@@ -5,16 +5,30 @@ from __future__ import annotations
 import os
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import click
+from click.shell_completion import CompletionItem
 
 from llm_installer.cli.commands import Commands, synonyms
 from llm_installer.cli.echo import echo
 from llm_installer.core.errors import UsageError
 from llm_installer.core.hints import program
 from llm_installer.core.text import short_path
-from llm_installer.core.user_config import TOKEN, read_user_config, user_config_file, write_user_config
-from llm_installer.planning.preferences import DEFAULT, LOGIN, PREFERENCES, Found, check_known, find, preference
+from llm_installer.core.user_config import HOME, TOKEN, WHOLE, read_user_config, user_config_file, write_user_config
+from llm_installer.install.disk import nearest_existing
+from llm_installer.planning.options import Options
+from llm_installer.planning.preferences import (
+    DEFAULT,
+    LOGIN,
+    PREFERENCES,
+    Found,
+    Preference,
+    check_known,
+    find,
+    preference,
+)
+from llm_installer.planning.settings import described
 
 
 class OfConfig(Commands):
@@ -26,6 +40,30 @@ class OfConfig(Commands):
 
 def _offer_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     return [one.name for one in PREFERENCES if one.name.startswith(incomplete)]
+
+
+def _offer_values(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str | CompletionItem[str]]:
+    """What the setting that was named before may be: one of some words, or a folder."""
+    try:
+        one = preference(str(ctx.params.get("name")))
+    except UsageError:
+        return []
+    if one.name == HOME:
+        return [CompletionItem(incomplete, type="dir")]
+    return [value for value in _values(one) if value.startswith(incomplete)]
+
+
+def _values(one: Preference) -> tuple[str, ...]:
+    """The words among which a setting is one; empty where there are no such."""
+    return next((each.setting.choices for each in described(Options) if each.name == one.field), ())
+
+
+def _named(name: str | None, command: str) -> str:
+    """The name that was given. Raises UsageError where none was, and names all that there are."""
+    if name:
+        return name
+    names = ", ".join(one.name for one in PREFERENCES)
+    raise UsageError(f"Say which setting: {program()} config {command} NAME; there are {names}")
 
 
 @click.group(cls=OfConfig, invoke_without_command=True)
@@ -66,37 +104,50 @@ def _with_login(found: Found) -> Found:
 
 
 @config.command(name="set")
-@click.argument("name", shell_complete=_offer_names)
-@click.argument("value", required=False)
-def set_command(name: str, value: str | None) -> None:
+@click.argument("name", required=False, shell_complete=_offer_names)
+@click.argument("value", required=False, shell_complete=_offer_values)
+def set_command(name: str | None, value: str | None) -> None:
     """Set NAME to VALUE; without VALUE it is asked for, so that a token is in no history of a shell."""
-    one, stored = preference(name), read_user_config()
-    given = _asked(one.name, one.secret) if value is None else value
+    one, stored = preference(_named(name, "set")), read_user_config()
+    given = _asked(one) if value is None else value
     if not given.strip():
-        raise UsageError(f"An empty value sets nothing; for the default type: {program()} config unset {one.name}")
+        raise UsageError(
+            f"Say what {one.name} shall be: {program()} config set {one.name} VALUE; for the default type: {program()} "
+            f"config unset {one.name}"
+        )
     kept = one.check(given.strip())
+    if one.name == HOME:
+        _refuse_no_folder(kept)
     write_user_config({**stored, one.name: kept})
     now = find(one, os.environ, {one.name: kept})
     shown = Found(one, kept, now.source).shown
     echo(f"{one.name} is now {shown}, in {short_path(user_config_file())}")
     if now.value != kept:
         echo(f"For now {one.variable} in the environment still says {now.shown}, and wins.")
-    if one.name == "home":
+    if one.name == HOME:
         echo("Models that are installed already stay where they are; move their folders to find them by name.")
 
 
-def _asked(name: str, secret: bool) -> str:
+def _refuse_no_folder(home: str) -> None:
+    """Raise UsageError where no folder is, and none can be made: a file is in the way."""
+    found = nearest_existing(Path(home).expanduser())
+    if not found.is_dir():
+        raise UsageError(f"{HOME}={home!r}: {short_path(found)} is not a folder; {WHOLE}")
+
+
+def _asked(one: Preference) -> str:
     """What is typed on a terminal, unseen where it is secret, or else the first line of the input."""
     if sys.stdin is not None and sys.stdin.isatty():
-        return str(click.prompt(name, hide_input=secret, err=True))
+        among = f" ({', '.join(choices)})" if (choices := _values(one)) else ""
+        return str(click.prompt(f"{one.name}{among}", hide_input=one.secret, err=True))
     return sys.stdin.readline() if sys.stdin is not None else ""
 
 
 @config.command(name="unset")
-@click.argument("name", shell_complete=_offer_names)
-def unset_command(name: str) -> None:
+@click.argument("name", required=False, shell_complete=_offer_names)
+def unset_command(name: str | None) -> None:
     """Go back to the default of NAME."""
-    stored = read_user_config()
+    name, stored = _named(name, "unset"), read_user_config()
     key = name if name in stored else preference(name).name  # a name that is wrong in the file can be taken out, too
     if key not in stored:
         echo(f"{key} was not set")

@@ -12,7 +12,7 @@ from llm_installer.core.user_config import HOME, read_user_config
 def llm_home() -> Path:
     """LLM_HOME, else what `config set home` says, else ~/LLM. Raises UsageError where that file is damaged."""
     chosen = os.environ.get("LLM_HOME") or read_user_config().get(HOME) or Path.home() / "LLM"
-    return Path(chosen).expanduser().absolute()
+    return Path(os.path.expanduser(chosen)).absolute()  # Path.expanduser fails where there is nobody of that name
 
 
 def models_dir() -> Path:

@@ -28,7 +28,8 @@ def user_config_file() -> Path:
 
 def whole_path(value: str) -> bool:
     """Whether a folder is named wherever one is, and not beside the current folder."""
-    return not steering(value) and (value.startswith(("/", "~")) or value[1:2] == ":")
+    # Whose home ~somebody is a shell has to say.
+    return not steering(value) and (value == "~" or value.startswith(("/", "~/")) or value[1:2] == ":")
 
 
 def read_user_config() -> dict[str, str]:
