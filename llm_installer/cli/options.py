@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import click
 
-from llm_installer.cli.other_names import own_words
+from llm_installer.cli.other_names import own_words, typed_names
 from llm_installer.core.errors import UsageError
 from llm_installer.planning.options import Options
 from llm_installer.planning.settings import ON_OFF, Command, Described, add_click_options, described, flag
@@ -75,7 +75,14 @@ class GroupedCommand(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Names that other trainers use are understood, too; a shell that completes a command asks for none."""
-        return super().parse_args(ctx, args if ctx.resilient_parsing else own_words(args))
+        if ctx.resilient_parsing:
+            return super().parse_args(ctx, args)
+        try:
+            return super().parse_args(ctx, own_words(args))
+        except click.BadParameter as error:  # which is about the word that was typed
+            if error.param and (typed := typed_names(args).get(str(error.param.name))):
+                error.param_hint = f"'{typed}'"
+            raise
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The options of a group, of all groups, or the first ones and the names of the groups."""
@@ -143,7 +150,8 @@ def _record(one: Described) -> tuple[str, str]:
     if one.kind is bool:
         return (f"{spelling}, --no-{spelling[2:]}" if one.switch else spelling), help
     takes = one.setting.metavar or ("NAME" if choices else {int: "N", float: "X"}.get(one.kind, "TEXT"))
-    takes = "on|off" if choices == ON_OFF else f"[{takes}]" if one.setting.optional_value else takes
+    takes = "|".join(ON_OFF) if choices == ON_OFF else takes
+    takes = takes if one.bare is None else f"[{takes}]"
     listed = f" One of {', '.join(choices)}." if choices and choices != ON_OFF else ""
     default = "" if one.default is None else f" Default: {one.default}."
     return f"{spelling} {takes}", f"{help}{listed}{default}"

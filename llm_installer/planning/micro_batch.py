@@ -8,6 +8,7 @@ from llm_installer.core.errors import UsageError
 from llm_installer.core.text import counted, size
 from llm_installer.planning.chooser import YOURS, Chooser, by_size
 from llm_installer.planning.fitting import Fit, fit_memory
+from llm_installer.planning.names import truth
 from llm_installer.planning.options import Options
 from llm_installer.planning.setup import Setup
 from llm_installer.planning.sharding import asked_processes, shared_memory
@@ -65,7 +66,9 @@ def asked_layers(given: str | None, layers: int) -> int | None:
     """
     if given is None:
         return None
-    named, word = {"on": layers, "true": layers, "off": 0, "false": 0}, given.lower()
-    if word not in named and not given.isdigit():
+    if given.isdigit():
+        return min(int(given), layers)
+    on = truth(given)
+    if on is None:
         raise UsageError(f"--gradient-checkpointing {given}: say on, off or a number of layers")
-    return named[word] if word in named else min(int(given), layers)
+    return layers if on else 0

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from llm_installer.core.errors import UsageError
 from llm_installer.planning.name_rows import NAMES, Name
 
 Shown = Callable[[str, object], str]
 """How a name and its value are written where they were given."""
+TRUTH = {word: on for on, words in ((True, "true yes on 1"), (False, "false no off 0")) for word in words.split()}
+"""What is written for True and False, in lower case."""
 _HALVES = ("bf16", "fp16")
 """Two switches elsewhere, one setting here: neither means float32."""
 
@@ -40,13 +42,44 @@ def translated(given: Mapping[str, object], shown: Shown = keyword) -> list[Mean
         before = found.get(one.name)
         if before and one.called in NAMES and NAMES[one.called].joins:
             one = Meant(before.called, one.name, f"{before.value},{one.value}")
-        elif before and str(before.value) != str(one.value):
-            raise UsageError(
-                f"{shown(before.called, given.get(before.called, before.value))} and "
-                f"{shown(one.called, given.get(one.called, one.value))} mean the same setting; give one of them"
-            )
+        elif before and not alike(before.value, one.value):
+            both = " and ".join(_written(each, given, shown) for each in (before, one))
+            raise UsageError(f"{both} mean the same setting; give one of them")
         found[one.name] = one
-    return list(found.values())
+    return [one if one.called in given else replace(one, called=_half(given)) for one in found.values()]
+
+
+def truth(value: object) -> bool | None:
+    """True or False, in Python or as it is typed; None for everything else."""
+    return TRUTH.get(str(value).lower()) if isinstance(value, (bool, int, str)) else None
+
+
+def alike(one: object, other: object) -> bool:
+    """Whether two values, in Python or as they are typed, say the same."""
+    return _said(one) == _said(other)
+
+
+def _said(value: object) -> str:
+    if isinstance(value, dict):
+        return ",".join(f"{key}={own}" for key, own in value.items())
+    if isinstance(value, (list, tuple)):
+        return ",".join(map(str, value))
+    text = str(value)
+    try:
+        return str(float(text))
+    except ValueError:
+        return text if (on := truth(text)) is None else str(on)
+
+
+def _written(one: Meant, given: Mapping[str, object], shown: Shown) -> str:
+    """A setting as the user gave it."""
+    called = one.called if one.called in given else _half(given)
+    return shown(called, given[called])
+
+
+def _half(given: Mapping[str, object]) -> str:
+    """What is to be named where both halves were said as one."""
+    return next(name for name in _HALVES if name in given)
 
 
 def names_table() -> str:
@@ -94,9 +127,8 @@ def _precision(given: Mapping[str, object], shown: Shown) -> dict[str, object]:
 
 def _among(value: object, words: tuple[object, ...]) -> bool:
     """Whether a value is one of these, in Python or as it is typed."""
-    # Elsewhere 1 and 0 are written for True and False, too.
-    switch = any(isinstance(word, bool) for word in words) and str(value) in ("0", "1")
-    said = str(bool(int(str(value)))) if switch else str(value)
+    on = truth(value) if any(isinstance(word, bool) for word in words) else None
+    said = str(value) if on is None else str(on)
     return said.lower() in [str(word).lower() for word in words]
 
 

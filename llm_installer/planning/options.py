@@ -88,7 +88,7 @@ class Options:
     gradient_accumulation_steps: int | None = setting("Micro-batches per optimizer step.", "Training", minimum=1)
     gradient_checkpointing: str | None = setting(
         "Recompute activations in the backward pass instead of keeping them: on, off, or in how many layers; chosen "
-        "to fit into memory.", "Training", metavar="WHICH",
+        "to fit into memory.", "Training", metavar="WHICH", optional_value="on",
     )  # fmt: skip
     optimizer: str | None = setting(
         "Optimizer for the adapters.", "Training", choices=tuple(OPTIMIZERS), synonyms=tuple(OPTIMIZER_NAMES.items()),

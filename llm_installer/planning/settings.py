@@ -14,7 +14,7 @@ from click.shell_completion import CompletionItem
 from llm_installer.core.errors import UsageError
 from llm_installer.core.hints import suggest
 from llm_installer.planning.bounds import Filled, Number, Whole
-from llm_installer.planning.names import Meant
+from llm_installer.planning.names import Meant, truth
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -29,7 +29,6 @@ _COUNTS = ("N|all", "WHICH")
 """What is a word or a number, by its metavar."""
 ON_OFF = ("on", "off")
 """The choices of a switch that may also be left to the plan."""
-_TRUTH = (("true", "on"), ("True", "on"), ("false", "off"), ("False", "off"))
 
 
 @dataclass(frozen=True)
@@ -42,8 +41,8 @@ class Setting:
     synonyms: tuple[tuple[str, str], ...] = ()
     minimum: float | None = None
     maximum: float | None = None
-    optional_value: int | None = None
-    """Value meant when the flag is given bare."""
+    optional_value: int | str | None = None
+    """Value meant when the flag is given bare; of on and off it is on."""
     metavar: str | None = None
     several: bool = False
     """Whether a list is meant where it is separated by commas."""
@@ -56,7 +55,7 @@ class More(TypedDict, total=False):
     synonyms: tuple[tuple[str, str], ...]
     minimum: float
     maximum: float
-    optional_value: int
+    optional_value: int | str
     metavar: str
     several: bool
 
@@ -74,6 +73,11 @@ class Described:
     def switch(self) -> bool:
         """Whether it is on unless it is switched off."""
         return self.kind is bool and bool(self.default)
+
+    @property
+    def bare(self) -> int | str | None:
+        """Its value where the flag is given without one; None where it needs one."""
+        return ON_OFF[0] if self.setting.choices == ON_OFF else self.setting.optional_value
 
 
 def setting(help: str, group: str, *, default: Value | None = None, **more: Unpack[More]) -> Value:
@@ -165,7 +169,7 @@ def _typed(one: Described, value: object) -> object:
     if isinstance(value, str) or one.setting.choices:
         return value
     if one.kind is not str:
-        if isinstance(value, Real) and not isinstance(value, bool) and one.kind is not bool:
+        if isinstance(value, Real) and not isinstance(value, bool) and (one.kind is not bool or value in (0, 1)):
             return value
         raise click.UsageError(
             f"this is {_type(value)}, and {'True or False' if one.kind is bool else 'a number'} is needed"
@@ -195,7 +199,9 @@ class _Choice(click.Choice[str]):
         self.synonyms = dict(synonyms)
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        return str(super().convert(self.synonyms.get(str(value), value), param, ctx))
+        on = truth(value) if self.choices == ON_OFF else None
+        named = self.synonyms.get(str(value), value) if on is None else ON_OFF[not on]
+        return str(super().convert(named, param, ctx))
 
 
 class _Attributes(TypedDict, total=False):
@@ -203,7 +209,7 @@ class _Attributes(TypedDict, total=False):
 
     help: str
     is_flag: bool
-    flag_value: int
+    flag_value: int | str
     metavar: str | None
     type: click.ParamType[object] | type
     shell_complete: Callable[[click.Context, click.Parameter, str], list[CompletionItem[str]]]
@@ -215,7 +221,7 @@ def _attributes(one: Described) -> _Attributes:
         return {"help": declared.help, "is_flag": True}
     more: _Attributes = {"help": declared.help, "metavar": declared.metavar, "type": kind}
     if declared.choices:
-        more["type"] = _Choice(declared.choices, declared.synonyms + (_TRUTH if declared.choices == ON_OFF else ()))
+        more["type"] = _Choice(declared.choices, declared.synonyms)
     elif declared.minimum is not None:
         more["type"] = (Whole if kind is int else Number)(declared.minimum, declared.maximum)
     elif kind is str:
@@ -223,6 +229,6 @@ def _attributes(one: Described) -> _Attributes:
     if kind is str and declared.metavar in _PATHS:
         shell = _PATHS[declared.metavar]
         more["shell_complete"] = lambda ctx, param, incomplete: [CompletionItem(incomplete, type=shell)]
-    if declared.optional_value is not None:
-        more["is_flag"], more["flag_value"] = False, declared.optional_value
+    if one.bare is not None:
+        more["is_flag"], more["flag_value"] = False, one.bare
     return more

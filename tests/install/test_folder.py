@@ -156,7 +156,7 @@ def test_what_to_do_about_wrong_files_depends_on_where_they_are(home: Path, make
         file.write_text(json.dumps({**config, "hidden_size": 0}))
         with pytest.raises(ModelError, match=rf"hidden_size in .* must be .* not 0; .*{says}$"):
             check_model(str(folder))
-    with pytest.raises(ModelError, match="get the model again$"):
+    with pytest.raises(ModelError, match=r"get the model again$"):
         install(str(source), name="other", say=quiet)
 
 

@@ -14,7 +14,7 @@ from llm_installer.cli.train import train
 from llm_installer.core.errors import UsageError
 from llm_installer.planning.micro_batch import asked_layers
 from llm_installer.planning.name_rows import NAMES
-from llm_installer.planning.names import keyword, names_table, translated
+from llm_installer.planning.names import keyword, names_table, translated, truth
 from llm_installer.planning.options import Options
 
 SEVEN = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -126,6 +126,65 @@ def test_two_names_of_one_setting_are_refused_where_they_differ() -> None:
         parse("--epochs", "3", "--num_epochs", "4")
     with pytest.raises(UsageError, match=r"^--num-epochs is given twice"):
         parse("--num_epochs", "3", "--num-epochs", "4")
+    assert Options.from_kwargs(data=["a.json", "b.json"], data_path="a.json,b.json").data == "a.json,b.json"
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        ("--epochs 3 --num_epochs 3", Options(epochs=3)),
+        ("--num_epochs=3 --epochs=3.0", Options(epochs=3)),
+        ("--num_epochs 3 --num-epochs 3", Options(epochs=3)),
+        ("--data a.json --data_path a.json --dataset a.json", Options(data="a.json")),
+        ("--use-4bit --load_in_4bit yes", Options(use_4bit=True)),
+        ("--packing --sample_packing True", Options(packing="on")),
+        ("--precision bfloat16 --bf16", Options(precision="bfloat16")),
+    ],
+)
+def test_two_names_that_say_the_same_are_one(words: str, meant: Options) -> None:
+    assert parse(*words.split()) == meant
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("--data a.json --dataset b.json", "^--dataset and --data mean the same setting"),
+        ("--use-4bit --load_in_4bit off", "^--load-in-4bit and --use-4bit mean the same setting"),
+        ("--packing off --sample_packing", "^--sample-packing and --packing mean the same setting"),
+        ("--precision bfloat16 --bf16 0 --fp16 0", "^--bf16 and --precision mean the same setting"),
+        ("--precision bfloat16 --fp16 no --bf16 off", "^--(bf16|fp16) and --precision mean the same setting"),
+        ("--dtype fp32", "Invalid value for '--dtype': 'fp32' is not one of"),
+        ("--precision fp32", "Invalid value for '--precision': 'fp32' is not one of"),
+        ("--load_in_4bit=perhaps", "--use-4bit.* does not take a value"),
+    ],
+)
+def test_what_is_refused_is_called_as_it_was_typed(words: str, says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        parse(*words.split())
+
+
+@pytest.mark.parametrize("on", ["1", "true", "True", "yes", "on", "YES"])
+def test_a_word_of_truth_means_the_same_everywhere(on: str) -> None:
+    off = {"1": "0", "yes": "no", "YES": "NO", "on": "off"}.get(on, "false")
+    for word, name, value in [
+        ("--use-4bit", "use_4bit", (True, False)), ("--load_in_4bit", "use_4bit", (True, False)),
+        ("--packing", "packing", ("on", "off")), ("--sample_packing", "packing", ("on", "off")),
+        ("--tensorboard", "tensorboard", (True, False)), ("--qlora", "method", ("qlora", "lora")),
+    ]:  # fmt: skip
+        for typed, meant in zip((on, off), value, strict=True):
+            assert getattr(parse(word, typed), name) == meant == getattr(parse(f"{word}={typed}"), name)
+            assert getattr(Options.from_kwargs(**{word[2:].replace("-", "_"): typed}), name) == meant
+    assert parse("--bf16", on) == Options(precision="bfloat16") == Options.from_kwargs(bf16=on)
+    assert on == "1" or asked_layers(on, 4) == 4
+
+
+def test_a_bare_flag_means_on() -> None:
+    words = ("--gradient-checkpointing", "--packing", "--compile", "--fast", "--bf16", "--data", "a.json")
+    meant = Options(gradient_checkpointing="on", packing="on", compile="on", precision="bfloat16", data="a.json")
+    assert parse(*words) == parse(*words[-2:], *words[:-2]) == meant
+    assert parse("--gradient-checkpointing", "2", "--packing", "off") == Options(
+        gradient_checkpointing="2", packing="off"
+    )
 
 
 @pytest.mark.parametrize(
@@ -209,10 +268,10 @@ def test_no_value_of_any_name_is_ignored(name: str, value: object) -> None:
         assert "\n" not in str(error).replace(repr(value), "") and len(str(error)) > 20
         return
     if not meant:
-        switched = {0: "false", 1: "true"}.get(value, "") if isinstance(value, int) else ""
+        switched = "" if (on := truth(value)) is None else str(on).lower()
         assert value is None or {str(value).lower(), switched} & {str(word).lower() for word in row.anyway}
     elif made == Options():
-        assert meant[0].value in (False, None, "") or str(meant[0].value).lower() == "false"
+        assert meant[0].value in (None, "") or truth(meant[0].value) is False
 
 
 def test_every_row_means_a_setting_or_says_what_to_write() -> None:
