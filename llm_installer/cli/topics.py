@@ -22,8 +22,18 @@ TOPICS = {
 """Every topic, and what it is about."""
 
 
+def _offer(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Topics and commands, and behind a group its own."""
+    command, names = ctx.find_root().command, [*TOPICS]
+    for word in ctx.params.get("words") or ():
+        if word not in (known := _commands(command)):
+            return []
+        command, names = known[word], []
+    return [name for name in dict.fromkeys([*names, *_commands(command)]) if name.startswith(incomplete)]
+
+
 @click.command(name="help")
-@click.argument("words", nargs=-1, metavar="[TOPIC | COMMAND]")
+@click.argument("words", nargs=-1, metavar="[TOPIC | COMMAND]", shell_complete=_offer)
 @click.pass_context
 def help_command(ctx: click.Context, words: tuple[str, ...]) -> None:
     """Explain a topic or a command; without either, list the topics."""

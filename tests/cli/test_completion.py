@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from click.shell_completion import ShellComplete
+from click.shell_completion import ShellComplete, get_completion_class
 from click.testing import CliRunner
 
 from llm_installer.cli.completion import SHELLS, VARIABLE
@@ -54,6 +54,11 @@ def offered(*words: str) -> list[str]:
         (("config", "set", "home", ""), ["dir"]),
         (("config", "set", "xyz", ""), []),
         (("completion", "z"), ["zsh"]),
+        (("help", "mod"), ["models", "modes"]),
+        (("help", "tr"), ["train"]),
+        (("help", "adapters", "u"), ["use"]),
+        (("help", "modes", ""), []),
+        (("train", "tiny-llama", "--gradient-checkpointing", "--mode", "f"), ["fast"]),
         (("remove", "nothing"), []),
         (("start", "nothing", "--run", ""), []),
     ],
@@ -79,6 +84,26 @@ def test_the_shell_that_is_used_is_known(monkeypatch: pytest.MonkeyPatch) -> Non
     assert "fish_complete" in CliRunner().invoke(cli, ["completion"]).stdout
     monkeypatch.setenv("SHELL", "/bin/tcsh")
     assert "there are also zsh and fish" in str(CliRunner().invoke(cli, ["completion"]).exception)
+
+
+@pytest.mark.parametrize(
+    ("shell", "words", "offers"),
+    [
+        ("bash", ["train", "tiny-llama", "--mode", "=", "f"], "plain,fast"),
+        ("bash", ["start", "--model-path", "=", "tiny-llama", "--run", "=", "2026"], f"plain,{RUN}"),
+        ("bash", ["train", "--mode", "="], "plain,slow"),
+        ("zsh", ["train", "tiny-llama", "--mode=f"], "plain\n--mode=fast\n_"),
+        ("fish", ["train", "tiny-llama", "--mode=f"], "plain,--mode=fast"),
+        ("fish", ["start", "--model-path=tiny-llama", "--run=2026"], f"plain,--run={RUN}"),
+    ],
+)
+def test_a_value_behind_an_equals_sign_is_completed(
+    model: ModelDir, shell: str, words: list[str], offers: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COMP_WORDS", "\n".join(["llm-installer", *words]))
+    monkeypatch.setenv("COMP_CWORD", words[-1] if shell == "fish" else str(len(words)))
+    found = get_completion_class(shell)
+    assert found and found(cli, {}, "llm-installer", VARIABLE).complete().startswith(offers)
 
 
 @pytest.mark.skipif(not shutil.which("bash"), reason="bash is not here")
