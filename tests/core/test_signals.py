@@ -5,13 +5,16 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import threading
 import time
+import weakref
+from collections.abc import Callable
 
 import pytest
 
-from llm_installer.core.errors import Interrupted
+from llm_installer.core.errors import Interrupted, StoppedAtOnce
 from llm_installer.core.run import signals
-from llm_installer.core.run.signals import stop_requests
+from llm_installer.core.run.signals import early_end, stop_requests
 
 
 def test_a_second_signal_ends_at_once() -> None:
@@ -82,3 +85,57 @@ def test_a_signal_that_comes_while_the_processes_agree_on_none_is_kept() -> None
         signal.raise_signal(signal.SIGTERM)
         requests.hear(0)
         assert requests.number == signal.SIGTERM
+
+
+class Dying:
+    """What is freed while signals come."""
+
+    def __del__(self) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+
+def free() -> None:
+    Dying()
+
+
+def free_with_a_callback() -> None:
+    dying = threading.Event()
+    watched = weakref.ref(dying, lambda _: signal.raise_signal(signal.SIGINT))
+    del dying
+    assert watched() is None
+
+
+@pytest.mark.parametrize("lose", [free, free_with_a_callback])
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_signal_is_heard_also_where_python_forgets_what_it_raises(lose: Callable[[], None], times: int) -> None:
+    went_on = 0
+    with pytest.raises(StoppedAtOnce, match="as asked twice"), stop_requests() as requests:
+        signal.raise_signal(signal.SIGINT)
+        for _ in range(times):
+            lose()
+            went_on += 1
+        end = time.monotonic() + 60
+        while time.monotonic() < end:
+            time.sleep(0.001)
+    assert went_on and requests.number == signal.SIGINT
+
+
+def test_what_else_python_forgets_is_printed_as_ever() -> None:
+    class Wrong:
+        def __del__(self) -> None:
+            raise ValueError("not a signal")
+
+    seen: list[object] = []
+    before, sys.unraisablehook = sys.unraisablehook, lambda found: seen.append(found.exc_type)
+    try:
+        with stop_requests():
+            Wrong()
+        assert seen == [ValueError] and sys.unraisablehook != before
+    finally:
+        sys.unraisablehook = before
+
+
+def test_work_that_may_be_left_out_is_left_out_where_its_signal_was_forgotten() -> None:
+    with early_end(0) as early:
+        assert early.attempt(lambda: (free(), 1)[1], 2) in (1, 2)
+        assert early.stopped and early.attempt(lambda: 1, 2) == 2

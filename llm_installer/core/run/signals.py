@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import _thread
 import signal
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -15,6 +18,8 @@ from llm_installer.core.errors import Interrupted, StoppedAtOnce
 T = TypeVar("T")
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
+_AGAIN = 0.01
+"""Seconds after which a signal that was lost is sent once more."""
 SAME = 1.0
 """Seconds within which further SIGTERMs and SIGHUPs belong to one request: a service that is stopped and a terminal
 that is closed send several, from several sides. Each SIGINT is a person's own."""
@@ -103,6 +108,7 @@ class Early:
         """A signal came."""
         asked = _interrupted(number)
         if self._within:
+            self.stopped = asked
             raise asked
         self.stopped = self.stopped or asked
 
@@ -128,7 +134,34 @@ def _handled_by(handler: Callable[[int, FrameType | None], None]) -> Iterator[No
             if signal.getsignal(number) is not signal.SIG_IGN:  # nohup means: go on
                 before[number] = signal.signal(number, handler)
     try:
-        yield
+        with _never_lost():
+            yield
     finally:
         for number, usual in before.items():
             signal.signal(number, usual)
+
+
+@contextmanager
+def _never_lost() -> Iterator[None]:
+    """What a handler raises while Python is in a __del__ or a callback of weakref is printed there and forgotten: such
+    a signal is sent once more, until it is heard."""
+    usual = sys.unraisablehook
+    waiting: list[threading.Timer] = []
+
+    def hook(lost: sys.UnraisableHookArgs) -> None:
+        if not isinstance(lost.exc_value, Interrupted):
+            return usual(lost)
+        # From another thread: here it would be lost again.
+        again = threading.Timer(_AGAIN, _thread.interrupt_main, (lost.exc_value.number,))
+        again.daemon = True
+        waiting.append(again)
+        again.start()
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        for again in waiting:
+            again.cancel()
+        if sys.unraisablehook is hook:
+            sys.unraisablehook = usual
