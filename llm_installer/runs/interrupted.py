@@ -30,7 +30,7 @@ def interrupted(number: int, job: Job, run: Run, state: RunState, adapter: Path 
     with suppress(OSError):  # a full disk must not hide why the run ended
         write_text(run.report, text)
     return Interrupted(
-        f"Interrupted by {name} at step {state.step}; ./lora is as it was, {_best(adapter and short_path(adapter))}; "
+        f"Interrupted by {name} at step {state.step}; {kept(job.folder, adapter, ', ')}; "
         f"resume with: {script(job.folder.root)} --resume",
         number,
     )
@@ -61,7 +61,7 @@ def render(job: Job, run: Run, state: RunState, by: str, adapter: Path | None) -
             [f"# {plain(job.info.name)}: run {plain(run.id)}"],
             [f"Training on {data} was interrupted by {by} at step {state.step:,}{of}. Nothing is lost; resume with:"],
             [f"    {quoted(str(job.folder.root / 'train.sh'))} --resume"],
-            [f"./lora is as it was; {_best(adapter)}."],
+            [f"{kept(job.folder, adapter, '; ')}."],
             [f"![Loss over the run]({run.history_png.name})"] if run.history_png.exists() else [],
             losses_part("Loss so far", state),
             plan_part(plan),
@@ -70,5 +70,11 @@ def render(job: Job, run: Run, state: RunState, by: str, adapter: Path | None) -
     )
 
 
-def _best(adapter: Path | str | None) -> str:
-    return f"the best adapter so far is {adapter}" if adapter else "the adapter was not evaluated yet"
+def kept(folder: ModelDir, adapter: Path | None, between: str) -> str:
+    """What ./lora is, and where the best adapter so far is; a run that is resumed may be what ./lora names."""
+    if adapter is None:
+        return f"./lora is as it was{between}the adapter was not evaluated yet"
+    if folder.lora.is_symlink() and folder.lora.resolve() == adapter.resolve():
+        return "./lora names this run, and holds its best adapter so far"
+    shown = short_path(adapter) if between == ", " else adapter
+    return f"./lora is as it was{between}the best adapter so far is {shown}"

@@ -10,9 +10,10 @@ import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
-from llm_installer.core.adapter_info import read_adapter_info
+from llm_installer.core.adapter_info import INFO, read_adapter_info
 from llm_installer.core.errors import AdapterError, TrainingError, UsageError
 from llm_installer.core.hints import program, script
 from llm_installer.core.paths import ModelDir, Run
@@ -158,9 +159,8 @@ def _runs(folder: ModelDir) -> list[Run]:
 def _row(run: Run, training: Holder | None, current: Path | None) -> RunRow:
     record, seen = RunRecord.read(run), Progress.read(run)
     result: dict[str, object] = record.result if record else {}
-    own = run.adapter.is_dir() or not result.get("adapter")  # the record names a place that a move makes wrong
-    adapter = run.adapter if own else Path(str(result["adapter"]))
-    about = {} if result else _read_dict(adapter / "adapter_info.json")
+    adapter = _adapter(run, record)
+    about = {} if result else _read_dict(adapter / INFO)
     status = "finished" if record is None else record.status
     if training and training.run == run.id:
         status = RUNNING
@@ -183,6 +183,25 @@ def _row(run: Run, training: Holder | None, current: Path | None) -> RunRow:
         adapter=adapter,
         current=current is not None and current == run.adapter.resolve(),
     )
+
+
+def _adapter(run: Run, record: RunRecord | None) -> Path:
+    """Where its adapter is or will be: in the run, or where --output said."""
+    if record is None or run.adapter.is_dir():  # the record names a place that a move makes wrong
+        return run.adapter
+    if done := record.result.get("adapter"):
+        return Path(str(done))
+    output = record.options.get("output")
+    place = Path(record.base, Path(str(output)).expanduser()) if output else run.adapter
+    return place if _since(place / INFO, record.started) else run.adapter
+
+
+def _since(file: Path, started: str) -> bool:
+    """Whether a file was written after a run began, so that it can be its own; a session of it may have been killed."""
+    try:
+        return file.stat().st_mtime >= datetime.fromisoformat(started).timestamp()
+    except (OSError, ValueError):
+        return False
 
 
 def _seen(seen: Progress | None) -> dict[str, object]:

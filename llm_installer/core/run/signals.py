@@ -150,7 +150,8 @@ def _never_lost() -> Iterator[None]:
 
     def hook(lost: sys.UnraisableHookArgs) -> None:
         if not isinstance(lost.exc_value, Interrupted):
-            return usual(lost)
+            usual(lost)
+            return
         # From another thread: here it would be lost again.
         again = threading.Timer(_AGAIN, _thread.interrupt_main, (lost.exc_value.number,))
         again.daemon = True
