@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from llm_installer.core.errors import ModelError
 from llm_installer.core.json_file import valued
@@ -21,14 +21,16 @@ class Stored:
     kept: str = ""
     """A name of planning.method.QUANTISED: the base stays quantised in this way."""
     bytes_each: float = 0.0
-    """Of one weight in the files."""
+    """Of one weight in the files, with its share of the scales."""
     types: tuple[str, ...] = ()
     """The only model types that transformers can dequantise; empty for all."""
 
 
 UNQUANTISED = Stored()
+_FOUR_BITS, DOUBLE = 0.5 + 4 / 64, 0.516
+"""Bytes of a weight in 4 bits: a scale in float32 for 64 of them, or one in 8 bits under double quantisation."""
 STORED: dict[str, Stored] = {
-    "bitsandbytes_4bit": Stored("bitsandbytes in 4 bits", "nf4", 0.5),
+    "bitsandbytes_4bit": Stored("bitsandbytes in 4 bits", "nf4", _FOUR_BITS),
     "bitsandbytes_8bit": Stored("bitsandbytes in 8 bits", "int8", 1.0),
     "fp8": Stored("fp8", "", 1.0),
     "mxfp8": Stored("mxfp8", "", 1.0),
@@ -65,6 +67,8 @@ def stored_as(config: Mapping[str, object], shown: str) -> Stored:
             f"nothing knows how to read its weights; {INSTEAD}"
         )
     found = STORED.get(method)
+    if found and found.kept == "nf4" and settings.get("bnb_4bit_use_double_quant") is True:
+        found = replace(found, bytes_each=DOUBLE)
     if found and (not found.types or str(config.get("model_type")) in found.types):
         return found
     raise refused(_NAMES.get(method, shortened(method, 40)), shown)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from llm_installer.core.model_info import ModelInfo
+from llm_installer.core.quantisation import DOUBLE
 from llm_installer.planning.compute_path import Path, path_of
 from llm_installer.planning.layers import adapted, adapter_parameters, distinct_inputs, is_gated, linears
 from llm_installer.planning.optimizers import OPTIMIZERS
@@ -16,7 +17,7 @@ from llm_installer.planning.setup import Setup
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 """Of one number of the base model."""
-LINEAR_BYTES = {"": 0.0, "int8": 1.0, "nf4": 0.516}
+LINEAR_BYTES = {"": 0.0, "int8": 1.0, "nf4": DOUBLE}
 """Of one weight of a linear layer when it is quantised (4 bits and its double-quantised scale); "" when it is not."""
 HEADROOM = {"cpu": 0.8, "cuda": 0.92, "mps": 0.7}
 """Share of the free memory a plan may fill; the rest is for other programs."""
@@ -148,7 +149,9 @@ def weight_bytes(info: ModelInfo, size: int, quantised: str = "") -> int:
     if not quantised:
         return info.parameters * size
     inside = sum(n.parameters for n in linears(info))
-    return int(inside * LINEAR_BYTES[quantised] + (info.parameters - inside) * size)
+    # What was published quantised may have other scales.
+    each = info.stored.bytes_each if info.stored.kept == quantised else LINEAR_BYTES[quantised]
+    return int(inside * each + (info.parameters - inside) * size)
 
 
 def adapter_bytes(setup: Setup, path: Path) -> int:
