@@ -81,6 +81,7 @@ def _judge(info: ModelInfo, to_store: int, hardware: Hardware) -> ModelCheck:
     table = memory_rows(plan.setup(info, hardware), plan.micro_batch_tokens)
     checks = [
         _family(info, handler),
+        _adapted(info, plan),
         Check("machine", True, hardware.summary),
         _disk(to_store),
         _training(info, plan, hardware.free_bytes, longest, table),
@@ -98,6 +99,12 @@ def _family(info: ModelInfo, handler: Handler) -> Check:
         return Check("model", True, f"{known}, {handler.name} family")
     return Check("model", None, f"{known}; no handler names the type {info.model_type}, so PEFT picks the layers",
                  f"see the known families with: {program()} handlers")  # fmt: skip
+
+
+def _adapted(info: ModelInfo, plan: Plan) -> Check:
+    from llm_installer.inference.loadable import adapted_layers
+
+    return Check("adapted", True, ": ".join(adapted_layers(info, plan.target_modules)))
 
 
 def _disk(to_store: int) -> Check:

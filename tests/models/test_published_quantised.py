@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -168,6 +169,12 @@ def test_the_plan_says_how_the_base_is_held(published: dict[str, Path], kind: st
     found = check_model(str(published[kind]))
     assert f"published in {stored.words}" in found.checks[0].detail
     assert len(found.memory) == 2, "only the way in which it will be held"
+    if stored.kept == "nf4":
+        assert stored.bytes_each == {"nf4": 0.516, "fp4": 0.5625}[kind], (
+            "a scale in float32 for 64 weights, or one in 8 bits"
+        )
+    adapted = next(each.detail for each in found.checks if each.name == "adapted")
+    assert re.fullmatch(r"\d+ layers: \d+ \w+_proj.*", adapted), adapted
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,14 @@ def verdicts(checks: list[module.Check]) -> dict[str, bool | None]:
 
 def test_a_hub_model_is_known_from_its_header(served: Any, tmp_path: Path) -> None:
     found = check_model("org/name")
-    assert verdicts(found.checks) == {"model": True, "machine": True, "disk": True, "training": True, "chat": None}
+    assert verdicts(found.checks) == {
+        "model": True,
+        "adapted": True,
+        "machine": True,
+        "disk": True,
+        "training": True,
+        "chat": None,
+    }
     assert sum(seen.sent for seen in served.got("model.safetensors")) <= 100_001 < len(weights())
     (tmp_path / "preview").mkdir()
     preview(resolve("org/name"), tmp_path / "preview")
