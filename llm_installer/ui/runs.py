@@ -130,7 +130,7 @@ def short_ids(one: str, other: str) -> tuple[str, str]:
 def comparison(found: RunComparison) -> Iterator[RenderableType]:
     """Settings and losses of two runs in two columns, then their answers."""
     one, other = found.one, found.other
-    rows = [(each.name, each.one, each.other) for each in found.differences]
+    rows = [(each.name.replace("_", " "), each.one, each.other) for each in found.differences]
     rows += [
         ("status", one.status, other.status),
         ("steps", f"{one.steps:,}", f"{other.steps:,}"),

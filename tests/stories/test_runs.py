@@ -248,7 +248,7 @@ def test_a_damaged_adapter_is_refused_by_name_and_lora_stays(two_runs: ModelDir)
 
 def test_compare_names_what_differs_and_asks_both(two_runs: ModelDir) -> None:
     shown = command("adapters", "two", "compare", "fast", "medium").stdout
-    for part in ("learning_rate", "0.01", "0.005", "best loss", "validation rows of ", "expected", "It is"):
+    for part in ("learning rate", "0.01", "0.005", "best loss", "validation rows of ", "expected", "It is"):
         assert part in shown, part
     for same in ("lora_r", "seed", "device", "max_seq_length", "different rows"):
         assert same not in shown, same
