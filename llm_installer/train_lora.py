@@ -203,7 +203,7 @@ def finish(trained: Trained, voice: Voice) -> Outcome:
     with early_end(trained.asked) as early, voice.waiting("Evaluating what the run changed"):
         if not trained.trainer.sharded:  # to evaluate takes all processes, and the others have ended
             changes = early.attempt(lambda: _changes(trained), None)
-        lora = settle(job, result, changes.general.change if changes else None)
+        lora = settle(job, result, changes)
         if changes and not job.options.skip_test:
             with voice.waiting("Asking base and tuned model"):
                 answers = early.attempt(lambda: _answers(trained), answers)
@@ -213,11 +213,14 @@ def finish(trained: Trained, voice: Voice) -> Outcome:
 def _changes(trained: Trained) -> Changes | None:
     """The losses of base and tuned model on the same rows."""
     from llm_installer.training.evaluation import choose_side, evaluate_changes
+    from llm_installer.training.own_text import own_text
 
     job, data, state, seed = trained.job, trained.data, trained.state, trained.job.plan.seed
     training = choose_side(job.prepared.train, data.train_slice, seed, state)
     validation = choose_side(job.prepared.validation, data.validation, seed, state)
-    return evaluate_changes(trained.trainer, job.encoder, training, validation)
+    file = Run(trained.result.run).own_text
+    own = own_text(trained.trainer, job.encoder, state, job.info.max_positions, file)
+    return evaluate_changes(trained.trainer, job.encoder, training, validation, own)
 
 
 def _answers(trained: Trained) -> list[Comparison]:

@@ -57,6 +57,11 @@ class Run:
         return self.root / "samples.jsonl"
 
     @property
+    def own_text(self) -> Path:
+        """What the base model wrote by itself, by which it is found out what the run forgot."""
+        return self.root / "own_text.jsonl"
+
+    @property
     def report(self) -> Path:
         """The outcome, to read."""
         return self.root / "report.md"

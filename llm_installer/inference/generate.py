@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, cast
 
 import torch
@@ -34,6 +35,10 @@ class Sampling:
     max_new_tokens: int = 512
     temperature: float = 0.0
     top_p: float = 1.0
+    seconds: float | None = None
+    """After so many it ends where it is; None: it takes its time."""
+    stops: tuple[int, ...] = ()
+    """Tokens that end it, besides the encoder's."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +89,7 @@ def answer(
         return str(encoder.tokenizer.decode(tokens, skip_special_tokens=True))
 
     stream = _Stream(decode, on_text) if on_text else None
-    return _generate(model, encoder, [ids], sampling, stream, [images])[0]
+    return _answers(model, encoder, [ids], sampling, stream, [images])[0]
 
 
 def answers(
@@ -100,8 +105,32 @@ def answers(
     found: list[Answer] = []
     for start in range(0, len(prompts), at_once):
         some = slice(start, start + at_once)
-        found += _generate(model, encoder, prompts[some], sampling, None, images[some])
+        found += _answers(model, encoder, prompts[some], sampling, None, images[some])
     return found
+
+
+def samples(model: Model, encoder: Encoder, start: Sequence[int], count: int, sampling: Sampling) -> list[list[int]]:
+    """`count` continuations of the same ids, at once: the new ids of each, without the special token that ended it."""
+    # Any special token ends a sample: what follows may need an image, or be the turn of somebody else.
+    special = tuple(i for i, token in encoder.tokenizer.added_tokens_decoder.items() if token.special)
+    sampling = replace(sampling, stops=special)
+    made = _generate(model, encoder, [start] * count, sampling)
+    return [ids[: _end(ids, {*encoder.stop_ids, *special})] for ids in made]
+
+
+def _answers(
+    model: Model,
+    encoder: Encoder,
+    prompts: Sequence[Sequence[int]],
+    sampling: Sampling,
+    stream: _Stream | None,
+    images: Sequence[Sequence[str]],
+) -> list[Answer]:
+    """Texts up to the first stop token."""
+    stops = set(encoder.stop_ids)
+    made = _generate(model, encoder, prompts, sampling, stream, images)
+    ends = [(ids, _end(ids, stops)) for ids in made]
+    return [Answer(encoder.tokenizer.decode(ids[:end], skip_special_tokens=True), end < len(ids)) for ids, end in ends]
 
 
 @torch.inference_mode()
@@ -110,11 +139,12 @@ def _generate(
     encoder: Encoder,
     prompts: Sequence[Sequence[int]],
     sampling: Sampling,
-    stream: _Stream | None,
-    images: Sequence[Sequence[str]],
-) -> list[Answer]:
+    stream: _Stream | None = None,
+    images: Sequence[Sequence[str]] = (),
+) -> list[list[int]]:
+    """The new ids of each prompt, up to the longest."""
     longest = max(len(p) for p in prompts)
-    pad, stops = encoder.eos, set(encoder.stop_ids)
+    pad = encoder.eos
     ids = torch.tensor([[pad] * (longest - len(p)) + list(p) for p in prompts], device=model.device)
     mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts], device=model.device)
     extra = model_inputs(encoder.inputs(ids.cpu().numpy(), images), model.device, model.dtype)
@@ -126,20 +156,20 @@ def _generate(
             input_ids=ids,
             attention_mask=mask,
             max_new_tokens=sampling.max_new_tokens,
-            eos_token_id=list(stops),
+            max_time=sampling.seconds,
+            eos_token_id=[*encoder.stop_ids, *sampling.stops],
             pad_token_id=pad,
             use_cache=True,
             streamer=stream,
             **chosen,
             **extra,
         )
-    return [_answer(encoder, row[longest:].tolist(), stops) for row in made]
+    return [row[longest:].tolist() for row in made]
 
 
-def _answer(encoder: Encoder, tokens: list[int], stops: set[int]) -> Answer:
-    """Text up to the first stop token."""
-    end = next((i for i, t in enumerate(tokens) if t in stops), len(tokens))
-    return Answer(encoder.tokenizer.decode(tokens[:end], skip_special_tokens=True), end < len(tokens))
+def _end(ids: Sequence[int], stops: AbstractSet[int]) -> int:
+    """The position of the first stop token."""
+    return next((i for i, t in enumerate(ids) if t in stops), len(ids))
 
 
 @contextmanager

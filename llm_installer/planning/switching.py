@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from llm_installer.core.changes import FORGOTTEN, Pair
 from llm_installer.core.text import counted
 
 FEW_ROWS, FEW_STEPS = 8, 3
@@ -27,6 +28,10 @@ class Ended:
     """and took so many steps to its best evaluation."""
     general: float | None
     """By how much the loss on general text rose; None where that was not evaluated."""
+    own: Pair | None = None
+    """On text that the base wrote; None where there is none."""
+    learned: Pair | None = None
+    """On what was to be learned; None where that was to be memorised, whatever is forgotten over it."""
 
 
 def why_not(run: Ended) -> str:
@@ -51,4 +56,14 @@ def _lost(run: Ended) -> str:
     return f"the model forgot its language in this run: the loss on general text {rose}"
 
 
-_RULES: tuple[Callable[[Ended], str], ...] = (_not_better, _trial, _lost)
+def _forgot_more(run: Ended) -> str:
+    own, learned = run.own, run.learned
+    if own is None or learned is None or own.change <= FORGOTTEN or not own.rises_more(learned):
+        return ""
+    return (
+        f"this run forgot more than it learned: the loss on text that the base wrote rose by {own.change:.2f}, "
+        f"and that on the data fell by {max(0.0, -learned.change):.2f}"
+    )
+
+
+_RULES: tuple[Callable[[Ended], str], ...] = (_not_better, _trial, _lost, _forgot_more)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from llm_installer.core.changes import Changes
 from llm_installer.core.hints import program
 from llm_installer.core.paths import ModelDir, Run
 from llm_installer.core.state import Result
 from llm_installer.core.text import loss_text, short_path
+from llm_installer.planning.modes import MODES
 from llm_installer.planning.switching import Ended, why_not
 from llm_installer.runs.compare import same_rows
 from llm_installer.runs.curves import make_current
@@ -25,13 +27,16 @@ class Lora:
     """What it is, what it was, and how to change that, as sentences."""
 
 
-def settle(job: Job, result: Result, general: float | None) -> Lora:
+def settle(job: Job, result: Result, changes: Changes | None) -> Lora:
     """Switch ./lora to the adapter of a run that ended, where nothing speaks against it.
 
-    `general` is by how much its loss on general text rose; None where that was not evaluated.
+    `changes` is what was evaluated then; None where that was nothing.
     """
     folder, run = job.folder, Run(result.run)
-    ended = Ended(result.improved, job.prepared.facts.rows, result.best_step, general)
+    ended = Ended(result.improved, job.prepared.facts.rows, result.best_step, None)
+    if changes:
+        learned = None if MODES[job.plan.mode].memorises else changes.learned()
+        ended = replace(ended, general=changes.general.change, own=changes.own, learned=learned)
     if job.options.output:
         return Lora(
             False, (f"./lora is as it was; this adapter, from step {result.best_step:,}, is {result.adapter}.",)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -12,8 +11,10 @@ from llm_installer.core.markdown import document, plain, table
 from llm_installer.core.run.samples import Sample
 from llm_installer.core.state import Adjustment, Result
 from llm_installer.core.text import counted, perplexity
+from llm_installer.planning.modes import MODES
 from llm_installer.planning.plan import Plan
 from llm_installer.planning.table import plan_rows
+from llm_installer.runs.forgetting import found_forgotten, verdict
 
 if TYPE_CHECKING:  # at run time it would bring torch
     from llm_installer.inference.before_after import Comparison
@@ -25,8 +26,6 @@ APART = 2.0
 """How far above the median the highest loss must be to be worth a word, as a multiple; and at least 1 nat."""
 MEMORISED = 0.1
 """Loss per token up to which a row is repeated rather than answered: each token has a probability above 90 %."""
-FORGETTING = ((0.1, "no forgetting"), (0.5, "forgets a little"), (math.inf, "forgets"))
-"""Largest rise of the loss on general sentences, and what it is called. 0.1 is 10 % in perplexity, 0.5 is 65 %."""
 
 
 @dataclass(frozen=True)
@@ -67,14 +66,6 @@ class Report:
     """What a longer run would bring, as a sentence; empty where it would likely bring nothing."""
 
 
-def forgetting(change: float) -> str:
-    """The verdict on what happened to the loss on general text, in nats per token."""
-    if not math.isfinite(change):
-        return "forgets: the loss is not a finite number"
-    name = next(name for limit, name in FORGETTING if change <= limit)
-    return f"{name}: {round(change, 2) + 0.0:+.2f}"
-
-
 def render(report: Report) -> str:
     """report.md."""
     result = report.result
@@ -98,9 +89,7 @@ def render(report: Report) -> str:
 
 def in_short(report: Report) -> list[str]:
     """The same for the console: what was forgotten, and which rows to look at."""
-    general = report.changes.general
-    means = ", the change of its loss per token" if math.isfinite(general.change) else ""
-    lines = [f"General text ({counted(general.rows, 'sentence')}): {forgetting(general.change)}{means}."]
+    lines = [*found_forgotten(report.changes), f"Forgetting: {_forgetting(report)}."]
     worst = ", ".join(f"{row.origin} ({row.loss.tuned:.1f})" for row in report.rows[:ON_CONSOLE])
     lines.append(f"Highest loss{', likely wrong or hard' if stands_out(report.rows) else ''}: {worst}.")
     if known := memorised(report.rows):
@@ -138,6 +127,7 @@ def _before_and_after(report: Report) -> list[str]:
         ("loss on {} training rows", changes.training),
         ("loss on {} validation rows", changes.validation),
         ("loss on {} sentences of general text", changes.general),
+        ("loss on {} samples of text that the base wrote", changes.own),
     )
     rows = [(name.format(pair.rows), *_losses(pair)) for name, pair in pairs if pair is not None]
     if report.answers:
@@ -150,8 +140,14 @@ def _before_and_after(report: Report) -> list[str]:
         "",
         *table(("", "base", "tuned", "change", "perplexity"), rows),
         "",
-        f"Forgetting: **{forgetting(changes.general.change)}**.",
+        *(f"- {sentence}" for sentence in found_forgotten(changes)),
+        "",
+        f"Forgetting: {_forgetting(report)}.",
     ]
+
+
+def _forgetting(report: Report) -> str:
+    return verdict(report.changes, MODES[report.plan.mode].memorises)
 
 
 def _losses(pair: Pair) -> tuple[str, str, str, str]:

@@ -17,6 +17,7 @@ from llm_installer.core.state import RunState
 from llm_installer.data.batches import sample
 from llm_installer.data.encoding.encode import Encoder
 from llm_installer.data.encoding.row import Row
+from llm_installer.training.own_text import OwnText
 from llm_installer.training.trainer import Trainer, row_lengths
 
 MOST_ROWS = 100
@@ -35,7 +36,7 @@ def general_sentences() -> list[str]:
 def general_rows(encoder: Encoder) -> list[Row]:
     """The sentences as rows without their end token: its loss would hide what was forgotten."""
     texts = [Example((Message("assistant", text),), Origin("general.txt"), "text") for text in general_sentences()]
-    rows = [row for text in texts for row in encoder.encode(text)]
+    rows = [row for number, text in enumerate(texts) for row in encoder.encode(text, number)]
     return [Row(row.ids[:-1], row.supervised[:-1], row.source, row.text) for row in rows]
 
 
@@ -62,13 +63,17 @@ def choose_side(rows: Sequence[Row], fixed: Sequence[Row], seed: int, state: Run
     return Side(fixed, more)
 
 
-def evaluate_changes(trainer: Trainer, encoder: Encoder, training: Side, validation: Side) -> Changes:
+def evaluate_changes(
+    trainer: Trainer, encoder: Encoder, training: Side, validation: Side, own: OwnText | None = None
+) -> Changes:
     """Losses of the model as it is now and without its adapter."""
+    own = own or OwnText()
     trained, trained_rows = _side(trainer, training, validation=False)
     validated, validated_rows = _side(trainer, validation, validation=True) if validation.fixed else (None, [])
     general, _ = _side(trainer, Side(general_rows(encoder)), validation=False)
     worst = sorted([*trained_rows, *validated_rows], key=_badness, reverse=True)
-    return Changes(trained, validated, general, tuple(worst))
+    written = _side(trainer, Side(own.rows), validation=False)[0] if own.rows else None
+    return Changes(trained, validated, general, tuple(worst), written, own.why_none)
 
 
 def _badness(row: RowLoss) -> float:
@@ -87,7 +92,17 @@ def _side(trainer: Trainer, side: Side, validation: bool) -> tuple[Pair, list[Ro
     each = zip(sources, sums[0] / sums[2], sums[1] / sums[2], strict=True)
     found = [RowLoss(int(source), validation, float(before), float(after)) for source, before, after in each]
     total = tokens[fixed].sum()
-    return Pair(float(base[fixed].sum() / total), float(tuned[fixed].sum() / total), len(side.fixed)), found
+    error = standard_error((tuned - base)[fixed], tokens[fixed], of[fixed])
+    return Pair(float(base[fixed].sum() / total), float(tuned[fixed].sum() / total), len(side.fixed), error), found
+
+
+def standard_error(rises: Sums, tokens: Sums, of: npt.NDArray[np.int64]) -> float:
+    """That of sum(rises) / sum(tokens), the ratio estimate of a clustered sample (Cochran, Sampling Techniques, 1977,
+    section 6.3): row i belongs to example of[i], and rows of one example are no independent ones. Infinite for one."""
+    rises, tokens = np.bincount(of, weights=rises), np.bincount(of, weights=tokens)
+    count = int((tokens > 0).sum())
+    apart = rises - tokens * rises.sum() / tokens.sum()
+    return math.sqrt(count / (count - 1) * float((apart**2).sum())) / float(tokens.sum()) if count > 1 else math.inf
 
 
 @torch.no_grad()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from pathlib import Path
 
 import pytest
@@ -19,24 +18,7 @@ from llm_installer.planning.chooser import DataFacts
 from llm_installer.planning.decide import make_plan
 from llm_installer.planning.options import Options
 from llm_installer.planning.registry import find_handler
-from llm_installer.runs.report import NamedRow, Report, forgetting, in_short, render, stands_out
-
-
-@pytest.mark.parametrize(
-    ("change", "says"),
-    [
-        (0.0, "no forgetting: +0.00"),
-        (-1e-9, "no forgetting: +0.00"),
-        (0.01, "no forgetting: +0.01"),
-        (-0.49, "no forgetting: -0.49"),
-        (0.3, "forgets a little: +0.30"),
-        (0.9, "forgets: +0.90"),
-        (math.inf, "forgets: the loss is not a finite number"),
-        (math.nan, "forgets: the loss is not a finite number"),
-    ],
-)
-def test_the_verdict_on_forgetting(change: float, says: str) -> None:
-    assert forgetting(change) == says
+from llm_installer.runs.report import NamedRow, Report, in_short, render, stands_out
 
 
 @pytest.fixture
@@ -54,7 +36,9 @@ def report(tiny_llama: Path) -> Report:
         data="my.json",
         plan=plan,
         result=Result(Path("r"), Path("r/adapter"), 60, 40, 4.0, 1.5, "all epochs are done", True),
-        changes=Changes(Pair(4.0, 1.0, 40), Pair(4.0, 1.5, 5), Pair(3.0, 3.6, 30), tuple(losses)),
+        changes=Changes(
+            Pair(4.0, 1.0, 40), Pair(4.0, 1.5, 5), Pair(3.0, 3.6, 30, 0.1), tuple(losses), Pair(1.0, 2.9, 32, 0.04)
+        ),
         rows=[NamedRow(f"my.json:{row.source + 1}", row) for row in losses],
         answers=[said, odd],
         validation=True,
@@ -77,7 +61,10 @@ def test_everything_promised_is_in_it(report: Report) -> None:
         "| loss on 5 validation rows | 4.0000 | 1.5000 | -2.500 | 54.6 -> 4.48 |",
         "| loss on 30 sentences of general text | 3.0000 | 3.6000 | +0.600 | 20.1 -> 36.6 |",
         "| answers that end by themselves (2 asked) | 50% | 50% |   |   |",
-        "Forgetting: **forgets: +0.60**.",
+        "| loss on 32 samples of text that the base wrote | 1.0000 | 2.9000 | +1.900 | 2.72 -> 18.2 |",
+        "- General text (30 sentences): loss per token +0.60, beyond the noise of 0.20.",
+        "- Text that the base wrote (32 samples): loss per token +1.90, beyond the noise of 0.08.",
+        "Forgetting: forgets, less than it learned (the loss on validation rows fell by 2.50).",
         "| prompt | Which? |",
         "| expected | It is red. |",
         "| base |   |",
@@ -143,7 +130,9 @@ def test_few_rows_are_not_in_both_lists(report: Report) -> None:
 
 def test_the_console_hears_the_shortest(report: Report) -> None:
     assert in_short(report) == [
-        "General text (30 sentences): forgets: +0.60, the change of its loss per token.",
+        "General text (30 sentences): loss per token +0.60, beyond the noise of 0.20.",
+        "Text that the base wrote (32 samples): loss per token +1.90, beyond the noise of 0.08.",
+        "Forgetting: forgets, less than it learned (the loss on validation rows fell by 2.50).",
         "Highest loss: my.json:1 (3.0), my.json:2 (2.9), my.json:3 (2.9).",
         "Memorised: 1 of the 45 rows evaluated one by one.",
     ]

@@ -107,7 +107,9 @@ def outcome(job: Job) -> Outcome:
         data="data.jsonl",
         plan=job.plan,
         result=result,
-        changes=Changes(Pair(4.0, 1.0, 40), Pair(4.0, 1.5, 5), Pair(3.0, 3.6, 30), tuple(losses)),
+        changes=Changes(
+            Pair(4.0, 1.0, 40), Pair(4.0, 1.5, 5), Pair(3.0, 3.6, 30, 0.1), tuple(losses), Pair(1.0, 2.9, 32, 0.04)
+        ),
         rows=[NamedRow(f"data.jsonl:{row.source + 1}", row) for row in losses],
         answers=[asked],
         validation=True,
