@@ -8,9 +8,9 @@ from dataclasses import dataclass
 STANDARD_ERRORS = 2.0
 """How many of them are noise: a change beyond has a probability of about 5 % where there is none."""
 CLEARLY = 1.25
-"""How many times what was learned a run must forget to have forgotten more. The two are losses on different texts; a run
-that goes over from one kind of text to another loses about what it gains: stories260K on lines of Shakespeare 2.5 for
-2.2, by rows and rates that are right there."""
+"""How many times what was learned a run must forget to have forgotten more. The two are losses on different texts; a
+run that goes over from one kind of text to another loses about what it gains: stories260K on lines of Shakespeare 2.5
+for 2.2."""
 FORGOTTEN = 0.1
 """Rise of the loss per token up to which nothing was forgotten: 10 % in perplexity."""
 

@@ -99,7 +99,7 @@ def _side(trainer: Trainer, side: Side, validation: bool) -> tuple[Pair, list[Ro
 def standard_error(rises: Sums, tokens: Sums, of: npt.NDArray[np.int64]) -> float:
     """That of sum(rises) / sum(tokens), the ratio estimate of a clustered sample (Cochran, Sampling Techniques, 1977,
     section 6.3): row i belongs to example of[i], and rows of one example are no independent ones. Infinite for one."""
-    rises, tokens = np.bincount(of, weights=rises), np.bincount(of, weights=tokens)
+    rises, tokens = (np.bincount(of, weights=each).astype(np.float64) for each in (rises, tokens))
     count = int((tokens > 0).sum())
     apart = rises - tokens * rises.sum() / tokens.sum()
     return math.sqrt(count / (count - 1) * float((apart**2).sum())) / float(tokens.sum()) if count > 1 else math.inf
