@@ -9,7 +9,7 @@ from dataclasses import replace
 from llm_installer.core.errors import UsageError
 from llm_installer.core.text import counted
 from llm_installer.planning.chooser import Chooser, DataFacts, by_size
-from llm_installer.planning.course import Course
+from llm_installer.planning.course import EARLY, Course
 from llm_installer.planning.growth import DEFAULT_GROWTH, cycle_batch, grown, steps_of_cycles
 from llm_installer.planning.modes import ENDLESS, MODES, WATCHFUL, Mode
 from llm_installer.planning.options import Options
@@ -20,11 +20,19 @@ BATCHES = ((250, 4), (1000, 8), (math.inf, 16))
 """Rows per step by the rows of the data: a LoRA learns more from many small steps than from few large ones (Schulman et
 al., 2025, LoRA Without Regret; docs/choices.md). How often the rows are gone through changes nothing about that."""
 LEAST_EVALUATIONS = 5
+STEERING_EVALUATIONS = 10
+"""The same where a controller steers by them: it sees trouble only in an evaluation."""
 MOST_EVALUATIONS = 20
 """More would let a stop rule see noise as a trend: patience 3 should mean a good part of the run."""
-EVALUATION_COST = 0.25
-"""Evaluations may cost this share of the training time (a forward pass costs a third of a training step)."""
+EVALUATION_COST = 0.1
+"""Evaluations may cost this share of the training time."""
+FORWARD = 0.5
+"""What evaluating a row costs, in rows trained on: a frozen weight takes 2 FLOPs forward and 2 backward (flops.py).
+Measured on CPUs: a third with rows of 300 tokens, half with rows of 20."""
 MOST_EVALUATION_ROWS = 256
+LEAST_EVALUATION_ROWS = 8
+GROWN_BY = 10
+"""The cycle by which a batch that doubles has grown."""
 
 
 def choose_mode(options: Options) -> Mode:
@@ -153,13 +161,11 @@ def evaluation(
 ) -> tuple[int, int]:
     """(steps between evaluations, rows of each evaluation set)."""
     rows = min(data.validation_rows or data.rows, MOST_EVALUATION_ROWS)
-    sets = 2 if data.validation_rows else 1
+    sets, batch = 2 if data.validation_rows else 1, batch_of(GROWN_BY if mode.cycles else 0)
+    cheap = f"so that evaluations take at most {EVALUATION_COST:.0%} of the time"
     wishes = [
         (round(first_steps * mode.evaluation_share), f"mode {mode.name}"),
-        (
-            math.ceil(sets * rows / 3 / EVALUATION_COST / batch_of(0)),
-            f"so that evaluations take at most {EVALUATION_COST:.0%} of the time",
-        ),
+        (math.ceil(sets * rows * FORWARD / EVALUATION_COST / batch), cheap),
     ]
     if "patience" in mode.stop_rules and steps:
         wishes.append(
@@ -169,15 +175,22 @@ def evaluation(
             )
         )
     every, reason = max(wishes)
-    if mode.cycles or not steps:
-        most, at_least = (
-            max(1, math.ceil(data.rows / batch_of(10))),
-            f"at least one in each {'cycle' if mode.cycles else 'epoch'}",
-        )
+    if steps:
+        least = LEAST_EVALUATIONS if mode.controller == "none" else STEERING_EVALUATIONS
+        most, at_least = max(1, steps // least), f"at least {least} in the run"
     else:
-        most, at_least = max(1, steps // LEAST_EVALUATIONS), f"at least {LEAST_EVALUATIONS} in the run"
+        most, at_least = first_steps, "at least one in each epoch"
     choose.why["evaluation_every"] = at_least if every > most else reason
-    return max(1, min(every, most)), rows
+    every = max(1, min(every, most))
+    # The one before the first step, and in some modes more of them at first, count too.
+    spans = (steps or first_steps) / every
+    times = spans * (1 + EARLY * (mode.early_evaluations - 1)) + bool(steps)
+    affordable = int(EVALUATION_COST * (steps or first_steps) * batch / (FORWARD * sets * times))
+    fewer = max(min(rows, LEAST_EVALUATION_ROWS), affordable)
+    if fewer < rows and not mode.memorises:
+        choose.why["evaluation_every"] = f"{at_least}; on {fewer} of {counted(rows, 'row')}, {cheap}"
+        rows = fewer
+    return every, rows
 
 
 def limits(options: Options, mode: Mode, data: DataFacts, choose: Chooser) -> tuple[Limits, tuple[str, ...]]:

@@ -18,6 +18,7 @@ from llm_installer.core.hardware import GIB, Hardware
 from llm_installer.core.model_info import ModelInfo
 from llm_installer.planning.chooser import DataFacts, choose_length, choose_precision
 from llm_installer.planning.decide import make_plan
+from llm_installer.planning.duration import EVALUATION_COST, FORWARD, LEAST_EVALUATION_ROWS
 from llm_installer.planning.growth import cycle_batch, steps_of_cycles
 from llm_installer.planning.layers import adapter_parameters
 from llm_installer.planning.modes import MODES
@@ -179,6 +180,15 @@ def test_small_data_still_makes_a_run(rows: int, mode: str) -> None:
     if made.course.total_steps:
         assert made.course.total_steps // made.course.evaluation_every >= min(5, made.course.total_steps)
     assert made.course.effective_batch_size >= 1
+
+
+@given(st.integers(1, 20_000), st.integers(0, 2000), st.sampled_from([m for m in MODES if m != "non-stop"]))
+def test_evaluations_take_at_most_a_tenth_of_a_run(rows: int, validation: int, mode: str) -> None:
+    course = plan(facts=dataclasses.replace(FACTS, rows=rows, validation_rows=validation), mode=mode).course
+    times = 2 + sum(course.evaluation_due(step - 1, step) for step in range(1, course.total_steps))
+    cost = times * course.evaluation_rows * (2 if validation else 1) * FORWARD / (rows * course.epochs)
+    few = course.evaluation_rows <= LEAST_EVALUATION_ROWS or rows < 50  # fewer would tell nothing
+    assert cost <= EVALUATION_COST * 1.25 or few, "with what rounding adds"
 
 
 @given(st.integers(1, 3000), st.integers(1, 400))
