@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING
 
 from llm_installer.core.changes import Changes
@@ -15,6 +16,7 @@ from llm_installer.core.hardware import probe_hardware
 from llm_installer.core.hub_base import hub_base
 from llm_installer.core.model_info import read_model_info
 from llm_installer.core.paths import ModelDir, Run
+from llm_installer.core.run.forecast import Duration, Forecast
 from llm_installer.core.run.lock import only_training
 from llm_installer.core.run.record import FINISHED, STOPPED
 from llm_installer.core.run.samples import ANSWER_TOKENS
@@ -147,15 +149,21 @@ def train(job: Job, voice: Voice, tell_run: TellRun, callbacks: Sequence[object]
         from llm_installer.training.utilization import speed_of
 
         trainer, data, since = _ready(job, voice)
-        job = replace(job, plan=trainer.plan)
+        before = since.state if since else RunState()
+        job = replace(
+            job, plan=trainer.plan, forecast=_forecast(job, voice, trainer, data, before), forecast_at=monotonic()
+        )
         run = job.run or Run(Path(of_main(lambda: str(begin(job).root))))
     if not is_main():
         with silent_session(CheckpointWriter(run), since) as now:
             train_loop(trainer, data, now)
         return None
     tell_run(run)
+    if job.forecast:
+        Duration.planned(job.forecast).write(run)
+        voice.line(job.forecast.said())
     adapter = output_folder(job.options) or run.adapter
-    header = job.header(run, since.state if since else RunState())
+    header = job.header(run, before)
     audience = Audience(job.options, voice, callbacks, job.encoder, job.prompts)
     with told_what_is_kept(job.folder, run), stop_requests() as late, recorded(run) as ended:
         with session(trainer, header, audience, since, job.phases) as now:
@@ -191,6 +199,15 @@ def _ready(job: Job, voice: Voice) -> tuple[Trainer, TrainingData, Checkpoint | 
     with timed(job.phases, "rehearse"):
         probe_memory(trainer, data, voice)
     return trainer, data, since
+
+
+def _forecast(job: Job, voice: Voice, trainer: Trainer, data: TrainingData, state: RunState) -> Forecast:
+    """How long the run will take."""
+    from llm_installer.training.timing import Extra, forecast
+
+    with timed(job.phases, "rehearse"):
+        extra = Extra(bool(job.prompts), not job.options.skip_test)
+        return forecast(trainer, data, state, extra, voice.line)
 
 
 def finish(trained: Trained, voice: Voice) -> Outcome:

@@ -84,6 +84,11 @@ class Run:
         return self.root / "status.json"
 
     @property
+    def duration(self) -> Path:
+        """How long the run was predicted to take, and how long it took."""
+        return self.root / "duration.json"
+
+    @property
     def requests(self) -> Path:
         """Files here are requests to the run while it trains, such as to stop."""
         return self.root / "requests"

@@ -93,3 +93,27 @@ def clock(seconds: float) -> str:
 def loss_text(loss: float | None) -> str:
     """Four decimals; a dash where there is no number."""
     return "-" if loss is None or math.isnan(loss) else f"{loss:.4f}"
+
+
+UNITS = ((86400.0, "day"), (3600.0, "hour"), (60.0, "minute"), (1.0, "second"))
+
+
+def duration(seconds: float) -> str:
+    """A time as people say it: "less than a second", "40 seconds", "5 minutes", "2.5 hours"."""
+    return span(seconds, seconds)
+
+
+def span(least: float, most: float) -> str:
+    """A range of times in one unit: "4 to 6 minutes"; one number where both are the same in it."""
+    if most < 0.95:
+        return "less than a second"
+    scale, unit = next((one for one in UNITS if most >= 1.5 * one[0]), UNITS[-1])
+    low, high = (_rounded(value / scale) for value in (least, most))
+    number = f"{high:g}" if low == high or not low else f"{low:g} to {high:g}"
+    return f"{number} {unit if number == '1' else unit + 's'}"
+
+
+def _rounded(number: float) -> float:
+    """Two digits: halves below three, whole numbers to twenty, then fives."""
+    step = 0.5 if number < 3 else 1 if number < 20 else 5
+    return step * round(number / step)

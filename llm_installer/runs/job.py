@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
@@ -16,6 +17,7 @@ from llm_installer.core.handler import Handler
 from llm_installer.core.hardware import Hardware
 from llm_installer.core.model_info import ModelInfo, fingerprint
 from llm_installer.core.paths import ModelDir, Run
+from llm_installer.core.run.forecast import Duration, Forecast
 from llm_installer.core.run.header import RunHeader
 from llm_installer.core.run.record import FAILED, RUNNING, STOPPED, RunRecord
 from llm_installer.core.state import Result, RunState
@@ -53,6 +55,10 @@ class Job:
     """The user's own, answered at each evaluation."""
     phases: dict[str, float] = field(default_factory=dict)
     """Seconds spent before the first step, by phase."""
+    forecast: Forecast | None = None
+    """How long the run will take; None before that was timed."""
+    forecast_at: float = 0.0
+    """When it was made, by the monotonic clock."""
 
     @property
     def kind(self) -> Kind:
@@ -87,6 +93,7 @@ class Job:
             validation_rows=facts.validation_rows,
             start_step=before.step,
             before=before,
+            forecast=self.forecast,
         )
 
 
@@ -118,6 +125,19 @@ def replanned(job: Job, run: Run, plan: Plan) -> Job:
     if plan != job.plan:
         write_json(run.plan, plan.to_json())
     return replace(job, plan=plan)
+
+
+def took(job: Job, state: RunState) -> Duration | None:
+    """What the run was predicted to take, and what it took until now; None where nothing was timed."""
+    if job.forecast is None:
+        return None
+    phases, evaluations = state.phases, len(state.history)
+    return replace(
+        Duration.planned(job.forecast),
+        took_seconds=job.forecast.before + time.monotonic() - job.forecast_at,
+        step_seconds=phases.get("train", 0.0) / state.step if state.step else None,
+        evaluation_seconds=phases.get("evaluate", 0.0) / evaluations if evaluations else None,
+    )
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from llm_installer.core.text import short_path
 from llm_installer.planning.longer import longer
 from llm_installer.runs import uncompared
 from llm_installer.runs.current import Lora
-from llm_installer.runs.job import Job
+from llm_installer.runs.job import Job, took
 from llm_installer.runs.report import NamedRow, Report, in_short, render
 
 if TYPE_CHECKING:  # at run time it would bring torch
@@ -70,11 +70,16 @@ class Outcome:
 
 def outcome(job: Job, state: RunState, result: Result, lora: Lora, found: Compared) -> Outcome:
     """The outcome of a run, its report written to report.md. Raises OSError when that cannot be written."""
-    run, changes = Run(result.run), found.changes
+    run, changes, spent = Run(result.run), found.changes, took(job, state)
+    if spent:
+        spent.write(run)
     ended = Outcome(job.folder, result, lora, None, run.report, stopped=found.stopped and _finished(found.stopped, run))
     if changes is None:
         why = f"Nothing was compared: {found.why}."
-        write_text(run.report, uncompared.render(job, state, result, " ".join(lora.said), why))
+        write_text(
+            run.report,
+            uncompared.render(job, state, result, " ".join(lora.said), why + (f" {spent.said()}" if spent else "")),
+        )
         return replace(ended, uncompared=why)
     sides = {False: job.given.train, True: job.given.validation}
     report = Report(
@@ -93,6 +98,7 @@ def outcome(job: Job, state: RunState, result: Result, lora: Lora, found: Compar
         picture=run.history_png.name if run.history_png.exists() else "",
         adjustments=state.adjustments,
         longer=longer(state, job.plan),
+        took=spent.said() if spent else "",
     )
     write_text(run.report, render(report))
     return replace(ended, report=report)

@@ -64,6 +64,8 @@ class Report:
     """What the controller changed in the course of the run."""
     longer: str = ""
     """What a longer run would bring, as a sentence; empty where it would likely bring nothing."""
+    took: str = ""
+    """How long the run was predicted to take and how long it took, as a sentence."""
 
 
 def render(report: Report) -> str:
@@ -75,6 +77,7 @@ def render(report: Report) -> str:
             [f"# {plain(report.model)}: run {plain(report.run)}"],
             [f"Trained on {plain(report.data)} for {steps}. Stopped because {plain(result.stop_reason)}."],
             [report.longer] if report.longer else [],
+            [report.took] if report.took else [],
             [report.lora, "", "Talk to it:", "", f"    {report.talk}"],
             [f"![Loss over the run]({report.picture})"] if report.picture else [],
             _before_and_after(report),

@@ -41,7 +41,7 @@ def probe(trainer: Trainer, rows: Sequence[Row], evaluated: Sequence[Row], say: 
     longest = max(int(lengths.max()), int(row_lengths(evaluated).max()) if len(evaluated) else 0)
 
     def once() -> None:
-        with _untouched(trainer), all_or_none(exchanges=trainer.sharded):
+        with untouched(trainer), all_or_none(exchanges=trainer.sharded):
             _train_part(trainer, trainer.micro_batches(rows, lengths, chosen))
             if len(evaluated):
                 _evaluate_part(trainer, evaluated)
@@ -120,12 +120,13 @@ def _evaluate_part(trainer: Trainer, rows: Sequence[Row]) -> None:
 
 
 @contextmanager
-def _untouched(trainer: Trainer) -> Iterator[None]:
-    """Weights, gradients, optimizer and random state as before, whatever happens inside."""
+def untouched(trainer: Trainer) -> Iterator[None]:
+    """Weights, gradients, optimizer, scale of float16 and random state as before, whatever happens inside."""
     assert not trainer.bare_optimizer.state, "the probe comes before the first step and before a resumed state"
     gpus = range(torch.cuda.device_count()) if trainer.plan.device == "cuda" else ()
     weights = [p.detach().clone() for p in trainer.trained]
-    mode = trainer.model.training
+    mode, scaler = trainer.model.training, trainer.accelerator.scaler
+    scale = scaler.state_dict() if scaler else None
     with torch.random.fork_rng(devices=gpus):
         try:
             yield
@@ -136,3 +137,5 @@ def _untouched(trainer: Trainer) -> Iterator[None]:
                 for parameter, before in zip(trainer.trained, weights, strict=True):
                     parameter.copy_(before)
             trainer.model.train(mode)
+            if scaler and scale:
+                scaler.load_state_dict(scale)

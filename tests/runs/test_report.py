@@ -107,6 +107,11 @@ def test_what_people_write_is_no_markup(report: Report) -> None:
     assert r"| base | x_y_z |" in text and r"| tuned | \`q\` |" in text
 
 
+def test_it_says_how_long_the_run_was_to_take_and_took(report: Report) -> None:
+    took = "Predicted about 4 to 6 minutes, took 5 minutes."
+    assert f"\n{took}\n" in render(dataclasses.replace(report, took=took)) and "Predicted" not in render(report)
+
+
 def test_without_answers_samples_and_picture_the_rest_is_there(report: Report) -> None:
     changes = dataclasses.replace(report.changes, validation=None)
     text = render(dataclasses.replace(report, answers=[], samples=[], picture="", changes=changes))

@@ -49,7 +49,7 @@ def test_console_says_what_was_decided_and_what_came_of_it(trained: tuple[Path, 
     for part in (
         "Plan", "LoRA rank", "learning rate", "you set it", "1 record is skipped", f"{data}:61",
         "Evaluation #0 (before training)", "Evaluation #1 | Time: ", " | Train Loss: ", "Before and after", "expected",
-        "tuned", "Stopped because", "start.sh",
+        "tuned", "Stopped because", "start.sh", "Time: at most ", "one evaluation takes",
     ):  # fmt: skip
         assert part in said.replace("\n", " ") or part in said, part
     assert "\x1b" not in said, "no control characters in a pipe"
@@ -62,6 +62,9 @@ def test_everything_promised_is_there(trained: tuple[Path, Path, str]) -> None:
         assert (run / name).exists(), name
     for name in ("adapter_config.json", "adapter_model.safetensors", "adapter_info.json", "tokenizer.json"):
         assert (folder / "lora" / name).is_file(), name
+    duration = json.loads((run / "duration.json").read_text(), parse_constant=pytest.fail)
+    assert duration["predicted_seconds"] > 0 and duration["took_seconds"] > duration["step_seconds"] > 0
+    assert f"Predicted {duration['predicted']}, took " in (run / "report.md").read_text()
     assert (folder / "lora").resolve() == run / "adapter"
     assert (folder / "checkpoints").resolve() == run / "checkpoints"
     assert (folder / "training_history.png").resolve() == run / "training_history.png"

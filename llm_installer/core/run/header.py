@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from llm_installer.core.paths import ModelDir, Run
+from llm_installer.core.run.forecast import Forecast
 from llm_installer.core.state import RunState
 
 
@@ -30,3 +31,5 @@ class RunHeader:
     """Steps that earlier sessions took: above 0 when a run resumes."""
     before: RunState = field(default_factory=RunState)
     """The state that earlier sessions left, with which the loop goes on."""
+    forecast: Forecast | None = None
+    """How long it will take; None where nothing was timed."""

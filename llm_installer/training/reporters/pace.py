@@ -23,6 +23,7 @@ class Pace:
         self._first: tuple[int, float] | None = None
         self._latest = self._began
         self._recent: deque[StepReport] = deque(maxlen=RECENT)
+        self._forecast = header.forecast
         self.total = header.total_steps
         self.step = header.start_step
         self.loss = math.nan
@@ -46,11 +47,15 @@ class Pace:
 
     @property
     def remaining(self) -> float | None:
-        """Seconds to the last step; unknown until the second step of a session, because the first one is a warm-up."""
-        if not self.total or self._first is None or self.step <= self._first[0]:
+        """Seconds to the last step: as forecast, corrected by the steps of this session. Without a forecast it is
+        unknown until the second of them, because the first one is a warm-up."""
+        if not self.total:
             return None
-        step, first = self._first
-        return max(0, self.total - self.step) * (self._latest - first) / (self.step - step)
+        left = max(0, self.total - self.step)
+        step, first = self._first or (self.step, self._latest)
+        if self._forecast:
+            return self._forecast.remaining(left, self.step - step, self._latest - first)
+        return left * (self._latest - first) / (self.step - step) if self.step > step else None
 
     @property
     def tokens_per_second(self) -> float | None:

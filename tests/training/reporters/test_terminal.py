@@ -14,6 +14,7 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
+from llm_installer.core.run.forecast import Forecast
 from llm_installer.core.state import RunState, StepReport
 from llm_installer.training.reporters.pace import Pace
 from llm_installer.training.reporters.terminal import ENDING, FREE_CELLS, Bar, TerminalReporter
@@ -140,6 +141,16 @@ def test_a_run_without_an_end_has_no_percent(make_header):
     reports = [(1.0, StepReport(n, n / 40, 1.25, 1e-4, 1.0, 90_000, 1.0)) for n in (1, 2)]
     shown = bar(make_header(total_steps=0), 80, reports)
     assert shown.endswith("step 2  00:00:02    90k tok/s  loss 1.2500")
+
+
+def test_what_is_left_begins_as_the_forecast_and_follows_the_run(make_header):
+    clock = Clock()
+    pace = Pace(make_header(forecast=Forecast(2.0, 10.0, steps=80, evaluations=8, after=30.0)), clock)
+    assert pace.remaining == 240.0, "steps and evaluations, and no more: it is the time to the last step"
+    for number in range(1, 42):
+        clock.now += 6.0  # twice what was forecast
+        pace.add(StepReport(number, 1.0, 1.0, 1.0, 1.0, 10, 6.0))
+    assert pace.remaining == pytest.approx(39 * (10 * 3 + 40 * 6) / 50)
 
 
 @pytest.mark.parametrize(
