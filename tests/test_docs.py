@@ -107,7 +107,7 @@ def test_every_page_can_be_reached_from_the_index() -> None:
 
 
 def test_there_are_no_other_folders_of_documents() -> None:
-    assert {path.name for path in DOCS.iterdir()} == {*FOLDERS, "index.md"}
+    assert {path.name for path in DOCS.iterdir()} == {*FOLDERS, "index.md", "choices.md"}
 
 
 TRACKED = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False).stdout.split()
@@ -177,7 +177,7 @@ def flags(command: click.Command) -> set[str]:
 
 OTHERS_FLAGS = {
     f"--{name}"
-    for name in "out rows rounds trl trl-processes tools device shape command first-step path nproc-per-node".split()  # noqa: SIM905
+    for name in "out rows rounds trl trl-processes tools device shape command first-step path nproc-per-node own-model seeds".split()  # noqa: SIM905
 }
 """Of programs that are not llm-installer: tools, benchmarks and torchrun."""
 

@@ -169,7 +169,9 @@ def _typed(one: Described, value: object) -> object:
     if isinstance(value, str) or one.setting.choices:
         return value
     if one.kind is not str:
-        if isinstance(value, Real) and not isinstance(value, bool) and (one.kind is not bool or value in (0, 1)):
+        if one.kind is bool and isinstance(value, Real) and value in (0, 1):
+            return bool(value)
+        if one.kind is not bool and isinstance(value, Real) and not isinstance(value, bool):
             return value
         raise click.UsageError(
             f"this is {_type(value)}, and {'True or False' if one.kind is bool else 'a number'} is needed"

@@ -123,7 +123,7 @@ def test_nan_is_called_what_it_is() -> None:
         ({"data": 3}, "data=3: this is of type int"),
         ({"model_path": ["a"]}, "model_path="),
         ({"test_prompt": b"x"}, "test_prompt="),
-        ({"resume": 1}, "resume=1: .* True or False"),
+        ({"resume": 2}, "resume=2: .* True or False"),
         ({"gradient_checkpointing": 1.5}, "gradient_checkpointing=1.5"),
         ({"packing": 2}, "packing=2"),
     ],
