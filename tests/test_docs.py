@@ -177,7 +177,9 @@ def flags(command: click.Command) -> set[str]:
 
 OTHERS_FLAGS = {
     f"--{name}"
-    for name in "out rows rounds trl trl-processes tools device shape command first-step path nproc-per-node own-model seeds".split()  # noqa: SIM905
+    for name in (
+        "out rows rounds trl trl-processes tools device shape command first-step path nproc-per-node own-model seeds"
+    ).split()
 }
 """Of programs that are not llm-installer: tools, benchmarks and torchrun."""
 

@@ -8,6 +8,9 @@ from llm_installer.core.state import RunState
 from llm_installer.planning.course import Course
 from llm_installer.planning.plan import Plan
 
+MANY = 1_000_000
+"""Steps from which evaluations are divided rather than counted: a few more or less make no difference there."""
+
 
 def steps_left(plan: Plan, state: RunState, rows: int) -> dict[int, int]:
     """Batch size -> steps of it from where `state` stands; `rows` make an epoch.
@@ -30,5 +33,7 @@ def steps_left(plan: Plan, state: RunState, rows: int) -> dict[int, int]:
 def evaluations_left(course: Course, done: int, steps: int) -> int:
     """Evaluations in the next `steps` steps after `done`, the one before the first step and the one at the end too."""
     end = bool(course.total_steps and steps)  # the last step is evaluated whether or not it is due
+    if steps > MANY:
+        return steps // course.evaluation_every + end + (not done)
     due = sum(course.evaluation_due(step - 1, step) for step in range(done + 1, done + steps + 1 - end))
     return due + end + (not done)

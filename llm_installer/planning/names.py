@@ -10,7 +10,9 @@ from llm_installer.planning.name_rows import NAMES, Name
 
 Shown = Callable[[str, object], str]
 """How a name and its value are written where they were given."""
-TRUTH = {word: on for on, words in ((True, "true t yes y on 1"), (False, "false f no n off 0")) for word in words.split()}
+TRUTH = {
+    word: on for on, words in ((True, "true t yes y on 1"), (False, "false f no n off 0")) for word in words.split()
+}
 """What is written for True and False, in lower case."""
 _HALVES = ("bf16", "fp16")
 """Two switches elsewhere, one setting here: neither means float32."""
