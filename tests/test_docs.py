@@ -177,9 +177,22 @@ def flags(command: click.Command) -> set[str]:
 
 OTHERS_FLAGS = {
     f"--{name}"
-    for name in (
-        "out rows rounds trl trl-processes tools device shape command first-step path nproc-per-node own-model seeds"
-    ).split()
+    for name in [
+        "out",
+        "rows",
+        "rounds",
+        "trl",
+        "trl-processes",
+        "tools",
+        "device",
+        "shape",
+        "command",
+        "first-step",
+        "path",
+        "nproc-per-node",
+        "own-model",
+        "seeds",
+    ]
 }
 """Of programs that are not llm-installer: tools, benchmarks and torchrun."""
 
