@@ -175,25 +175,8 @@ def flags(command: click.Command) -> set[str]:
     return {o for p in command.params if isinstance(p, click.Option) for o in (*p.opts, *p.secondary_opts)}
 
 
-OTHERS_FLAGS = {
-    f"--{name}"
-    for name in [
-        "out",
-        "rows",
-        "rounds",
-        "trl",
-        "trl-processes",
-        "tools",
-        "device",
-        "shape",
-        "command",
-        "first-step",
-        "path",
-        "nproc-per-node",
-        "own-model",
-        "seeds",
-    ]
-}
+_OTHERS = "out rows rounds trl trl-processes tools device shape command first-step path nproc-per-node own-model seeds"
+OTHERS_FLAGS = {f"--{name}" for name in _OTHERS.split()}
 """Of programs that are not llm-installer: tools, benchmarks and torchrun."""
 
 
