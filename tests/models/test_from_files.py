@@ -92,7 +92,10 @@ def one_layer_less(weights: Weights) -> None:
 
 WRONG: dict[str, tuple[Callable[[Weights], object], str]] = {
     "a tensor": (lambda w: w.pop("model.norm.weight"), r"lacks 1 of the \d+ tensors .*: model.norm.weight; "),
-    "the queries of all layers": (no_queries, "lacks 2 of .*layers.0.self_attn.q_proj.weight, .* install the"),
+    "the queries of all layers": (
+        no_queries,
+        "lacks 2 of .*layers.0.self_attn.q_proj.weight, .*; (install the|copy the folder)",
+    ),
     "the embedding": (lambda w: w.pop("model.embed_tokens.weight"), "model.embed_tokens.weight"),
     "another prefix": (renamed("base."), "those in its files begin with base.; "),
     "half of them": (half, "and others; "),

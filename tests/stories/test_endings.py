@@ -155,7 +155,7 @@ def test_what_lora_was_is_said_with_the_way_back(
     installed: Path, write_rows: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder, data = ModelDir(installed), write_rows(40)
-    good = lora_sft(installed, data, epochs=8, learning_rate=2e-2, skip_test=True, **QUIET)
+    good = lora_sft(installed, data, epochs=8, learning_rate=5e-3, skip_test=True, **QUIET)
     assert "Before, it was" not in capsys.readouterr().out
     bad = lora_sft(installed, data, epochs=1, learning_rate=1e-4, skip_test=True, **QUIET)
     assert good.best_loss and bad.best_loss and good.best_loss < bad.best_loss - 0.5
@@ -191,7 +191,8 @@ def test_a_run_that_forgot_its_language_is_used_only_when_asked_for(
     from llm_installer.install.installer import install
 
     folder = install("tiny", say=lambda text: None)
-    ran = lora_sft(folder.root, write_rows(40), epochs=2, learning_rate=0.05, skip_test=True, **QUIET)
+    given = {"epochs": 4, "force_epochs": True, "learning_rate": 0.2, "skip_test": True}
+    ran = lora_sft(folder.root, write_rows(40), **given, **QUIET)
     said = capsys.readouterr().out
     assert ran.improved and not folder.lora.exists(), said
     assert "./lora is as it was, for the model forgot its language in this run: the loss on general" in said

@@ -77,7 +77,10 @@ def test_a_mode_with_an_end_learns_and_publishes(stories: Path, lines: Path, mod
     plan, result = ran.plan, ran.result
     assert plan["mode"] == mode and plan["learning_rate"] == pytest.approx(6e-3 * row.learning_rate_scale)
     assert result.improved and result.best_loss < result.base_loss
-    assert (stories / "lora").resolve() == result.run / "adapter"
+    # Forty lines may cost the model more of what it knew than they teach it.
+    switched = "forgot more than it learned" not in ran.said
+    assert (stories / "lora").exists() == switched
+    assert not switched or (stories / "lora").resolve() == result.run / "adapter"
     assert result.steps == len(ran.steps) <= plan["course"]["total_steps"]
     assert len(ran.steps) == plan["course"]["total_steps"] or result.stop_reason != row.ended()
     measured = [e["step"] for e in ran.evaluations]

@@ -198,8 +198,8 @@ def test_the_scale_is_what_the_plan_prints(make_trainer: Callable[..., Trainer])
 
 @pytest.mark.parametrize("name", ["rank_pattern", "alpha_pattern"])
 def test_a_pattern_for_no_adapted_layer_is_refused(make_trainer: Callable[..., Trainer], name: str) -> None:
-    with pytest.raises(ModelError, match=f"--{name.replace('_', '-')} names down_proj, which gets no LoRA here"):
-        make_trainer(method={name: (("down_proj", 2),)})
+    with pytest.raises(ModelError, match=f"--{name.replace('_', '-')} names lm_head, which gets no LoRA here"):
+        make_trainer(method={name: (("lm_head", 2),)})
 
 
 def test_lora_plus_moves_every_b_faster_and_nothing_else(
