@@ -53,7 +53,7 @@ def translated(given: Mapping[str, object], shown: Shown = keyword) -> list[Mean
 
 def truth(value: object) -> bool | None:
     """True or False, in Python or as it is typed; None for everything else."""
-    return TRUTH.get(str(value).lower()) if isinstance(value, (bool, int, str)) else None
+    return TRUTH.get(str(value).strip().lower()) if isinstance(value, (bool, int, str)) else None
 
 
 def alike(one: object, other: object) -> bool:

@@ -169,7 +169,7 @@ def _typed(one: Described, value: object) -> object:
     if isinstance(value, str) or one.setting.choices:
         return value
     if one.kind is not str:
-        if one.kind is bool and isinstance(value, Real) and value in (0, 1):
+        if one.kind is bool and isinstance(value, int) and value in (0, 1):
             return bool(value)
         if one.kind is not bool and isinstance(value, Real) and not isinstance(value, bool):
             return value
