@@ -52,16 +52,21 @@ ALPHA = 32.0
 (Schulman et al., 2025, LoRA Without Regret; docs/choices.md)."""
 HIGHEST_RATE = 6e-3
 """Peak learning rate of mode medium where the hidden size is 166 or less."""
+CAUTIOUS_RATE = 2e-4
+"""The same where config.json does not say how wide the model is: what QLoRA used for 7B (arXiv 2305.14314)."""
 
 
-def usual_rate(info: ModelInfo) -> float:
-    """The peak learning rate of mode medium, to two digits: 1 / hidden size.
+def usual_rate(info: ModelInfo) -> tuple[float, str]:
+    """The peak learning rate of mode medium, and why: 1 / hidden size, to two digits.
 
     That a rate which suits one width suits all when it is divided by the width is the maximal update parametrisation
     (Yang et al., 2022, arXiv 2203.03466). At hidden sizes of 2048 and 4096 this gives 4.9e-4 and 2.4e-4; LoRA Without
     Regret found 5e-4 and 2.9e-4 best there, with the same alpha.
     """
-    return float(f"{min(HIGHEST_RATE, 1 / max(info.hidden_size, 1)):.1e}")
+    if not info.hidden_size:
+        return CAUTIOUS_RATE, "cautious: config.json does not say how wide the model is"
+    rate = float(f"{min(HIGHEST_RATE, 1 / info.hidden_size):.1e}")
+    return rate, f"usual for a hidden size of {info.hidden_size:,}"
 
 
 def usual_rank(info: ModelInfo, answer_tokens: float, per_rank: int) -> tuple[int, str]:

@@ -125,11 +125,11 @@ def _kernels(options: Options) -> bool:
 
 def _learning_rate(options: Options, setup: Setup, mode: Mode, choose: Chooser) -> float:
     """The peak, from the size of the model, the mode and the method."""
-    scale, why = mode.learning_rate_scale, f"usual for a hidden size of {setup.model.hidden_size:,}"
+    usual, why = usual_rate(setup.model)
+    scale = mode.learning_rate_scale
     if scale != 1:
         why += f", times {scale:g} for mode {mode.name}"
-    usual = usual_rate(setup.model) * scale
-    return choose.pick("learning_rate", options.learning_rate, *setup.method.rate(usual, why))
+    return choose.pick("learning_rate", options.learning_rate, *setup.method.rate(usual * scale, why))
 
 
 def _packing(options: Options, choose: Chooser, suits: tuple[bool, str]) -> bool:

@@ -75,7 +75,7 @@ SYNONYMS = {
 def modes_table() -> str:
     """The modes as a Markdown table, for docs/reference/modes.md."""
     lines = [
-        "| mode | learning rate | epochs | batch size | learning-rate schedule | evaluation every | stop rules |",
+        "| mode | learning rate | epochs | batch size, at most | schedule | evaluation every | stop rules |",
         "|---|---|---|---|---|---|---|",
     ]
     for m in MODES.values():

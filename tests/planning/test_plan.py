@@ -74,6 +74,12 @@ def test_the_rate_follows_the_width_and_not_the_rank(hidden: int, rate: float) -
     assert {plan(info=info, lora_r=rank).lora_alpha for rank in (1, 8, 64, 512)} == {32.0}
 
 
+def test_a_model_of_unknown_width_gets_a_cautious_rate() -> None:
+    made = plan(info=dataclasses.replace(INFO, hidden_size=0))
+    assert made.learning_rate == 2e-4
+    assert made.why["learning_rate"].startswith("cautious: config.json does not say how wide")
+
+
 @pytest.mark.parametrize(("rows", "batch"), [(1, 4), (249, 4), (250, 8), (999, 8), (1000, 16), (1_000_000, 16)])
 def test_rows_per_step_follow_the_rows_and_not_the_epochs(rows: int, batch: int) -> None:
     facts = dataclasses.replace(FACTS, rows=rows, validation_rows=rows // 10)
