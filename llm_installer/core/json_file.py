@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import fields, is_dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from llm_installer.core.errors import InstallerError, ModelError
 from llm_installer.core.text import counted, short_path, shortened, size
 
+Values = TypeVar("Values")
 AGAIN = "install the model again with --force"
 _LFS = b"version https://git-lfs.github.com/spec/"
 _LARGEST = 1 << 28
@@ -52,6 +55,16 @@ def parse_object(
     if not isinstance(found, dict):
         raise refuse(f"{shown} is not a JSON object; {again}")
     return found
+
+
+def read_fields(cls: type[Values], file: Path) -> Values | None:
+    """An object of a dataclass from the fields in a JSON file of ours; None where there is none, or none readable."""
+    assert is_dataclass(cls)
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+        return cls(**{field.name: values[field.name] for field in fields(cls)})
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def head(file: Path) -> bytes:

@@ -21,7 +21,7 @@ BATCHES = ((250, 4), (1000, 8), (math.inf, 16))
 al., 2025, LoRA Without Regret; docs/choices.md). How often the rows are gone through changes nothing about that."""
 LEAST_EVALUATIONS = 5
 STEERING_EVALUATIONS = 10
-"""The same where a controller steers by them: it sees trouble only in an evaluation."""
+"""The same where the whole run is steered by them: a controller sees trouble only in an evaluation."""
 MOST_EVALUATIONS = 20
 """More would let a stop rule see noise as a trend: patience 3 should mean a good part of the run."""
 EVALUATION_COST = 0.1
@@ -176,7 +176,7 @@ def evaluation(
         )
     every, reason = max(wishes)
     if steps:
-        least = LEAST_EVALUATIONS if mode.controller == "none" else STEERING_EVALUATIONS
+        least = STEERING_EVALUATIONS if mode.controller == "adaptive" else LEAST_EVALUATIONS
         most, at_least = max(1, steps // least), f"at least {least} in the run"
     else:
         most, at_least = first_steps, "at least one in each epoch"

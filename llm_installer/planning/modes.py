@@ -46,7 +46,7 @@ _ROWS = (
     Mode("medium", 1.0, 3, 16, 0.05, "cosine", WATCHFUL, "the usual balance"),
     Mode("fast", 2.0, 1, 8, 0.02, "cosine", WATCHFUL, "twice the learning rate, one epoch"),
     Mode(
-        "circular", 0.8, 100, 4, 0.01, "constant", MEMORISING, "the same rows in cycles, with growing batches",
+        "circular", 0.5, 100, 4, 0.01, "constant", MEMORISING, "the same rows in cycles, with growing batches",
         cycles=True, memorises=True, controller="none",
     ),
     Mode(
@@ -59,6 +59,22 @@ _ROWS = (
     ),
 )  # fmt: skip
 MODES: dict[str, Mode] = {row.name: row for row in _ROWS}
+USUAL = "medium"
+
+
+def time_of(mode: Mode) -> str:
+    """How long it takes beside mode medium, in words; empty where it has no end. Time goes by epochs."""
+    times = {name: _as_long(m.epochs / MODES[USUAL].epochs) for name, m in MODES.items()}
+    if mode.name == USUAL:
+        return f"slow takes {times['slow']}, fast {times['fast']}"
+    return f"takes {times[mode.name]} as {USUAL}" if times[mode.name] else ""
+
+
+def _as_long(share: float) -> str:
+    if math.isinf(share):
+        return ""
+    return f"{share:.2g} times as long" if share > 1 else "as long" if share == 1 else f"1/{1 / share:.2g} as long"
+
 
 ORDERS = {
     "random": "a new order each epoch",
@@ -75,8 +91,8 @@ SYNONYMS = {
 def modes_table() -> str:
     """The modes as a Markdown table, for docs/reference/modes.md."""
     lines = [
-        "| mode | learning rate | epochs | batch size, at most | schedule | evaluation every | stop rules |",
-        "|---|---|---|---|---|---|---|",
+        "| mode | learning rate | epochs | time | batch size, at most | schedule | evaluation every | stop rules |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for m in MODES.values():
         epochs = "no end" if math.isinf(m.epochs) else f"{m.epochs:g} cycles" if m.cycles else f"{m.epochs:g}"
@@ -84,6 +100,8 @@ def modes_table() -> str:
         course = m.schedule + (", times the controller's scale" if m.controller == "adaptive" else "")
         every = f"{m.evaluation_share:.0%} of an epoch"
         every += f", at first {m.early_evaluations} times as often" if m.early_evaluations > 1 else ""
+        time = "no end" if math.isinf(m.epochs) else f"x {m.epochs / MODES[USUAL].epochs:.2g}"
         rules = "all five" if m.stop_rules == WATCHFUL else ", ".join(m.stop_rules)
-        lines.append(f"| {m.name} | x {m.learning_rate_scale:g} | {epochs} | {rows} | {course} | {every} | {rules} |")
+        cells = (m.name, f"x {m.learning_rate_scale:g}", epochs, time, rows, course, every, rules)
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)

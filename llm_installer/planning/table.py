@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from llm_installer.core.text import counted
 from llm_installer.planning.chooser import PLAIN_PEFT, YOURS
 from llm_installer.planning.method import QUANTISED
-from llm_installer.planning.modes import MODES, ORDERS
+from llm_installer.planning.modes import MODES, ORDERS, time_of
 from llm_installer.planning.plan import Plan
 from llm_installer.planning.saving import KEEPS, KEPT
 from llm_installer.planning.settings import flag
@@ -41,7 +41,9 @@ def _row(plan: Plan, name: str, value: object, key: str, option: str = "") -> Pl
 
 def _adapters(plan: Plan) -> Iterator[PlanRow]:
     yours = any(plan.why[key].startswith(YOURS) for key in OF_MODE)
-    yield PlanRow("mode", plan.mode, MODES[plan.mode].why + (YOURS_FIRST if yours else ""), flag("mode"))
+    mode = MODES[plan.mode]
+    why = mode.why + (YOURS_FIRST if yours else f"; {time}" if (time := time_of(mode)) else "")
+    yield PlanRow("mode", plan.mode, why, flag("mode"))
     yield _row(plan, "precision", plan.precision, "precision")
     yield _row(plan, "LoRA rank", plan.lora_r, "lora_r")
     yield _row(plan, "LoRA alpha", f"{plan.lora_alpha:g}", "lora_alpha")

@@ -25,6 +25,17 @@ OWNERS = (
 )  # fmt: skip
 
 
+DISHES = (
+    "soup", "bread", "pasta", "pizza", "salad", "fish", "steak", "rice", "cake", "tea",
+    "coffee", "juice", "beer", "wine", "pie", "stew", "toast", "egg", "ham", "jam",
+)  # fmt: skip
+FACTS = {
+    "owners": [(f"What does {who} own?", f"{who} owns {what}.") for who, what in OWNERS],
+    "prices": [(f"What does the {d} cost?", f"The {d} costs {3 + i * 7 % 19} coins.") for i, d in enumerate(DISHES)],
+}
+"""Questions and answers. Prices are harder: their digits are words that tiny has hardly met."""
+
+
 @pytest.fixture
 def tiny(llm_home: Path) -> Path:
     """The built-in model, installed."""
@@ -33,9 +44,9 @@ def tiny(llm_home: Path) -> Path:
     return install("tiny", say=lambda text: None).root
 
 
-def facts(folder: Path, count: int) -> Path:
+def facts(folder: Path, count: int, kind: str = "owners") -> Path:
     file = folder / "facts.jsonl"
-    rows = [{"instruction": f"What does {who} own?", "output": f"{who} owns {what}."} for who, what in OWNERS[:count]]
+    rows = [{"instruction": question, "output": answer} for question, answer in FACTS[kind][:count]]
     file.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     return file
 
@@ -49,16 +60,16 @@ def trained(model: Path, data: Path, **more: object) -> Result:
     return found.result
 
 
-def known(model: Path, adapter: Path, count: int) -> int:
-    """How many of the facts the published weights answer with, greedily."""
+def known(model: Path, adapter: Path, count: int, kind: str = "owners") -> int:
+    """How many of the questions the published weights answer word for word, greedily."""
     from llm_installer.inference.before_after import ANSWER
     from llm_installer.inference.generate import answers
     from llm_installer.inference.load import load_assistant
 
     assistant = load_assistant(ModelDir(model), adapter.resolve())
-    asked = [assistant.encoder.prompt_ids([Message("user", f"What does {who} own?")]) for who, _ in OWNERS[:count]]
+    asked = [assistant.encoder.prompt_ids([Message("user", question)]) for question, _ in FACTS[kind][:count]]
     said = answers(assistant.model, assistant.encoder, asked, ANSWER)
-    return sum(what in answer.text for (_, what), answer in zip(OWNERS, said, strict=False))
+    return sum(right == answer.text for (_, right), answer in zip(FACTS[kind], said, strict=False))
 
 
 @pytest.mark.slow
@@ -69,9 +80,14 @@ def test_a_few_facts_are_known_by_heart(tiny: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("more", [{}, {"force_epochs": True, "max_circular_epochs": 50}], ids=["default", "50 cycles"])
-def test_twenty_facts_are_known_by_heart(tiny: Path, tmp_path: Path, more: dict[str, object]) -> None:
-    assert known(tiny, trained(tiny, facts(tmp_path, 20), **more).adapter, 20) >= 19
+@pytest.mark.parametrize(
+    ("kind", "more"),
+    [("owners", {"force_epochs": True, "max_circular_epochs": 50}), ("prices", {})],
+    ids=["50 cycles", "default"],
+)
+def test_twenty_facts_are_known_by_heart(tiny: Path, tmp_path: Path, kind: str, more: dict[str, object]) -> None:
+    result = trained(tiny, facts(tmp_path, 20, kind), **more)
+    assert known(tiny, result.adapter, 20, kind) >= 19
 
 
 def test_every_row_is_trained_on_unless_validation_is_asked_for(tiny: Path, tmp_path: Path) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from dataclasses import dataclass
 
 from llm_installer.core.files import finite, write_json
+from llm_installer.core.json_file import read_fields
 from llm_installer.core.paths import Run
 from llm_installer.core.text import duration, span
 
@@ -97,8 +97,4 @@ class Duration:
     @classmethod
     def read(cls, run: Run) -> Duration | None:
         """What is in the run's folder; None where there is nothing, or nothing readable."""
-        try:
-            values = json.loads(run.duration.read_text(encoding="utf-8"))
-            return cls(**{f.name: values[f.name] for f in dataclasses.fields(cls)})
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
+        return read_fields(cls, run.duration)

@@ -8,6 +8,7 @@ import os
 from dataclasses import dataclass
 
 from llm_installer.core.files import finite
+from llm_installer.core.json_file import read_fields
 from llm_installer.core.paths import Run
 
 
@@ -51,8 +52,4 @@ class Progress:
     @classmethod
     def read(cls, run: Run) -> Progress | None:
         """What is in the run's folder; None where there is nothing, or nothing readable."""
-        try:
-            values = json.loads(run.progress.read_text(encoding="utf-8"))
-            return cls(**{f.name: values[f.name] for f in dataclasses.fields(cls)})
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
+        return read_fields(cls, run.progress)
