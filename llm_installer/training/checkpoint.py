@@ -33,6 +33,7 @@ from llm_installer.core.run.checkpoints import (
 )
 from llm_installer.core.state import RunState
 from llm_installer.core.text import short_path, size
+from llm_installer.models.end_token import ROW, taught_rows
 from llm_installer.models.peft_names import config_for_files
 from llm_installer.planning.saving import KEPT, SAVE_COST, SAVE_SECONDS
 
@@ -48,7 +49,7 @@ def adapter_weights(model: PeftModel) -> Weights:
 
 def load_weights(model: PeftModel, weights: Weights) -> None:
     """Put adapter weights back into the model they were copied from."""
-    set_peft_model_state_dict(model, weights)
+    set_peft_model_state_dict(model, {name: weight for name, weight in weights.items() if not name.endswith(ROW)})
 
 
 def save_adapter(folder: Path, model: PeftModel, weights: Weights, extra: Callable[[Path], None]) -> None:
@@ -56,7 +57,7 @@ def save_adapter(folder: Path, model: PeftModel, weights: Weights, extra: Callab
 
     def fill(fresh: Path) -> None:
         # As bytes: safetensors and torch hide a full disk behind errors of their own.
-        (fresh / ADAPTER_FILE).write_bytes(save_tensors(weights, metadata={"format": "pt"}))
+        (fresh / ADAPTER_FILE).write_bytes(save_tensors({**weights, **taught_rows(model)}, metadata={"format": "pt"}))
         config_for_files(model).save_pretrained(str(fresh))
         extra(fresh)
 

@@ -9,7 +9,7 @@ from llm_installer.core.model_info import ModelInfo
 from llm_installer.core.voice import Voice
 from llm_installer.data.encoding.encode import Encoder
 from llm_installer.distributed.placement import load_model
-from llm_installer.models.end_token import cannot_end
+from llm_installer.models.end_token import teach_end_token
 from llm_installer.models.quantise import check_ready
 from llm_installer.models.skeleton import skeleton
 from llm_installer.planning.plan import Plan
@@ -31,9 +31,9 @@ def load_trainer(plan: Plan, info: ModelInfo, encoder: Encoder, voice: Voice, an
     if loaded.unquantised:
         voice.line(loaded.unquantised)
     end = encoder.stop_ids[0]
-    name = str(encoder.tokenizer.convert_ids_to_tokens(end))
-    if not loaded.sharded and (why := cannot_end(loaded.model, end, name)):
-        voice.line(why)
+    name = str(encoder.tokenizer.decode([end])).strip()
+    if not loaded.sharded and (taught := teach_end_token(loaded.model, end, name)):
+        voice.line(taught)
     return Trainer(loaded.model, plan, encoder.eos, encoder.inputs, loaded.sharded)
 
 

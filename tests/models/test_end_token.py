@@ -1,22 +1,15 @@
-"""A base that cannot tell its end token from others says so before it is trained."""
+"""A base that cannot tell its end token from others gets output weights for it, which go with the adapter."""
 
 from pathlib import Path
 
+import pytest
 import torch
-from torch import nn
-from transformers import AutoModelForCausalLM
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
-from llm_installer.models.end_token import MANY, cannot_end, equal_rows
+from llm_installer.models.end_token import MANY, ROW, equal_rows, taught_rows, teach_end_token
 from llm_installer.tiny import MODEL_DIR
-
-
-class Model(nn.Module):
-    def __init__(self, weight: torch.Tensor) -> None:
-        super().__init__()
-        self.weight = weight
-
-    def get_output_embeddings(self) -> object:
-        return self
+from llm_installer.training.checkpoint import adapter_weights, load_weights, save_adapter
 
 
 def rows(equal: int) -> torch.Tensor:
@@ -30,15 +23,60 @@ def test_other_tokens_with_the_same_weights_are_counted() -> None:
     assert equal_rows(rows(MANY), 40) == 0
 
 
+def base(tied: bool, equal: int) -> LlamaForCausalLM:
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=64, hidden_size=16, intermediate_size=32, num_hidden_layers=2, num_attention_heads=2,
+        tie_word_embeddings=tied,
+    )  # fmt: skip
+    model = LlamaForCausalLM(config).eval()
+    model.get_output_embeddings().weight.data = rows(equal)
+    model.tie_weights()
+    return model
+
+
+def with_lora(model: LlamaForCausalLM) -> PeftModel:
+    made = get_peft_model(model, LoraConfig(r=2, target_modules="all-linear", task_type="CAUSAL_LM"))
+    assert isinstance(made, PeftModel)
+    return made.eval()
+
+
+def logits(model: torch.nn.Module) -> torch.Tensor:
+    with torch.no_grad():
+        found: torch.Tensor = model(input_ids=torch.tensor([[5, 9, 63, 2]])).logits
+    return found
+
+
 def test_a_coincidence_is_none() -> None:
-    assert not cannot_end(Model(rows(MANY - 1)), 63, "</s>")
-    said = cannot_end(Model(rows(MANY)), 63, "</s>")
+    model = with_lora(base(tied=True, equal=MANY - 1))
+    before = logits(model)
+    assert teach_end_token(model, 63, "</s>") == "" and taught_rows(model) == {}
+    assert torch.equal(logits(model), before)
+
+
+def test_a_token_beyond_the_output_says_nothing() -> None:
+    assert teach_end_token(with_lora(base(tied=False, equal=MANY)), 64, "</s>") == ""
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_plain_peft_loads_the_row_with_the_adapter(tmp_path: Path, tied: bool) -> None:
+    model, untouched = with_lora(base(tied, MANY)), logits(base(tied, MANY))
+    said = teach_end_token(model, 63, "</s>")
     assert "never learned its end token </s> (8 other tokens have the same output weights)" in said
-
-
-def test_packed_weights_and_missing_rows_say_nothing() -> None:
-    assert not cannot_end(Model(torch.zeros(64, 8, dtype=torch.uint8)), 3, "</s>")
-    assert not cannot_end(Model(rows(MANY)), 64, "</s>")
+    for name, weight in model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(weight, std=0.1)
+    weights = adapter_weights(model)
+    save_adapter(tmp_path / "adapter", model, weights, lambda fresh: None)
+    loaded = PeftModel.from_pretrained(base(tied, MANY), tmp_path / "adapter").eval()
+    torch.testing.assert_close(logits(loaded), logits(model), rtol=0, atol=1e-6)
+    with loaded.disable_adapter():
+        torch.testing.assert_close(logits(loaded), untouched, rtol=0, atol=1e-6)
+    assert equal_rows(model.get_output_embeddings().weight, 63) == 0
+    load_weights(model, {**weights, **taught_rows(model)})
+    assert [name for name in taught_rows(model)] == [
+        f"base_model.model.{'model.embed_tokens' if tied else 'lm_head'}.{ROW}"
+    ]
 
 
 def test_real_models(shared: Path) -> None:

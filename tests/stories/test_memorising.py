@@ -90,6 +90,16 @@ def test_twenty_facts_are_known_by_heart(tiny: Path, tmp_path: Path, kind: str, 
     assert known(tiny, result.adapter, 20, kind) >= 19
 
 
+@pytest.mark.slow
+def test_a_base_that_never_learned_its_end_token_ends_its_answers(llm_home: Path, shared: Path, tmp_path: Path) -> None:
+    from llm_installer.install.installer import install
+
+    stories = install(str(shared / "models" / "stories260K"), say=lambda text: None).root
+    result = trained(stories, facts(tmp_path, 20, "prices"))
+    assert result.best_loss is not None and result.best_loss < 0.02
+    assert known(stories, result.adapter, 20, "prices") >= 19
+
+
 def test_every_row_is_trained_on_unless_validation_is_asked_for(tiny: Path, tmp_path: Path) -> None:
     options = Options(model_path=str(tiny), data=str(facts(tmp_path, 20)), circular=True)
     job = decide(options, Silence())
