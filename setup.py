@@ -40,6 +40,7 @@ REQUIRES = [
 ]
 EXTRAS = {
     "gpu": ["liger-kernel>=0.8.5"],  # the first that leaves out the gradient of a frozen norm
+    "eval": ["rouge-score>=0.1.2", "sacrebleu>=2.4"],  # ROUGE, BLEU and chrF of `eval`
     "wandb": ["wandb>=0.19"],
     "mlflow": ["mlflow-skinny>=3.0"],
     "dev": [
@@ -49,7 +50,9 @@ EXTRAS = {
         "pytest>=8.4",
         "pytest-timeout>=2.4",
         "pytest-xdist>=3.6",
+        "rouge-score>=0.1.2",
         "ruff>=0.14",
+        "sacrebleu>=2.4",
         "types-PyYAML>=6.0",
     ],
 }

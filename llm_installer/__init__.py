@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from llm_installer.core.version import __version__
 
 if TYPE_CHECKING:
-    from llm_installer.api import lora_sft
+    from llm_installer.api import evaluate, lora_sft
     from llm_installer.core.errors import InstallerError
 
-__all__ = ["InstallerError", "__version__", "lora_sft"]
+__all__ = ["InstallerError", "__version__", "evaluate", "lora_sft"]
 
 
 def __getattr__(name: str) -> Any:
@@ -21,6 +21,10 @@ def __getattr__(name: str) -> Any:
         from llm_installer.api import lora_sft
 
         return lora_sft
+    if name == "evaluate":
+        from llm_installer.api import evaluate
+
+        return evaluate
     if name == "InstallerError":
         from llm_installer.core.errors import InstallerError
 

@@ -11,7 +11,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from typing_extensions import Unpack
 
 from llm_installer.core.errors import InstallerError, Interrupted, TrainingError, UsageError
 from llm_installer.core.hints import program
@@ -20,6 +22,10 @@ from llm_installer.core.startup import no_telemetry, quiet_libraries
 from llm_installer.core.state import Result
 from llm_installer.planning.keywords import in_python
 from llm_installer.planning.options import Options
+
+if TYPE_CHECKING:
+    from llm_installer.evals.request import EvalOptions
+    from llm_installer.evals.result import EvalResult
 
 
 def install(
@@ -60,6 +66,28 @@ def lora_sft(
         asked = Options.from_kwargs(**given)
         _refuse(asked)
         return _trained(asked, callbacks)
+
+
+def evaluate(
+    model_path: str | Path, data_path: str | Path | Sequence[str | Path] | None = None, **options: Unpack[EvalOptions]
+) -> EvalResult:
+    """Evaluate the base of an installed model and adapters on it on the rows of `data_path`, and return what was found;
+    it is written below `evals` of the model directory, too.
+
+    `runs` names runs by id, a part of it or "last"; `loras` folders of adapters; without either ./lora is evaluated, if
+    there is one. `base=False` leaves the base out. `task` is "auto", "answers", "choices" or "text"; `tasks` names
+    tasks of lm-eval, where that is installed. `max_new_tokens`, `max_examples`, `seed`, `dataset_format`, `columns` and
+    `answers_as` are what they are on the command line.
+
+    Raises InstallerError where the command line would print one sentence.
+    """
+    from llm_installer.core.voice import Silence
+    from llm_installer.evals.request import asked
+    from llm_installer.evals.story import evaluate as run_evaluation
+
+    no_telemetry()
+    with _in_words_of_python(options), quiet_libraries():
+        return run_evaluation(ModelDir.find(model_path), asked(data_path, options), Path.cwd(), Silence())
 
 
 def _refuse(asked: Options) -> None:

@@ -19,14 +19,14 @@ PACKAGE = ROOT / "llm_installer"
 ROOMS = (
     "core", "core/run", "tiny", "planning", "data/reading", "data/formats", "data/store", "data/encoding", "data",
     "models", "distributed", "training/fast", "training/reporters",
-    "inference", "training", "install", "runs", "ui", "train_lora", "api", "cli",
+    "inference", "training", "install", "runs", "evals", "ui", "train_lora", "api", "cli",
 )  # fmt: skip
 """From below to above: a room imports itself and those before it, and TYPE_CHECKING is no excuse."""
-FORBIDDEN = {"install": "training", "runs": "training", "inference": "training"}
+FORBIDDEN = {"install": "training", "runs": "training", "inference": "training", "evals": "training"}
 """Rooms that may not import another, though it lies below them."""
 DRAWING = ("ui", "cli", "api")
 """Rooms that may import ui; training/reporters draw by themselves."""
-TORCH = ("models", "distributed", "training", "inference")
+TORCH = ("models", "distributed", "training", "inference", "evals")
 """Rooms whose modules may import torch and what brings it when they are loaded."""
 HEAVY = ("torch", "transformers", "peft", "accelerate", "bitsandbytes")
 MANY_PARAMETERS: dict[str, str] = {}

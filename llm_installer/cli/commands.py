@@ -24,6 +24,7 @@ _TRIED = {
     "config set NAME VALUE": "set",
     "config set hub-token": "login auth token hf",
     "data FILE": "dataset datasets inspect validate preview clean convert",
+    "eval MODEL --data FILE": "evaluate evaluation benchmark score test-model metrics perplexity accuracy",
     "doctor": "diagnose health test debug",
     "fix": "repair mend heal",
     "fix --recreate-venv": "setup set-up",

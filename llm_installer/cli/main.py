@@ -24,6 +24,7 @@ from llm_installer.cli.completion import completion
 from llm_installer.cli.config import config
 from llm_installer.cli.data import data
 from llm_installer.cli.echo import complain, echo
+from llm_installer.cli.evals import evaluate_command
 from llm_installer.cli.fix import fix
 from llm_installer.cli.models import COMMANDS
 from llm_installer.cli.run import run
@@ -60,7 +61,7 @@ def quickstart() -> None:
     tell()
 
 
-for _command in (*COMMANDS, fix, config, data, adapters, train, start, run, completion, help_command):
+for _command in (*COMMANDS, fix, config, data, adapters, train, evaluate_command, start, run, completion, help_command):
     cli.add_command(_command)
 
 

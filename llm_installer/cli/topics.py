@@ -15,6 +15,7 @@ TOPICS = {
     "methods": "LoRA, QLoRA, DoRA and the others, and when to use which",
     "memory": "what fits into memory, and what to do if a model does not",
     "data": "what files may look like, and what is skipped",
+    "eval": "how to find out whether a run is better, and how sure that is",
     "resuming": "how to continue a run that was interrupted",
     "gpu": "training on one or several GPUs",
     "program": "settings, the Tab key, upgrade and uninstall",

@@ -148,17 +148,16 @@ class ModelDir:
 
     def new_run(self, mode: str, now: datetime) -> Run:
         """Make a new run folder, `<time>-<mode>`; a second one in the same second gets a number."""
-        stem = f"{now:%Y%m%d-%H%M%S}-{mode}"
-        for number in range(1, 1000):
-            root = self.runs / (stem if number == 1 else f"{stem}-{number}")
-            try:
-                root.mkdir(parents=True)
-            except FileExistsError:
-                continue
-            except OSError as error:
-                raise unwritable(self.runs, error) from None
-            return Run(root)
-        raise ModelError(f"There are too many runs named {stem} in {short_path(self.runs)}")
+        return Run(_new_folder(self.runs, f"{now:%Y%m%d-%H%M%S}-{mode}", "runs"))
+
+    @property
+    def evals(self) -> Path:
+        """What `eval` found, a folder for each time."""
+        return self.root / "evals"
+
+    def new_eval(self, now: datetime) -> Path:
+        """Make a new folder for an evaluation, `<time>`; a second one in the same second gets a number."""
+        return _new_folder(self.evals, f"{now:%Y%m%d-%H%M%S}", "evaluations")
 
     def require_writable(self) -> None:
         """Raise TrainingError where a run, or the links to it, could not be written."""
@@ -195,6 +194,20 @@ class ModelDir:
     def tensorboard_link(self) -> Path:
         """logs/training, a link to all runs, so that TensorBoard shows them together."""
         return self.root / "logs" / "training"
+
+
+def _new_folder(parent: Path, stem: str, what: str) -> Path:
+    """A folder of this name that was not there before, with a number behind it where one was."""
+    for number in range(1, 1000):
+        root = parent / (stem if number == 1 else f"{stem}-{number}")
+        try:
+            root.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise unwritable(parent, error) from None
+        return root
+    raise ModelError(f"There are too many {what} named {stem} in {short_path(parent)}")
 
 
 def _incomplete(found: ModelDir) -> str:

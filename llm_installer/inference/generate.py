@@ -47,6 +47,8 @@ class Answer:
 
     text: str
     ended: bool
+    tokens: int = 0
+    """How many it made, with the one that ended it."""
 
 
 class _Stream:
@@ -130,7 +132,10 @@ def _answers(
     stops = set(encoder.stop_ids)
     made = _generate(model, encoder, prompts, sampling, stream, images)
     ends = [(ids, _end(ids, stops)) for ids in made]
-    return [Answer(encoder.tokenizer.decode(ids[:end], skip_special_tokens=True), end < len(ids)) for ids, end in ends]
+    return [
+        Answer(encoder.tokenizer.decode(ids[:end], skip_special_tokens=True), end < len(ids), min(end + 1, len(ids)))
+        for ids, end in ends
+    ]
 
 
 @torch.inference_mode()

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
 from peft import PeftModel
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from llm_installer.core.adapter_info import CONFIG, WEIGHT_NAMES, AdapterInfo, read_adapter_info
@@ -54,25 +56,56 @@ def load_assistant(folder: ModelDir, lora: Path | None, quantised: str = "") -> 
     Raises AdapterError when the adapter is damaged, made for another base, or without effect, and UsageError for a base
     that cannot be held so.
     """
+    return next(assistants(folder, [lora], quantised))
+
+
+def assistants(folder: ModelDir, loras: Sequence[Path | None], quantised: str = "") -> Iterator[Assistant]:
+    """An assistant for each adapter, None for the base alone, one after the other on one base in memory: each is taken
+    off again when the next one is asked for, and must not be used any more then.
+
+    Raises what load_assistant raises; what the files of any adapter tell, before a weight is read.
+    """
     info = read_model_info(folder.weights, folder.root.name)
     quantised = base_quantisation(quantised, info)
-    about = _read_info(lora, folder) if lora else AdapterInfo()
-    own = lora if lora and (lora / "tokenizer_config.json").is_file() else None
-    encoder = load_encoder(info, adapter=own)
-    if own:
-        _refuse_other_vocabulary(encoder, info, own)
-    encoder.template.thinks = about.thoughts
+    abouts = [_read_info(lora, folder) if lora else AdapterInfo() for lora in loras]
+    encoders = [_encoder(info, lora) for lora in loras]
     hardware = probe_hardware()
     precision, _ = choose_precision(info, find_handler(info), hardware)
     check_ready(Method(quantised=quantised))
     base = load_base(folder.weights, precision, hardware.device, quantised)
     base.eval()  # type: ignore[no-untyped-call]
-    style = about.style or ("text" if encoder.default_template else "chat")
-    if lora is None:
-        return Assistant(base, encoder, style, "")
-    model = _put_on(base, lora, folder).eval()
-    active = _described(model, encoder, lora, about) + _on_which_base(about.quantised, quantised)
-    return Assistant(model, encoder, style, active)
+    for lora, about, encoder in zip(loras, abouts, encoders, strict=True):
+        encoder.template.thinks = about.thoughts
+        style = about.style or ("text" if encoder.default_template else "chat")
+        if lora is None:
+            yield Assistant(base, encoder, style, "")
+            continue
+        biases = {name: value.clone() for name, value in base.named_parameters() if name.endswith("bias")}
+        model = _put_on(base, lora, folder).eval()
+        active = _described(model, encoder, lora, about) + _on_which_base(about.quantised, quantised)
+        yield Assistant(model, encoder, style, active)
+        base = _taken_off(model, biases)
+
+
+def _encoder(info: ModelInfo, lora: Path | None) -> Encoder:
+    """The adapter's own tokenizer and template where it has them, else the base's."""
+    own = lora if lora and (lora / "tokenizer_config.json").is_file() else None
+    encoder = load_encoder(info, adapter=own)
+    if own:
+        _refuse_other_vocabulary(encoder, info, own)
+    return encoder
+
+
+@torch.no_grad()
+def _taken_off(model: PeftModel, biases: Mapping[str, Tensor]) -> PreTrainedModel:
+    """The base as it was before; `biases` are those it had, which an adapter with biases has written over."""
+    unload = getattr(model.base_model, "unload", None)
+    base = cast(PreTrainedModel, unload() if unload else model.get_base_model())
+    for name, value in base.named_parameters():
+        if name in biases:
+            value.copy_(biases[name])
+    base.eval()  # type: ignore[no-untyped-call]
+    return base
 
 
 def _read_info(lora: Path, folder: ModelDir) -> AdapterInfo:

@@ -22,6 +22,7 @@ FILES = {
     "runs.listing": "runs",
     "runs.status": "runs",
     "runs.compare": "runs",
+    "evals.result": "evals",
     "install.check": "models",
     "install.doctor": "models",
 }

@@ -1,0 +1,135 @@
+"""What is to be evaluated, as the user named it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Literal, TypeAlias, TypedDict, cast
+
+from llm_installer.core.errors import AdapterError, UsageError
+from llm_installer.core.hints import suggest
+from llm_installer.core.paths import ModelDir
+from llm_installer.core.text import short_path
+from llm_installer.inference.start import chosen_lora
+from llm_installer.planning.settings import built
+from llm_installer.runs.listing import find_run
+
+TASKS = ("auto", "answers", "choices", "text")
+"""What is done with the rows: as each of them is, or all answered, ranked, or only their losses computed."""
+BASE = "base"
+Several: TypeAlias = "str | Path | Sequence[str | Path] | None"
+ANOTHER = "name another one with --run or --lora"
+
+
+@dataclass(frozen=True)
+class EvalRequest:
+    """What to evaluate on what, and how."""
+
+    data: tuple[str, ...] = ()
+    """Files, folders, patterns and hub ids, as --data takes them."""
+    runs: tuple[str, ...] = ()
+    """Ids of runs, parts of them, or `last`."""
+    loras: tuple[str, ...] = ()
+    """Folders of adapters."""
+    base: bool = True
+    """Whether the base model alone is evaluated, too."""
+    task: str = "auto"
+    """One of TASKS."""
+    tasks: tuple[str, ...] = ()
+    """Tasks of lm-eval: names, or YAML files."""
+    max_new_tokens: int | None = None
+    """Longest answer; None for twice the longest reference."""
+    max_examples: int | None = None
+    """So many rows, chosen by the seed."""
+    seed: int = 42
+    dataset_format: str | None = None
+    columns: str | None = None
+    answers_as: str = "text"
+
+
+class EvalOptions(TypedDict, total=False):
+    """What may be said about an evaluation in Python; the fields of EvalRequest say what each means."""
+
+    runs: str | Sequence[str]
+    loras: str | Path | Sequence[str | Path]
+    base: bool
+    task: Literal["auto", "answers", "choices", "text"]
+    tasks: str | Sequence[str]
+    max_new_tokens: int | None
+    max_examples: int | None
+    seed: int
+    dataset_format: str | None
+    columns: str | None
+    answers_as: Literal["text", "json"]
+
+
+def asked(data: Several, options: Mapping[str, object]) -> EvalRequest:
+    """The request of keywords, in which one text stands for a list of one. Raises UsageError for unknown keywords."""
+    known = [f.name for f in fields(EvalRequest)]
+    values: dict[str, object] = {"data": data}
+    for name, value in options.items():
+        if name not in known:
+            raise UsageError(f"There is no option {name!r}{suggest(name, known)}")
+        values[name] = value
+    for name in ("data", "runs", "loras", "tasks"):
+        values[name] = _several(values.get(name))
+    for name in ("max_new_tokens", "max_examples"):
+        number = values.get(name)
+        if number is not None and (type(number) is not int or number < 1):
+            raise UsageError(f"{name}={number!r}: it must be a whole number from 1")
+    return built(EvalRequest, values)
+
+
+def _several(value: object) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    return (str(value),) if isinstance(value, str | Path) else tuple(map(str, cast(Sequence[object], value)))
+
+
+@dataclass(frozen=True)
+class System:
+    """One thing that is evaluated: the base alone, or with an adapter on it."""
+
+    name: str
+    """`base`, `run <id>`, or the adapter's folder."""
+    lora: Path | None = None
+
+
+def systems(folder: ModelDir, request: EvalRequest) -> list[System]:
+    """What is evaluated, the base first; without a run or an adapter that is named, ./lora.
+
+    Raises UsageError where one is named twice or nothing is left, and AdapterError for a run without an adapter.
+    """
+    found = [System(BASE)] if request.base else []
+    for words in request.runs:
+        row = find_run(folder, words)
+        if not row.usable:
+            raise AdapterError(f"Run {row.run.id} ({row.status}) has no adapter; name another run with --run")
+        found.append(System(f"run {row.run.id}", row.adapter.resolve()))
+    for given in request.loras:
+        lora = Path(given).expanduser()
+        if not lora.is_dir():
+            raise AdapterError(f"There is no adapter at {short_path(lora)}; {ANOTHER}")
+        found.append(System(given, lora.resolve()))
+    if not request.runs and not request.loras and (lora := chosen_lora(folder, None, False)):
+        found.append(System(_of_a_run(folder, lora), lora))
+    _refuse_twins(found)
+    if not found:
+        raise UsageError(
+            "There is nothing to evaluate: --no-base leaves the base out, and no adapter is named; add --run"
+        )
+    return found
+
+
+def _of_a_run(folder: ModelDir, lora: Path) -> str:
+    """What ./lora is called: by the run that it belongs to, where it does."""
+    return f"run {lora.parent.name}" if lora.parent.parent == folder.runs.resolve() else "./lora"
+
+
+def _refuse_twins(found: Sequence[System]) -> None:
+    seen: dict[Path | None, str] = {}
+    for one in found:
+        if one.lora in seen:
+            raise UsageError(f"{one.name} and {seen[one.lora]} are the same adapter; name each once")
+        seen[one.lora] = one.name
