@@ -60,7 +60,7 @@ def read_items(request: EvalRequest, base: Path) -> Items:
     others: list[str] = []
     for piece in _pieces(request.data, base):
         found = None if request.columns or request.dataset_format else _ranked(piece, base, notes)
-        if found is None or request.task in ("answers", "text"):
+        if found is None:
             others.append(piece)
         else:
             rows += found
@@ -69,8 +69,10 @@ def read_items(request: EvalRequest, base: Path) -> Items:
             raise DataError(f"{others[0]} holds no choices to rank; a row needs a question, choices and an answer")
         rows += _from_training_reader(",".join(others), request, base, notes)
     rows = _sample(rows, request)
+    if request.task in ("answers", "text"):
+        rows = [replace(row, choices=()) for row in rows]
     if request.task == "text":
-        rows = [replace(row, references=(), choices=()) for row in rows]
+        rows = [replace(row, references=()) for row in rows]
     return Items(rows, tuple(dict.fromkeys(notes)))
 
 

@@ -108,10 +108,10 @@ def systems(folder: ModelDir, request: EvalRequest) -> list[System]:
             raise AdapterError(f"Run {row.run.id} ({row.status}) has no adapter; name another run with --run")
         found.append(System(f"run {row.run.id}", row.adapter.resolve()))
     for given in request.loras:
-        lora = Path(given).expanduser()
-        if not lora.is_dir():
-            raise AdapterError(f"There is no adapter at {short_path(lora)}; {ANOTHER}")
-        found.append(System(given, lora.resolve()))
+        named = Path(given).expanduser()
+        if not named.is_dir():
+            raise AdapterError(f"There is no adapter at {short_path(named)}; {ANOTHER}")
+        found.append(System(given, named.resolve()))
     if not request.runs and not request.loras and (lora := chosen_lora(folder, None, False)):
         found.append(System(_of_a_run(folder, lora), lora))
     _refuse_twins(found)

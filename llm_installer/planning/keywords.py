@@ -11,7 +11,7 @@ from llm_installer.planning.settings import Described, Setting, described
 
 _INSTALL = {"name": str, "force": bool, "revision": str, "link": bool}
 """What api.install takes."""
-_EVAL = {"run": str, "base": bool, "task": str, "tasks": str}
+_EVAL = {"run": str, "lora": str, "base": bool, "task": str, "tasks": str}
 """What else api.evaluate takes."""
 _SETTINGS = {one.name.replace("_", "-"): one for one in described(Options)} | {
     name: Described(name, Setting("", ""), kind, None) for name, kind in {**_INSTALL, **_EVAL}.items()
@@ -24,7 +24,7 @@ _NUMBER = re.compile(r"-?\d[\d_.]*(e-?\d+)?%?")
 _WRITTEN = re.compile(r"'.*'|\".*\"|~?\.{0,2}/.*|.*[=:\[].*|[\w-]+\.[a-z]+|[A-Z|]+", re.S)
 """What cannot be a word of the sentence: something in quotes, a path, pairs, the name of a file or of a value."""
 _COMMAND = re.compile(r"(?:\S*llm-installer|\S*\.sh|\S*python\S* -m \w+|\bpip|\btorchrun) ")
-_USUAL = {"data": "data_path", "run": "runs"}
+_USUAL = {"data": "data_path", "run": "runs", "lora": "loras"}
 """What the functions themselves call a setting."""
 
 

@@ -114,7 +114,7 @@ def test_errors_of_the_api(installed: Path, write_rows: Callable[..., Path]) -> 
 
 
 def test_the_public_names_are_what_dir_shows() -> None:
-    assert dir(llm_installer) == ["InstallerError", "__version__", "lora_sft"]
+    assert dir(llm_installer) == ["InstallerError", "__version__", "evaluate", "lora_sft"]
     assert all(getattr(llm_installer, name) for name in dir(llm_installer))
     with pytest.raises(AttributeError):
         getattr(llm_installer, "nothing")  # noqa: B009
