@@ -23,6 +23,8 @@ from llm_installer.evals.layouts import Choice, choice_of
 from llm_installer.evals.request import EvalRequest
 from llm_installer.planning.options import Options
 
+THOUGHT_ENDS = "</think>"
+
 
 @dataclass(frozen=True)
 class Item:
@@ -152,7 +154,13 @@ def _with_references(example: Example, found: Beside) -> Item:
     last = example.messages[-1]
     if example.kind == "text" or last.role != "assistant" or last.tool_calls or not last.content.strip():
         return Item(example, group=found.group)
-    return Item(example, tuple(dict.fromkeys((last.content, *found.references))), group=found.group)
+    references = map(without_thought, (last.content, *found.references))
+    return Item(example, tuple(dict.fromkeys(references)), group=found.group)
+
+
+def without_thought(text: str) -> str:
+    """What an answer says after its thought: that is not compared."""
+    return text.rpartition(THOUGHT_ENDS)[2].strip()
 
 
 def _sample(rows: list[Item], request: EvalRequest) -> list[Item]:

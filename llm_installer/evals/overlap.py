@@ -15,6 +15,7 @@ UNICODE = "rougeL_unicode"
 _SPACELESS = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 _WORDS = re.compile(rf"[{_SPACELESS}]|[^\W_{_SPACELESS}]+")
 """A word, or a character of a script that puts no spaces between words: Thai, Lao, Burmese, Khmer, kana, Han."""
+_UNSPACED = re.compile(f"[{_SPACELESS}]")
 _LATIN = re.compile("[a-z0-9]")
 _LETTER = re.compile(r"[^\W_]")
 
@@ -53,6 +54,11 @@ def overlap(answers: Sequence[str], references: Sequence[Sequence[str]]) -> Over
         rows, notes = _rouge(answers, references)
     if find_spec("sacrebleu"):
         corpus = _bleu(answers, references)
+        if unspaced := sum(bool(_UNSPACED.search("".join(wanted))) for wanted in references):
+            notes.append(
+                f"BLEU counts words between spaces, and {unspaced:,} of {len(answers):,} references are in a script "
+                "without them; look at chrF instead"
+            )
     lacking = [name for name in ("rouge_score", "sacrebleu") if not find_spec(name)]
     if lacking:
         packages = " ".join(name.replace("_", "-") for name in lacking)

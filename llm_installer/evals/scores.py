@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from llm_installer.core.text import counted
-from llm_installer.evals.items import Item
+from llm_installer.evals.items import Item, without_thought
 from llm_installer.evals.overlap import overlap
 from llm_installer.evals.ranking import ACCURACIES
 from llm_installer.evals.result import Column, Interval
@@ -60,7 +60,7 @@ def score(passed: Passed, items: Sequence[Item]) -> Scored:
     there = [(i, one) for i, one in zip(passed.answered, passed.said.answers, strict=True) if one is not None]
     if there:
         at = [i for i, _ in there]
-        texts = [one.text.strip() for _, one in there]
+        texts = [without_thought(one.text) for _, one in there]
         references = [items[i].references for i in at]
         pairs = list(zip(texts, references, strict=True))
         add("exact", at, [exact(said, wanted) for said, wanted in pairs])

@@ -75,7 +75,7 @@ def run_system(name: str, assistant: Assistant, items: Sequence[Item], limit: Li
     with voice.progress(f"{name}: losses") as progress:
         encoded, dropped = encode(examples, encoder, lambda done, total: None)
         encoded, long = without_long_images(encoded, examples, limit.positions)
-        longer = int((encoded.lengths > limit.positions).sum())
+        longer = int(((encoded.lengths > limit.positions) & ~encoded.text).sum())
         rows = cut(encoded, limit.positions)
         sums = row_losses(model, encoder, rows, progress)
     losses = np.bincount(rows.source, weights=sums, minlength=len(items)).astype(np.float64)

@@ -55,6 +55,9 @@ def _rows(passes: Sequence[Passed], items: Sequence[Item]) -> Iterator[dict[str,
             if number in ranked:
                 held |= {"logprobs": one.ranks[ranked[number]].logprobs, "chosen": one.ranks[ranked[number]].chosen}
             systems[one.name] = held
-        more: dict[str, object] = {"choices": item.choices, "right": item.right} if item.choices else {}
-        prompt = [{"role": turn.role, "content": turn.content} for turn in item.example.messages[:-1]]
-        yield {"origin": str(item.example.origin), "prompt": prompt, "references": item.references, **more, **systems}
+        found: dict[str, object] = {"origin": str(item.example.origin)}
+        found["prompt"] = [{"role": turn.role, "content": turn.content} for turn in item.example.messages[:-1]]
+        found["references"] = item.references
+        if item.choices:
+            found |= {"choices": item.choices, "right": item.right}
+        yield {**found, "systems": systems}

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from llm_installer.core.examples import Example, Message, Origin
 from llm_installer.data.encoding.encode import Encoder
@@ -64,6 +66,29 @@ def test_other_records_are_no_choices(record: object) -> None:
 def test_broken_choices_are_skipped_with_a_reason(broken: dict[str, object]) -> None:
     with pytest.raises(SkipRecord):
         choice_of({"question": "Q?", **broken})
+
+
+WORDS = st.sampled_from(["", "A", "b", "2", "-1", "9" * 30, "Q?", "[1, 2]", "{", "x", "\u00b2"])
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers(-2, 5) | st.floats() | WORDS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(WORDS | st.just("text") | st.just("label"), inner),
+    max_leaves=8,
+)
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["question", "choices", "options", "answer", "ctx", "endings", "label", "A", "B", "C", "D"]),
+        ANYTHING,
+    )
+)
+@settings(max_examples=300, deadline=None)
+def test_a_record_is_choices_or_none_or_skipped_whatever_it_holds(record: dict[str, object]) -> None:
+    try:
+        found = choice_of(record)
+    except SkipRecord:
+        return
+    assert found is None or (len(found.choices) > 1 and found.choices[found.right].strip() and found.question.strip())
 
 
 PIECES = ["Straße", "Ökonomie", "東京", "大きい", "die Maus", "lives", "é", "ß", "中文字", "a", "übergroß", " at", "!"]

@@ -52,7 +52,8 @@ def test_the_better_of_two_runs_is_said_to_be_so_with_the_interval(tiny: Path, a
     assert [one["name"] for one in held["columns"]] == ["base", str(good), str(faint)]
     assert losses[1] < losses[2] < losses[0] + 0.05
     rows = [json.loads(line) for line in (folder / "rows.jsonl").read_text("utf-8").splitlines()]
-    assert len(rows) == 40 and rows[0]["base"]["tokens"] > 0 and "answer" in rows[0][str(good)]
+    assert len(rows) == 40 and set(rows[0]["systems"]) == {"base", str(good), str(faint)}
+    assert rows[0]["systems"]["base"]["tokens"] > 0 and "answer" in rows[0]["systems"][str(good)]
     asked = rows[0]["prompt"][-1]["content"]
     assert f"  <|im_start|>user\n  {asked}<|im_end|>\n" in done.stdout
     report = (folder / "report.md").read_text("utf-8")

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from llm_installer.evals.items import without_thought
 from llm_installer.evals.overlap import UNICODE, UnicodeWords, overlap
 from llm_installer.evals.squad import exact, f1, normalised
 
@@ -44,6 +45,11 @@ WORDS += ["red-blue", "it's\nand"]
 @pytest.mark.parametrize(("text", "right"), NORMALISED)
 def test_squad_normalises_so(text: str, right: str) -> None:
     assert normalised(text) == right
+
+
+def test_a_thought_is_not_compared() -> None:
+    assert without_thought("<think>\nIs it Ada?\n</think>\n\nAda") == "Ada"
+    assert without_thought("is it</think>Ada") == without_thought(" Ada ") == "Ada"
 
 
 @pytest.mark.parametrize(("said", "wanted", "match", "share"), SCORED)
@@ -84,6 +90,7 @@ def test_scripts_that_rouge_does_not_see_are_named_and_have_another_metric() -> 
     assert found.rows["rougeL"] == [0.0, 1.0, 0.0]
     assert found.rows[UNICODE] == pytest.approx([2 * 4 / 12, 1.0, 0.5])
     assert "nothing in 2 of 3 references" in found.notes[0]
+    assert "sacrebleu" not in sys.modules or "1 of 3 references are in a script without them" in found.notes[1]
     assert UNICODE not in overlap(["a"], [["b"]]).rows
     assert UnicodeWords().tokenize("It's 東京, naïve_x 7") == ["it", "s", "東", "京", "naïve", "x", "7"]
 

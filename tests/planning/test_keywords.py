@@ -17,7 +17,7 @@ from llm_installer.planning.options import Options
 from llm_installer.planning.settings import described, flag
 
 PACKAGE = Path(llm_installer.__file__).parent
-ROOMS = ("core", "planning", "data", "install", "runs", "training", "models", "distributed", "inference")
+ROOMS = ("core", "planning", "data", "install", "runs", "training", "models", "distributed", "inference", "evals")
 
 
 @pytest.mark.parametrize(
