@@ -11,6 +11,7 @@ import numpy as np
 
 from llm_installer.core.errors import DataError, UsageError
 from llm_installer.core.examples import Example, Message
+from llm_installer.core.hints import program, quoted
 from llm_installer.core.text import counted
 from llm_installer.data.formats.converters import above_named
 from llm_installer.data.formats.values import SkipRecord
@@ -142,7 +143,8 @@ def _from_training_reader(data: str, request: EvalRequest, base: Path, notes: li
     if len(given.validation):
         notes.append(f"the rows are those that the data reserve for validation: {given.split.reason}")
     if given.loaded.dropped_count:
-        notes.append(f"{counted(given.loaded.dropped_count, 'record')} skipped; see why with: llm-installer data")
+        skipped = counted(given.loaded.dropped_count, "record")
+        notes.append(f"{skipped} skipped; see why with: {program()} data {quoted(data)}")
     if given.split.duplicates:
         notes.append(f"{counted(given.split.duplicates, 'row')} skipped, since an identical one comes before")
     sources, _ = find_sources(data, base)

@@ -12,19 +12,21 @@ import numpy as np
 import pytest
 
 from llm_installer.api import evaluate
+from llm_installer.cli.main import cli
 from llm_installer.core.errors import AdapterError, DataError, UsageError
 from llm_installer.core.paths import ModelDir
 from llm_installer.core.voice import Silence
 from llm_installer.evals.answering import ask
 from llm_installer.evals.items import Item, read_items
 from llm_installer.evals.losses import row_losses
-from llm_installer.evals.request import EvalRequest
+from llm_installer.evals.request import EvalRequest, systems
 from llm_installer.evals.result import DIFFERENT, FEW
 from llm_installer.evals.system import Limits, run_system
 from llm_installer.inference.before_after import question_of
 from llm_installer.inference.load import assistants, load_assistant
+from llm_installer.runs.listing import use
 from llm_installer.tiny import QUESTIONS_FILE
-from tests.commands import command
+from tests.made_runs import make_run
 
 Adapters = dict[str, Path]
 
@@ -33,11 +35,14 @@ def items_of(*data: Path | str, **more: object) -> list[Item]:
     return list(read_items(EvalRequest(tuple(map(str, data)), **more), Path.cwd()).rows)
 
 
-def test_the_better_of_two_runs_is_said_to_be_so_with_the_interval(tiny: Path, adapters: Adapters) -> None:
+def test_the_better_of_two_runs_is_said_to_be_so_with_the_interval(
+    tiny: Path, adapters: Adapters, capsys: pytest.CaptureFixture[str]
+) -> None:
     good, faint = adapters["good"], adapters["faint"]
-    few = ("--max-new-tokens", "12", "--max-examples", "40")
-    done = command("eval", tiny, "--data", QUESTIONS_FILE, "--lora", good, "--lora", faint, *few)
-    assert done.returncode == 0, done.stderr
+    few = ("--max-new-tokens", "8", "--max-examples", "36")
+    given = ("eval", tiny, "--data", QUESTIONS_FILE, "--lora", good, "--lora", faint, *few)
+    cli(args=list(map(str, given)), standalone_mode=False)
+    printed = capsys.readouterr().out
     (folder,) = (tiny / "evals").iterdir()
     assert {file.name for file in folder.iterdir()} == {"eval.json", "report.md", "rows.jsonl", "eval.png"}
     held = json.loads((folder / "eval.json").read_text("utf-8"))
@@ -47,20 +52,20 @@ def test_the_better_of_two_runs_is_said_to_be_so_with_the_interval(tiny: Path, a
     ]  # fmt: skip
     assert found["better"] == str(good) and found["verdict"] == DIFFERENT
     assert 0 < found["interval"]["low"] < found["by"] < found["interval"]["high"]
-    assert found["said"] in done.stdout and "nats per token (95 % sure it lies between" in found["said"]
+    assert found["said"] in printed and "nats per token (95 % sure it lies between" in found["said"]
     losses = [one["scores"]["loss"] for one in held["columns"]]
     assert [one["name"] for one in held["columns"]] == ["base", str(good), str(faint)]
     assert losses[1] < losses[2] < losses[0] + 0.05
     rows = [json.loads(line) for line in (folder / "rows.jsonl").read_text("utf-8").splitlines()]
-    assert len(rows) == 40 and set(rows[0]["systems"]) == {"base", str(good), str(faint)}
+    assert len(rows) == 36 and set(rows[0]["systems"]) == {"base", str(good), str(faint)}
     assert rows[0]["systems"]["base"]["tokens"] > 0 and "answer" in rows[0]["systems"][str(good)]
     asked = rows[0]["prompt"][-1]["content"]
-    assert f"  <|im_start|>user\n  {asked}<|im_end|>\n" in done.stdout
+    assert f"  <|im_start|>user\n  {asked}<|im_end|>\n" in printed
     report = (folder / "report.md").read_text("utf-8")
     assert "## Is the difference real?" in report and found["said"].partition(" is better")[2] in report
     turned = {(one["first"], one["second"]): (one["gained"], one["lost"]) for one in held["flips"]}
     gained, lost = turned["base", str(good)]
-    assert f"From base to {good}: {len(gained)} row" in done.stdout and not lost
+    assert f"From base to {good}: {len(gained)} row" in printed and not lost
     assert all(one["after"] != one["before"] for one in gained)
 
 
@@ -198,3 +203,17 @@ def test_a_local_task_goes_to_lm_eval(tiny: Path, adapters: Adapters, tmp_path: 
     found = evaluate(tiny, loras=adapters["good"], tasks=str(tmp_path / "colours.yaml"))
     assert set(found.tasks) == {"base", str(adapters["good"])}
     assert 0 <= found.tasks["base"]["colours, acc"] <= 1
+
+
+def test_runs_are_named_by_parts_of_their_ids_and_lora_by_its_run(installed: Path) -> None:
+    folder = ModelDir(installed)
+    assert [one.name for one in systems(folder, EvalRequest())] == ["base"]
+    fast, last = (make_run(folder, name, 1e-3) for name in ("20261120-090000-fast", "20261121-100000-medium"))
+    named = systems(folder, EvalRequest(runs=("fast", "last")))
+    assert [(one.name, one.lora) for one in named] == [
+        ("base", None), (f"run {fast.id}", fast.adapter.resolve()), (f"run {last.id}", last.adapter.resolve())
+    ]  # fmt: skip
+    use(folder, "fast")
+    assert [one.name for one in systems(folder, EvalRequest(base=False))] == [f"run {fast.id}"]
+    with pytest.raises(UsageError, match="are the same adapter; name each once"):
+        systems(folder, EvalRequest(runs=("fast", "090000-fast")))
