@@ -26,7 +26,7 @@ def adapters(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     records = [json.loads(line) for line in QUESTIONS_FILE.read_text("utf-8").splitlines()]
     asked = [(Message("user", one["question"]), Message("assistant", one["answer"])) for one in records]
     rows = [row for turns in asked for row in encoder.encode(Example(turns, Origin("")))]
-    batch = collate(rows[:32], encoder.eos)
+    batch = collate(rows[:16], encoder.eos)
     ids, at, targets = (torch.from_numpy(each) for each in (batch.ids, batch.positions, batch.targets))
     found = {}
     for name, steps, dora in (("good", 12, False), ("faint", 1, True)):

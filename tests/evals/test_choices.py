@@ -82,7 +82,7 @@ ANYTHING = st.recursive(
         ANYTHING,
     )
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_a_record_is_choices_or_none_or_skipped_whatever_it_holds(record: dict[str, object]) -> None:
     try:
         found = choice_of(record)

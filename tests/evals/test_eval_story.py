@@ -92,7 +92,7 @@ def test_losses_and_answers_of_a_batch_are_those_of_lone_rows(
 ) -> None:
     assistant = load_assistant(ModelDir(tiny), adapters["good"])
     model, encoder = assistant.model, assistant.encoder
-    items = items_of(QUESTIONS_FILE, write_rows(5), max_examples=20)
+    items = items_of(QUESTIONS_FILE, write_rows(5), max_examples=12)
     rows = [row for number, item in enumerate(items) for row in encoder.encode(item.example, number)]
     lone = np.concatenate([row_losses(model, encoder, [row]) for row in rows])
     np.testing.assert_allclose(row_losses(model, encoder, rows), lone, rtol=1e-5)
