@@ -94,7 +94,7 @@ def _read(record: Mapping[str, object], layout: Layout, keys: tuple[str, str, Se
     context = record.get("passage", record.get("context")) if not layout.continues else None
     about = context if isinstance(context, str) else ""
     texts = tuple(text for _, text in found)
-    return Choice(question, about, texts, _index(render(record[right], right), found, right), layout.continues)
+    return Choice(question, about, texts, _index(record[right], found, right), layout.continues)
 
 
 def _labelled(value: object, where: str) -> list[tuple[str, str]]:
@@ -114,16 +114,18 @@ def _labelled(value: object, where: str) -> list[tuple[str, str]]:
     ]
 
 
-def _index(right: str, found: Sequence[tuple[str, str]], where: str) -> int:
-    """Which choice is meant: by its label, its text, its letter, or its index from 0. Raises SkipRecord."""
-    said = right.strip()
-    ways = (
-        [i for i, (label, _) in enumerate(found) if label and label.lower() == said.lower()],
-        [i for i, (_, text) in enumerate(found) if text.strip() == said],
-        [int(said)] if said.isdecimal() else [],
-        [LETTERS.index(said.lower())] if len(said) == 1 and said.lower() in LETTERS else [],
-    )
-    for way in ways:
+def _index(right: object, found: Sequence[tuple[str, str]], where: str) -> int:
+    """Which choice is meant: by its label, its text, its letter, or its index from 0. Raises SkipRecord.
+
+    What is written as a number is an index before it is the text of a choice, as in MMLU's sums.
+    """
+    said = render(right, where).strip()
+    labelled = [i for i, (label, _) in enumerate(found) if label and label.lower() == said.lower()]
+    written = [i for i, (_, text) in enumerate(found) if text.strip() == said]
+    counted = [int(said)] if said.isdecimal() else []
+    lettered = [LETTERS.index(said.lower())] if len(said) == 1 and said.lower() in LETTERS else []
+    ways = (counted, written) if isinstance(right, int) else (written, counted)
+    for way in (labelled, *ways, lettered):
         if way and way[0] < len(found):
             return way[0]
     raise SkipRecord(f"{where} names none of the {len(found)} choices")

@@ -1,4 +1,4 @@
-"""The picture of an evaluation: each system's numbers with their 95 % intervals, one panel for each metric."""
+"""The picture of an evaluation: each system's numbers with their 95% intervals, one panel for each metric."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ def report(found: EvalResult) -> str:
 
 
 def value(column: Column, metric: str) -> str:
-    """A number with its 95 % interval, where it has one; a dash where a system has no such number."""
+    """A number with its 95% interval, where it has one; a dash where a system has no such number."""
     if metric not in column.scores:
         return "-"
     shown = METRICS[metric].shown(column.scores[metric])
@@ -58,7 +58,7 @@ def _differences(found: EvalResult) -> Iterator[Sequence[str]]:
 
 def _numbers(found: EvalResult) -> Iterator[Sequence[str]]:
     if found.columns:
-        yield ["## Numbers, with 95 % intervals"]
+        yield ["## Numbers, with 95% intervals"]
         rows = [[METRICS[name].title, *(value(one, name) for one in found.columns)] for name in found.metrics]
         yield table(["", *(one.name for one in found.columns)], rows)
         yield [f"- {plain(one.name)}: {plain(one.adapter)}" for one in found.columns if one.adapter]

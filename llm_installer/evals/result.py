@@ -15,7 +15,7 @@ FEWEST = 30
 
 @dataclass(frozen=True)
 class Interval:
-    """Between which values a number lies, 95 % sure."""
+    """Between which values a number lies, 95% sure."""
 
     low: float
     high: float
@@ -31,7 +31,7 @@ class Column:
     scores: dict[str, float]
     """By a name of METRICS."""
     intervals: dict[str, Interval]
-    """95 % intervals of those that are means over rows."""
+    """95% intervals of those that are means over rows."""
     answered: int = 0
     """Rows that were answered."""
     cut: int = 0
@@ -51,7 +51,7 @@ class Difference:
     by: float
     """How much better, at least 0, in the metric's own unit."""
     interval: Interval
-    """Where that difference lies, 95 % sure."""
+    """Where that difference lies, 95% sure."""
     p: float
     """Two-sided, by the bootstrap."""
     adjusted: float
@@ -86,7 +86,7 @@ class Difference:
             low, high = shown(self.interval.low), shown(self.interval.high)
             return (
                 f"{self.better} is better than {self.worse} by {shown(self.by)} {metric.unit} "
-                f"(95 % sure it lies between {low} and {high})"
+                f"(95% interval: {low} to {high})"
             )
         if not self.by and not self.smallest:
             return f"{self.better} and {self.worse}: the same in each of {self.rows:,} rows ({metric.title})"

@@ -18,7 +18,7 @@ DRAWS = 10_000
 _AT_ONCE = 4_000_000
 """Indices drawn together."""
 Z95 = 1.959964
-"""Of a normal distribution 95 % lies within so many standard deviations."""
+"""Of a normal distribution 95% lies within so many standard deviations."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +37,7 @@ class Resampled:
         return _percentiles(self.draws[:, system])
 
     def difference(self, better: int, worse: int, sign: float) -> tuple[float, Interval, float, float]:
-        """(how much better, its 95 % interval, two-sided p, standard error); `sign` is -1 where less is better."""
+        """(how much better, its 95% interval, two-sided p, standard error); `sign` is -1 where less is better."""
         apart = sign * (self.draws[:, better] - self.draws[:, worse])
         by = float(sign * (self.values[better] - self.values[worse]))
         beyond = min(int((apart <= 0).sum()), int((apart >= 0).sum()))
@@ -82,7 +82,7 @@ def holm(ps: Sequence[float]) -> list[float]:
 
 
 def wilson(hits: int, number: int) -> Interval:
-    """The 95 % interval of a share."""
+    """The 95% interval of a share."""
     if not number:
         return Interval(0.0, 1.0)
     share, z2 = hits / number, Z95**2

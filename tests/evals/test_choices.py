@@ -40,6 +40,8 @@ LAYOUTS = [
     ({"question": "Q?", "options": ABC, "answer": "two"}, ("Q?", ABC, 1, False)),
     ({"Question": "Q?", "A": "one", "B": "two", "C": "three", "D": "four", "Answer": "D"},
      ("Q?", [*ABC, "four"], 3, False)),
+    ({"question": "1 + 1?", "choices": ["1", "2", "3"], "answer": 1}, ("1 + 1?", ["1", "2", "3"], 1, False)),
+    ({"question": "1 + 1?", "choices": ["1", "2", "3"], "answer": "2"}, ("1 + 1?", ["1", "2", "3"], 1, False)),
     ({"goal": "Q?", "sol1": "one", "sol2": "two", "label": 1}, ("Q?", ABC[:2], 1, False)),
     ({"ctx": "He", "endings": ABC, "label": "0", "activity_label": "x"}, ("He", ABC, 0, True)),
 ]  # fmt: skip

@@ -52,7 +52,7 @@ def test_the_better_of_two_runs_is_said_to_be_so_with_the_interval(
     ]  # fmt: skip
     assert found["better"] == str(good) and found["verdict"] == DIFFERENT
     assert 0 < found["interval"]["low"] < found["by"] < found["interval"]["high"]
-    assert found["said"] in printed and "nats per token (95 % sure it lies between" in found["said"]
+    assert found["said"] in printed and "nats per token (95% interval:" in found["said"]
     losses = [one["scores"]["loss"] for one in held["columns"]]
     assert [one["name"] for one in held["columns"]] == ["base", str(good), str(faint)]
     assert losses[1] < losses[2] < losses[0] + 0.05

@@ -46,7 +46,7 @@ def shown(found: EvalResult, width: int, terminal: bool = True) -> str:
 def test_nothing_runs_over_the_edge_of_a_terminal(width: int, more: tuple[str, ...]) -> None:
     text = shown(made(*more), width)
     assert max(map(cell_len, text.splitlines())) <= width
-    assert "95 % sure" in " ".join(text.split())
+    assert "95% interval" in " ".join(text.split())
     words = set(text.split())
     for title in (METRICS[name].title for name in METRICS):
         assert set(title.split()) <= words

@@ -81,7 +81,7 @@ def test_a_difference_is_one_plain_sentence() -> None:
         return Difference("loss", "run B", "run A", 0.12, Interval(low, 0.16), p, p, prompts, 60, 0.05, 3)
 
     assert said(0.08).verdict == DIFFERENT and str(said(0.08)) == (
-        "run B is better than run A by 0.12 nats per token (95 % sure it lies between 0.08 and 0.16)"
+        "run B is better than run A by 0.12 nats per token (95% interval: 0.08 to 0.16)"
     )
     assert said(-0.01).verdict == SAME and str(said(-0.01)) == (
         "run B and run A: no difference that 60 rows could show; they would have shown one of 0.05 nats per token"
