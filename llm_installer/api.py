@@ -20,12 +20,14 @@ from llm_installer.core.hints import program
 from llm_installer.core.paths import ModelDir
 from llm_installer.core.startup import no_telemetry, quiet_libraries
 from llm_installer.core.state import Result
+from llm_installer.core.voice import Silence
 from llm_installer.planning.keywords import in_python
 from llm_installer.planning.options import Options
 
 if TYPE_CHECKING:
     from llm_installer.evals.request import EvalOptions
     from llm_installer.evals.result import EvalResult
+    from llm_installer.export.merge import Merged
 
 
 def install(
@@ -38,6 +40,38 @@ def install(
     with _in_words_of_python(given), quiet_libraries():
         found: ModelDir = install_model(model, name=name, force=force, revision=revision, link=link)
     return found.root
+
+
+def merge(
+    model_path: str | Path,
+    *,
+    run: str | None = None,
+    lora: str | Path | None = None,
+    to: str | Path | None = None,
+    dtype: str = "auto",
+    onto: str | None = None,
+) -> Merged:
+    """Make a stand-alone model of an installed model and what a run has taught it, and prove it; returns the new model
+    with its receipt.
+
+    `run` is the id of a run, a part of it, or "last"; `lora` the folder of any adapter; with neither it is ./lora. `to`
+    is a name or a folder. `dtype` is "auto" (as the base's files), "float32", "bfloat16" or "float16". `onto` is "full"
+    or "dequantised", for a run on a base in 4 or 8 bits.
+
+    Raises InstallerError where the command line would print one sentence; nothing is left behind then.
+    """
+    no_telemetry()
+    given = {"model_path": model_path, "run": run, "lora": lora, "to": to, "dtype": dtype, "onto": onto}
+    with _in_words_of_python(given), quiet_libraries():
+        from llm_installer.export.merge import MergeRequest
+        from llm_installer.export.merge import merge as merge_model
+
+        request = MergeRequest(run, _text(lora), _text(to), dtype, onto)
+        return merge_model(ModelDir.find(model_path), request, Silence())
+
+
+def _text(path: str | Path | None) -> str | None:
+    return None if path is None else str(path)
 
 
 def lora_sft(

@@ -25,6 +25,7 @@ from llm_installer.cli.config import config
 from llm_installer.cli.data import data
 from llm_installer.cli.echo import complain, echo
 from llm_installer.cli.evals import evaluate_command
+from llm_installer.cli.export import merge
 from llm_installer.cli.fix import fix
 from llm_installer.cli.models import COMMANDS
 from llm_installer.cli.run import run
@@ -61,7 +62,8 @@ def quickstart() -> None:
     tell()
 
 
-for _command in (*COMMANDS, fix, config, data, adapters, train, evaluate_command, start, run, completion, help_command):
+_MORE = (fix, config, data, adapters, train, evaluate_command, start, run, merge, completion, help_command)
+for _command in (*COMMANDS, *_MORE):
     cli.add_command(_command)
 
 

@@ -76,6 +76,17 @@ def read_adapter_info(lora: Path, folder: ModelDir) -> AdapterInfo:
     )
 
 
+def merged_info(record: Path) -> AdapterInfo:
+    """How the model with this model_info.json is to be talked to, where an adapter was merged into it."""
+    try:
+        made_of = read_object(record).get("lineage")
+    except ModelError:  # the model is worth more than how it was trained
+        made_of = None
+    if not isinstance(made_of, dict):
+        return AdapterInfo()
+    return AdapterInfo(style=str(made_of.get("style") or ""), thoughts=made_of.get("thoughts") is True)
+
+
 def _check_weights(file: Path, folder: ModelDir) -> None:
     """Raise AdapterError where half of a pair is missing, or a layer is as large as another vocabulary."""
     if not file.is_file():
@@ -100,7 +111,9 @@ def _check_weights(file: Path, folder: ModelDir) -> None:
 
 
 def _other_half(name: str) -> str:
-    """The name of B for an A and of A for a B; of other tensors their own."""
+    """The name of B for an A and of A for a B; of other tensors their own. Only B may have a bias."""
+    if name.endswith(".bias"):
+        return name
     for one, other in (("lora_A.", "lora_B."), ("lora_embedding_A", "lora_embedding_B")):
         if one in name or other in name:
             return name.replace(one, other) if one in name else name.replace(other, one)

@@ -15,7 +15,7 @@ from peft import PeftModel
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from llm_installer.core.adapter_info import CONFIG, WEIGHT_NAMES, AdapterInfo, read_adapter_info
+from llm_installer.core.adapter_info import CONFIG, WEIGHT_NAMES, AdapterInfo, merged_info, read_adapter_info
 from llm_installer.core.errors import AdapterError
 from llm_installer.core.hardware import probe_hardware
 from llm_installer.core.json_file import read_object
@@ -50,16 +50,19 @@ class Assistant:
     """Which adapter is active, in words for the user; empty for none."""
 
 
-def load_assistant(folder: ModelDir, lora: Path | None, quantised: str = "") -> Assistant:
-    """Load the base, quantised as its files are or as `quantised` names, and put `lora` on it.
+def load_assistant(folder: ModelDir, lora: Path | None, quantised: str = "", precision: str = "") -> Assistant:
+    """Load the base, quantised as its files are or as `quantised` names, and put `lora` on it; in the `precision` that
+    is best here, where none is named.
 
     Raises AdapterError when the adapter is damaged, made for another base, or without effect, and UsageError for a base
     that cannot be held so.
     """
-    return next(assistants(folder, [lora], quantised))
+    return next(assistants(folder, [lora], quantised, precision))
 
 
-def assistants(folder: ModelDir, loras: Sequence[Path | None], quantised: str = "") -> Iterator[Assistant]:
+def assistants(
+    folder: ModelDir, loras: Sequence[Path | None], quantised: str = "", precision: str = ""
+) -> Iterator[Assistant]:
     """An assistant for each adapter, None for the base alone, one after the other on one base in memory: each is taken
     off again when the next one is asked for, and must not be used any more then.
 
@@ -67,10 +70,10 @@ def assistants(folder: ModelDir, loras: Sequence[Path | None], quantised: str = 
     """
     info = read_model_info(folder.weights, folder.root.name)
     quantised = base_quantisation(quantised, info)
-    abouts = [_read_info(lora, folder) if lora else AdapterInfo() for lora in loras]
+    abouts = [_read_info(lora, folder) if lora else merged_info(folder.info) for lora in loras]
     encoders = [_encoder(info, lora) for lora in loras]
     hardware = probe_hardware()
-    precision, _ = choose_precision(info, find_handler(info), hardware)
+    precision = precision or choose_precision(info, find_handler(info), hardware)[0]
     check_ready(Method(quantised=quantised))
     base = load_base(folder.weights, precision, hardware.device, quantised)
     base.eval()  # type: ignore[no-untyped-call]

@@ -82,6 +82,12 @@ def _get_again(found: ModelDir, record: ModelRecord, say: Callable[[str], None])
             f"{short_path(root)} does not lie in {short_path(models_dir())}, where models are installed; move it "
             "there, or set LLM_HOME to where it is"
         )
+    if record.lineage:
+        raise ModelError(
+            f"{root.name} was merged here, from {record.lineage.base} and {record.lineage.adapter}, so that its files "
+            "are nowhere else; remove it, and merge it again with: "
+            f"{program()} merge {shlex.quote(record.lineage.base)} --run RUN"
+        )
     if record.source == "folder" and not Path(record.id).is_dir():
         raise ModelError(
             f"{short_path(record.id)}, which {root.name} came from, is gone; install it from another folder with: "

@@ -28,6 +28,29 @@ class Weight:
 
 
 @dataclass(frozen=True)
+class Lineage:
+    """What a merged model was made of."""
+
+    base: str
+    """The name of the base's directory."""
+    base_id: str
+    """Where the base came from, as its own record says."""
+    base_revision: str
+    base_fingerprint: str
+    base_weights: Mapping[str, str]
+    """The sha256 of each weight file of the base."""
+    adapter: str
+    """The run, or the folder of the adapter."""
+    adapter_sha256: str
+    onto: str
+    """For a run on a quantised base, `full` or `dequantised`: which of its bases is in the result; else empty."""
+    style: str
+    """`chat` or `text`, as it was trained."""
+    thoughts: bool
+    """Whether most of what it learned begins with a thought."""
+
+
+@dataclass(frozen=True)
 class ModelRecord:
     """The content of model_info.json."""
 
@@ -47,9 +70,13 @@ class ModelRecord:
     installed: str
     """When, in UTC, as ISO 8601."""
     versions: Mapping[str, str] = field(default_factory=dict)
+    lineage: Lineage | None = None
+    """Of a merged model; None for every other."""
 
 
-def make_record(source: Source, folder: Path, hashes: Mapping[str, str], revision: str) -> ModelRecord:
+def make_record(
+    source: Source, folder: Path, hashes: Mapping[str, str], revision: str, lineage: Lineage | None = None
+) -> ModelRecord:
     """The record of the model in `folder`, whose weight files have these sha256. Raises ModelError."""
     info = read_model_info(folder, source.dirname)
     weights = {name: Weight(sha256, (folder / name).stat().st_size) for name, sha256 in hashes.items()}
@@ -69,6 +96,7 @@ def make_record(source: Source, folder: Path, hashes: Mapping[str, str], revisio
         weights=weights,
         installed=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         versions={"llm_installer": __version__} | {library: installed_version(library) for library in LIBRARIES},
+        lineage=lineage,
     )
 
 
@@ -90,6 +118,7 @@ def read_record(file: Path) -> ModelRecord:
     try:
         found = json.loads(file.read_text(encoding="utf-8"))
         found["weights"] = {name: Weight(**weight) for name, weight in found["weights"].items()}
+        found["lineage"] = Lineage(**made_of) if (made_of := found.get("lineage")) else None  # older ones have none
         return ModelRecord(**{f.name: found[f.name] for f in fields(ModelRecord)})
     except OSError as error:
         raise ModelError(f"{file} cannot be read ({error.strerror}); {_INSTALL_AGAIN}") from None

@@ -25,9 +25,9 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?", re.ASCII)
 class Source:
     """Where a model comes from and what its directory will be called."""
 
-    kind: Literal["built-in", "folder", "hub"]
+    kind: Literal["built-in", "folder", "hub", "merged"]
     id: str
-    """The hub id, the absolute folder, or `tiny`."""
+    """The hub id, the absolute folder, `tiny`, or the name of the model that an adapter was merged with."""
     dirname: str
     folder: Path = Path()
     """The folder to read from; not used for a hub id."""

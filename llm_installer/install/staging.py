@@ -22,7 +22,12 @@ _TRASH = ".trash"
 
 def staging_dir(dirname: str) -> ModelDir:
     """Where the directory `dirname` is built before it gets its name."""
-    return ModelDir(models_dir() / f".{dirname}.installing")
+    return staging_of(models_dir() / dirname)
+
+
+def staging_of(root: Path) -> ModelDir:
+    """Where the directory `root` is built before it gets its name: beside it, so that one rename is enough."""
+    return ModelDir(root.with_name(f".{root.name}.installing"))
 
 
 def removing_dir(root: Path) -> Path:
@@ -31,8 +36,10 @@ def removing_dir(root: Path) -> Path:
 
 
 @contextmanager
-def directory_lock(dirname: str) -> Iterator[None]:
+def directory_lock(dirname: str, option: str = "--name") -> Iterator[None]:
     """Hold the right to change the directory `dirname`. The system frees it when the process dies.
+
+    `option` is the one that chooses another directory.
 
     Raises InstallerError where another process holds it, or LLM_HOME cannot be written to.
     """
@@ -44,7 +51,7 @@ def directory_lock(dirname: str) -> Iterator[None]:
         lock.acquire(blocking=False)
     except Timeout:
         raise InstallerError(
-            f"Another process is installing or removing {dirname}; wait for it, or choose another --name"
+            f"Another process is installing or removing {dirname}; wait for it, or choose another {option}"
         ) from None
     except OSError as error:
         raise InstallerError(

@@ -25,6 +25,7 @@ FILES = {
     "evals.result": "evals",
     "install.check": "models",
     "install.doctor": "models",
+    "export.merge": "export",
 }
 """File of ui with the rows for the types of a file."""
 

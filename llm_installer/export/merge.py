@@ -1,0 +1,222 @@
+"""The story of a merge: read the adapter, look at the tuned model, write the merged one, look at that, publish it.
+
+Run as: llm-installer merge MODEL --run last
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from llm_installer.core.adapter_info import WEIGHT_NAMES, AdapterInfo, read_adapter_info
+from llm_installer.core.errors import AdapterError, ModelError, UsageError
+from llm_installer.core.hints import script
+from llm_installer.core.manifest import sha256_of
+from llm_installer.core.model_info import ModelInfo, read_model_info
+from llm_installer.core.paths import ModelDir
+from llm_installer.core.quantisation import INSTEAD
+from llm_installer.core.startup import no_telemetry, ready
+from llm_installer.core.text import short_path
+from llm_installer.core.voice import Voice
+from llm_installer.core.weight_files import read_headers, weight_files
+from llm_installer.export.adapter import read_changes
+from llm_installer.export.changes import Change
+from llm_installer.export.prove import BASES, FULL, Reference, Tuned, asked_of, look_at, precision_for, prove
+from llm_installer.export.quantised import round_trip
+from llm_installer.export.receipt import TOLERANCES, Receipt, Rounding, problems
+from llm_installer.export.target import lock_name, target_of
+from llm_installer.export.tensors import Base, parted, plan_files
+from llm_installer.export.write import write_model
+from llm_installer.inference.start import chosen_lora
+from llm_installer.install.disk import delete, nearest_existing, require_space
+from llm_installer.install.model_record import Lineage, make_record, read_record, write_record
+from llm_installer.install.resolve import Source
+from llm_installer.install.scripts import write_scripts
+from llm_installer.install.staging import directory_lock, publish, staging_of
+from llm_installer.models.file_names import places, tied_weights
+from llm_installer.models.from_files import without_weights
+from llm_installer.runs.listing import RunRow, find_run
+
+AUTO = "auto"
+DTYPES = (AUTO, *TOLERANCES)
+
+
+@dataclass(frozen=True)
+class MergeRequest:
+    """What is merged, and into what."""
+
+    run: str | None = None
+    """A run: its id, a part of it, or `last`."""
+    lora: str | None = None
+    """The folder of an adapter; None for the run's, or ./lora."""
+    to: str | None = None
+    """The name of the new model, or a folder; None for the names of model and run."""
+    dtype: str = AUTO
+    """One of DTYPES; `auto` leaves each tensor in the type that the base has it in."""
+    onto: str | None = None
+    """One of BASES, for a run on a base in 4 or 8 bits; None for the one that is nearer to the tuned model."""
+
+
+@dataclass(frozen=True)
+class Merged:
+    """A merged model."""
+
+    folder: ModelDir
+    base: str
+    """The name of the base."""
+    made_by: str
+    """The run, or the folder of the adapter."""
+    bytes: int
+    """Of its weights."""
+    untied: int
+    """Bytes of an output layer that is no longer the embedding; 0 where none had to be written."""
+    style: str
+    """`chat` or `text`, as it was trained."""
+    receipt: Receipt
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What is merged, once it is known to fit."""
+
+    folder: ModelDir
+    lora: Path
+    about: AdapterInfo
+    row: RunRow | None
+    info: ModelInfo
+    base: Base
+    changes: dict[str, list[Change]]
+    dtype: str
+    """As it was asked for."""
+
+    @property
+    def name(self) -> str:
+        """The run, or the folder of the adapter."""
+        return self.lora.parent.name if self.lora.name == "adapter" else self.lora.name
+
+    @property
+    def mostly(self) -> str:
+        """The type of most of the result's weights."""
+        found = self.info.dtype if self.dtype == AUTO else self.dtype
+        return found if found in TOLERANCES else "float32"
+
+
+def merge(folder: ModelDir, request: MergeRequest, voice: Voice) -> Merged:
+    """Make a model directory of a base and an adapter; it is complete, and proven, or absent.
+
+    Raises UsageError for words that contradict each other, AdapterError for an adapter that does not fit, ModelError
+    for a base that nothing can be merged into and for a result that is not what it must be, InstallerError where the
+    disk refuses.
+    """
+    no_telemetry()
+    work, target = _prepared(folder, request)
+    with directory_lock(lock_name(target), "--to"):
+        staging = staging_of(target.root)
+        delete(staging.root)
+        try:
+            staging.weights.mkdir(parents=True)
+            with voice.waiting("Asking the tuned model"):
+                tuned = Tuned(folder, work.lora, work.about.quantised, request.onto or "")
+                against = look_at(tuned, asked_of(work.row), precision_for(work.info))
+            ready()
+            merged = _filled(work, against, staging, voice)
+            publish(staging, target)
+        finally:
+            delete(staging.root)
+    write_scripts(target)
+    return Merged(target, *merged)
+
+
+def _prepared(folder: ModelDir, request: MergeRequest) -> tuple[_Work, ModelDir]:
+    """Everything that can be refused before a weight is read."""
+    row = find_run(folder, request.run) if request.run else None
+    if request.run and request.lora:
+        raise UsageError("--run and --lora contradict each other; give one of them")
+    chosen = chosen_lora(folder, str(row.adapter) if row else request.lora, without=False)
+    if chosen is None:
+        raise AdapterError(
+            f"{folder.root.name} has no adapter to merge; train one with {script(folder.root)}, or name one with --run "
+            "or --lora"
+        )
+    about = read_adapter_info(chosen, folder)
+    if request.onto and not about.quantised:
+        raise UsageError(
+            f"--onto is for runs on a base in 4 or 8 bits, and {short_path(chosen)} is of none; leave it out"
+        )
+    info = read_model_info(folder.weights, folder.root.name)
+    _refuse_base(info)
+    bare = without_weights(folder.weights)
+    base = Base(folder.weights, places(bare, read_headers(folder.weights)), tied_weights(bare))
+    changes = read_changes(bare, chosen)
+    work = _Work(folder, chosen, about, row or _run_of(folder, chosen), info, base, changes, request.dtype)
+    target = target_of(folder, work.name, request.to)
+    plan = plan_files(base, changes, work.dtype)
+    require_space(nearest_existing(target.root), plan.bytes)
+    return work, target
+
+
+def _run_of(folder: ModelDir, lora: Path) -> RunRow | None:
+    """The run of this model whose adapter it is."""
+    if lora.parent.parent != folder.runs.resolve():
+        return None
+    return find_run(folder, lora.parent.name)
+
+
+def _refuse_base(info: ModelInfo) -> None:
+    if info.stored.words:
+        raise ModelError(
+            f"The weights of {info.name} are published in {info.stored.words}, and nothing can be merged into those; "
+            f"to have a merged model, {INSTEAD}"
+        )
+    file = weight_files(info.path)[0]
+    if file.suffix != ".safetensors":
+        raise ModelError(
+            f"The weights of {info.name} are in {file.name}, and only safetensors files can be merged; install a "
+            "revision of the model that has them"
+        )
+
+
+def _filled(
+    work: _Work, against: Reference, staging: ModelDir, voice: Voice
+) -> tuple[str, str, int, int, str, Receipt]:
+    """Write the model into the staging folder and prove it. Returns the fields of Merged after its folder."""
+    base = work.base
+    if against.onto and against.onto != FULL:
+        way = round_trip(work.about.quantised, against.trained_in)
+        base = Base(base.folder, base.places, base.tied, against.quantised, way)
+    plan = plan_files(base, work.changes, work.dtype)
+    untied = parted(base, work.changes)
+    with voice.waiting("Writing the merged model"):
+        hashes = write_model(plan, base.folder, work.lora, staging.weights, (work.mostly, untied))
+    source = Source("merged", work.folder.root.name, staging.root.name.removeprefix(".").removesuffix(".installing"))
+    record = make_record(source, staging.weights, hashes, "", _lineage(work, against))
+    write_record(staging.info, record)
+    write_scripts(staging)
+    rounding = Rounding(plan.count.moved, plan.count.lost)
+    with voice.waiting("Asking the merged model"):
+        receipt = prove(staging, against, work.mostly, rounding)
+    for wrong in problems(receipt):
+        raise ModelError(f"The merged model is not what was trained, and was not kept: {wrong}")
+    receipt.write(staging.root)
+    return work.folder.root.name, work.name, record.bytes, plan.untied, against.style, receipt
+
+
+def _lineage(work: _Work, against: Reference) -> Lineage:
+    """What the merged model was made of."""
+    base = read_record(work.folder.info)
+    file = next(work.lora / name for name in WEIGHT_NAMES if (work.lora / name).is_file())
+    return Lineage(
+        base=base.name,
+        base_id=base.id,
+        base_revision=base.revision,
+        base_fingerprint=base.fingerprint,
+        base_weights={name: weight.sha256 for name, weight in base.weights.items()},
+        adapter=work.name,
+        adapter_sha256=sha256_of(file),
+        onto=against.onto,
+        style=against.style,
+        thoughts=work.about.thoughts,
+    )
+
+
+__all__ = ["BASES", "DTYPES", "MergeRequest", "Merged", "merge"]

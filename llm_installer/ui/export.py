@@ -1,0 +1,57 @@
+"""How what leaves the program looks: the receipt of a result in a few lines, and what to type next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich.console import RenderableType
+from rich.text import Text
+
+from llm_installer.core.hints import script
+from llm_installer.core.text import counted, short_path, size
+from llm_installer.export.merge import Merged
+from llm_installer.export.receipt import Difference, Receipt
+from llm_installer.ui.drawing import drawing
+from llm_installer.ui.tables import Cell, facts
+
+ON = {"full": "the full-precision base", "dequantised": "the dequantised base"}
+"""What a run on a quantised base was merged onto, in words."""
+
+
+@drawing.register
+def merged(found: Merged) -> Iterator[RenderableType]:
+    """What was merged, the receipt, and what to do with the result."""
+    root = found.folder.root
+    onto = f"{found.base}, {ON[found.receipt.onto]}" if found.receipt.onto else found.base
+    yield Text(f"Merged {found.made_by} into {onto}: {short_path(root)} ({size(found.bytes)}, {found.receipt.dtype})")
+    yield facts(*_receipt(found.receipt))
+    if found.untied:
+        yield Text(
+            f"Its output layer is no longer its embedding, so that both are stored: {size(found.untied)} more than before."
+        )
+    yield Text()
+    yield Text(f"Talk to it:    {script(root, 'start.sh')}")
+    yield Text(f"Train it:      {script(root)} --data my.json")
+
+
+def _receipt(receipt: Receipt) -> Iterator[tuple[str, Cell]]:
+    """The figures that matter, a line each."""
+    yield "to the tuned model", f"{_apart(receipt.tuned)}; same likeliest token at {receipt.tuned.same_top:.2%}"
+    yield "to the base", f"{_apart(receipt.base)}; training alone: {_apart(receipt.trained)}"
+    yield "answers", _answers(receipt)
+    if receipt.as_trained:
+        both = ", ".join(f"{name} {each.kl:.1e} nats" for name, each in receipt.as_trained.items())
+        yield "as it was trained", f"on either base: {both}; nearer is {receipt.nearer}"
+    if receipt.rounding.unchanged and receipt.dtype != "float32":
+        yield "rounding", f"{receipt.rounding.share:.1%} of the trained weights are as before: the steps were too small"
+
+
+def _apart(found: Difference) -> str:
+    return f"{found.kl:.1e} nats per token, logits {found.largest_logit:.1e}"
+
+
+def _answers(receipt: Receipt) -> str:
+    found = receipt.answers
+    ties = f", {found.near_ties} apart at a near tie" if found.near_ties else ""
+    apart = f", {len(found.different)} in other words" if found.different else ""
+    return f"{found.equal} of {counted(found.asked, 'answer')} equal{ties}{apart} ({receipt.prompts})"
