@@ -108,10 +108,10 @@ def evaluate(
     """Evaluate the base of an installed model and adapters on it on the rows of `data_path`, and return what was found;
     it is written below `evals` of the model directory, too.
 
-    `runs` names runs by id, a part of it or "last"; `loras` folders of adapters; without either ./lora is evaluated, if
-    there is one. `base=False` leaves the base out. `task` is "auto", "answers", "choices" or "text"; `tasks` names
-    tasks of lm-eval, where that is installed. `max_new_tokens`, `max_examples`, `seed`, `dataset_format`, `columns` and
-    `answers_as` are what they are on the command line.
+    `run` names runs by id, a part of it or "last", `lora` folders of adapters, each one or several; without either,
+    ./lora is evaluated, if there is one. `base=False` leaves the base out. `task` is "auto", "answers", "choices" or
+    "text"; `tasks` names tasks of lm-eval, where that is installed. `max_new_tokens`, `max_examples`, `seed`,
+    `dataset_format`, `columns` and `answers_as` are what they are on the command line.
 
     Raises InstallerError where the command line would print one sentence.
     """

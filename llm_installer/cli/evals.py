@@ -27,7 +27,6 @@ from llm_installer.planning.bounds import Filled, Whole
 )
 @click.option(
     "--run",
-    "runs",
     multiple=True,
     metavar="ID",
     type=Filled(),
@@ -36,7 +35,6 @@ from llm_installer.planning.bounds import Filled, Whole
 )
 @click.option(
     "--lora",
-    "loras",
     multiple=True,
     metavar="DIR",
     type=Filled(),

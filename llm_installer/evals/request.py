@@ -28,9 +28,9 @@ class EvalRequest:
 
     data: tuple[str, ...] = ()
     """Files, folders, patterns and hub ids, as --data takes them."""
-    runs: tuple[str, ...] = ()
+    run: tuple[str, ...] = ()
     """Ids of runs, parts of them, or `last`."""
-    loras: tuple[str, ...] = ()
+    lora: tuple[str, ...] = ()
     """Folders of adapters."""
     base: bool = True
     """Whether the base model alone is evaluated, too."""
@@ -51,8 +51,8 @@ class EvalRequest:
 class EvalOptions(TypedDict, total=False):
     """What may be said about an evaluation in Python; the fields of EvalRequest say what each means."""
 
-    runs: str | Sequence[str]
-    loras: str | Path | Sequence[str | Path]
+    run: str | Sequence[str]
+    lora: str | Path | Sequence[str | Path]
     base: bool
     task: Literal["auto", "answers", "choices", "text"]
     tasks: str | Sequence[str]
@@ -72,7 +72,7 @@ def asked(data: Several, options: Mapping[str, object]) -> EvalRequest:
         if name not in known:
             raise UsageError(f"There is no option {name!r}{suggest(name, known)}")
         values[name] = value
-    for name in ("data", "runs", "loras", "tasks"):
+    for name in ("data", "run", "lora", "tasks"):
         values[name] = _several(values.get(name))
     for name in ("max_new_tokens", "max_examples"):
         number = values.get(name)
@@ -102,17 +102,17 @@ def systems(folder: ModelDir, request: EvalRequest) -> list[System]:
     Raises UsageError where one is named twice or nothing is left, and AdapterError for a run without an adapter.
     """
     found = [System(BASE)] if request.base else []
-    for words in request.runs:
+    for words in request.run:
         row = find_run(folder, words)
         if not row.usable:
             raise AdapterError(f"Run {row.run.id} ({row.status}) has no adapter; name another run with --run")
         found.append(System(f"run {row.run.id}", row.adapter.resolve()))
-    for given in request.loras:
+    for given in request.lora:
         named = Path(given).expanduser()
         if not named.is_dir():
             raise AdapterError(f"There is no adapter at {short_path(named)}; {ANOTHER}")
         found.append(System(given, named.resolve()))
-    if not request.runs and not request.loras and (lora := chosen_lora(folder, None, False)):
+    if not request.run and not request.lora and (lora := chosen_lora(folder, None, False)):
         found.append(System(_of_a_run(folder, lora), lora))
     _refuse_twins(found)
     if not found:

@@ -20,7 +20,7 @@ from llm_installer.core.adapter_info import CONFIG
 from llm_installer.core.errors import AdapterError
 from llm_installer.core.json_file import read_object
 from llm_installer.core.reading import reading, reason
-from llm_installer.core.text import counted, short_path, shortened
+from llm_installer.core.text import short_path, shortened
 from llm_installer.export.changes import Added, Change, Dora, LowRank, Replaced, SomeRows
 from llm_installer.models.peft_names import config_from_files, names_as_given
 
@@ -135,7 +135,7 @@ def _assigning(model: nn.Module) -> Iterator[None]:
 def _refuse_left(names: list[str], shown: str) -> None:
     """Raise AdapterError where something of the adapter would not be in the merged model."""
     if names:
-        more = f" and {counted(len(names) - 1, 'more')}".replace("mores", "more") if len(names) > 1 else ""
+        more = f" and {len(names) - 1:,} more" if len(names) > 1 else ""
         name = f"{names[0]}.".replace(f".{ADAPTER}.", ".").removesuffix(".")
         raise AdapterError(
             f"{shown} holds {shortened(name, 150)}{more}, which nothing in its base takes; it is not merged"

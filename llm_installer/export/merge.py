@@ -129,9 +129,8 @@ def merge(folder: ModelDir, request: MergeRequest, voice: Voice) -> Merged:
 
 def _prepared(folder: ModelDir, request: MergeRequest) -> tuple[_Work, ModelDir]:
     """Everything that can be refused before a weight is read."""
+    _refuse_words(request)
     row = find_run(folder, request.run) if request.run else None
-    if request.run and request.lora:
-        raise UsageError("--run and --lora contradict each other; give one of them")
     chosen = chosen_lora(folder, str(row.adapter) if row else request.lora, without=False)
     if chosen is None:
         raise AdapterError(
@@ -153,6 +152,14 @@ def _prepared(folder: ModelDir, request: MergeRequest) -> tuple[_Work, ModelDir]
     plan = plan_files(base, changes, work.dtype)
     require_space(nearest_existing(target.root), plan.bytes)
     return work, target
+
+
+def _refuse_words(request: MergeRequest) -> None:
+    if request.run and request.lora:
+        raise UsageError("--run and --lora contradict each other; give one of them")
+    for option, value, known in (("--dtype", request.dtype, DTYPES), ("--onto", request.onto, (None, *BASES))):
+        if value not in known:
+            raise UsageError(f"{option} {value} is none of {', '.join(each for each in known if each)}")
 
 
 def _run_of(folder: ModelDir, lora: Path) -> RunRow | None:

@@ -39,6 +39,8 @@ FULL, DEQUANTISED = "full", "dequantised"
 BASES = (FULL, DEQUANTISED)
 """What a run on a base in 4 or 8 bits can be merged onto."""
 _BUNDLED = Questions("a few bundled prompts", texts=BUNDLED)
+_ROWS = 8
+"""Questions that are asked of a run's data."""
 _ROOM = 1.2
 """Memory for a model, as a multiple of its weights."""
 
@@ -75,7 +77,7 @@ class Tuned:
 
 def asked_of(row: RunRow | None) -> Questions:
     """The questions of a run's own data, or a few bundled ones."""
-    found = questions(row, ()) if row else _BUNDLED
+    found = questions(row, (), _ROWS) if row else _BUNDLED
     return found if found.examples else _BUNDLED
 
 

@@ -18,7 +18,7 @@ from llm_installer.core.files import sync, unwritable
 from llm_installer.core.safetensors import TensorHeader
 from llm_installer.export.changes import Rows
 
-CHUNK = 16 << 20
+CHUNK = 4 << 20
 """Bytes of float32 that are in memory for each step of the arithmetic."""
 FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 """Types that can be changed into each other; tensors of all others are copied as they are."""

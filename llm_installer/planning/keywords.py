@@ -10,11 +10,11 @@ from llm_installer.planning.options import Options
 from llm_installer.planning.settings import Described, Setting, described
 
 _INSTALL = {"name": str, "force": bool, "revision": str, "link": bool}
-"""What api.install takes."""
-_EVAL = {"run": str, "lora": str, "base": bool, "task": str, "tasks": str}
-"""What else api.evaluate takes."""
+_MERGE = {"run": str, "lora": str, "to": str, "onto": str}
+_EVAL = {"base": bool, "task": str, "tasks": str}
+"""What api.install, api.merge and api.evaluate take beside settings."""
 _SETTINGS = {one.name.replace("_", "-"): one for one in described(Options)} | {
-    name: Described(name, Setting("", ""), kind, None) for name, kind in {**_INSTALL, **_EVAL}.items()
+    name: Described(name, Setting("", ""), kind, None) for name, kind in (_INSTALL | _MERGE | _EVAL).items()
 }
 _FLAG = re.compile(
     rf"--(?P<off>no-)?(?P<flag>{'|'.join(sorted(_SETTINGS, key=len, reverse=True))})(?![\w-])"
@@ -24,8 +24,8 @@ _NUMBER = re.compile(r"-?\d[\d_.]*(e-?\d+)?%?")
 _WRITTEN = re.compile(r"'.*'|\".*\"|~?\.{0,2}/.*|.*[=:\[].*|[\w-]+\.[a-z]+|[A-Z|]+", re.S)
 """What cannot be a word of the sentence: something in quotes, a path, pairs, the name of a file or of a value."""
 _COMMAND = re.compile(r"(?:\S*llm-installer|\S*\.sh|\S*python\S* -m \w+|\bpip|\btorchrun) ")
-_USUAL = {"data": "data_path", "run": "runs", "lora": "loras"}
-"""What the functions themselves call a setting."""
+_USUAL = {"data": "data_path"}
+"""What lora_sft itself calls a setting."""
 
 
 def in_python(sentence: str, given: Mapping[str, object] | None = None) -> str:

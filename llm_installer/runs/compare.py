@@ -120,8 +120,8 @@ def same_rows(one: Run, other: Run) -> bool:
     return same and all(mine.get(name) == yours.get(name) for name in ("evaluation_rows", "seed"))
 
 
-def questions(row: RunRow, given: Sequence[str]) -> Questions:
-    """The given prompts; else the first validation rows of the run's data; else, without data, a built-in one."""
+def questions(row: RunRow, given: Sequence[str], count: int = ASKED) -> Questions:
+    """The given prompts; else `count` validation rows of the run's data; else, without data, a built-in one."""
     if given:
         return Questions("your prompts", texts=tuple(given))
     from llm_installer.data.prepare import read
@@ -136,7 +136,7 @@ def questions(row: RunRow, given: Sequence[str]) -> Questions:
         return Questions("a built-in prompt", texts=BUNDLED)
     examples = data.validation if len(data.validation) else data.train
     source = "validation" if len(data.validation) else "training"
-    return Questions(f"{source} rows of {row.data}", examples=tuple(different(examples, ASKED)))
+    return Questions(f"{source} rows of {row.data}", examples=tuple(different(examples, count)))
 
 
 def ask_both(folder: ModelDir, one: RunRow, other: RunRow, asked: Questions) -> list[SideBySide]:

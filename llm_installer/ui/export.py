@@ -26,9 +26,7 @@ def merged(found: Merged) -> Iterator[RenderableType]:
     yield Text(f"Merged {found.made_by} into {onto}: {short_path(root)} ({size(found.bytes)}, {found.receipt.dtype})")
     yield facts(*_receipt(found.receipt))
     if found.untied:
-        yield Text(
-            f"Its output layer is no longer its embedding, so that both are stored: {size(found.untied)} more than before."
-        )
+        yield Text(f"Its output layer is no longer its embedding, and both are stored: {size(found.untied)} more.")
     yield Text()
     yield Text(f"Talk to it:    {script(root, 'start.sh')}")
     yield Text(f"Train it:      {script(root)} --data my.json")
@@ -36,18 +34,19 @@ def merged(found: Merged) -> Iterator[RenderableType]:
 
 def _receipt(receipt: Receipt) -> Iterator[tuple[str, Cell]]:
     """The figures that matter, a line each."""
-    yield "to the tuned model", f"{_apart(receipt.tuned)}; same likeliest token at {receipt.tuned.same_top:.2%}"
-    yield "to the base", f"{_apart(receipt.base)}; training alone: {_apart(receipt.trained)}"
+    top = f"same likeliest token at {receipt.tuned.same_top:.2%} of {receipt.tuned.positions} positions"
+    yield "tuned model", f"{_apart(receipt.tuned)}; {top}"
+    yield "base", f"{_apart(receipt.base)} (the training alone: {_apart(receipt.trained)})"
     yield "answers", _answers(receipt)
     if receipt.as_trained:
-        both = ", ".join(f"{name} {each.kl:.1e} nats" for name, each in receipt.as_trained.items())
-        yield "as it was trained", f"on either base: {both}; nearer is {receipt.nearer}"
+        both = " and ".join(f"{each.kl:.1e} on {ON[name]}" for name, each in receipt.as_trained.items())
+        yield "as trained", f"{both}, in nats per token from the run on its quantised base; nearer: {receipt.nearer}"
     if receipt.rounding.unchanged and receipt.dtype != "float32":
         yield "rounding", f"{receipt.rounding.share:.1%} of the trained weights are as before: the steps were too small"
 
 
 def _apart(found: Difference) -> str:
-    return f"{found.kl:.1e} nats per token, logits {found.largest_logit:.1e}"
+    return f"{found.kl:.1e} nats per token, largest logit difference {found.largest_logit:.2g}"
 
 
 def _answers(receipt: Receipt) -> str:

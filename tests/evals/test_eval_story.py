@@ -125,11 +125,11 @@ def test_an_adapter_of_another_base_is_refused_before_the_weights_are_read(
     other = shutil.copytree(adapters["good"], tiny.parent / "other")
     (other / "adapter_info.json").write_text('{"base_model": {"name": "another", "fingerprint": "0"}}', "utf-8")
     with pytest.raises(AdapterError, match=r"was made for another, but this is tiny .*with runs or loras$"):
-        evaluate(tiny, QUESTIONS_FILE, loras=[adapters["good"], other])
+        evaluate(tiny, QUESTIONS_FILE, lora=[adapters["good"], other])
     with pytest.raises(AdapterError, match=r"name another one with runs or loras|does not fit"):
-        evaluate(installed, QUESTIONS_FILE, loras=adapters["good"], max_examples=2)
+        evaluate(installed, QUESTIONS_FILE, lora=adapters["good"], max_examples=2)
     with pytest.raises(AdapterError, match="There is no adapter at"):
-        evaluate(tiny, QUESTIONS_FILE, loras="nowhere")
+        evaluate(tiny, QUESTIONS_FILE, lora="nowhere")
     assert not (tiny / "evals").exists()
 
 
@@ -176,7 +176,7 @@ def test_choices_texts_and_answers_of_several_files_side_by_side(tiny: Path, tmp
 
 
 def test_few_rows_are_too_few_to_tell(tiny: Path, adapters: Adapters) -> None:
-    found = evaluate(tiny, QUESTIONS_FILE, loras=adapters["good"], max_examples=5, max_new_tokens=4)
+    found = evaluate(tiny, QUESTIONS_FILE, lora=adapters["good"], max_examples=5, max_new_tokens=4)
     assert {one.verdict for one in found.differences} == {FEW} and len(found.differences) >= 3
     assert "too few rows to tell" in str(found.headlines[0])
 
@@ -200,7 +200,7 @@ def test_a_local_task_goes_to_lm_eval(tiny: Path, adapters: Adapters, tmp_path: 
         "doc_to_text": "{{q}}", "doc_to_choice": "choices", "doc_to_target": "right",
     }  # fmt: skip
     (tmp_path / "colours.yaml").write_text(json.dumps(task), "utf-8")
-    found = evaluate(tiny, loras=adapters["good"], tasks=str(tmp_path / "colours.yaml"))
+    found = evaluate(tiny, lora=adapters["good"], tasks=str(tmp_path / "colours.yaml"))
     assert set(found.tasks) == {"base", str(adapters["good"])}
     assert 0 <= found.tasks["base"]["colours, acc"] <= 1
 
@@ -209,11 +209,11 @@ def test_runs_are_named_by_parts_of_their_ids_and_lora_by_its_run(installed: Pat
     folder = ModelDir(installed)
     assert [one.name for one in systems(folder, EvalRequest())] == ["base"]
     fast, last = (make_run(folder, name, 1e-3) for name in ("20261120-090000-fast", "20261121-100000-medium"))
-    named = systems(folder, EvalRequest(runs=("fast", "last")))
+    named = systems(folder, EvalRequest(run=("fast", "last")))
     assert [(one.name, one.lora) for one in named] == [
         ("base", None), (f"run {fast.id}", fast.adapter.resolve()), (f"run {last.id}", last.adapter.resolve())
     ]  # fmt: skip
     use(folder, "fast")
     assert [one.name for one in systems(folder, EvalRequest(base=False))] == [f"run {fast.id}"]
     with pytest.raises(UsageError, match="are the same adapter; name each once"):
-        systems(folder, EvalRequest(runs=("fast", "090000-fast")))
+        systems(folder, EvalRequest(run=("fast", "090000-fast")))
