@@ -25,7 +25,7 @@ from llm_installer.export.prove import BASES, FULL, Reference, Tuned, asked_of, 
 from llm_installer.export.quantised import round_trip
 from llm_installer.export.receipt import TOLERANCES, Receipt, Rounding, problems
 from llm_installer.export.target import lock_name, target_of
-from llm_installer.export.tensors import Base, parted, plan_files
+from llm_installer.export.tensors import Base, plan_files, untied_by
 from llm_installer.export.write import write_model
 from llm_installer.inference.start import chosen_lora
 from llm_installer.install.disk import delete, nearest_existing, require_space
@@ -192,7 +192,7 @@ def _filled(
         way = round_trip(work.about.quantised, against.trained_in)
         base = Base(base.folder, base.places, base.tied, against.quantised, way)
     plan = plan_files(base, work.changes, work.dtype)
-    untied = parted(base, work.changes)
+    untied = untied_by(base, work.changes)
     with voice.waiting("Writing the merged model"):
         hashes = write_model(plan, base.folder, work.lora, staging.weights, (work.mostly, untied))
     source = Source("merged", work.folder.root.name, staging.root.name.removeprefix(".").removesuffix(".installing"))

@@ -140,7 +140,8 @@ def prove(staging: ModelDir, against: Reference, dtype: str, rounding: Rounding)
     """Load a merged model and compare it with the tuned one. Raises ModelError where it cannot be loaded."""
     gc.collect()
     assistant = load_assistant(staging, None, precision=against.precision)
-    limit, tuned, prompts = TOLERANCES[dtype], against.looked, against.asked
+    tuned, prompts = against.looked, against.asked
+    limit = max((TOLERANCES[dtype], TOLERANCES[against.precision]), key=lambda each: each.kl)
     texts = [(*p, *a) for p, a in zip(prompts.ids, tuned.answers, strict=True)]
     logits, answers = predictions(assistant.model, texts), answer_all(assistant, prompts.ids)
     assert tuned.base is not None, "an adapter was on it"

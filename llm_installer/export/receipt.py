@@ -36,8 +36,8 @@ that is wrong moves them by tenths and more."""
 SURVIVES = 0.5
 """Of the divergence between base and tuned model, the share from which on the rounding has taken the training back:
 the result is then about as far from the tuned model as from the base."""
-NOISE = 1e-7
-"""Nats per token that the order of sums in float32 makes by itself."""
+NOISE = {"float32": 1e-11, "float16": 1e-5, "bfloat16": 1e-4}
+"""Nats per token that the order of sums makes by itself, by the type in which models are computed."""
 
 
 @dataclass(frozen=True)
@@ -107,31 +107,35 @@ class Receipt:
     """For such a run, from the model as it was trained to the adapter on either base."""
 
     @property
+    def tolerance(self) -> Tolerance:
+        """That of the coarser type: of the weights, or of the arithmetic."""
+        return max((TOLERANCES[self.dtype], TOLERANCES[self.computed_in]), key=lambda each: each.kl)
+
+    @property
     def nearer(self) -> str:
         """The base on which the adapter is nearer to the model as it was trained; empty where there is one only."""
         return min(self.as_trained, key=lambda each: self.as_trained[each].kl, default="")
 
     def write(self, folder: Path) -> None:
         """Write receipt.json. Raises DiskError."""
-        limits = TOLERANCES[self.dtype]
-        share = {"share_unchanged": self.rounding.share}
-        found = asdict(self) | {"nearer": self.nearer, "tolerance": asdict(limits)}
-        found["rounding"] |= share
+        found = asdict(self) | {"nearer": self.nearer, "tolerance": asdict(self.tolerance)}
+        found["rounding"]["share"] = self.rounding.share
         write_json(folder / RECEIPT, found)
 
 
 def problems(receipt: Receipt) -> Iterator[str]:
     """What of it is not as it must be, each as the end of a sentence; nothing where all is right."""
-    limit, tuned = TOLERANCES[receipt.dtype], receipt.tuned
+    limit, tuned = receipt.tolerance, receipt.tuned
+    exact = limit == TOLERANCES["float32"]
     if not receipt.tokens_equal:
         yield "the prompts are other tokens to it than to the tuned model"
     if not tuned.kl <= limit.kl:  # nan is wrong, too
         yield f"it is {tuned.kl:.2g} nats per token away from the tuned model, and {limit.kl:g} is allowed"
-    elif receipt.dtype == "float32" and tuned.decided < 1:
+    elif exact and tuned.decided < 1:
         yield f"its likeliest token is another one at {1 - tuned.same_top:.1%} of the positions"
-    elif receipt.answers.different and receipt.dtype == "float32":
+    elif exact and receipt.answers.different:
         yield f"it answers {receipt.answers.different[0]!r} in other words than the tuned model"
-    if receipt.trained.kl > NOISE and tuned.kl > SURVIVES * receipt.trained.kl:
+    if receipt.trained.kl > NOISE[receipt.computed_in] and tuned.kl > SURVIVES * receipt.trained.kl:
         yield (
             f"of what the training changed, too little survives the rounding to {receipt.dtype}: the result is "
             f"{tuned.kl:.2g} nats per token away from the tuned model, and the base {receipt.trained.kl:.2g}"

@@ -138,7 +138,7 @@ def _head(
     return _Tensor(absent, source, tuple(changes.get(absent, ()))), {absent}
 
 
-def parted(base: Base, changes: Mapping[str, Sequence[Change]]) -> bool:
+def untied_by(base: Base, changes: Mapping[str, Sequence[Change]]) -> bool:
     """Whether a tied embedding and output layer are two from now on."""
     return base.tied is not None and not same(*(changes.get(each, ()) for each in base.tied))
 

@@ -16,7 +16,7 @@ from llm_installer.core.errors import AdapterError, ModelError
 from llm_installer.core.paths import ModelDir
 from llm_installer.core.weight_files import read_headers
 from llm_installer.export.adapter import read_changes
-from llm_installer.export.tensors import Base, Plan, parted, plan_files
+from llm_installer.export.tensors import Base, Plan, plan_files, untied_by
 from llm_installer.export.write import write_model
 from llm_installer.models.file_names import places, tied_weights
 from llm_installer.models.from_files import check_weights, without_weights
@@ -64,7 +64,7 @@ def planned(base: ModelDir, lora: Path, dtype: str = "auto") -> tuple[Plan, bool
     bare = without_weights(base.weights)
     model = Base(base.weights, places(bare, read_headers(base.weights)), tied_weights(bare))
     changes = read_changes(bare, lora)
-    return plan_files(model, changes, dtype), parted(model, changes)
+    return plan_files(model, changes, dtype), untied_by(model, changes)
 
 
 def merged(base: ModelDir, lora: Path, folder: Path, dtype: str = "auto") -> Plan:
