@@ -10,6 +10,7 @@ from pathlib import Path
 
 from llm_installer.core.adapter_info import WEIGHT_NAMES, AdapterInfo, read_adapter_info
 from llm_installer.core.errors import AdapterError, ModelError, UsageError
+from llm_installer.core.files import unwritable
 from llm_installer.core.hints import script
 from llm_installer.core.manifest import sha256_of
 from llm_installer.core.model_info import ModelInfo, read_model_info
@@ -24,7 +25,7 @@ from llm_installer.export.changes import Change
 from llm_installer.export.prove import BASES, FULL, Reference, Tuned, asked_of, look_at, precision_for, prove
 from llm_installer.export.quantised import round_trip
 from llm_installer.export.receipt import TOLERANCES, Receipt, Rounding, problems
-from llm_installer.export.target import lock_name, target_of
+from llm_installer.export.target import lock_name, refuse_taken, target_of
 from llm_installer.export.tensors import Base, plan_files, untied_by
 from llm_installer.export.write import write_model
 from llm_installer.inference.start import chosen_lora
@@ -35,7 +36,7 @@ from llm_installer.install.scripts import write_scripts
 from llm_installer.install.staging import directory_lock, publish, staging_of
 from llm_installer.models.file_names import places, tied_weights
 from llm_installer.models.from_files import without_weights
-from llm_installer.runs.listing import RunRow, find_run
+from llm_installer.runs.listing import RunRow, find_run, list_runs
 
 AUTO = "auto"
 DTYPES = (AUTO, *TOLERANCES)
@@ -111,10 +112,10 @@ def merge(folder: ModelDir, request: MergeRequest, voice: Voice) -> Merged:
     no_telemetry()
     work, target = _prepared(folder, request)
     with directory_lock(lock_name(target), "--to"):
+        refuse_taken(target.root)  # somebody else may just have finished
         staging = staging_of(target.root)
-        delete(staging.root)
+        _begin(staging)
         try:
-            staging.weights.mkdir(parents=True)
             with voice.waiting("Asking the tuned model"):
                 tuned = Tuned(folder, work.lora, work.about.quantised, request.onto or "")
                 against = look_at(tuned, asked_of(work.row), precision_for(work.info))
@@ -125,6 +126,15 @@ def merge(folder: ModelDir, request: MergeRequest, voice: Voice) -> Merged:
             delete(staging.root)
     write_scripts(target)
     return Merged(target, *merged)
+
+
+def _begin(staging: ModelDir) -> None:
+    """An empty staging folder, whatever an interrupted merge has left there. Raises DiskError."""
+    try:
+        delete(staging.root)
+        staging.weights.mkdir(parents=True)
+    except OSError as error:
+        raise unwritable(staging.root.parent, error) from None
 
 
 def _prepared(folder: ModelDir, request: MergeRequest) -> tuple[_Work, ModelDir]:
@@ -164,9 +174,7 @@ def _refuse_words(request: MergeRequest) -> None:
 
 def _run_of(folder: ModelDir, lora: Path) -> RunRow | None:
     """The run of this model whose adapter it is."""
-    if lora.parent.parent != folder.runs.resolve():
-        return None
-    return find_run(folder, lora.parent.name)
+    return next((row for row in list_runs(folder) if row.run.adapter.resolve() == lora), None)
 
 
 def _refuse_base(info: ModelInfo) -> None:

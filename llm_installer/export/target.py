@@ -30,9 +30,14 @@ def target_of(base: ModelDir, made_by: str, to: str | None) -> ModelDir:
         root = models_dir() / name
     if wrong := wrong_with_name(root.name):
         raise UsageError(f"A model cannot be called {root.name!r}: {wrong}; give another name or folder with --to")
+    refuse_taken(root)
+    return ModelDir(root)
+
+
+def refuse_taken(root: Path) -> None:
+    """Raise ModelError for a place where something is: nothing is ever replaced."""
     if os.path.lexists(root):
         raise ModelError(f"{short_path(root)} is there already; give another name or folder with --to, or remove it")
-    return ModelDir(root)
 
 
 def default_name(base: str, made_by: str) -> str:

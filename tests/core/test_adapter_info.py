@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from llm_installer.core.adapter_info import AdapterInfo, read_adapter_info
+from llm_installer.core.adapter_info import AdapterInfo, merged_info, read_adapter_info
 from llm_installer.core.errors import AdapterError
 from llm_installer.core.manifest import MANIFEST, write_manifest
 from llm_installer.core.model_info import fingerprint
@@ -73,3 +73,18 @@ def test_a_name_is_no_book(field: str, value: object, adapter: Path, installed: 
     (adapter / "adapter_config.json").write_text(json.dumps({field: value}))
     with pytest.raises(AdapterError, match=rf"{field} in .*adapter_config\.json must be a text"):
         read_adapter_info(adapter, ModelDir(installed))
+
+
+@pytest.mark.parametrize(
+    ("record", "style", "thoughts"),
+    [
+        ('{"lineage": {"style": "text", "thoughts": true}}', "text", True),
+        ('{"lineage": null}', "", False),
+        ("{}", "", False),
+        ("not JSON", "", False),
+    ],
+)
+def test_a_merged_model_is_talked_to_as_it_was_trained(record: str, style: str, thoughts: bool, tmp_path: Path) -> None:
+    (tmp_path / "model_info.json").write_text(record, encoding="utf-8")
+    found = merged_info(tmp_path / "model_info.json")
+    assert (found.style, found.thoughts) == (style, thoughts)

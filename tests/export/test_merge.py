@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import os
 import random
+import resource
+import signal
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -15,11 +18,12 @@ import pytest
 import torch
 
 from llm_installer import api
-from llm_installer.core.errors import AdapterError, InstallerError, ModelError, UsageError
+from llm_installer.core.errors import AdapterError, DiskError, InstallerError, ModelError, UsageError
 from llm_installer.core.home import models_dir
 from llm_installer.core.paths import ModelDir
 from llm_installer.core.voice import Silence
 from llm_installer.export import changes, measure
+from llm_installer.export import merge as story
 from llm_installer.export.merge import MergeRequest, merge
 from llm_installer.export.target import default_name
 from llm_installer.inference.load import load_assistant
@@ -124,7 +128,7 @@ def test_a_sum_that_is_wrong_is_found_and_nothing_is_kept(
 
 
 def test_a_training_that_the_rounding_takes_back_is_refused(installed: Path, tmp_path: Path) -> None:
-    small = make_adapter(ModelDir(installed), tmp_path / "small", strength=1e-3, target_modules="all-linear")
+    small = make_adapter(ModelDir(installed), tmp_path / "small", strength=1e-4, target_modules="all-linear")
     with pytest.raises(ModelError, match="too little survives the rounding to bfloat16"):
         merge(ModelDir(installed), MergeRequest(lora=str(small), dtype="bfloat16"), Silence())
     assert os.listdir(models_dir()) == ["tiny-llama"]
@@ -201,6 +205,40 @@ def test_after_a_kill_the_model_is_absent_or_complete(times: int, installed: Pat
     assert [model.name for model in list_models()] == ["tiny-llama"]
     merge(ModelDir(installed), MergeRequest(lora=str(lora), to="new"), Silence())
     assert sorted(os.listdir(models_dir())) == ["new", "tiny-llama"]
+
+
+def test_what_another_process_has_just_made_is_not_replaced(
+    installed: Path, lora: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the first look at the name and the lock."""
+    lock = story.directory_lock
+
+    def late(name: str, option: str) -> AbstractContextManager[None]:
+        (models_dir() / "new").mkdir()
+        return lock(name, option)
+
+    monkeypatch.setattr(story, "directory_lock", late)
+    with pytest.raises(ModelError, match="new is there already"):
+        merge(ModelDir(installed), MergeRequest(lora=str(lora), to="new"), Silence())
+    assert os.listdir(models_dir() / "new") == []
+
+
+def test_a_folder_that_cannot_be_written_to_is_one_sentence(installed: Path, lora: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DiskError, match=r"cannot be written \(Not a directory\)"):
+        merge(ModelDir(installed), MergeRequest(lora=str(lora), to=str(tmp_path / "file" / "new")), Silence())
+
+
+def test_a_disk_that_is_full_leaves_nothing(installed: Path, lora: Path) -> None:
+    before, handled = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        with pytest.raises(DiskError, match=r"model.safetensors cannot be written \(File too large\)"):
+            merge(ModelDir(installed), MergeRequest(lora=str(lora)), Silence())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handled)
+    assert os.listdir(models_dir()) == ["tiny-llama"]
 
 
 def test_the_adapter_of_another_base_is_refused(installed: Path, lora: Path) -> None:
