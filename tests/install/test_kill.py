@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ import pytest
 from llm_installer.core.errors import InstallerError, ModelError
 from llm_installer.core.paths import ModelDir
 from llm_installer.install import install, list_models
+from tests.commands import PATIENCE, processes
 
 Make = Callable[..., Path]
 
@@ -23,14 +23,15 @@ def quiet(_: str) -> None:
     return
 
 
-WAITS = """
-import sys
-from llm_installer.install import install
-def say(line):
-    print(line, flush=True)
-    sys.stdin.readline()
-install(sys.argv[1], say=say)
-"""
+def wait_at_each_line(source: str, environment: dict[str, str], talk: Connection) -> None:
+    """An install that says each line to `talk` and goes on when it hears something."""
+
+    def say(line: str) -> None:
+        talk.send(line)
+        talk.recv()
+
+    os.environ.update(environment)
+    install(source, say=say)
 
 
 def sharded(make_model: Make) -> Path:
@@ -46,30 +47,26 @@ def sharded(make_model: Make) -> Path:
 
 
 @pytest.fixture
-def half_way(home: Path, make_model: Make) -> subprocess.Popen[str]:
+def half_way(home: Path, make_model: Make) -> Iterator[BaseProcess]:
     """An install that has copied one of two shards and waits."""
-    source, pipe = sharded(make_model), subprocess.PIPE
-    command = [sys.executable, "-c", WAITS, str(source)]
-    env = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
-    process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=env)
-    assert process.stdin and process.stdout
-    assert "a.safetensors" in process.stdout.readline()
-    process.stdin.write("\n")
-    process.stdin.flush()
-    assert "b.safetensors" in process.stdout.readline()
-    return process
-
-
-def finish(process: subprocess.Popen[str]) -> None:
+    talk, its = processes.Pipe()
+    environment = {"LLM_HOME": str(home)}
+    process = processes.Process(target=wait_at_each_line, args=(str(sharded(make_model)), environment, its))
+    process.start()
+    its.close()
+    assert talk.poll(PATIENCE) and "a.safetensors" in talk.recv()
+    talk.send("go on")
+    assert talk.poll(PATIENCE) and "b.safetensors" in talk.recv()
+    yield process
     process.kill()
-    process.communicate()
+    process.join()
 
 
 def test_after_a_kill_nothing_looks_installed_and_the_next_install_succeeds(
-    half_way: subprocess.Popen[str], home: Path, tmp_path: Path
+    half_way: BaseProcess, home: Path, tmp_path: Path
 ) -> None:
-    os.kill(half_way.pid, signal.SIGKILL)
-    finish(half_way)
+    half_way.kill()
+    half_way.join()
     assert list_models() == []
     assert (home / "models" / ".sharded.installing" / "model" / "a.safetensors").is_file()
     with pytest.raises(ModelError):
@@ -79,7 +76,6 @@ def test_after_a_kill_nothing_looks_installed_and_the_next_install_succeeds(
     assert os.listdir(home / "models") == ["sharded"]
 
 
-def test_the_second_of_two_installs_is_told(half_way: subprocess.Popen[str], tmp_path: Path) -> None:
+def test_the_second_of_two_installs_is_told(half_way: BaseProcess, tmp_path: Path) -> None:
     with pytest.raises(InstallerError, match="Another process is installing or removing sharded"):
         install(str(tmp_path / "sharded"), say=quiet)
-    finish(half_way)

@@ -1,6 +1,6 @@
 """Runs that are killed at any moment, on a full disk, with changed data: what is left of them, and how they go on.
 
-KILLS=30 pytest tests/stories/test_going_on.py kills thirty times; by default it is a sample.
+KILLS=30 pytest tests/stories/test_resume.py kills thirty times; by default it is a sample.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import json
 import os
 import random
 import shlex
+import shutil
 import signal
 import sys
 import threading
@@ -21,11 +22,14 @@ import pytest
 from safetensors.torch import load_file
 
 from llm_installer.core.manifest import damage
+from llm_installer.install.installer import install
 from tests.commands import processes
 
-KILLS = int(os.environ.get("KILLS", "3"))
-ROWS, EPOCHS = 60, 6.0
+KILLS = int(os.environ.get("KILLS", "2"))
+ROWS, EPOCHS = 60, 3.0
 DEADLINE = 240.0
+LOOK_EVERY = 0.001
+"""Seconds between two looks at ./lora, so that the looking leaves the training a processor."""
 
 
 def train(log: str, given: dict[str, object], largest_file: int) -> None:
@@ -98,33 +102,86 @@ def curve(run: Path) -> list[tuple[str, int, float, float | None]]:
     return [(r["kind"], r["step"], r.get("loss", r.get("train_loss")), r.get("validation_loss")) for r in lines]
 
 
-@pytest.fixture
-def runner(installed: Path, write_rows: Callable[..., Path], tmp_path: Path) -> Runner:
-    return Runner(installed, write_rows(ROWS), tmp_path / "log.txt")
+class Place:
+    """A model directory and its data, which are as they were kept, at the same path, for each test that takes them."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.kept = root / "here", root / "kept"
+        self.home, self.data = self.root / "llm home", self.root / "data.jsonl"
+
+    def keep(self, name: str) -> None:
+        shutil.copytree(self.root, self.kept / name, symlinks=True)
+
+    def bring(self, name: str) -> Runner:
+        shutil.rmtree(self.root, ignore_errors=True)
+        shutil.copytree(self.kept / name, self.root, symlinks=True)
+        (folder,) = (self.home / "models").iterdir()
+        return Runner(folder, self.data, self.root / "log.txt")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory, tiny_llama: Path) -> Place:
+    """With a model and no run."""
+    made = Place(tmp_path_factory.mktemp("a place"))
+    made.root.mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LLM_HOME", str(made.home))
+        install(str(tiny_llama), say=lambda text: None)
+    write_data(made.data, ROWS)
+    made.keep("no run")
+    return made
+
+
+def write_data(file: Path, count: int) -> None:
+    colours = ("red", "blue", "green", "yellow")
+    rows = [{"instruction": f"Colour of thing {i}?", "output": f"It is {colours[i % 4]}."} for i in range(count)]
+    file.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
 
 
 @pytest.fixture
-def unbroken(runner: Runner) -> Path:
+def runner(place: Place, llm_home: Path, monkeypatch: pytest.MonkeyPatch) -> Runner:
+    monkeypatch.setenv("LLM_HOME", str(place.home))
+    return place.bring("no run")
+
+
+@pytest.fixture(scope="module")
+def with_unbroken(place: Place) -> str:
+    """Where the run is kept that nobody disturbs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LLM_HOME", str(place.home))
+        runner = place.bring("no run")
+        assert runner.finish() == 0, runner.said()
+    place.keep("unbroken")
+    return "unbroken"
+
+
+@pytest.fixture
+def unbroken(place: Place, with_unbroken: str, runner: Runner) -> Path:
     """The run that nobody disturbs."""
-    assert runner.finish() == 0, runner.said()
-    return runner.newest()
+    return place.bring(with_unbroken).newest()
 
 
 @contextlib.contextmanager
 def watching(lora: Path) -> Iterator[list[str]]:
-    """Load ./lora again and again; collects what was ever wrong with it."""
+    """Look at ./lora again and again, and load whatever is new in it; collects what was ever wrong with it."""
     wrong: list[str] = []
     over = threading.Event()
 
     def look() -> None:
+        known = None
         while not over.is_set():
+            found = ""
             try:
                 real = lora.resolve(strict=True)
-                found = damage(real) or ("" if load_file(real / "adapter_model.safetensors") else "no weights")
+                seen = real, [(file.path, file.inode(), file.stat().st_mtime_ns) for file in os.scandir(real)]
+                if seen != known:
+                    found = damage(real) or ("" if load_file(real / "adapter_model.safetensors") else "no weights")
+                    known = seen
             except Exception as error:  # whatever it is, a reader met it
                 found = repr(error)
             if found:
                 wrong.append(found)
+            over.wait(LOOK_EVERY)
 
     thread = threading.Thread(target=look)
     thread.start()
@@ -186,18 +243,28 @@ def test_a_killed_run_goes_on_to_the_same_end(runner: Runner, unbroken: Path, nu
     assert hits
 
 
+@pytest.fixture(scope="module")
+def with_interrupted(place: Place) -> str:
+    """Where a run is kept that was asked to stop in the middle."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LLM_HOME", str(place.home))
+        runner = place.bring("no run")
+        process = runner.start()
+        run = wait_for_steps(runner, process, set())
+        assert run is not None
+        wait_for_checkpoint(run)
+        os.kill(process.pid, signal.SIGTERM)
+        process.join(DEADLINE)
+        assert process.exitcode == 143, runner.said()
+        assert "; resume with: " in runner.said()
+    place.keep("interrupted")
+    return "interrupted"
+
+
 @pytest.fixture
-def interrupted_run(runner: Runner) -> Path:
+def interrupted_run(place: Place, with_interrupted: str, runner: Runner) -> Path:
     """A run that was asked to stop in the middle."""
-    process = runner.start()
-    run = wait_for_steps(runner, process, set())
-    assert run is not None
-    wait_for_checkpoint(run)
-    os.kill(process.pid, signal.SIGTERM)
-    process.join(DEADLINE)
-    assert process.exitcode == 143, runner.said()
-    assert "; resume with: " in runner.said()
-    return run
+    return place.bring(with_interrupted).newest()
 
 
 def wait_for_checkpoint(run: Path) -> None:
@@ -245,7 +312,7 @@ def test_a_run_whose_loss_was_never_a_number_is_not_resumed(installed: Path, wri
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"epochs": 9}, "--epochs was 6.0, now 9"),
+        ({"epochs": 9}, f"--epochs was {EPOCHS}, now 9"),
         ({"learning_rate": 0.5}, "--learning-rate was not given, now 0.5"),
         ({"seed": 7, "lora_r": 4}, "--seed was 42, now 7; --lora-r was not given, now 4"),
     ],
@@ -256,10 +323,8 @@ def test_changed_options_are_named(runner: Runner, interrupted_run: Path, change
     assert len(runner.runs()) == 1
 
 
-def test_changed_data_are_named_and_only_the_weights_go_on(
-    runner: Runner, interrupted_run: Path, write_rows: Callable[..., Path]
-) -> None:
-    write_rows(ROWS + 1)
+def test_changed_data_are_named_and_only_the_weights_go_on(place: Place, runner: Runner, interrupted_run: Path) -> None:
+    write_data(place.data, ROWS + 1)
     assert runner.finish(resume=True) == 2
     assert "the data changed: " in runner.said() and "data.jsonl" in runner.said()
     assert runner.finish(resume=True, resume_anyway=True) == 0, runner.said()
@@ -302,8 +367,6 @@ def test_a_checkpoint_can_be_named(runner: Runner, unbroken: Path) -> None:
 
 
 def test_killed_before_its_first_checkpoint_a_run_begins_anew(runner: Runner, interrupted_run: Path) -> None:
-    import shutil
-
     shutil.rmtree(interrupted_run / "checkpoints")
     assert runner.finish(resume=True) == 0, runner.said()
     assert "ended before its first checkpoint" in runner.said()

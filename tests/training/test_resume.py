@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -88,6 +89,8 @@ CASES = {
 }
 ROWS = 21
 LAST = 17
+STOPS = ((1, 7), (4, 12))
+"""After which steps a run is stopped and resumed."""
 
 
 @pytest.fixture
@@ -96,41 +99,46 @@ def controller(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("controller")
-@pytest.mark.parametrize("stop_after", [1, 4, 7, 12])
 @pytest.mark.parametrize("case", CASES)
-def test_the_curve_after_a_resume_is_that_of_the_uninterrupted_run(
-    case: str, stop_after: int, tiny_llama: Path, make_rows: Callable, plan_for: Callable, tmp_path: Path
+def test_the_curve_after_each_resume_is_that_of_the_uninterrupted_run(
+    case: str, tiny_llama: Path, make_rows: Callable, plan_for: Callable, tmp_path: Path
 ) -> None:
     rows, held_out = make_rows(ROWS + 4)[:ROWS], make_rows(ROWS + 4)[ROWS:]
     plan = plan_for(ROWS, epochs=4, batch=4, evaluation_every=3, **CASES[case])
     data = TrainingData(rows, rows[:6], held_out)
 
-    def go(folder: str, last: int, since=None) -> tuple[Watcher, RunState, dict, dict]:
+    def go(
+        folder: str, last: int, since=None, writer: type[CheckpointWriter] = SaveNow
+    ) -> tuple[Watcher, RunState, dict, dict]:
         trainer = Trainer(add_lora(load_base(tiny_llama, "float32", "cpu"), plan), plan, pad=0)
         assert bool(trainer.packing) == plan.packing
         requests = Requests()
         watcher = Watcher(requests, last)
         run = Run(tmp_path / folder)
         run.checkpoints.mkdir(parents=True, exist_ok=True)
-        state, best = train_loop(trainer, data, Session(SaveNow(run), watcher, requests, since))
+        state, best = train_loop(trainer, data, Session(writer(run), watcher, requests, since))
         return watcher, state, adapter_weights(trainer.model), best
 
-    whole, _, weights, best = go("whole", LAST)
-    broken, *_ = go("broken", stop_after)
-    since = read_checkpoint(newest_valid(Run(tmp_path / "broken"), print))
-    torch.manual_seed(999)
-    rest, state, weights_after, best_after = go("broken", LAST, since)
-    assert min(rest.losses) == stop_after + 1
-    together = broken.losses | rest.losses
-    differences = [abs(whole.losses[step] - together[step]) for step in whole.losses]
-    print(f"{case}, stopped after step {stop_after}: max difference {max(differences)}")
-    assert max(differences) == 0.0
-    assert {s: whole.rates[s] for s in rest.rates} == rest.rates
-    assert {s: m for s, m in rest.measured.items()} == {s: m for s, m in whole.measured.items() if s in rest.measured}
-    assert all(torch.equal(weights[k], weights_after[k]) for k in weights)
-    assert all(torch.equal(best[k], best_after[k]) for k in best)
-    assert state.step == LAST
-    assert bool(state.adjustments) == (plan.controller not in ("none", "patient"))
+    whole, _, weights, best = go("whole", LAST, writer=CheckpointWriter)
+    for stops in STOPS:
+        name = f"stopped after {stops}"
+        broken, *_ = go(name, stops[0])
+        assert broken.losses == {step: loss for step, loss in whole.losses.items() if step <= stops[0]}
+        for begun, stop in zip(stops, (*stops[1:], LAST), strict=True):
+            since = read_checkpoint(newest_valid(Run(tmp_path / name), print))
+            torch.manual_seed(999)
+            rest, state, weights_after, best_after = go(name, stop, since)
+            assert list(rest.losses) == list(range(begun + 1, stop + 1))
+            differences = [abs(whole.losses[step] - loss) for step, loss in rest.losses.items()]
+            print(f"{case}, resumed after step {begun}: max difference {max(differences)}")
+            assert max(differences) == 0.0
+            assert {s: whole.rates[s] for s in rest.rates} == rest.rates
+            measured = {s: m for s, m in rest.measured.items() if s in whole.measured or s != stop}
+            assert measured == {s: m for s, m in whole.measured.items() if begun < s <= stop}
+        assert all(torch.equal(weights[k], weights_after[k]) for k in weights)
+        assert all(torch.equal(best[k], best_after[k]) for k in best)
+        assert state.step == LAST
+        assert bool(state.adjustments) == (plan.controller not in ("none", "patient"))
 
 
 class Unlearning(Watcher):
@@ -183,15 +191,23 @@ def test_the_first_weights_are_kept_only_while_something_may_go_back_to_them(tra
     assert since.state.improved and since.first is None
 
 
-@pytest.fixture
-def trained_run(tiny_llama: Path, make_rows: Callable, plan_for: Callable, tmp_path: Path) -> Run:
+@pytest.fixture(scope="module")
+def untouched_run(
+    tiny_llama: Path, make_rows: Callable, plan_for: Callable, tmp_path_factory: pytest.TempPathFactory
+) -> Run:
     """A run of 12 steps with a checkpoint after each."""
-    rows, run = make_rows(8), Run(tmp_path / "run")
+    rows, run = make_rows(8), Run(tmp_path_factory.mktemp("untouched") / "run")
     plan = plan_for(8, epochs=6, batch=4, evaluation_every=3)
     run.checkpoints.mkdir(parents=True)
     trainer = Trainer(add_lora(load_base(tiny_llama, "float32", "cpu"), plan), plan, pad=0)
     train_loop(trainer, TrainingData(rows, rows, []), Session(SaveNow(run), Watcher(Requests()), Requests()))
     return run
+
+
+@pytest.fixture
+def trained_run(untouched_run: Run, tmp_path: Path) -> Run:
+    """A copy of it, which a test may damage."""
+    return Run(shutil.copytree(untouched_run.root, tmp_path / "run", symlinks=True))
 
 
 def test_the_newest_by_number_is_resumed_and_the_rest_is_pruned(trained_run: Run) -> None:
