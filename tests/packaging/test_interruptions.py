@@ -38,13 +38,14 @@ def waiting_at(requirement: str, gates: tuple[Path, Path]) -> str:
     return json.dumps([requirement, *map(str, gates)])
 
 
-@pytest.mark.parametrize("requirement", STEPS)
-def test_a_killed_set_up_starts_over(checkout, gates, requirement):
-    killed = checkout.open("list", STUB_WAIT=waiting_at(requirement, gates))
-    assert gates[0].read_text(encoding="utf-8") == "here"
-    os.killpg(killed.pid, signal.SIGKILL)
-    assert killed.communicate()[0] == ""
-    checkout.take_calls()
+def test_a_killed_set_up_starts_over(checkout, gates):
+    """Wherever it was killed, also where the one before it was."""
+    for requirement, last in STEPS.items():
+        killed = checkout.open("list", STUB_WAIT=waiting_at(requirement, gates))
+        assert gates[0].read_text(encoding="utf-8") == "here"
+        os.killpg(killed.pid, signal.SIGKILL)
+        assert killed.communicate()[0] == ""
+        assert steps(checkout.take_calls()) == [VENV, TOOLCHAIN, TORCH, PACKAGES][: last + 1]
 
     after = checkout.start("list")
     assert (after.returncode, json.loads(after.stdout)) == (0, ["list"])
@@ -143,28 +144,27 @@ FAILURES = {
 }
 
 
-@pytest.mark.parametrize(
-    ("requirement", "logged", "sentence"),
-    [("torch==", *failure) for failure in FAILURES.items()]
-    + [(requirement, *failure) for requirement in ("pip==", ".") for failure in list(FAILURES.items())[1:2]],
-)
-def test_a_failure_is_one_sentence_and_the_log(checkout, requirement, logged, sentence):
-    failed = checkout.start("list", STUB_FAIL=json.dumps([requirement, logged]))
-    assert (failed.returncode, failed.stdout) == (1, "")
-    last = failed.stderr.splitlines()[-1]
-    assert last.startswith("llm-installer: ") and sentence in last
-    assert last.endswith(f"Details are in {checkout.root}/.venv/install.log")
-    assert logged in (checkout.root / ".venv" / "install.log").read_text(encoding="utf-8")
+FAILING = [("torch==", *failure) for failure in FAILURES.items()]
+FAILING += [(requirement, *failure) for requirement in ("pip==", ".") for failure in list(FAILURES.items())[1:2]]
+
+
+def test_a_failure_is_one_sentence_and_the_log(checkout):
+    """One after the other; then nothing fails, and it is set up."""
+    for requirement, logged, sentence in FAILING:
+        failed = checkout.start("list", STUB_FAIL=json.dumps([requirement, logged]))
+        assert (failed.returncode, failed.stdout) == (1, "")
+        last = failed.stderr.splitlines()[-1]
+        assert last.startswith("llm-installer: ") and sentence in last, requirement
+        assert last.endswith(f"Details are in {checkout.root}/.venv/install.log")
+        assert logged in (checkout.root / ".venv" / "install.log").read_text(encoding="utf-8")
     assert checkout.start("list").returncode == 0
 
 
-@pytest.mark.parametrize(
-    ("logged", "sentence"), [("[Errno 28] No space left on device", "is full"), ("no idea", "could not make")]
-)
-def test_an_environment_that_cannot_be_made_is_a_failure_too(checkout, logged, sentence):
-    failed = checkout.start("list", STUB_VENV_FAILS=logged)
-    assert (failed.returncode, failed.stdout) == (1, "")
-    assert sentence in failed.stderr.splitlines()[-1]
+def test_an_environment_that_cannot_be_made_is_a_failure_too(checkout):
+    for logged, sentence in (("[Errno 28] No space left on device", "is full"), ("no idea", "could not make")):
+        failed = checkout.start("list", STUB_VENV_FAILS=logged)
+        assert (failed.returncode, failed.stdout) == (1, "")
+        assert sentence in failed.stderr.splitlines()[-1]
     assert checkout.start("list").returncode == 0
 
 

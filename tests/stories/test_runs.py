@@ -19,12 +19,12 @@ from llm_installer.core.paths import ModelDir, Run
 from llm_installer.core.run.lock import holder
 from llm_installer.core.run.progress import Progress
 from llm_installer.runs.listing import use
-from tests.commands import PATIENCE, command
+from tests.commands import PATIENCE, Begun, command
 
 QUICK = ("--no-tensorboard", "--skip-test", "--seed", "1")
 
 
-def until(what: Callable[[], object], process: subprocess.Popen[str] | None = None) -> None:
+def until(what: Callable[[], object], process: Begun | None = None) -> None:
     """Look until `what` is so; fail when it will not be, or when the process that should bring it is gone."""
     deadline = time.monotonic() + PATIENCE
     while not what():
@@ -78,13 +78,9 @@ def fresh(home: Path, tiny_llama: Path) -> Iterator[ModelDir]:
 
 
 @contextmanager
-def endless(folder: ModelDir, data: Path) -> Iterator[tuple[subprocess.Popen[str], Run]]:
+def endless(folder: ModelDir, data: Path) -> Iterator[tuple[Begun, Run]]:
     """A training that goes on until it is ended, after its first steps; killed at the end if it still runs."""
-    words = ("train", "--model-path", folder.root, "--data", data, "--mode", "non-stop", *QUICK)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "llm_installer", *map(str, words)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+    process = Begun("train", "--model-path", folder.root, "--data", data, "--mode", "non-stop", *QUICK)
     try:
         until(lambda: (found := holder(folder)) and found.run, process)
         found = holder(folder)
@@ -93,9 +89,7 @@ def endless(folder: ModelDir, data: Path) -> Iterator[tuple[subprocess.Popen[str
         until(lambda: (seen := Progress.read(run)) and seen.step >= 2, process)
         yield process, run
     finally:
-        if process.poll() is None:
-            process.kill()
-        process.communicate()
+        process.close()
 
 
 def test_a_second_training_is_told_who_holds_the_directory_and_a_kill_frees_it(fresh: ModelDir, tmp_path: Path) -> None:
@@ -167,10 +161,7 @@ def test_another_shell_sees_saves_and_ends_a_training(fresh: ModelDir, tmp_path:
 @contextmanager
 def resumed(folder: ModelDir, run: Run) -> Iterator[int]:
     """Go on with the run, and end it again after a step: the step at which it was seen."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "llm_installer", "train", "--model-path", str(folder.root), "--resume", *QUICK[:2]],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+    process = Begun("train", "--model-path", folder.root, "--resume", *QUICK[:2])
     try:
         until(lambda: (found := holder(folder)) and found.run, process)
         found = holder(folder)
@@ -182,9 +173,7 @@ def resumed(folder: ModelDir, run: Run) -> Iterator[int]:
         assert seen
         yield seen.step
     finally:
-        if process.poll() is None:
-            process.kill()
-        process.communicate()
+        process.close()
 
 
 def test_status_answers_without_torch_when_nothing_was_trained(fresh: ModelDir) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands import command
+from tests.commands import Begun, command
 
 QUICK = ("--no-tensorboard", "--skip-test", "--seed", "1")
 
@@ -213,29 +213,34 @@ def test_a_missing_weight_file_is_one_sentence(installed: Path, write_rows: Call
     assert not (installed / "lora").exists()
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+@pytest.fixture
+def begin() -> Iterator[Callable[..., Begun]]:
+    """Starts commands; what is left of them at the end of the test is killed."""
+    begun: list[Begun] = []
+    yield lambda *words: begun.append(Begun(*words)) or begun[-1]
+    for process in begun:
+        process.close()
+
+
 def test_a_signal_saves_and_leaves_lora_as_it_was(
-    start: Callable[..., subprocess.Popen[str]],
-    installed: Path,
-    write_rows: Callable[..., Path],
-    number: signal.Signals,
-    code: int,
+    begin: Callable[..., Begun], installed: Path, write_rows: Callable[..., Path]
 ) -> None:
     data = write_rows(60)
     assert train(installed, data, "--epochs", "1").returncode == 0
     good = (installed / "lora").resolve()
     sha = digest(good)
     words = ("--epochs", "9999", "--force-epochs", "--learning-rate", "1e-4", *QUICK)
-    running = start("train", "--model-path", installed, "--data", data, *words)
-    assert running.stdout
-    next(line for line in running.stdout if line.startswith("Evaluation #0"))
-    running.send_signal(number)
-    _, said = running.communicate(timeout=60)
-    assert running.returncode == code, said
-    assert said.startswith(f"Interrupted by {number.name} at step ") and said.count("\n") == 1, "no error"
-    assert (installed / "lora").resolve() == good and digest(good) == sha
-    stopped = next(r for r in (installed / "runs").iterdir() if r != good.parent)
-    assert (stopped / "checkpoints" / "last" / "optimizer.pt").is_file()
+    for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)):
+        before = {*(installed / "runs").iterdir()}
+        running = begin("train", "--model-path", installed, "--data", data, *words)
+        next(line for line in running.stdout if line.startswith("Evaluation #0"))
+        running.send_signal(number)
+        _, said = running.communicate()
+        assert running.returncode == code, said
+        assert said.startswith(f"Interrupted by {number.name} at step ") and said.count("\n") == 1, "no error"
+        assert (installed / "lora").resolve() == good and digest(good) == sha
+        (stopped,) = {*(installed / "runs").iterdir()} - before
+        assert (stopped / "checkpoints" / "last" / "optimizer.pt").is_file()
 
 
 def test_a_hangup_that_was_to_be_ignored_is_ignored(
