@@ -52,7 +52,10 @@ def test_two_processes_speak_and_write_as_one(two: Two, installed: Path, write_r
 
 @pytest.mark.parametrize(
     ("number", "code", "words"),
-    [(signal.SIGTERM, 143, ()), (signal.SIGHUP, 129, ("--method", "qlora", "--packing", "on"))],
+    [
+        (signal.SIGTERM, 143, ()),
+        pytest.param(signal.SIGHUP, 129, ("--method", "qlora", "--packing", "on"), marks=pytest.mark.slow),
+    ],
 )
 def test_a_signal_to_the_command_stops_all_processes_well(
     two: Two,
