@@ -154,6 +154,7 @@ def test_real_models_say_the_same(name: str, shared: Path, tmp_path: Path) -> No
     assert rounded.tuned.kl < 1e-3 and rounded.rounding.moved > 0
 
 
+@pytest.mark.slow
 def test_a_run_on_four_bits_is_merged_onto_the_base_it_saw(
     installed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -87,6 +87,7 @@ def test_the_merged_model_computes_what_peft_does(kind: str, base: Callable[[str
     assert (plan.untied > 0) == (kind in UNTIED)
 
 
+@pytest.mark.slow
 def test_a_tied_model_with_a_trained_head_is_whole_in_another_process(
     base: Callable[[str], ModelDir], tmp_path: Path
 ) -> None:
