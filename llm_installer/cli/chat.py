@@ -107,7 +107,8 @@ def answer(folder: ModelDir, request: ChatRequest) -> None:
     from llm_installer.inference.chat import Conversation
     from llm_installer.inference.generate import Sampling
 
-    adapter = f"adapter {assistant.adapter}" if assistant.adapter else "base model, no adapter"
+    base = assistant.merged or "base model, no adapter"
+    adapter = f"adapter {assistant.adapter}" if assistant.adapter else base
     console.line(f"{folder.root.name}: {adapter}")
     sampling = Sampling(request.max_new_tokens, request.temperature, request.top_p)
     conversation = Conversation(assistant, sampling, request.system)

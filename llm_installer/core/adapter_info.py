@@ -42,6 +42,8 @@ class AdapterInfo:
     best_step: int = 0
     base_loss: float | None = None
     best_loss: float | None = None
+    merged: str = ""
+    """Of a merged model what it was made of, in words; else empty."""
 
 
 def read_adapter_info(lora: Path, folder: ModelDir) -> AdapterInfo:
@@ -84,7 +86,9 @@ def merged_info(record: Path) -> AdapterInfo:
         made_of = None
     if not isinstance(made_of, dict):
         return AdapterInfo()
-    return AdapterInfo(style=str(made_of.get("style") or ""), thoughts=made_of.get("thoughts") is True)
+    merged = f"merged from {made_of.get('base')} and {made_of.get('adapter')}"
+    style = str(made_of.get("style") or "")
+    return AdapterInfo(style=style, thoughts=made_of.get("thoughts") is True, merged=shortened(merged, 200))
 
 
 def _check_weights(file: Path, folder: ModelDir) -> None:

@@ -48,6 +48,8 @@ class Assistant:
     """`chat` through the template, `text` for plain continuation."""
     adapter: str
     """Which adapter is active, in words for the user; empty for none."""
+    merged: str = ""
+    """What a merged model was made of, in words; else empty."""
 
 
 def load_assistant(folder: ModelDir, lora: Path | None, quantised: str = "", precision: str = "") -> Assistant:
@@ -81,7 +83,7 @@ def assistants(
         encoder.template.thinks = about.thoughts
         style = about.style or ("text" if encoder.default_template else "chat")
         if lora is None:
-            yield Assistant(base, encoder, style, "")
+            yield Assistant(base, encoder, style, "", about.merged)
             continue
         biases = {name: value.clone() for name, value in base.named_parameters() if name.endswith("bias")}
         model = _put_on(base, lora, folder).eval()

@@ -21,7 +21,7 @@ SAME = 0.01
 MANY = 8
 """Other tokens with equal rows from which it is no coincidence."""
 ROW = "token_adapter.trainable_tokens_delta"
-_AT_ONCE = 1 << 14
+_AT_ONCE = 1 << 12
 """Rows that are compared at once."""
 
 

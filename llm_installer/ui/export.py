@@ -39,14 +39,14 @@ def _receipt(receipt: Receipt) -> Iterator[tuple[str, Cell]]:
     yield "base", f"{_apart(receipt.base)} (the training alone: {_apart(receipt.trained)})"
     yield "answers", _answers(receipt)
     if receipt.as_trained:
-        both = " and ".join(f"{each.kl:.1e} on {ON[name]}" for name, each in receipt.as_trained.items())
+        both = " and ".join(f"{each.kl:.2g} on {ON[name]}" for name, each in receipt.as_trained.items())
         yield "as trained", f"{both}, in nats per token from the run on its quantised base; nearer: {receipt.nearer}"
     if receipt.rounding.unchanged and receipt.dtype != "float32":
         yield "rounding", f"{receipt.rounding.share:.1%} of the trained weights are as before: the steps were too small"
 
 
 def _apart(found: Difference) -> str:
-    return f"{found.kl:.1e} nats per token, largest logit difference {found.largest_logit:.2g}"
+    return f"{found.kl:.2g} nats per token, largest logit difference {found.largest_logit:.2g}"
 
 
 def _answers(receipt: Receipt) -> str:

@@ -71,6 +71,7 @@ def test_a_merged_model_is_installed_and_answers_and_trains(
         [root / "start.sh", "--prompt", "Hello", "--max-new-tokens", "4"], capture_output=True, text=True, check=False
     )
     assert process.returncode == 0, process.stderr
+    assert "merged from tiny-llama and by hand" in process.stderr
     result = api.lora_sft(root, write_rows(4), epochs=1, effective_batch_size=2, skip_test=True, tensorboard=False)
     assert result.steps == 2
 

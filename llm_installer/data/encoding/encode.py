@@ -68,7 +68,7 @@ class Encoder:
     def stop_ids(self) -> tuple[int, ...]:
         """Tokens that end an answer: the template's own, the tokenizer's and those that the model came with."""
         ends = self.tokenizer(self.template.stop, add_special_tokens=False)["input_ids"]
-        return tuple(dict.fromkeys([ends[-1], self.eos, *self._stops]))
+        return tuple(dict.fromkeys([*ends[-1:], self.eos, *self._stops]))
 
     def prompt_ids(self, messages: Sequence[Message], tools: str = "", images: Sequence[str] = ()) -> list[int]:
         """The ids a model is sent to answer `messages`, in which <image> marks where each of `images` goes.
