@@ -12,6 +12,7 @@ from typing import cast
 
 import torch
 from peft import LoraConfig, PeftModel
+from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
 from llm_installer.core.text import shortened
@@ -47,11 +48,11 @@ def teach_end_token(model: PeftModel, token: int, name: str) -> str:
     if found is None or token >= len(found[1]):
         return ""
     path, weight = found
-    equal = equal_rows(weight, token)
-    if equal < MANY:
+    equal, usual = equal_rows(weight, token), float(_lengths(weight).median())
+    if equal < MANY or not usual:
         return ""
     row = torch.randn(weight.shape[1], generator=torch.Generator().manual_seed(token))
-    weight[token] = (row / row.norm() * float(_lengths(weight).median())).to(weight)
+    weight[token] = (row / row.norm() * usual).to(weight)
     cast(LoraConfig, model.peft_config["default"]).trainable_token_indices = {path.rpartition(".")[2]: [token]}
     return (
         f"This base never learned its end token {shortened(name, 40)} ({equal:,} other tokens have the same output "
@@ -72,11 +73,13 @@ def taught_rows(model: PeftModel) -> dict[str, Tensor]:
 
 def _output(model: PeftModel) -> tuple[str, Tensor] | None:
     """(the name of the layer that PEFT gives rows of output weights, these weights [vocabulary, hidden]); None where
-    there are no plain ones."""
+    there are no plain ones, or a LoRA is on them, which can teach a token by itself."""
     base = model.get_base_model()
     layers = base.get_output_embeddings(), base.get_input_embeddings()  # type: ignore[operator]
     weight, words = (getattr(layer, "weight", None) for layer in layers)
-    if not isinstance(weight, nn.Parameter) or weight.ndim != 2 or not weight.is_floating_point():
+    if not isinstance(weight, nn.Parameter) or any(isinstance(layer, LoraLayer) for layer in layers):
+        return None
+    if weight.ndim != 2 or not weight.is_floating_point():
         return None
     layer = layers[1] if words is weight else layers[0]  # PEFT gives the output layer what a tied embedding has
     path = next((name for name, module in base.named_modules() if module is layer), "")

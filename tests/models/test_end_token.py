@@ -58,6 +58,17 @@ def test_a_token_beyond_the_output_says_nothing() -> None:
     assert teach_end_token(with_lora(base(tied=False, equal=MANY)), 64, "</s>") == ""
 
 
+def test_a_lora_on_the_output_layer_can_teach_it_by_itself() -> None:
+    made = get_peft_model(base(tied=False, equal=MANY), LoraConfig(r=2, target_modules=["lm_head"]))
+    assert isinstance(made, PeftModel) and teach_end_token(made, 63, "</s>") == ""
+
+
+def test_an_output_layer_of_zeros_stays_as_it_is() -> None:
+    model = with_lora(base(tied=False, equal=MANY))
+    model.get_output_embeddings().weight.data.zero_()
+    assert teach_end_token(model, 63, "</s>") == "" and taught_rows(model) == {}
+
+
 @pytest.mark.parametrize("tied", [True, False])
 def test_plain_peft_loads_the_row_with_the_adapter(tmp_path: Path, tied: bool) -> None:
     model, untouched = with_lora(base(tied, MANY)), logits(base(tied, MANY))
