@@ -27,6 +27,7 @@ from llm_installer.planning.options import Options
 if TYPE_CHECKING:
     from llm_installer.evals.request import EvalOptions
     from llm_installer.evals.result import EvalResult
+    from llm_installer.export.gguf.request import Exported
     from llm_installer.export.merge import Merged
 
 
@@ -68,6 +69,27 @@ def merge(
 
         request = MergeRequest(run, _text(lora), _text(to), dtype, onto)
         return merge_model(ModelDir.find(model_path), request, Silence())
+
+
+def export(
+    model_path: str | Path, *, out: str | Path | None = None, type: str = "f16", no_lora: bool = False
+) -> Exported:
+    """Write an installed model as a GGUF file and prove it; returns the file with its receipt.
+
+    `out` is the file, `type` is "f32", "f16", "bf16" or "q8_0"; `no_lora` exports the base of a model that has an
+    adapter, which is refused otherwise: merge it first. The package `gguf` must be installed.
+
+    Raises InstallerError where the command line would print one sentence; nothing is left behind then.
+    """
+    no_telemetry()
+    given = {"model_path": model_path, "out": out, "type": type, "no_lora": no_lora}
+    with _in_words_of_python(given), quiet_libraries():
+        from llm_installer.export.gguf.request import GgufRequest, require_gguf
+
+        require_gguf()
+        from llm_installer.export.gguf.story import export_gguf
+
+        return export_gguf(ModelDir.find(model_path), GgufRequest(_text(out), type, no_lora), Silence())
 
 
 def _text(path: str | Path | None) -> str | None:

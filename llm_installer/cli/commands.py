@@ -30,6 +30,7 @@ _TRIED = {
     "fix --recreate-venv": "setup set-up",
     "handlers": "families architectures",
     "install MODEL": "add get download pull fetch clone",
+    "export MODEL --to gguf": "gguf quantize quantise llama.cpp llamacpp ollama",
     "merge MODEL": "fuse bake combine unload",
     "list": "ls models installed show ps",
     "quickstart": "demo tour init hello begin",

@@ -27,6 +27,7 @@ from llm_installer.cli.echo import complain, echo
 from llm_installer.cli.evals import evaluate_command
 from llm_installer.cli.export import merge
 from llm_installer.cli.fix import fix
+from llm_installer.cli.gguf import export
 from llm_installer.cli.models import COMMANDS
 from llm_installer.cli.run import run
 from llm_installer.cli.runs import adapters
@@ -62,7 +63,7 @@ def quickstart() -> None:
     tell()
 
 
-_MORE = (fix, config, data, adapters, train, evaluate_command, start, run, merge, completion, help_command)
+_MORE = (fix, config, data, adapters, train, evaluate_command, start, run, merge, export, completion, help_command)
 for _command in (*COMMANDS, *_MORE):
     cli.add_command(_command)
 

@@ -18,6 +18,7 @@ TOPICS = {
     "eval": "how to find out whether a run is better, and how sure that is",
     "resuming": "how to continue a run that was interrupted",
     "gpu": "training on one or several GPUs",
+    "export": "a model as one file for llama.cpp, Ollama and others",
     "program": "settings, the Tab key, upgrade and uninstall",
 }
 """Every topic, and what it is about."""

@@ -11,10 +11,12 @@ from llm_installer.planning.settings import Described, Setting, described
 
 _INSTALL = {"name": str, "force": bool, "revision": str, "link": bool}
 _MERGE = {"run": str, "lora": str, "to": str, "onto": str}
+_EXPORT = {"out": str, "type": str, "no_lora": bool}
 _EVAL = {"base": bool, "task": str, "tasks": str}
-"""What api.install, api.merge and api.evaluate take beside settings."""
+"""What the functions of api.py take beside settings."""
 _SETTINGS = {one.name.replace("_", "-"): one for one in described(Options)} | {
-    name: Described(name, Setting("", ""), kind, None) for name, kind in (_INSTALL | _MERGE | _EVAL).items()
+    name: Described(name, Setting("", ""), kind, None)
+    for name, kind in (_INSTALL | _MERGE | _EXPORT | _EVAL).items()
 }
 _FLAG = re.compile(
     rf"--(?P<off>no-)?(?P<flag>{'|'.join(sorted(_SETTINGS, key=len, reverse=True))})(?![\w-])"

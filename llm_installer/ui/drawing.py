@@ -26,6 +26,7 @@ FILES = {
     "install.check": "models",
     "install.doctor": "models",
     "export.merge": "export",
+    "export.gguf.request": "gguf",
 }
 """File of ui with the rows for the types of a file."""
 

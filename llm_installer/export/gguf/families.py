@@ -96,8 +96,8 @@ def _gemma_problems(facts: Facts) -> Iterator[str]:
     expected = facts.width / facts.heads if largest else facts.head_dim
     if facts.number("query_pre_attn_scalar") != expected:
         yield (
-            f"config.json says query_pre_attn_scalar = {facts.number('query_pre_attn_scalar'):g}, and llama.cpp computes "
-            f"with {expected:g}"
+            f"config.json says query_pre_attn_scalar = {facts.number('query_pre_attn_scalar'):g}, and llama.cpp "
+            f"computes with {expected:g}"
         )
     period = 2 if gemma2 else 6
     usual = ["full_attention" if number % period == 0 else "sliding_attention" for number in range(1, facts.layers + 1)]
@@ -196,7 +196,7 @@ FAMILIES: dict[str, Family] = {
     "gemma2": Family("gemma2", _gemma2, _gemma2_problems, _PLUS_ONE, output="tied"),
     "gemma3_text": Family("gemma3", _gemma3, _gemma3_problems, _PLUS_ONE, output="tied"),
     "phi3": Family("phi3", _plain, _phi3_problems),
-    "gpt2": Family("gpt2", _gpt2, _gpt2_problems, _CONV1D, whole=True),
+    "gpt2": Family("gpt2", _gpt2, _gpt2_problems, _CONV1D),
     "gpt_neox": Family("gptneox", _neox, _neox_problems, ((".attn_qkv.", by_kind),), output="own"),
 }
 """By the model_type of config.json."""
@@ -206,5 +206,4 @@ def alone(family: Family, facts: Facts) -> bool:
     """Whether transformers makes the same model of the file alone: what it does not read has its usual value."""
     usual = facts.head_dim * facts.heads == facts.width or family.arch == "llama"
     odd = facts.get("attention_bias") or facts.get("mlp_bias") or kind_of(rope_of(facts)) != "default"
-    odd = odd or (family.arch == "gpt2" and facts.get("activation_function") != "gelu_new")
     return family.whole and usual and not odd

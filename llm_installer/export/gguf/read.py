@@ -43,13 +43,16 @@ def load_model(file: Path, config: PretrainedConfig, dtype: torch.dtype) -> tupl
     if config.model_type == "mistral":  # to a file both are the same
         config = LlamaConfig(**{**config.to_dict(), "model_type": "llama"})
     settings = {} if whole else {"config": config}
-    found = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=dtype, **settings)
-    return found.eval(), whole
+    found: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+        file.parent, gguf_file=file.name, dtype=dtype, **settings
+    )
+    found.eval()  # type: ignore[no-untyped-call]
+    return found, whole
 
 
 def _by_hand(file: Path, family: Family, config: PretrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
     """A model of an architecture that transformers does not read from such files."""
-    model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=dtype)
+    model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=dtype)  # type: ignore[no-untyped-call]
     stored = {tensor.name: tensor for tensor in GGUFReader(file).tensors}
     arch = next(each for each, name in MODEL_ARCH_NAMES.items() if name == family.arch)
     names = get_tensor_name_map(MODEL_ARCH(arch), config.num_hidden_layers)
@@ -62,7 +65,8 @@ def _by_hand(file: Path, family: Family, config: PretrainedConfig, dtype: torch.
         turned = _by_head(found, config.num_attention_heads) if ".query_key_value." in parameter else found
         state[parameter] = turned.reshape(weight.shape).to(dtype)
     model.load_state_dict(state, strict=False)
-    return model.eval()
+    model.eval()  # type: ignore[no-untyped-call]
+    return model
 
 
 def _by_head(weight: Tensor, heads: int) -> Tensor:

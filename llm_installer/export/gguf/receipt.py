@@ -73,10 +73,8 @@ def problems(receipt: FileReceipt) -> Iterator[str]:
     """What of it is not as it must be, each as the end of a sentence; nothing where all is right."""
     limit, tuned = LIMITS[receipt.dtype], receipt.tuned
     if receipt.other_tokens:
-        yield (
-            f"{shortened(receipt.other_tokens[0], 60)!r} and {len(receipt.other_tokens) - 1} more of {receipt.texts} texts "
-            "are other tokens to it than to the model"
-        )
+        one = shortened(receipt.other_tokens[0], 60)
+        yield f"{len(receipt.other_tokens)} of {receipt.texts} texts are other tokens to it than to the model: {one!r}"
     if receipt.other_template:
         yield f"its chat template renders {shortened(receipt.other_template, 60)!r} differently"
     if receipt.dtype == "f32" and not tuned.largest_logit <= LARGEST_LOGIT:  # nan is wrong, too

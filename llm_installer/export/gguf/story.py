@@ -120,7 +120,8 @@ def _refuse(info: ModelInfo) -> None:
     if info.model_type not in FAMILIES:
         known = ", ".join(sorted(FAMILIES))
         raise ModelError(
-            f"{info.name} is of the family {info.model_type or 'unknown'}, and only these can be written as GGUF: {known}"
+            f"{info.name} is of the family {info.model_type or 'unknown'}, and only these can be written as GGUF: "
+            f"{known}"
         )
     if info.stored.words:
         raise ModelError(
@@ -129,8 +130,8 @@ def _refuse(info: ModelInfo) -> None:
     file = weight_files(info.path)[0]
     if file.suffix != ".safetensors":
         raise ModelError(
-            f"The weights of {info.name} are in {file.name}, and only safetensors files can be read one tensor at a time; "
-            "install a revision of the model that has them"
+            f"The weights of {info.name} are in {file.name}, and only safetensors files can be read one tensor at a "
+            "time; install a revision of the model that has them"
         )
 
 
@@ -139,8 +140,8 @@ def _context_notes(model: Read, info: ModelInfo) -> tuple[str, ...]:
     if reads >= info.max_positions:
         return ()
     return (
-        f"Its context is {reads:,} tokens in the file and not {info.max_positions:,}: llama.cpp does not read the sliding "
-        "window of this architecture, and computes the same only within it",
+        f"Its context is {reads:,} tokens in the file and not {info.max_positions:,}: llama.cpp does not read the "
+        "sliding window of this architecture, and computes the same only within it",
     )
 
 
@@ -158,5 +159,3 @@ def _proven(folder: ModelDir, file: Path, kind: tuple[str, str]) -> FileReceipt:
     if "error" in found:
         raise ModelError(f"The file could not be read back ({found['error']}), and was not kept")
     return FileReceipt.of(found)
-
-

@@ -72,8 +72,13 @@ def plan_tensors(model: Read, kind: str) -> list[Planned]:
 
     Raises ModelError for tensors that cannot be written, and for a model that lacks some.
     """
-    sources = _by_parameter(model)
     tied = tied_weights(model.bare)
+    if model.family.output == "tied" and not tied:
+        raise ModelError(
+            "The model has an output layer of its own, and llama.cpp computes with the embedding instead for this "
+            "architecture; train without lm_head in --modules-to-save to have one that can be written"
+        )
+    sources = _by_parameter(model)
     if tied and model.family.output == "own":
         sources.setdefault(tied[1], sources[tied[0]])
     elif tied:
@@ -82,7 +87,6 @@ def plan_tensors(model: Read, kind: str) -> list[Planned]:
     doubled = {each.name for each in found if [other.name for other in found].count(each.name) > 1}
     if doubled:
         raise ModelError(f"Two tensors of the model would both be called {min(doubled)}, so it cannot be written")
-    _refuse_output(model, {each.name for each in found})
     return found
 
 
@@ -146,14 +150,6 @@ def _order(planned: Planned) -> tuple[int, str]:
     parts = planned.name.split(".")
     block = int(parts[1]) if parts[0] == "blk" else -1 if parts[0].startswith(("token", "position")) else 1 << 20
     return block, planned.name
-
-
-def _refuse_output(model: Read, names: set[str]) -> None:
-    if model.family.output == "tied" and "output.weight" in names:
-        raise ModelError(
-            "The model has an output layer of its own, and llama.cpp computes with the embedding instead for this "
-            "architecture; train without --modules-to-save lm_head to have one that can be written"
-        )
 
 
 def float16_safe(weight: Tensor) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 from llm_installer.export.gguf.facts import Value
 from llm_installer.export.gguf.pre_tokenizers import PRES, pieces, spelled
@@ -127,7 +128,7 @@ class FileTokens:
             return [self._known[word]]
         symbols = list(word)
         while len(symbols) > 1:
-            pairs = [f"{one} {other}" for one, other in zip(symbols, symbols[1:], strict=False)]
+            pairs = [f"{one} {other}" for one, other in pairwise(symbols)]
             rank, at = min((self._ranks.get(pair, 1 << 60), at) for at, pair in enumerate(pairs))
             if rank == 1 << 60:
                 break

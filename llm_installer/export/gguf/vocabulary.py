@@ -18,6 +18,7 @@ from llm_installer.export.gguf.tokens import BYTE, CONTROL, NORMAL, SPACE, UNKNO
 
 COMPOSED = "llama.cpp does not compose characters (NFC) as this tokenizer does: decomposed text gets other tokens"
 """Said of tokenizers that do."""
+NOTHING: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -40,9 +41,11 @@ def vocabulary(encoder: Encoder, rows: int) -> Vocabulary:
     whole = Facts(json.loads(tokenizer.backend_tokenizer.to_str()))
     model = whole.part("model")
     if model.get("type") != "BPE" or model.get("continuing_subword_prefix") or model.get("end_of_word_suffix"):
-        raise ModelError(f"The model's tokenizer is of the kind {model.get('type')}, and only BPE can be written as GGUF")
+        raise ModelError(
+            f"The model's tokenizer is of the kind {model.get('type')}, and only BPE can be written as GGUF"
+        )
     if model.get("byte_fallback"):
-        values, notes = _by_scores(whole), ()
+        values, notes = _by_scores(whole), NOTHING
     else:
         values, notes = _by_merges(whole, encoder)
     tokens = _tokens(whole, rows)
@@ -81,8 +84,8 @@ def _by_merges(whole: Facts, encoder: Encoder) -> tuple[Values, tuple[str, ...]]
     kinds = {kind for kind in _types_of(whole.get("normalizer")) if kind != "Sequence"}
     if kinds - {"NFC"}:
         raise ModelError(
-            f"The model's tokenizer changes text in a way ({', '.join(sorted(kinds - {'NFC'}))}) that llama.cpp does not "
-            "know"
+            f"The model's tokenizer changes text in a way ({', '.join(sorted(kinds - {'NFC'}))}) that llama.cpp does "
+            "not know"
         )
     model = whole.part("model")
     pre = find_pre(whole.get("pre_tokenizer"), bool(model.get("ignore_merges")))
@@ -118,8 +121,7 @@ def _tokens(whole: Facts, rows: int) -> list[str]:
     Raises ModelError where two have the same, with which llama.cpp ends.
     """
     vocab = whole.part("model").part("vocab").values
-    added = {each["content"]: each["id"] for each in _added(whole)}
-    named = {number: token for token, number in {**vocab, **added}.items() if isinstance(number, int)}
+    named = {number: token for token, number in vocab.items()} | {each["id"]: each["content"] for each in _added(whole)}
     tokens = [str(named.get(number, f"[PAD{number}]")) for number in range(rows)]
     token, count = Counter(tokens).most_common(1)[0]
     if count > 1:
@@ -151,7 +153,7 @@ def _types(whole: Facts, tokens: list[str], encoder: Encoder) -> list[int]:
 
 
 def _ends(encoder: Encoder, rows: int) -> tuple[Values, tuple[str, ...]]:
-    """Which tokens begin and end a text. They are always written: llama.cpp has other ones for models that name none."""
+    """Which tokens begin and end a text: always written, as llama.cpp has other ones for models that name none."""
     tokenizer = encoder.tokenizer
     stop = tokenizer(encoder.template.stop, add_special_tokens=False)["input_ids"]
     by_text = len(stop) != 1 or stop[0] not in tokenizer.added_tokens_decoder
@@ -172,7 +174,8 @@ def _ends(encoder: Encoder, rows: int) -> tuple[Values, tuple[str, ...]]:
     found["tokenizer.ggml.add_eos_token"] = len(whole) > 1 and whole[-1] == tokenizer.eos_token_id
     notes = []
     if by_text and not encoder.default_template:
-        notes.append(f"Its answers end with the text {encoder.template.stop!r}, which no file can say: name it as a stop")
+        end = encoder.template.stop
+        notes.append(f"Its answers end with the text {end!r}, which no file can say: name it as a stop")
     if len(others) > 1:
         notes.append(f"Of {len(others) + 1} tokens that end an answer, the file names two")
     return found, tuple(notes)
