@@ -30,8 +30,6 @@ from llm_installer.install.installer import install
 from llm_installer.tiny import MODEL_DIR
 from tests.export.gguf_models import PLAIN
 
-STORIES = Path("/work/shared/models/stories260K")
-
 
 def installed(source: str) -> ModelDir:
     return install(source, say=lambda text: None)
@@ -64,18 +62,16 @@ def check_whole(folder: ModelDir, kind: str) -> None:
     assert [p.name for p in folder.root.iterdir() if p.name.endswith(".part")] == []
 
 
-@pytest.mark.skipif(not STORIES.is_dir(), reason="the shared models are not here")
-def test_stories_through_the_whole_command(home: Path) -> None:
-    folder = installed(str(STORIES))
+def test_stories_through_the_whole_command(home: Path, shared: Path) -> None:
+    folder = installed(str(shared / "models" / "stories260K"))
     check_whole(folder, "f32")
     with pytest.raises(ModelError, match="is there already"):
         export(folder.root, type="f32")
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not STORIES.is_dir(), reason="the shared models are not here")
-def test_stories_in_8_bits_says_what_stays_f16(home: Path) -> None:
-    found = export(installed(str(STORIES)).root, type="q8_0")
+def test_stories_in_8_bits_says_what_stays_f16(home: Path, shared: Path) -> None:
+    found = export(installed(str(shared / "models" / "stories260K")).root, type="q8_0")
     assert found.indivisible == tuple(f"blk.{n}.ffn_down.weight" for n in range(5))
 
 
@@ -85,6 +81,7 @@ def test_the_built_in_model_through_the_whole_command(kind: str, home: Path) -> 
     check_whole(installed("tiny"), kind)
 
 
+@pytest.mark.slow
 def test_a_file_that_is_another_model_is_not_kept(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever goes wrong in writing: the other process finds out, and nothing is left."""
     folder = installed("tiny")

@@ -19,13 +19,11 @@ from llm_installer.core.errors import InstallerError
 from llm_installer.core.paths import ModelDir
 from llm_installer.core.startup import no_telemetry, quiet_libraries
 from llm_installer.data.encoding.encode import Encoder
-from llm_installer.data.encoding.tokenizer import Tokenizer
 from llm_installer.export.gguf.facts import Values
-from llm_installer.export.gguf.probes import texts
 from llm_installer.export.gguf.read import load_model, read_values
 from llm_installer.export.gguf.receipt import LIMITS, FileReceipt
 from llm_installer.export.gguf.template import KEY, difference
-from llm_installer.export.gguf.tokens import FileTokens
+from llm_installer.export.gguf.vocabulary import other_tokens, probes
 from llm_installer.export.measure import BUNDLED, answer_all, asked, compare_answers, look, predictions
 from llm_installer.export.measure import difference as apart
 from llm_installer.inference.load import load_assistant
@@ -60,18 +58,6 @@ def compare(folder: ModelDir, file: Path, kind: str, precision: str) -> FileRece
         other_template=_other_template(assistant.encoder, values),
         config="file" if whole else "ours",
     )
-
-
-def probes(encoder: Encoder) -> list[str]:
-    """The texts whose tokens are compared, with the special tokens that the template writes."""
-    added = [str(token) for token in encoder.tokenizer.added_tokens_decoder.values()]
-    return texts([token for token in added if token in encoder.template.source or token == encoder.tokenizer.eos_token])
-
-
-def other_tokens(tokenizer: Tokenizer, values: Values, probes: Sequence[str]) -> tuple[str, ...]:
-    """The texts that are other tokens to a file with this metadata."""
-    file = FileTokens(values)
-    return tuple(text for text in probes if file.ids(text) != list(tokenizer(text)["input_ids"]))
 
 
 def _other_template(encoder: Encoder, values: Values) -> str:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from llm_installer.core.errors import AdapterError, ModelError, UsageError
+from llm_installer.core.errors import AdapterError, DiskError, ModelError, UsageError
 from llm_installer.core.files import changeable
 from llm_installer.core.hints import program
 from llm_installer.core.model_info import ModelInfo, read_model_info
@@ -67,7 +67,11 @@ def export_gguf(folder: ModelDir, request: GgufRequest, voice: Voice) -> Exporte
     with directory_lock(lock_name(ModelDir(target)), "--out"):
         receipt = _written(folder, target, (model, values, tensors), (request.type, precision_for(info)), voice)
     paper = target.with_name(f"{target.name}.receipt.json")
-    receipt.write(paper, {"indivisible": indivisible, "notes": notes, "file": target.name})
+    try:
+        receipt.write(paper, {"indivisible": indivisible, "notes": notes, "file": target.name})
+    except DiskError:  # a file without its proof would look as if it had none
+        delete(target)
+        raise
     return Exported(target, paper, info.name, target.stat().st_size, receipt, indivisible, notes)
 
 

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from llm_installer.core.errors import ModelError
 from llm_installer.core.text import shortened
 from llm_installer.data.encoding.encode import Encoder
+from llm_installer.data.encoding.tokenizer import Tokenizer
 from llm_installer.export.gguf.facts import Facts, Values
 from llm_installer.export.gguf.pre_tokenizers import find_pre, prove
-from llm_installer.export.gguf.probes import texts
+from llm_installer.export.gguf.probes import TEXTS, texts
 from llm_installer.export.gguf.template import written_template
-from llm_installer.export.gguf.tokens import BYTE, CONTROL, NORMAL, SPACE, UNKNOWN, UNUSED, USER_DEFINED
+from llm_installer.export.gguf.tokens import BYTE, CONTROL, NORMAL, SPACE, UNKNOWN, UNUSED, USER_DEFINED, FileTokens
 
 COMPOSED = "llama.cpp does not compose characters (NFC) as this tokenizer does: decomposed text gets other tokens"
 """Said of tokenizers that do."""
@@ -54,7 +55,13 @@ def vocabulary(encoder: Encoder, rows: int) -> Vocabulary:
         ranks = _lowest_ranks(model)
         values["tokenizer.ggml.scores"] = [-float(ranks.get(token, 0)) for token in tokens]
     ends, more = _ends(encoder, rows)
-    return Vocabulary(values | ends | written_template(encoder), (*notes, *more))
+    values |= ends | written_template(encoder)
+    if different := other_tokens(tokenizer, values, probes(encoder)):
+        raise ModelError(
+            f"The model's tokenizer makes other tokens of {len(different)} of {TEXTS} texts than llama.cpp would with "
+            f"what a GGUF can say, as of {shortened(different[0], 60)!r}, so the model cannot be written as one"
+        )
+    return Vocabulary(values, (*notes, *more))
 
 
 def _by_scores(whole: Facts) -> Values:
@@ -179,3 +186,15 @@ def _ends(encoder: Encoder, rows: int) -> tuple[Values, tuple[str, ...]]:
     if len(others) > 1:
         notes.append(f"Of {len(others) + 1} tokens that end an answer, the file names two")
     return found, tuple(notes)
+
+
+def probes(encoder: Encoder) -> list[str]:
+    """The texts whose tokens are compared, with the special tokens that the template writes."""
+    added = [str(token) for token in encoder.tokenizer.added_tokens_decoder.values()]
+    return texts([token for token in added if token in encoder.template.source or token == encoder.tokenizer.eos_token])
+
+
+def other_tokens(tokenizer: Tokenizer, values: Values, probes: Sequence[str]) -> tuple[str, ...]:
+    """The texts that are other tokens to a file with this metadata."""
+    file = FileTokens(values)
+    return tuple(text for text in probes if file.ids(text) != list(tokenizer(text)["input_ids"]))
