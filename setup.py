@@ -43,7 +43,7 @@ EXTRAS = {
     "eval": ["rouge-score>=0.1.2", "sacrebleu>=2.4"],  # ROUGE, BLEU and chrF of `eval`
     "wandb": ["wandb>=0.19"],
     "mlflow": ["mlflow-skinny>=3.0"],
-    "gguf": ["gguf>=0.19"],
+    "gguf": ["gguf>=0.19", "regex>=2024.5"],  # regex comes with transformers, too
     "dev": [
         "gguf>=0.19",
         "hypothesis>=6.100",
