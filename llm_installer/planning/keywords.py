@@ -15,8 +15,7 @@ _EXPORT = {"out": str, "type": str, "no_lora": bool}
 _EVAL = {"base": bool, "task": str, "tasks": str}
 """What the functions of api.py take beside settings."""
 _SETTINGS = {one.name.replace("_", "-"): one for one in described(Options)} | {
-    name: Described(name, Setting("", ""), kind, None)
-    for name, kind in (_INSTALL | _MERGE | _EXPORT | _EVAL).items()
+    name: Described(name, Setting("", ""), kind, None) for name, kind in (_INSTALL | _MERGE | _EXPORT | _EVAL).items()
 }
 _FLAG = re.compile(
     rf"--(?P<off>no-)?(?P<flag>{'|'.join(sorted(_SETTINGS, key=len, reverse=True))})(?![\w-])"
