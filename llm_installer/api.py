@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from llm_installer.evals.request import EvalOptions
     from llm_installer.evals.result import EvalResult
     from llm_installer.export.gguf.request import Exported
-    from llm_installer.export.merge import Merged
+    from llm_installer.export.request import Merged
 
 
 def install(
@@ -64,8 +64,8 @@ def merge(
     no_telemetry()
     given = {"model_path": model_path, "run": run, "lora": lora, "to": to, "dtype": dtype, "onto": onto}
     with _in_words_of_python(given), quiet_libraries():
-        from llm_installer.export.merge import MergeRequest
         from llm_installer.export.merge import merge as merge_model
+        from llm_installer.export.request import MergeRequest
 
         request = MergeRequest(run, _text(lora), _text(to), dtype, onto)
         return merge_model(ModelDir.find(model_path), request, Silence())

@@ -169,18 +169,19 @@ def train(job: Job, voice: Voice, tell_run: TellRun, callbacks: Sequence[object]
         with session(trainer, header, audience, since, job.phases) as now:
             now.requests.take(late.number)
             state, best = train_loop(trainer, data, now)
-            job, requests = replanned(job, run, trainer.plan), now.requests
-            if requests.number and state.best_loss is None:
-                raise interrupted(requests.number, job, run, state, None)
+            # A signal from here on comes too late to stop the run, and only ends the comparison.
+            job, stopped = replanned(job, run, trainer.plan), now.requests.number
+            if stopped and state.best_loss is None:
+                raise interrupted(stopped, job, run, state, None)
             speed = speed_of(job.info, job.plan, job.hardware.name, data.rows, state)
             origin = hub_base(job.folder.info)
             about = Published(job.info, job.plan, str(job.options.sources), job.kind, job.encoder, speed, origin)
             result = publish(trainer.model, best, state, about, run, adapter)
-            ended.append((STOPPED if requests.number or requests.why else FINISHED, result))
+            ended.append((STOPPED if stopped or now.requests.why else FINISHED, result))
             now.report.on_end(state, result)
-        if requests.number and job.plan.course.total_steps:
-            raise interrupted(requests.number, job, run, state, adapter)
-    return Trained(job, trainer, data, state, result, late.number)
+        if stopped and job.plan.course.total_steps:
+            raise interrupted(stopped, job, run, state, adapter)
+    return Trained(job, trainer, data, state, result, late.number or (0 if stopped else now.requests.number))
 
 
 def _ready(job: Job, voice: Voice) -> tuple[Trainer, TrainingData, Checkpoint | None]:

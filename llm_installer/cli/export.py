@@ -5,10 +5,8 @@ from __future__ import annotations
 import click
 
 from llm_installer.cli.names import FOLDERS, chosen_model, model_argument, offer_runs
+from llm_installer.export.request import BASES, DTYPES, MergeRequest
 from llm_installer.planning.bounds import Filled
-
-DTYPES = ("auto", "float32", "bfloat16", "float16")
-BASES = ("full", "dequantised")
 
 
 @click.command()
@@ -45,7 +43,6 @@ def merge(model: str | None, model_path: str | None, **given: str | None) -> Non
     folder = ModelDir.find(chosen_model(model, model_path, "Say which model to merge a run into", "merge {}"))
     console = Console()
     with console.waiting("Reading the adapter"):
-        from llm_installer.export.merge import MergeRequest
         from llm_installer.export.merge import merge as merge_model
         from llm_installer.planning.settings import built
 

@@ -22,9 +22,10 @@ from llm_installer.core.voice import Voice
 from llm_installer.core.weight_files import read_headers, weight_files
 from llm_installer.export.adapter import read_changes
 from llm_installer.export.changes import Change
-from llm_installer.export.prove import BASES, FULL, Reference, Tuned, asked_of, look_at, precision_for, prove
+from llm_installer.export.prove import Reference, Tuned, asked_of, look_at, precision_for, prove
 from llm_installer.export.quantised import round_trip
 from llm_installer.export.receipt import TOLERANCES, Receipt, Rounding, problems
+from llm_installer.export.request import AUTO, BASES, DTYPES, FULL, Merged, MergeRequest
 from llm_installer.export.target import lock_name, refuse_taken, target_of
 from llm_installer.export.tensors import Base, plan_files, untied_by
 from llm_installer.export.write import write_model
@@ -37,43 +38,6 @@ from llm_installer.install.staging import directory_lock, publish, staging_of
 from llm_installer.models.file_names import places, tied_weights
 from llm_installer.models.from_files import without_weights
 from llm_installer.runs.listing import RunRow, find_run, list_runs
-
-AUTO = "auto"
-DTYPES = (AUTO, *TOLERANCES)
-
-
-@dataclass(frozen=True)
-class MergeRequest:
-    """What is merged, and into what."""
-
-    run: str | None = None
-    """A run: its id, a part of it, or `last`."""
-    lora: str | None = None
-    """The folder of an adapter; None for the run's, or ./lora."""
-    to: str | None = None
-    """The name of the new model, or a folder; None for the names of model and run."""
-    dtype: str = AUTO
-    """One of DTYPES; `auto` leaves each tensor in the type that the base has it in."""
-    onto: str | None = None
-    """One of BASES, for a run on a base in 4 or 8 bits; None for the one that is nearer to the tuned model."""
-
-
-@dataclass(frozen=True)
-class Merged:
-    """A merged model."""
-
-    folder: ModelDir
-    base: str
-    """The name of the base."""
-    made_by: str
-    """The run, or the folder of the adapter."""
-    bytes: int
-    """Of its weights."""
-    untied: int
-    """Bytes of an output layer that is no longer the embedding; 0 where none had to be written."""
-    style: str
-    """`chat` or `text`, as it was trained."""
-    receipt: Receipt
 
 
 @dataclass(frozen=True)
@@ -232,6 +196,3 @@ def _lineage(work: _Work, against: Reference) -> Lineage:
         style=against.style,
         thoughts=work.about.thoughts,
     )
-
-
-__all__ = ["BASES", "DTYPES", "MergeRequest", "Merged", "merge"]

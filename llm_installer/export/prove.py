@@ -29,15 +29,13 @@ from llm_installer.export.measure import (
 )
 from llm_installer.export.quantised import plain_name, quantised_weights, round_trip
 from llm_installer.export.receipt import TOLERANCES, Difference, Receipt, Rounding
+from llm_installer.export.request import BASES, DEQUANTISED
 from llm_installer.inference.load import Assistant, load_assistant
 from llm_installer.planning.chooser import choose_precision
 from llm_installer.planning.registry import find_handler
 from llm_installer.runs.compare import Questions, questions
 from llm_installer.runs.listing import RunRow
 
-FULL, DEQUANTISED = "full", "dequantised"
-BASES = (FULL, DEQUANTISED)
-"""What a run on a base in 4 or 8 bits can be merged onto."""
 _BUNDLED = Questions("a few bundled prompts", texts=BUNDLED)
 _ROWS = 8
 """Questions that are asked of a run's data."""

@@ -25,7 +25,7 @@ FILES = {
     "evals.result": "evals",
     "install.check": "models",
     "install.doctor": "models",
-    "export.merge": "export",
+    "export.request": "export",
     "export.gguf.request": "gguf",
 }
 """File of ui with the rows for the types of a file."""

@@ -9,8 +9,8 @@ from rich.text import Text
 
 from llm_installer.core.hints import script
 from llm_installer.core.text import counted, short_path, size
-from llm_installer.export.merge import Merged
 from llm_installer.export.receipt import Difference, Receipt
+from llm_installer.export.request import Merged
 from llm_installer.ui.drawing import drawing
 from llm_installer.ui.tables import Cell, facts
 

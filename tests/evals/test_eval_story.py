@@ -124,9 +124,9 @@ def test_an_adapter_of_another_base_is_refused_before_the_weights_are_read(
 ) -> None:
     other = shutil.copytree(adapters["good"], tiny.parent / "other")
     (other / "adapter_info.json").write_text('{"base_model": {"name": "another", "fingerprint": "0"}}', "utf-8")
-    with pytest.raises(AdapterError, match=r"was made for another, but this is tiny .*with runs or loras$"):
+    with pytest.raises(AdapterError, match=r"was made for another, but this is tiny .*with run or lora$"):
         evaluate(tiny, QUESTIONS_FILE, lora=[adapters["good"], other])
-    with pytest.raises(AdapterError, match=r"name another one with runs or loras|does not fit"):
+    with pytest.raises(AdapterError, match=r"name another one with run or lora|does not fit"):
         evaluate(installed, QUESTIONS_FILE, lora=adapters["good"], max_examples=2)
     with pytest.raises(AdapterError, match="There is no adapter at"):
         evaluate(tiny, QUESTIONS_FILE, lora="nowhere")
@@ -138,10 +138,10 @@ def test_mistakes_are_one_sentence(tiny: Path, adapters: Adapters, tmp_path: Pat
         ({"data_path": None}, UsageError, 'Say what to evaluate on, for example: data_path="test.jsonl"'),
         ({"base": False}, UsageError, "There is nothing to evaluate: base=False leaves the base out"),
         ({"task": "choices"}, DataError, "holds no choices to rank"),
-        ({"run": "last"}, UsageError, "There is no option 'run'; did you mean 'runs'?"),
+        ({"runs": "last"}, UsageError, "There is no option 'runs'; did you mean 'run'?"),
         ({"max_examples": 0}, UsageError, "must be a whole number from 1"),
-        ({"loras": [adapters["good"], adapters["good"]]}, UsageError, "are the same adapter; name each once"),
-        ({"runs": "last"}, UsageError, "tiny has no runs yet"),
+        ({"lora": [adapters["good"], adapters["good"]]}, UsageError, "are the same adapter; name each once"),
+        ({"run": "last"}, UsageError, "tiny has no runs yet"),
     ):
         with pytest.raises(error) as raised:
             evaluate(tiny, **{"data_path": QUESTIONS_FILE, **given})

@@ -39,7 +39,7 @@ def named(plan: Plan) -> dict[str, PlanRow]:
 
 
 def test_a_mode_says_where_it_was_overruled(planned) -> None:
-    assert named(planned(mode="fast"))["mode"].why == MODES["fast"].why
+    assert named(planned(mode="fast"))["mode"].why == f"{MODES['fast'].why}; takes 1/3 as long as medium"
     for given in ({"epochs": 16.0}, {"learning_rate": 1e-3}, {"effective_batch_size": 6}, {"lr_scheduler": "linear"}):
         assert named(planned(mode="fast", **given))["mode"].why.endswith("; your own settings override it"), given
 

@@ -151,6 +151,22 @@ def test_ctrl_c_before_the_first_evaluation_stops_the_run_and_it_can_be_resumed(
     assert lora_sft(installed, resume=True, skip_test=True).run == row.run.root
 
 
+class TooLate:
+    """A callback that presses Ctrl-C once the adapter is written."""
+
+    def on_train_end(self, *told: object, **more: object) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_ctrl_c_after_the_last_step_finds_the_run_finished(installed: Path, write_rows: Callable[..., Path]) -> None:
+    """It was called interrupted, with a command to resume what was recorded as finished."""
+    with pytest.raises(Interrupted, match="the run itself is finished") as late:
+        lora_sft(installed, write_rows(40), epochs=2, callbacks=[TooLate()], skip_test=True, **QUIET)
+    assert late.value.exit_code == 130
+    (row,) = list_runs(ModelDir(installed))
+    assert row.status == "finished" and row.current
+
+
 def test_what_lora_was_is_said_with_the_way_back(
     installed: Path, write_rows: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:

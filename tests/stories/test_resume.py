@@ -28,6 +28,8 @@ from tests.commands import processes
 KILLS = int(os.environ.get("KILLS", "2"))
 ROWS, EPOCHS = 60, 3.0
 DEADLINE = 240.0
+SOON = 0.8
+"""Share of a run in which it is killed: what kills it later may find it finished."""
 LOOK_EVERY = 0.001
 """Seconds between two looks at ./lora, so that the looking leaves the training a processor."""
 
@@ -219,7 +221,7 @@ def test_a_killed_run_goes_on_to_the_same_end(runner: Runner, unbroken: Path, nu
             before = set(runner.runs())
             process = runner.start()
             run = wait_for_steps(runner, process, before)
-            moment = time.monotonic() + chance.random() * seconds
+            moment = time.monotonic() + chance.random() * seconds * SOON
             while process.is_alive() and run is not None:
                 during = is_saving(run)
                 if (during and i % 2) or time.monotonic() > moment:
@@ -228,9 +230,9 @@ def test_a_killed_run_goes_on_to_the_same_end(runner: Runner, unbroken: Path, nu
                     break
                 time.sleep(0.001)
             process.join(DEADLINE)
-            if process.exitcode != 0:
-                if number != signal.SIGKILL:
-                    assert process.exitcode == 128 + number, runner.said()
+            if process.exitcode != 0 and number != signal.SIGKILL:
+                assert process.exitcode == 128 + number, runner.said()
+            if json.loads((runner.newest() / "run.json").read_text())["status"] != "finished":
                 assert runner.finish(resume=True) == 0, runner.said()
             run = runner.newest()
             assert curve(run) == expected
