@@ -180,7 +180,7 @@ def evaluation(
         most, at_least = max(1, steps // least), f"at least {least} in the run"
     else:
         most, at_least = first_steps, "at least one in each epoch"
-    choose.why["evaluation_every"] = at_least if every > most else reason
+    why = at_least if every > most else reason
     every = max(1, min(every, most))
     # The one before the first step, and in some modes more of them at first, count too.
     spans = (steps or first_steps) / every
@@ -188,8 +188,9 @@ def evaluation(
     affordable = int(EVALUATION_COST * (steps or first_steps) * batch / (FORWARD * sets * times))
     fewer = max(min(rows, LEAST_EVALUATION_ROWS), affordable)
     if fewer < rows and not mode.memorises:
-        choose.why["evaluation_every"] = f"{at_least}; on {fewer} of {counted(rows, 'row')}, {cheap}"
+        why = f"{why}; on {fewer} of {counted(rows, 'row')}{'' if why == cheap else f', {cheap}'}"
         rows = fewer
+    choose.why["evaluation_every"] = why
     return every, rows
 
 
