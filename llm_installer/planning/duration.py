@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
 
 from llm_installer.core.errors import UsageError
@@ -31,8 +30,6 @@ FORWARD = 0.5
 Measured on CPUs: a third with rows of 300 tokens, half with rows of 20."""
 MOST_EVALUATION_ROWS = 256
 LEAST_EVALUATION_ROWS = 8
-GROWN_BY = 10
-"""The cycle by which a batch that doubles has grown."""
 
 
 def choose_mode(options: Options) -> Mode:
@@ -55,7 +52,8 @@ def choose_course(options: Options, mode: Mode, data: DataFacts, choose: Chooser
         return cycle_batch(effective, multiplier, cycle, data.rows) if mode.cycles else effective
 
     steps = steps_of_cycles(data.rows, epochs, batch_of)
-    every, evaluated = evaluation(mode, data, steps, first_steps, batch_of, choose)
+    batch = data.rows * epochs / steps if mode.cycles and steps else effective
+    every, evaluated = evaluation(mode, data, steps, first_steps, batch, choose)
     choose.why["total_steps"] = _steps_why(data, epochs, effective, mode)
     if mode.cycles:
         choose.why["effective_batch_size"] += "; " + _growth(multiplier, data.rows)
@@ -157,11 +155,11 @@ def effective_batch(options: Options, mode: Mode, data: DataFacts, choose: Choos
 
 
 def evaluation(
-    mode: Mode, data: DataFacts, steps: int, first_steps: int, batch_of: Callable[[int], int], choose: Chooser
+    mode: Mode, data: DataFacts, steps: int, first_steps: int, batch: float, choose: Chooser
 ) -> tuple[int, int]:
-    """(steps between evaluations, rows of each evaluation set)."""
+    """(steps between evaluations, rows of each evaluation set); `batch` is the mean of all steps."""
     rows = min(data.validation_rows or data.rows, MOST_EVALUATION_ROWS)
-    sets, batch = 2 if data.validation_rows else 1, batch_of(GROWN_BY if mode.cycles else 0)
+    sets = 2 if data.validation_rows else 1
     cheap = f"so that evaluations take at most {EVALUATION_COST:.0%} of the time"
     wishes = [
         (round(first_steps * mode.evaluation_share), f"mode {mode.name}"),
