@@ -44,7 +44,7 @@ def load_model(file: Path, config: PretrainedConfig, dtype: torch.dtype) -> tupl
         config = LlamaConfig(**{**config.to_dict(), "model_type": "llama"})
     settings = {} if whole else {"config": config}
     found: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-        file.parent, gguf_file=file.name, dtype=dtype, **settings
+        file.parent, gguf_file=file.name, dtype=dtype, local_files_only=True, trust_remote_code=False, **settings
     )
     found.eval()  # type: ignore[no-untyped-call]
     return found, whole
@@ -52,7 +52,8 @@ def load_model(file: Path, config: PretrainedConfig, dtype: torch.dtype) -> tupl
 
 def _by_hand(file: Path, family: Family, config: PretrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
     """A model of an architecture that transformers does not read from such files."""
-    model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=dtype)  # type: ignore[no-untyped-call]
+    made = AutoModelForCausalLM.from_config(config, dtype=dtype, trust_remote_code=False)  # type: ignore[no-untyped-call]
+    model: PreTrainedModel = made
     stored = {tensor.name: tensor for tensor in GGUFReader(file).tensors}
     arch = next(each for each, name in MODEL_ARCH_NAMES.items() if name == family.arch)
     names = get_tensor_name_map(MODEL_ARCH(arch), config.num_hidden_layers)
