@@ -15,7 +15,7 @@ import click
 
 from llm_installer.cli.echo import stream
 from llm_installer.cli.line_editor import Ask, line_editor, read_line
-from llm_installer.cli.names import FILES, FOLDERS, chosen_model, model_argument, offer_runs
+from llm_installer.cli.names import FILES, FOLDERS, chosen_model, model_or_path, offer_runs
 from llm_installer.core.errors import UsageError
 from llm_installer.planning.bounds import Filled, Number, Whole
 from llm_installer.planning.settings import built
@@ -32,8 +32,7 @@ HELP = "/new starts a new conversation, /system TEXT sets the instructions, /qui
 
 
 @click.command()
-@model_argument(required=False)
-@click.option("--model-path", metavar="DIR", type=Filled(), help="The model directory; another way to name MODEL.")
+@model_or_path
 @click.option(
     "--lora", metavar="DIR", type=Filled(), shell_complete=FOLDERS, help="Use this adapter instead of ./lora."
 )

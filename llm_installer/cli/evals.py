@@ -9,14 +9,13 @@ from pathlib import Path
 
 import click
 
-from llm_installer.cli.names import FILES, FOLDERS, chosen_model, model_argument, offer_runs
+from llm_installer.cli.names import FILES, FOLDERS, chosen_model, model_or_path, offer_runs
 from llm_installer.cli.options import some_options
 from llm_installer.planning.bounds import Filled, Whole
 
 
 @click.command(name="eval")
-@model_argument(required=False)
-@click.option("--model-path", metavar="DIR", type=Filled(), help="The model directory; another way to name MODEL.")
+@model_or_path
 @click.option(
     "--data",
     multiple=True,

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import click
 
-from llm_installer.cli.names import FOLDERS, chosen_model, model_argument, offer_runs
+from llm_installer.cli.names import FOLDERS, chosen_model, model_or_path, offer_runs
 from llm_installer.export.request import BASES, DTYPES, MergeRequest
 from llm_installer.planning.bounds import Filled
 
 
 @click.command()
-@model_argument(required=False)
-@click.option("--model-path", metavar="DIR", type=Filled(), help="The model directory; another way to name MODEL.")
+@model_or_path
 @click.option(
     "--run",
     metavar="ID",

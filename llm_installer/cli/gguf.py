@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import click
 
-from llm_installer.cli.names import FILES, chosen_model, model_argument
+from llm_installer.cli.names import FILES, chosen_model, model_or_path
+from llm_installer.export.gguf.request import KINDS, GgufRequest, require_gguf
 from llm_installer.planning.bounds import Filled
 
 FORMATS = ("gguf",)
-TYPES = ("f32", "f16", "bf16", "q8_0")
 
 
 @click.command()
-@model_argument(required=False)
-@click.option("--model-path", metavar="DIR", type=Filled(), help="The model directory; another way to name MODEL.")
+@model_or_path
 @click.option("--to", required=True, type=click.Choice(FORMATS), help="The format: gguf is read by llama.cpp.")
 @click.option(
     "--out",
@@ -26,7 +25,7 @@ TYPES = ("f32", "f16", "bf16", "q8_0")
     "--type",
     default="f16",
     show_default=True,
-    type=click.Choice(TYPES),
+    type=click.Choice(KINDS),
     help="Type of the weights; norms and biases are f32 in each.",
 )
 @click.option("--no-lora", is_flag=True, help="Export the base model alone, without ./lora.")
@@ -38,7 +37,6 @@ def export(model: str | None, model_path: str | None, to: str, **given: str | bo
     folder = ModelDir.find(chosen_model(model, model_path, "Say which model to export", "export {} --to gguf"))
     console = Console()
     with console.waiting("Loading what it takes"):
-        from llm_installer.export.gguf.request import GgufRequest, require_gguf
         from llm_installer.planning.settings import built
 
         require_gguf()

@@ -27,6 +27,13 @@ def model_argument(required: bool = True) -> Callable[[Command], Command]:
     return click.argument("model", required=required, type=Filled(), shell_complete=offer_models)
 
 
+def model_or_path(command: Command) -> Command:
+    """The argument MODEL and the option --model-path, of which chosen_model takes the one that is given."""
+    words = "The model directory; another way to name MODEL."
+    option = click.option("--model-path", metavar="DIR", type=Filled(), help=words)
+    return model_argument(required=False)(option(command))
+
+
 def in_a_model() -> bool:
     """Whether the current folder is a model directory."""
     return ModelDir(Path(HERE)).info.is_file()

@@ -19,7 +19,7 @@ from llm_installer.core.text import shortened
 from llm_installer.core.weight_files import read_headers, weight_files
 from llm_installer.export.gguf.facts import Facts
 from llm_installer.export.gguf.families import Family
-from llm_installer.export.gguf.layout import Layout
+from llm_installer.export.gguf.layout import Layout, turned
 from llm_installer.export.gguf.rope import FREQUENCIES, frequencies, rope_of
 from llm_installer.export.shards import FLOATS, Source, first_byte
 from llm_installer.models.file_names import places, tied_weights
@@ -122,7 +122,7 @@ def _planned(model: Read, sources: Mapping[str, Source], kind: str) -> Iterator[
             raise ModelError(f"llama.cpp has no place for {shortened(parameter, 100)}, so the model cannot be written")
         layout = next((each for pattern, each in model.family.layouts if pattern in f".{name}"), None)
         shape = source.header.shape
-        laid = tuple(reversed(shape)) if layout and layout.__name__ == "turned" else shape
+        laid = tuple(reversed(shape)) if layout is turned else shape
         chosen, indivisible = _kind(name, laid, kind)
         yield Planned(name, laid, chosen, partial(_content, source, layout, model.facts), indivisible)
     divisors = frequencies(rope_of(model.facts), model.facts.head_dim)
