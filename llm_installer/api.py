@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from llm_installer.evals.request import EvalOptions
     from llm_installer.evals.result import EvalResult
     from llm_installer.export.gguf.request import Exported
+    from llm_installer.export.push.request import Preview, Pushed, PushOptions
     from llm_installer.export.request import Merged
 
 
@@ -90,6 +91,24 @@ def export(
         from llm_installer.export.gguf.story import export_gguf
 
         return export_gguf(ModelDir.find(model_path), GgufRequest(_text(out), type, no_lora), Silence())
+
+
+def push(model_path: str | Path, repo: str | None = None, **options: Unpack[PushOptions]) -> Preview | Pushed:
+    """Send an adapter of an installed model to the Hugging Face hub with a model card, after a search of every file for
+    local paths, names, keys and rows; returns what was sent, which was fetched back and found equal.
+
+    `repo` is OWNER/NAME; without it, your own, named after model and run. `run` and `lora` name the adapter as for
+    `merge`. `private=True` keeps a repository that is made for it to yourself; `merged=True` sends a stand-alone model,
+    `gguf=True` that as a GGUF file; `dry_run=True` sends nothing and returns the card and the files.
+
+    Raises InstallerError where the command line would print one sentence; nothing is committed then.
+    """
+    no_telemetry()
+    with _in_words_of_python({"model_path": model_path, "repo": repo, **options}), quiet_libraries():
+        from llm_installer.export.push.request import asked
+        from llm_installer.export.push.story import push as push_model
+
+        return push_model(ModelDir.find(model_path), asked(repo, options), Silence())
 
 
 def _text(path: str | Path | None) -> str | None:

@@ -29,6 +29,7 @@ from llm_installer.cli.export import merge
 from llm_installer.cli.fix import fix
 from llm_installer.cli.gguf import export
 from llm_installer.cli.models import COMMANDS
+from llm_installer.cli.push import check_for, push
 from llm_installer.cli.run import run
 from llm_installer.cli.runs import adapters
 from llm_installer.cli.topics import help_command
@@ -63,7 +64,10 @@ def quickstart() -> None:
     tell()
 
 
-_MORE = (fix, config, data, adapters, train, evaluate_command, start, run, merge, export, completion, help_command)
+_MORE = (
+    fix, config, data, adapters, train, evaluate_command, start, run, merge, export, check_for, push, completion,
+    help_command,
+)  # fmt: skip
 for _command in (*COMMANDS, *_MORE):
     cli.add_command(_command)
 

@@ -11,11 +11,13 @@ from llm_installer.planning.settings import Described, Setting, described
 
 _INSTALL = {"name": str, "force": bool, "revision": str, "link": bool}
 _MERGE = {"run": str, "lora": str, "to": str, "onto": str}
+_PUSH = {"repo": str, "private": bool, "merged": bool, "gguf": bool, "dry_run": bool}
 _EXPORT = {"out": str, "type": str, "no_lora": bool}
 _EVAL = {"base": bool, "task": str, "tasks": str}
 """What the functions of api.py take beside settings."""
 _SETTINGS = {one.name.replace("_", "-"): one for one in described(Options)} | {
-    name: Described(name, Setting("", ""), kind, None) for name, kind in (_INSTALL | _MERGE | _EXPORT | _EVAL).items()
+    name: Described(name, Setting("", ""), kind, None)
+    for name, kind in (_INSTALL | _MERGE | _PUSH | _EXPORT | _EVAL).items()
 }
 _FLAG = re.compile(
     rf"--(?P<off>no-)?(?P<flag>{'|'.join(sorted(_SETTINGS, key=len, reverse=True))})(?![\w-])"

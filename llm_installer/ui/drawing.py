@@ -27,6 +27,8 @@ FILES = {
     "install.doctor": "models",
     "export.request": "export",
     "export.gguf.request": "gguf",
+    "export.engines": "push",
+    "export.push.request": "push",
 }
 """File of ui with the rows for the types of a file."""
 
