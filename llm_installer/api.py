@@ -186,6 +186,7 @@ def _trained(asked: Options, callbacks: object) -> Result:
     """The result of a run, in each of its processes. Raises InstallerError; Interrupted in each of them, too."""
     from llm_installer.distributed.launch import started
     from llm_installer.distributed.processes import handed, together
+    from llm_installer.export.push.after import push_after, ready_to_push
     from llm_installer.train_lora import run
     from llm_installer.training.reporters.callbacks import as_callbacks
     from llm_installer.ui.console import Console
@@ -194,7 +195,11 @@ def _trained(asked: Options, callbacks: object) -> Result:
     with together():
         _refuse_differences(asked)
         try:
+            if asked.push:
+                ready_to_push(asked.push)
             found = run(started(asked), Console(), callbacks=as_callbacks(callbacks))
+            if found and asked.push:
+                push_after(found.folder, found.result.adapter, asked.push, Console())
             ended = found.result if found else None
         except Interrupted as error:
             ended = str(error), error.number

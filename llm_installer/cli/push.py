@@ -59,8 +59,8 @@ def check_for(engine: str, model: str | None, model_path: str | None, run: str |
     folder = ModelDir.find(chosen_model(model, model_path, asks, example))
     console = Console()
     with console.waiting("Reading the adapter"):
+        from llm_installer.export.check_for import check
         from llm_installer.export.chosen import chosen_adapter
-        from llm_installer.export.engines import check
 
         chosen = chosen_adapter(folder, run, lora, "check")
         found = check(engine, folder, chosen.lora, chosen.name)

@@ -47,4 +47,4 @@ def chosen_adapter(folder: ModelDir, run: str | None, lora: str | None, to: str)
 
 def _run_of(folder: ModelDir, lora: Path) -> RunRow | None:
     """The run of this model whose adapter it is."""
-    return next((row for row in list_runs(folder) if row.run.adapter.resolve() == lora), None)
+    return next((row for row in list_runs(folder) if row.adapter.resolve() == lora), None)

@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from llm_installer.core.adapter_info import CONFIG, WEIGHT_NAMES
 from llm_installer.core.config import read_config
-from llm_installer.core.hints import program, quoted, typed
-from llm_installer.core.home import models_dir
 from llm_installer.core.json_file import read_object
 from llm_installer.core.paths import ModelDir
 from llm_installer.core.safetensors import read_header
@@ -29,10 +27,6 @@ USUAL_RANK = 16
 """The rank that vLLM accepts without being told."""
 FOLDERS = ("llama", "gemma2")
 """Families of whose adapters Ollama reads the folder."""
-_OF_FOLDERS = (
-    "The folder can be named by ADAPTER in a Modelfile, too; FROM must then be the same weights as here, and those of "
-    "Ollama's library are other ones."
-)
 
 
 @dataclass(frozen=True)
@@ -90,6 +84,12 @@ def _said(name: str, value: object) -> str:
         return name if value else ""
     shown = ",".join(map(str, value)) if isinstance(value, list) else str(value)
     return shortened(f"{name}={shown}", 80)
+
+
+def engines_table() -> str:
+    """The table as Markdown, for the guide."""
+    lines = [f"| {ENGINES[row.engine]} | {row.name} | {row.effect} it: {row.why} |" for row in ROWS]
+    return "\n".join(["| engine | what an adapter has | |", "|---|---|---|", *lines])
 
 
 def _dora(adapter: Adapter) -> str:
@@ -170,19 +170,6 @@ ROWS = (
 """Every engine and feature."""
 
 
-@dataclass(frozen=True)
-class Checked:
-    """What an engine would make of an adapter, and what to type."""
-
-    engine: str
-    adapter: str
-    """Its name."""
-    findings: tuple[Finding, ...] = ()
-    commands: tuple[str, ...] = ()
-    """What to type, in this order."""
-    notes: tuple[str, ...] = field(default=())
-
-
 def read_adapter(lora: Path, folder: ModelDir) -> Adapter:
     """The facts of the adapter in `lora` on this base. Raises AdapterError or ModelError for files that are damaged."""
     config = read_object(lora / CONFIG)
@@ -219,28 +206,3 @@ def vllm_command(base: str, name: str, lora: str, rank: int, template: str = "")
 def served_name(name: str) -> str:
     """The name under which vLLM serves an adapter: it may hold no = and nothing that a shell takes as its own."""
     return re.sub(r"[^\w.:-]+", "-", name).strip("-") or "tuned"
-
-
-def check(engine: str, folder: ModelDir, lora: Path, name: str) -> Checked:
-    """What this engine would make of the adapter `name` in `lora`, and what to type."""
-    adapter = read_adapter(lora, folder)
-    found = findings(engine, adapter)
-    merged = f"{folder.root.resolve().name}-merged"
-    merge = f"{program()} merge {folder.typed} --lora {typed(lora)} --to {quoted(merged)}"
-    if engine == OLLAMA:
-        export = f"{program()} export {quoted(merged)} --to gguf"
-        return Checked(engine, name, found, (merge, export), () if found else (_OF_FOLDERS,))
-    if found:
-        serve = f"vllm serve {typed(models_dir() / merged / 'model')} --served-model-name {served_name(name)}"
-        return Checked(engine, name, found, (merge, serve))
-    template = lora / "chat_template.jinja"
-    jinja = typed(template) if template.is_file() else ""
-    serve = vllm_command(typed(folder.weights), served_name(name), typed(lora), adapter.rank, jinja)
-    return Checked(engine, name, (), (serve,), _vllm_notes(served_name(name)))
-
-
-def _vllm_notes(name: str) -> tuple[str, ...]:
-    return (
-        f"Ask for the model {name!r}; the name of the base answers without the adapter.",
-        "One chat template holds for the whole server; answers may differ in the last digits, since its kernels do.",
-    )

@@ -168,6 +168,10 @@ class Options:
 
     model_path: str | None = setting("The model directory.", "Output", metavar="DIR")
     output: str | None = setting("Write the adapter here and leave ./lora alone.", "Output", metavar="DIR")
+    push: str | None = setting(
+        "Push the adapter to this repository of the Hugging Face hub when the run is done.", "Output",
+        metavar="OWNER/NAME",
+    )  # fmt: skip
     dry_run: bool = setting("Print the plan and exit.", "Output", default=False)
     skip_test: bool = setting("Skip the comparison of base and tuned answers.", "Output", default=False)
     test_prompt: str | None = setting("Ask this in the comparison, too.", "Output", metavar="TEXT")

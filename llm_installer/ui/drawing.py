@@ -27,7 +27,7 @@ FILES = {
     "install.doctor": "models",
     "export.request": "export",
     "export.gguf.request": "gguf",
-    "export.engines": "push",
+    "export.check_for": "push",
     "export.push.request": "push",
 }
 """File of ui with the rows for the types of a file."""

@@ -8,7 +8,8 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from llm_installer.core.text import counted, size
-from llm_installer.export.engines import ENGINES, Checked
+from llm_installer.export.check_for import Checked
+from llm_installer.export.engines import ENGINES
 from llm_installer.export.push.request import WORDS, File, Preview, Pushed
 from llm_installer.ui.drawing import drawing
 from llm_installer.ui.tables import facts

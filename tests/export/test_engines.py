@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from llm_installer.core.paths import ModelDir
+from llm_installer.export.check_for import check
 from llm_installer.export.engines import (
     DROPS,
     OLLAMA,
@@ -17,7 +18,6 @@ from llm_installer.export.engines import (
     ROWS,
     VLLM,
     Finding,
-    check,
     findings,
     max_rank,
     read_adapter,

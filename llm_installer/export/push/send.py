@@ -177,8 +177,8 @@ def _compare(staged: Path, files: Sequence[File], source: Source, back: Path) ->
         sent = sha256_of(staged / file.name)
         if found is None or _fetched(found, back, parts, meter) != sent:
             raise HubError(
-                f"{file.name} is not in {source.id} as it was sent (commit {source.revision}); push it again, or delete "
-                "the repository"
+                f"{file.name} is not in {source.id} as it was sent (commit {source.revision}); push it again, or "
+                "delete the repository"
             )
 
 
