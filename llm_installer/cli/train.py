@@ -99,8 +99,8 @@ def _train(options: Options) -> None:
         from llm_installer.export.push.after import push_after, ready_to_push
 
         ready_to_push(options.push)
-        if found := run(options, console):
-            push_after(found.folder, found.result.adapter, options.push, console)
+        if ended := run(options, console):
+            push_after(ended.folder, ended.result.adapter, options.push, console)
     else:
         run(options, console)
 

@@ -16,6 +16,7 @@ from llm_installer.core.errors import HubError
 from llm_installer.core.json_file import read_object
 from llm_installer.core.manifest import sha256_of
 from llm_installer.core.text import counted, size
+from llm_installer.core.user_config import offer_token
 from llm_installer.core.voice import Voice
 from llm_installer.export.push.request import ADAPTER, GGUF, MERGED, WORDS, File
 from llm_installer.install.download import Meter, RemoteFile, download
@@ -75,6 +76,7 @@ def repository(repo: str | None, name: str) -> str:
     """
     from huggingface_hub import HfApi, get_token
 
+    offer_token()
     with explained(Source("hub", repo or name, ""), UPLOAD):
         token = get_token()
         if not token:

@@ -239,6 +239,16 @@ def test_a_merged_model_arrives_and_answers_without_an_adapter(
         assert torch.allclose(tuned(input_ids=ids).logits, merged(input_ids=ids).logits, atol=1e-4)
 
 
+@pytest.mark.slow
+def test_a_gguf_file_arrives(hub: Hub, folder: ModelDir) -> None:
+    pytest.importorskip("gguf")
+    found = pushed(folder, PushRequest(run="last", gguf=True))
+    files = hub.repos[f"anna/lamp-model-{ID}-gguf"].files
+    (name,) = (file.name for file in found.files if file.name != "README.md")
+    assert name == f"lamp-model-{ID}-f16.gguf" and files[name].startswith(b"GGUF")
+    assert f"llama-cli -m {name}" in files["README.md"].decode()
+
+
 def _kill(folder: ModelDir, hub: Hub, seconds: float) -> None:
     """Kill a push some time after its first request, or let it end before."""
     before = len(hub.log)
