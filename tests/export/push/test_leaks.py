@@ -66,7 +66,7 @@ NUMBERS: dict[str, Write] = {
     "tokenizer.json": lambda text, around: json.dumps({"model": {"vocab": {"a": 0, text: 1}}}).encode(),
 }
 around = st.text(st.characters(codec="latin-1", exclude_characters="/\\~:@", exclude_categories=("Cc",)), max_size=40)
-quick = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+quick = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def kinds_in(file: Path, content: bytes) -> set[str]:

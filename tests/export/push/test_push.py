@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 import torch
 from peft import PeftModel
-from peft.utils.save_and_load import load_peft_weights
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from llm_installer import api
@@ -62,19 +61,12 @@ def test_an_adapter_arrives_in_one_commit_and_works(hub: Hub, folder: ModelDir) 
     info = json.loads(repo.files["adapter_info.json"])
     assert info["data"] == "lamps.jsonl" and "memory" not in info
     assert b"secret/place" not in b"".join(repo.files.values())
+    assert (
+        repo.files["adapter_model.safetensors"] == (folder.runs / ID / "adapter/adapter_model.safetensors").read_bytes()
+    )
     assert not list(cache_dir().glob("push/*"))
     again = pushed(folder)
     assert again.commit == found.commit and hub.uploads.commits == 1, "what is there already is no commit"
-
-
-def test_what_arrived_is_what_was_trained(hub: Hub, folder: ModelDir, tmp_path: Path) -> None:
-    pushed(folder)
-    arrived = tmp_path / "arrived"
-    arrived.mkdir()
-    for name, data in hub.repos["anna/lamps"].files.items():
-        (arrived / name).write_bytes(data)
-    mine, theirs = (load_peft_weights(str(f), device="cpu") for f in (folder.runs / ID / "adapter", arrived))
-    assert mine.keys() == theirs.keys() and all(torch.equal(mine[name], theirs[name]) for name in mine)
 
 
 def test_a_dry_run_asks_nobody_and_shows_everything(hub: Hub, folder: ModelDir) -> None:
@@ -134,9 +126,7 @@ def test_a_token_is_asked_for_before_anything_is_done(
         ("preupload", (403, "GatedRepo", "Access to model anna/lamps is restricted"), "is gated, and your token"),
         ("batch", (403, "", "Private repository storage limit reached, please upgrade"), "no more room for anna/lamps"),
         ("put", (413, "", "Payload too large"), "no more room"),
-        ("commit", (507, "", "Insufficient storage"), "no more room"),
         ("commit", (412, "", "A commit has happened since."), "was changed by somebody else meanwhile"),
-        ("commit", (404, "RepoNotFound", ""), "has no anna/lamps that your token may write to"),
         ("commit", (500, "", ""), "answered 500 for anna/lamps; run the same command again"),
     ],
 )
@@ -240,8 +230,9 @@ def test_a_merged_model_arrives_and_answers_without_an_adapter(
 
 
 @pytest.mark.slow
-def test_a_gguf_file_arrives(hub: Hub, folder: ModelDir) -> None:
+def test_a_gguf_file_arrives(hub: Hub, folder: ModelDir, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("gguf")
+    monkeypatch.setattr(measure, "LENGTH", 4)
     found = pushed(folder, PushRequest(run="last", gguf=True))
     files = hub.repos[f"anna/lamp-model-{ID}-gguf"].files
     (name,) = (file.name for file in found.files if file.name != "README.md")
