@@ -114,7 +114,7 @@ def test_there_are_no_circles_and_few_arrows() -> None:
     rooms = MAP.rooms(GRAPH)
     assert MAP.circles(GRAPH) == [], "files that import each other"
     assert MAP.circles(rooms) == [], "rooms that import each other"
-    assert sum(len(targets) for targets in rooms.values()) <= 80
+    assert sum(len(targets) for targets in rooms.values()) <= 84
 
 
 @pytest.mark.parametrize("module", sorted(name for name in MODULES if not room_of(name).startswith(TORCH)))

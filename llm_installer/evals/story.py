@@ -26,6 +26,7 @@ from llm_installer.evals.verdicts import clusters_of, compare, flips
 from llm_installer.evals.writing import write
 from llm_installer.inference.load import INSTEAD, Assistant, assistants
 from llm_installer.planning.chooser import most_tokens
+from llm_installer.planning.method import QUANTISED, base_quantisation
 from llm_installer.planning.registry import find_handler
 
 
@@ -62,7 +63,7 @@ def _run(
     limit, prompt = Limits(positions, 1), ""
     with voice.waiting("Loading the model"):
         import_bitsandbytes()
-        turns = assistants(folder, [one.lora for one in chosen])
+        turns = assistants(folder, [one.lora for one in chosen], request.quantised)
     for one in chosen:
         with voice.waiting(f"Loading {one.name}"):
             assistant = _next(turns)
@@ -75,7 +76,9 @@ def _run(
         if request.tasks:
             with voice.waiting(f"{one.name}: {', '.join(request.tasks)}"):
                 tasks[one.name] = run_tasks(assistant, request.tasks, request.max_examples, request.seed)
-    empty = EvalResult(Path(), folder.root.name, ", ".join(request.data), len(items.rows), (), (), prompt, tasks=tasks)
+    shown, kind = ", ".join(request.data), base_quantisation(request.quantised, info)
+    held = (f"the base is held in {QUANTISED[kind]}",) if kind else ()
+    empty = EvalResult(Path(), folder.root.name, shown, len(items.rows), (), (), prompt, tasks=tasks, notes=held)
     if not passes:
         return empty, ((), ())
     return _judged(empty, passes, items, request.seed, limit), (passes, items.rows)
@@ -99,5 +102,5 @@ def _judged(found: EvalResult, passes: Sequence[Passed], items: Items, seed: int
         differences=tuple(differences),
         groups=tuple(groups_of(scored, items.rows)),
         flips=tuple(flips(scored, items.rows)),
-        notes=(*items.notes, *notes_of(scored, limit.answer)),
+        notes=(*found.notes, *items.notes, *notes_of(scored, limit.answer)),
     )

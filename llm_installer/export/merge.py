@@ -5,9 +5,12 @@ Run as: llm-installer merge MODEL --run last
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
-from llm_installer.core.adapter_info import WEIGHT_NAMES
+from transformers import PreTrainedModel
+
+from llm_installer.core.adapter_info import WEIGHT_NAMES, AdapterInfo
 from llm_installer.core.errors import ModelError, UsageError
 from llm_installer.core.files import unwritable
 from llm_installer.core.manifest import sha256_of
@@ -22,6 +25,7 @@ from llm_installer.export.adapter import read_changes
 from llm_installer.export.changes import Change
 from llm_installer.export.chosen import Chosen, chosen_adapter
 from llm_installer.export.prove import Reference, Tuned, asked_of, look_at, precision_for, prove
+from llm_installer.export.published import dequantise, usual_dtype
 from llm_installer.export.quantised import round_trip
 from llm_installer.export.receipt import TOLERANCES, Receipt, Rounding, problems
 from llm_installer.export.request import AUTO, BASES, DTYPES, FULL, Merged, MergeRequest
@@ -35,6 +39,9 @@ from llm_installer.install.scripts import write_scripts
 from llm_installer.install.staging import directory_lock, publish, staging_of
 from llm_installer.models.file_names import places, tied_weights
 from llm_installer.models.from_files import without_weights
+
+_COPY = ".base"
+"""The folder below that of an unfinished merge in which a base lies dequantised."""
 
 
 @dataclass(frozen=True)
@@ -70,11 +77,16 @@ def merge(folder: ModelDir, request: MergeRequest, voice: Voice) -> Merged:
         staging = staging_of(target.root)
         _begin(staging)
         try:
+            copy = None
+            if work.info.stored.words:
+                with voice.waiting("Dequantising the base"):
+                    work, copy = _dequantised(work, ModelDir(staging.root / _COPY))
             with voice.waiting("Asking the tuned model"):
-                tuned = Tuned(folder, work.chosen.lora, work.chosen.about.quantised, request.onto or "")
+                tuned = Tuned(folder, work.chosen.lora, work.chosen.about.quantised, request.onto or "", copy)
                 against = look_at(tuned, asked_of(work.chosen.row), precision_for(work.info))
             ready()
             merged = _filled(work, against, staging, voice)
+            delete(staging.root / _COPY)
             publish(staging, target)
         finally:
             delete(staging.root)
@@ -96,20 +108,30 @@ def _prepared(folder: ModelDir, request: MergeRequest) -> tuple[_Work, ModelDir]
     _refuse_words(request)
     found = chosen_adapter(folder, request.run, request.lora, "merge")
     chosen, about = found.lora, found.about
-    if request.onto and not about.quantised:
-        raise UsageError(
-            f"--onto is for runs on a base in 4 or 8 bits, and {short_path(chosen)} is of none; leave it out"
-        )
     info = read_model_info(folder.weights, folder.root.name)
+    _refuse_onto(request.onto, about, info, chosen)
     _refuse_base(info)
     bare = without_weights(folder.weights)
-    base = Base(folder.weights, places(bare, read_headers(folder.weights)), tied_weights(bare))
+    base = _base(bare, folder.weights)
     changes = read_changes(bare, chosen)
-    work = _Work(folder, found, info, base, changes, request.dtype)
+    dtype = usual_dtype(info) if info.stored.words and request.dtype == AUTO else request.dtype
+    work = _Work(folder, found, info, base, changes, dtype)
     target = target_of(folder, work.chosen.name, request.to)
-    plan = plan_files(base, changes, work.dtype)
-    require_space(nearest_existing(target.root), plan.bytes)
+    # Of a base that is published quantised there is a dequantised copy for a while.
+    needed = info.parameters * 8 if info.stored.words else plan_files(base, changes, dtype).bytes
+    require_space(nearest_existing(target.root), needed)
     return work, target
+
+
+def _base(bare: PreTrainedModel, weights: Path) -> Base:
+    """The base in a folder; `bare` is the same without weights."""
+    return Base(weights, places(bare, read_headers(weights)), tied_weights(bare))
+
+
+def _dequantised(work: _Work, copy: ModelDir) -> tuple[_Work, ModelDir]:
+    """The same work on a dequantised copy of its base, which is written for that."""
+    dequantise(work.info, work.chosen.lora, copy, precision_for(work.info))
+    return replace(work, base=_base(without_weights(copy.weights), copy.weights)), copy
 
 
 def _refuse_words(request: MergeRequest) -> None:
@@ -118,12 +140,20 @@ def _refuse_words(request: MergeRequest) -> None:
             raise UsageError(f"{option} {value} is none of {', '.join(each for each in known if each)}")
 
 
-def _refuse_base(info: ModelInfo) -> None:
-    if info.stored.words:
-        raise ModelError(
-            f"The weights of {info.name} are published in {info.stored.words}, and nothing can be merged into those; "
-            f"to have a merged model, {INSTEAD}"
+def _refuse_onto(onto: str | None, about: AdapterInfo, info: ModelInfo, lora: Path) -> None:
+    """Raise UsageError for a base to merge onto where there is no choice."""
+    if onto == FULL and info.stored.words:
+        raise UsageError(
+            f"--onto full needs full-precision weights, and those of {info.name} are published in {info.stored.words}; "
+            f"leave it out to merge onto the dequantised ones, or {INSTEAD}"
         )
+    if onto and not about.quantised and not info.stored.words:
+        raise UsageError(
+            f"--onto is for runs on a base in 4 or 8 bits, and {short_path(lora)} is of none; leave it out"
+        )
+
+
+def _refuse_base(info: ModelInfo) -> None:
     file = weight_files(info.path)[0]
     if file.suffix != ".safetensors":
         raise ModelError(
@@ -137,7 +167,7 @@ def _filled(
 ) -> tuple[str, str, int, int, str, Receipt]:
     """Write the model into the staging folder and prove it. Returns the fields of Merged after its folder."""
     base = work.base
-    if against.onto and against.onto != FULL:
+    if against.quantised and against.onto != FULL:
         way = round_trip(work.chosen.about.quantised, against.trained_in)
         base = Base(base.folder, base.places, base.tied, against.quantised, way)
     plan = plan_files(base, work.changes, work.dtype)
