@@ -81,9 +81,9 @@ def test_data_model_and_output_are_where_they_are_said_to_be(tmp_path: Path) -> 
 
 
 def test_a_tracker_is_implied_by_its_project() -> None:
-    assert asked(Options()) == ()
+    assert asked(Options()) == []
     for name in ("wandb_project", "wandb_entity"):
-        assert asked(Options.from_kwargs(**{name: "mine"})) == ("wandb",)
+        assert asked(Options.from_kwargs(**{name: "mine"})) == ["wandb"]
 
 
 def test_the_text_is_in_the_named_column(tmp_path: Path) -> None:

@@ -13,14 +13,16 @@ from safetensors.torch import load_file
 from llm_installer.core.errors import UsageError
 from llm_installer.core.paths import ModelDir
 from llm_installer.core.voice import Silence
+from llm_installer.data.encoding.tokenizer import load_tokenizer
 from llm_installer.export.merge import MergeRequest, merge
 from llm_installer.inference.load import load_assistant
 from llm_installer.install.installer import install
 from llm_installer.models.base import load_base
-from tests.models.test_published_quantised import published as published
+from tests.models.test_published_quantised import MAKERS
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 KEPT = {"nf4": "nf4", "fp4": "nf4", "int8": "int8"}
+SLOWLY = ("fp4", "int8", "fp8", "mxfp4")
 TARGETS = {"mxfp4": ["q_proj", "o_proj"]}
 
 
@@ -38,12 +40,17 @@ def adapter(base: Path, kind: str, folder: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("kind", ["nf4", "fp4", "int8", "fp8", "mxfp4"])
+@pytest.mark.parametrize("kind", ["nf4", *(pytest.param(kind, marks=pytest.mark.slow) for kind in SLOWLY)])
 def test_a_run_on_a_published_base_is_merged_onto_the_dequantised_one(
-    published: dict[str, Path], tmp_path: Path, kind: str
+    tiny_llama: Path, tmp_path: Path, kind: str
 ) -> None:
-    folder = ModelDir.find(install(str(published[kind]), name="base", say=lambda text: None).root)
+    (tmp_path / kind).mkdir()
+    MAKERS[kind](tiny_llama, tmp_path / kind)
+    load_tokenizer(tiny_llama).save_pretrained(tmp_path / kind)
+    folder = ModelDir.find(install(str(tmp_path / kind), name="base", say=lambda text: None).root)
     lora = adapter(folder.weights, kind, tmp_path / "lora")
+    with pytest.raises(UsageError, match=r"^--onto full needs full-precision weights, and those of base are published"):
+        merge(folder, MergeRequest(lora=str(lora), onto="full", to="merged"), Silence())
     found = merge(folder, MergeRequest(lora=str(lora), to="merged"), Silence())
     receipt = found.receipt
     assert receipt.onto == "dequantised" == receipt.nearer and receipt.dtype == "float32"
@@ -60,14 +67,3 @@ def test_a_run_on_a_published_base_is_merged_onto_the_dequantised_one(
         tuned = load_assistant(folder, lora, precision="float32").model(input_ids=ids).logits
         merged = load_assistant(found.folder, None, precision="float32").model(input_ids=ids).logits
     assert (tuned - merged).abs().max() < (0.05 if kind == "int8" else 1e-4)
-
-
-def test_there_is_nothing_in_full_precision_to_merge_onto(published: dict[str, Path], tmp_path: Path) -> None:
-    folder = ModelDir.find(install(str(published["fp8"]), name="base", say=lambda text: None).root)
-    lora = adapter(folder.weights, "fp8", tmp_path / "lora")
-    with pytest.raises(
-        UsageError, match=r"^--onto full needs full-precision weights, and those of \S+ are in fp8|published"
-    ):
-        merge(folder, MergeRequest(lora=str(lora), onto="full", to="merged"), Silence())
-    found = merge(folder, MergeRequest(lora=str(lora), onto="dequantised", to="merged", dtype="bfloat16"), Silence())
-    assert found.receipt.dtype == "bfloat16" and found.receipt.tuned.kl < 1e-2

@@ -81,6 +81,7 @@ CASES = {
     "accumulation": {"lora_dropout": 0.1, "micro_batch_tokens": 40, "micro_batch_rows": 2},
     "packed rows": {"packing": True, "lora_dropout": 0.1, "micro_batch_tokens": 90},
     "short rows first": {"order": "short-first"},
+    "rank that grows": {"order": "given", "lora_r": 8, "rank_steps": (2, 4, 8), "lora_dropout": 0.1},
     "circular": {"cycles": True, "batch_multiplier": 1.0, "schedule": "constant", "lora_dropout": 0.1},
     "circular, times two": {"cycles": True, "batch_multiplier": 2.0, "schedule": "constant"},
     "controller": {"controller": "a test", "lora_dropout": 0.1},
