@@ -43,7 +43,7 @@ def dequantise(info: ModelInfo, lora: Path, copy: ModelDir, precision: str) -> N
     plain = without_weights(info.path)
     try:
         plain.load_state_dict(model.state_dict(), assign=True)
-        plain.tie_weights()  # type: ignore[no-untyped-call]
+        plain.tie_weights()
         del model
         plain.save_pretrained(copy.weights, max_shard_size=SHARD)
         shutil.copytree(lora, adapter_in(copy), ignore=shutil.ignore_patterns(INFO, MANIFEST))

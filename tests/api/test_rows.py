@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm_installer import (
@@ -127,6 +127,7 @@ def test_rows_in_their_own_order_stay_so_through_split_and_first_epoch(folder: P
 
 
 @given(st.lists(st.dictionaries(st.text(max_size=3), st.text(max_size=5) | st.integers() | st.none(), max_size=3)))
+@settings(max_examples=40, deadline=None)
 def test_whatever_rows_hold_is_in_the_file(rows: list[dict[str, object]]) -> None:
     assert rows_in_memory(rows) == rows
     try:

@@ -68,11 +68,12 @@ def test_a_rank_that_grows_begins_as_the_low_one_and_ends_as_the_high_one(
     rows = make_rows(24)
     plan = plan_for(24, epochs=4, batch=4, lora_r=8, lora_alpha=8.0, rank_steps=(2, 8), **FLAT)
     low = dataclasses.replace(plan, lora_r=2, lora_alpha=2.0, rank_steps=())
-    high, small = (Trainer(add_lora(load_base(tiny_llama, "float32", "cpu"), p), p, pad=0) for p in (plan, low))
-    first = {name: p.detach().clone() for name, p in high.model.named_parameters() if ".lora_" in name}
-    for name, parameter in small.model.named_parameters():
+    many, few = (add_lora(load_base(tiny_llama, "float32", "cpu"), each) for each in (plan, low))
+    first = {name: p.detach().clone() for name, p in many.named_parameters() if ".lora_" in name}
+    for name, parameter in few.named_parameters():
         if ".lora_A." in name:
             parameter.data.copy_(first[name][:2])
+    high, small = Trainer(many, plan, pad=0), Trainer(few, low, pad=0)
     grown, lone = trained(high, rows), trained(small, rows)
     half = plan.course.total_steps // 2
     assert grown.losses[: half + 1] == pytest.approx(lone.losses[: half + 1], rel=1e-4), (
