@@ -89,7 +89,7 @@ def test_mistakes_are_one_sentence_in_the_words_of_python(tiny: Path, run: Run) 
         (lambda: load(tiny, run="last", no_lora=True), UsageError, "lora, run and no_lora=True contradict each other"),
         (lambda: load(result, run="last"), UsageError, "names a run already; leave out lora, run and no_lora=True"),
         (lambda: load(tiny, use_4bit=True, use_8bit=True), UsageError, "use_4bit=True and use_8bit=True contradict"),
-        (lambda: load(tiny, lora="nowhere"), AdapterError, "There is no adapter at nowhere"),
+        (lambda: load(tiny, lora="nowhere"), AdapterError, "nowhere; train one with"),
         (lambda: load("nothing"), InstallerError, "nothing"),
         (lambda: load_lora_model(tiny, run.adapter, "cuda:0"), UsageError, "device='cuda:0': models are loaded to cpu"),
     ):
