@@ -102,7 +102,7 @@ def test_a_local_task_says_of_base_and_adapter_what_our_ranking_says(
     [
         ("nofile", {"dataset_kwargs": {"data_files": {"test": "/nowhere.jsonl"}}}, "nowhere"),
         ("badkind", {"output_type": "nonsense"}, "nonsense"),
-        ("badfield", {"doc_to_choice": "choicez"}, "choicez"),
+        ("badfield", {"doc_to_choice": "choicez"}, "malformed"),
         ("badkey", {"nonsense": 3}, "nonsense"),
     ],
 )
