@@ -122,7 +122,7 @@ def push(model_path: str | Path, repo: str | None = None, **options: Unpack[Push
     Raises InstallerError where the command line would print one sentence; nothing is committed then.
     """
     no_telemetry()
-    with _in_words_of_python({"model_path": model_path, "repo": repo, **options}), quiet_libraries():
+    with in_words_of_python({"model_path": model_path, "repo": repo, **options}), quiet_libraries():
         from llm_installer.export.push.request import asked
         from llm_installer.export.push.story import push as push_model
 

@@ -131,4 +131,4 @@ def _loaded(folder: ModelDir, lora: str | None, without: bool, quantised: str) -
     from llm_installer.inference.start import ChatRequest
     from llm_installer.inference.start import load as load_model
 
-    return Loaded(load_model(folder, ChatRequest(lora, without, quantised), Silence()))
+    return Loaded(load_model(folder, ChatRequest(lora, without, quantised), Silence()).assistant)

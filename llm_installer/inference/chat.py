@@ -45,9 +45,7 @@ class Conversation:
             except CannotRender as error:
                 self.take_back()
                 raise UsageError(f"The model cannot be asked this: {error}; ask something else") from None
-        self.last = answer(
-            self.assistant.model, self.assistant.encoder, ids, self.room(len(ids)), on_text, self.images
-        )
+        self.last = answer(self.assistant.model, self.assistant.encoder, ids, self.room(len(ids)), on_text, self.images)
         reply = self.last.text
         if self.assistant.style == "chat":
             self.turns.append(Message("assistant", reply))
