@@ -14,7 +14,12 @@ from typing import Any
 
 import psutil
 import pytest
+from hypothesis import settings
 
+from tests.generated import many
+
+settings.register_profile("suite", max_examples=many(100))
+settings.load_profile("suite")
 # A shell starts background jobs with Ctrl-C ignored, nohup with SIGHUP, and children inherit that: the tests of signals
 # need both back.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -24,6 +29,12 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["LLM_INSTALLER_COMMAND"] = "llm-installer"  # what hints say, wherever the tests run
 # Each test has a home of its own; kernels in C need not be compiled for each.
 os.environ.setdefault("LLM_KERNELS", str(Path(tempfile.gettempdir()) / f"llm-kernels-{os.getuid()}"))
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Sooner or later this process imports it, and most quickly as the program does: without the compiler of PyTorch.
+    from llm_installer.core.startup import import_bitsandbytes
+
+    import_bitsandbytes()
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
