@@ -118,6 +118,8 @@ def test_garbage_is_looked_for_as_usual_once_all_is_loaded() -> None:
         assert gc.get_freeze_count() > frozen
     finally:
         gc.unfreeze()
+        if frozen:  # by the tests' own collection
+            gc.freeze()
         gc.set_threshold(*usual)
 
 
