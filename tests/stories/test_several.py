@@ -42,7 +42,7 @@ def two(start: Two) -> Two:
 def test_two_processes_speak_and_write_as_one_and_a_signal_ends_both(
     two: Two, installed: Path, write_rows: Callable[..., Path]
 ) -> None:
-    """A run without an end, for which SIGINT is the usual one: both finish their step, and what was best is published."""
+    """A run without an end, for which SIGINT is the usual one: both finish their step, and the best is published."""
     running = two(installed, write_rows(24), "--mode", "non-stop")
     assert running.stdout
     said = ""
