@@ -77,6 +77,7 @@ def test_what_the_user_has_set_about_telemetry_stays(monkeypatch: pytest.MonkeyP
     assert constants.HF_HUB_DISABLE_TELEMETRY is True
 
 
+@pytest.mark.slow
 def test_peft_and_bitsandbytes_work_without_the_compiler() -> None:
     pytest.importorskip("bitsandbytes")
     subprocess.run([sys.executable, "-c", PEFT], check=True, timeout=120)

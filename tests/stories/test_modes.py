@@ -167,7 +167,7 @@ def test_force_epochs_takes_exactly_these(installed: Path, lines: Path, mode: st
 
 
 def test_adaptive_says_what_it_changes_and_why(stories: Path, lines: Path) -> None:
-    ran = go(stories, lines, mode="adaptive", learning_rate=0.1, epochs=12)
+    ran = go(stories, lines, mode="adaptive", learning_rate=0.1, epochs=6)
     assert ran.changes, "ten times and more above what this model bears"
     report = (ran.result.run / "report.md").read_text(encoding="utf-8")
     for change in ran.changes:
