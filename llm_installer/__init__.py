@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         memory_usage,
         merge,
         prepare_dataset,
+        push,
         rouge,
         text_difficulty,
         trainable_parameters,
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 __all__ = [
     "InstallerError", "__version__", "accuracy", "add_task_prefix", "create_instruct_dataset", "curriculum_learning",
     "evaluate", "f1_score", "load", "load_lora_model", "lora_sft", "memory_usage", "merge",
-    "prepare_dataset", "rouge", "text_difficulty", "trainable_parameters", "training_diagnostics",
+    "prepare_dataset", "push", "rouge", "text_difficulty", "trainable_parameters", "training_diagnostics",
 ]  # fmt: skip
 
 

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "accuracy", "add_task_prefix", "create_instruct_dataset", "curriculum_learning", "evaluate", "export", "f1_score",
-    "install", "load", "load_lora_model", "lora_sft", "memory_usage", "merge", "prepare_dataset", "rouge",
+    "install", "load", "load_lora_model", "lora_sft", "memory_usage", "merge", "prepare_dataset", "push", "rouge",
     "text_difficulty", "trainable_parameters", "training_diagnostics",
 ]  # fmt: skip
 _DATA = ("data", "validation_data")
