@@ -26,7 +26,7 @@ FILES = {
     "install.check": "models",
     "install.doctor": "models",
     "export.request": "export",
-    "export.gguf.request": "gguf",
+    "export.kinds": "gguf",
     "export.check_for": "push",
     "export.push.request": "push",
 }
