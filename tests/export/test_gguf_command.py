@@ -87,7 +87,9 @@ def spoilt(
     write: Callable[..., None], file: Path, arch: str, values: Values, tensors: list[Planned], kind: str
 ) -> None:
     """Write a norm that is twice as large."""
-    wrong = [replace(t, read=lambda r=t.read: [p * 2 for p in r()]) if t.name == "output_norm.weight" else t for t in tensors]
+    wrong = [
+        replace(t, read=lambda r=t.read: [p * 2 for p in r()]) if t.name == "output_norm.weight" else t for t in tensors
+    ]
     write(file, arch, values, wrong, kind)
 
 

@@ -97,9 +97,7 @@ def test_a_lora_in_gguf_is_the_adapter(
     assert values["general.architecture"] == read_model(read_model_info(folder.weights, kind)).family.arch
 
 
-def test_in_f16_it_is_nearly_the_adapter(
-    made: Callable[[str], tuple[ModelDir, PeftModel]], tmp_path: Path
-) -> None:
+def test_in_f16_it_is_nearly_the_adapter(made: Callable[[str], tuple[ModelDir, PeftModel]], tmp_path: Path) -> None:
     folder, model = made("llama")
     largest, wrong = off(folder, model, "gguf-lora", tmp_path, read(folder, "gguf-lora"), "f16")
     assert 1e-5 < largest <= PAIR_LIMITS["f16"] and not wrong
@@ -134,9 +132,7 @@ def test_another_layout_or_scale_is_found(
     assert largest > 0.1 and not wrong
 
 
-def test_a_lost_or_strange_weight_is_found(
-    made: Callable[[str], tuple[ModelDir, PeftModel]], tmp_path: Path
-) -> None:
+def test_a_lost_or_strange_weight_is_found(made: Callable[[str], tuple[ModelDir, PeftModel]], tmp_path: Path) -> None:
     folder, model = made("llama")
     found = read(folder, "gguf-lora")
     lost = found.pop(min(found))
@@ -172,8 +168,10 @@ def test_empty_ranks_change_no_product(rows: int, columns: int, rank: int, more:
     generator = torch.Generator().manual_seed(seed)
     pair = Pair(torch.randn(rank, columns, generator=generator), torch.randn(rows, rank, generator=generator))
     whole = padded(pair, rank + more)
-    assert whole.rank == rank + more and torch.equal(whole.b @ whole.a, pair.b @ pair.a) or torch.allclose(
-        whole.b @ whole.a, pair.b @ pair.a
+    assert (
+        whole.rank == rank + more
+        and torch.equal(whole.b @ whole.a, pair.b @ pair.a)
+        or torch.allclose(whole.b @ whole.a, pair.b @ pair.a)
     )
 
 
