@@ -1,4 +1,4 @@
-"""How a model was trained to be used, as instructions of a Modelfile: length, stops, sampling, system text, template."""
+"""How a model was trained to be used, as instructions of a Modelfile: length, stops, sampling, system text, ..."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from llm_installer.core.paths import Run
-from llm_installer.core.text import shortened
 from llm_installer.data.encoding.encode import Encoder
 from llm_installer.export.gguf.file import FilePlan
 from llm_installer.export.ollama.derive import derive
@@ -48,10 +47,12 @@ def usage(subject: Subject, plan: FilePlan) -> tuple[list[Line], list[str]]:
 
 def stops(encoder: Encoder, style: str) -> Iterator[str]:
     """The texts that end an answer: of the template, and each token that ends one."""
-    template = [encoder.template.stop.strip()] if style == "chat" else []
     tokens = [str(encoder.tokenizer.decode([number])) for number in encoder.stop_ids]
-    seen = dict.fromkeys([*template, *tokens] if style == "chat" else [str(encoder.tokenizer.decode([encoder.eos]))])
-    return (text for text in seen if text)
+    if style != "chat":
+        return iter([str(encoder.tokenizer.decode([encoder.eos]))])
+    stop = encoder.template.stop
+    own = stop.strip() if stop.strip() in tokens else stop
+    return iter(dict.fromkeys(text for text in (own, *tokens) if text))
 
 
 def _template(encoder: Encoder, style: str) -> tuple[str, str]:
@@ -90,8 +91,7 @@ def _system(subject: Subject) -> str:
 
 def _licence(folder: Path) -> Iterator[Line]:
     for file in sorted(folder.glob("LICENSE*")):
-        line = Line("LICENSE", shortened(file.name, 40))
         if file.is_file() and file.stat().st_size <= _LONGEST_LICENCE:
-            whole = Line("LICENSE", file.read_text(encoding="utf-8", errors="replace").strip())
-            line = whole if sayable(whole) else line
-        yield line
+            line = Line("LICENSE", file.read_text(encoding="utf-8", errors="replace").strip())
+            if sayable(line):
+                yield line
