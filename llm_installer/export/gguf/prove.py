@@ -1,8 +1,8 @@
 """The proof of a GGUF file: the model directory is looked at, then the file in its place.
 
 Runs in a process of its own, since a file that is wrong may end the process that opens it:
-python -m llm_installer.export.gguf.prove MODEL FILE TYPE PRECISION LORA TOKENIZER prints what it found as the last line;
-the last two may be empty.
+python -m llm_installer.export.gguf.prove MODEL FILE TYPE PRECISION LORA TOKENIZER prints what it found as the last
+line; the last two may be empty.
 """
 
 from __future__ import annotations
