@@ -33,6 +33,7 @@ from llm_installer.export.pairs.prove import _layers, apart
 from llm_installer.export.pairs.receipt import PAIR_LIMITS
 from llm_installer.export.pairs.story import export_pairs, read_pairs
 from llm_installer.export.subject import subject_of
+from llm_installer.models.base import as_stored
 from llm_installer.tiny import MODEL_DIR
 from tests.export.gguf_models import make
 from tests.export.made_models import make_adapter
@@ -170,6 +171,13 @@ def test_empty_ranks_change_no_product(rows: int, columns: int, rank: int, more:
     whole = padded(pair, rank + more)
     assert whole.rank == rank + more
     assert torch.allclose(whole.b @ whole.a, pair.b @ pair.a, atol=1e-6)
+
+
+@pytest.mark.parametrize(("alpha", "stored"), [(16.0, "16"), (16, "16"), (7.5, "7.5")])
+def test_a_whole_alpha_is_stored_as_a_whole_number(alpha: float, stored: str, tmp_path: Path) -> None:
+    """Some programs that read adapter_config.json take no 16.0."""
+    LoraConfig(lora_alpha=as_stored(alpha)).save_pretrained(str(tmp_path))  # type: ignore[arg-type]
+    assert f'"lora_alpha": {stored},' in (tmp_path / "adapter_config.json").read_text("utf-8")
 
 
 Change = Callable[[Path], None]
