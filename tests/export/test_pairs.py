@@ -17,7 +17,6 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
-from llm_installer import api
 from llm_installer.core.errors import AdapterError, ModelError
 from llm_installer.core.model_info import read_model_info
 from llm_installer.core.paths import ModelDir
@@ -261,9 +260,10 @@ def test_mlx_takes_dora_and_refuses_other_names(
 
 
 @pytest.mark.slow
-def test_the_whole_command(made: Callable[[str], tuple[ModelDir, PeftModel]], home: Path) -> None:
+def test_the_whole_story(made: Callable[[str], tuple[ModelDir, PeftModel]], home: Path) -> None:
     folder, _ = made("neox")
-    found = api.export(folder.root, to="gguf-lora", lora=folder.root / "lora", out=home / "x.gguf")
+    request = ExportRequest(to="gguf-lora", lora=str(folder.root / "lora"), out=str(home / "x.gguf"))
+    found = export_pairs(folder, request, Silence())
     told = json.loads(found.receipt_file.read_text("utf-8"))
     assert told["kind"] == "gguf-lora" and told["modules"] == 5 and told["largest"] <= told["allowed"]
     assert told["tuned"]["kl"] < 1e-6 < told["base"]["kl"]
