@@ -260,10 +260,10 @@ def test_mlx_takes_dora_and_refuses_other_names(
 
 
 @pytest.mark.slow
-def test_the_whole_story(made: Callable[[str], tuple[ModelDir, PeftModel]], home: Path) -> None:
-    folder, _ = made("neox")
-    request = ExportRequest(to="gguf-lora", lora=str(folder.root / "lora"), out=str(home / "x.gguf"))
-    found = export_pairs(folder, request, Silence())
-    told = json.loads(found.receipt_file.read_text("utf-8"))
-    assert told["kind"] == "gguf-lora" and told["modules"] == 5 and told["largest"] <= told["allowed"]
+def test_the_whole_story(base: Callable[[str], ModelDir], home: Path) -> None:
+    folder = base("gpt2")
+    lora = make_adapter(folder, home / "lora", target_modules=["c_attn", "c_proj"], use_rslora=True)
+    request = ExportRequest(to="gguf-lora", lora=str(lora), out=str(home / "x.gguf"))
+    told = json.loads(export_pairs(folder, request, Silence()).receipt_file.read_text("utf-8"))
+    assert told["kind"] == "gguf-lora" and told["modules"] == 6 and told["largest"] <= told["allowed"]
     assert told["tuned"]["kl"] < 1e-6 < told["base"]["kl"]
