@@ -29,7 +29,6 @@ from llm_installer.export.published import dequantise, usual_dtype
 from llm_installer.export.quantised import round_trip
 from llm_installer.export.receipt import TOLERANCES, Receipt, Rounding, problems
 from llm_installer.export.request import AUTO, BASES, DTYPES, FULL, Merged, MergeRequest
-from llm_installer.export.subject import made_by, run_of
 from llm_installer.export.target import lock_name, refuse_taken, target_of
 from llm_installer.export.tensors import Base, plan_files, untied_by
 from llm_installer.export.write import write_model

@@ -13,9 +13,10 @@ from llm_installer.core.paths import ModelDir
 from llm_installer.core.quantisation import INSTEAD
 from llm_installer.core.text import short_path
 from llm_installer.core.weight_files import weight_files
+from llm_installer.export.chosen import made_by, run_of
 from llm_installer.export.kinds import ExportRequest
 from llm_installer.inference.start import chosen_lora
-from llm_installer.runs.listing import RunRow, find_run, list_runs
+from llm_installer.runs.listing import RunRow, find_run
 
 
 @dataclass(frozen=True)
@@ -73,16 +74,6 @@ def needed_lora(subject: Subject) -> Path:
             f"{root.name} has no adapter to export; train one with {script(root)}, or name one with --run or --lora"
         )
     return subject.lora
-
-
-def run_of(folder: ModelDir, lora: Path) -> RunRow | None:
-    """The run of this model whose adapter it is."""
-    return next((row for row in list_runs(folder) if row.run.adapter.resolve() == lora), None)
-
-
-def made_by(lora: Path) -> str:
-    """The run, or the folder of the adapter."""
-    return lora.parent.name if lora.name == "adapter" else lora.name
 
 
 def refuse_stored(info: ModelInfo, into: str) -> None:

@@ -20,6 +20,7 @@ from llm_installer.core.paths import ModelDir
 from llm_installer.data.encoding.encode import Encoder
 from llm_installer.data.encoding.processor import load_encoder
 from llm_installer.export.child import tell
+from llm_installer.export.chosen import run_of
 from llm_installer.export.gguf.facts import Values
 from llm_installer.export.gguf.read import load_model, read_values
 from llm_installer.export.gguf.receipt import LIMITS, FileReceipt
@@ -28,7 +29,6 @@ from llm_installer.export.gguf.vocabulary import other_tokens, probes
 from llm_installer.export.measure import answer_all, compare_answers, look, predictions
 from llm_installer.export.measure import difference as apart
 from llm_installer.export.prove import asked_of, asked_with
-from llm_installer.export.subject import run_of
 from llm_installer.inference.load import Assistant, load_assistant
 
 

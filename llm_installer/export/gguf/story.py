@@ -11,10 +11,11 @@ from llm_installer.core.hints import typed
 from llm_installer.core.paths import ModelDir
 from llm_installer.core.startup import no_telemetry
 from llm_installer.core.voice import Voice
+from llm_installer.export.chosen import made_by
 from llm_installer.export.gguf.file import plan_file, write_file
 from llm_installer.export.kinds import Exported, ExportRequest, type_of
 from llm_installer.export.place import keep_beside, leaving, place
-from llm_installer.export.subject import made_by, subject_of
+from llm_installer.export.subject import subject_of
 from llm_installer.export.target import default_name
 from llm_installer.install.disk import nearest_existing, require_space
 

@@ -15,6 +15,7 @@ from llm_installer.core.hints import typed
 from llm_installer.core.paths import ModelDir
 from llm_installer.core.startup import no_telemetry
 from llm_installer.core.voice import Voice
+from llm_installer.export.chosen import made_by
 from llm_installer.export.gguf.file import FilePlan, plan_file, write_file
 from llm_installer.export.gguf.receipt import FileReceipt
 from llm_installer.export.kinds import Exported, ExportRequest, type_of
@@ -26,7 +27,7 @@ from llm_installer.export.pairs.receipt import PairReceipt
 from llm_installer.export.pairs.story import read_pairs, write_pairs
 from llm_installer.export.place import bytes_of, empty_folder, leaving, place
 from llm_installer.export.receipt import RECEIPT
-from llm_installer.export.subject import Subject, made_by, needed_lora, subject_of
+from llm_installer.export.subject import Subject, needed_lora, subject_of
 from llm_installer.export.target import default_name
 from llm_installer.install.disk import nearest_existing, require_space
 

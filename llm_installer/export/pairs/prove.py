@@ -20,6 +20,7 @@ from llm_installer.core.model_info import read_model_info
 from llm_installer.core.paths import ModelDir
 from llm_installer.export.adapter import ADAPTER
 from llm_installer.export.child import tell
+from llm_installer.export.chosen import run_of
 from llm_installer.export.measure import answer_all, compare_answers, difference, look, predictions
 from llm_installer.export.pairs.forms import form_of
 from llm_installer.export.pairs.pairs import Pair
@@ -27,7 +28,6 @@ from llm_installer.export.pairs.receipt import AS, PairReceipt
 from llm_installer.export.prove import asked_of, asked_with
 from llm_installer.export.quantised import plain_name
 from llm_installer.export.receipt import TOLERANCES
-from llm_installer.export.subject import run_of
 from llm_installer.inference.load import load_assistant
 
 

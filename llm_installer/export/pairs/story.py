@@ -19,6 +19,7 @@ from llm_installer.core.voice import Voice
 from llm_installer.data.encoding.tokenizer import load_tokenizer
 from llm_installer.export.adapter import read_changes
 from llm_installer.export.child import ask
+from llm_installer.export.chosen import made_by
 from llm_installer.export.kinds import Exported, ExportRequest, type_of
 from llm_installer.export.pairs.forms import Form, form_of
 from llm_installer.export.pairs.pairs import Pair, pairs, refuse_unsayable
@@ -26,7 +27,7 @@ from llm_installer.export.pairs.receipt import PairReceipt, problems
 from llm_installer.export.place import bytes_of, keep_beside, leaving, place
 from llm_installer.export.prove import precision_for
 from llm_installer.export.receipt import RECEIPT
-from llm_installer.export.subject import Subject, made_by, needed_lora, refuse_stored, subject_of
+from llm_installer.export.subject import Subject, needed_lora, refuse_stored, subject_of
 from llm_installer.export.target import default_name
 from llm_installer.install.disk import nearest_existing, require_space
 from llm_installer.models.file_names import tied_weights
