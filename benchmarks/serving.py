@@ -138,10 +138,11 @@ def turns(engine: Engine, tokens: int, count: int = 10) -> None:
     """What each turn of a chat costs per new token, and how much of it was read again."""
     encoder = engine.served[BASE].encoder
     ids, costs = encoder.text_ids(PROMPT), []
+    tokens = min(tokens, (engine.positions - len(ids)) // (2 * count))
     for _ in range(count):
         heard: queue.SimpleQueue[Event] = queue.SimpleQueue()
         begin = cpu()
-        engine.submit(Request(BASE, tuple(ids), tokens // 2), heard.put)
+        engine.submit(Request(BASE, tuple(ids), tokens), heard.put)
         made: list[int] = []
         while not isinstance(event := heard.get(), Done):
             made += [token.id for token in event.tokens]
