@@ -27,13 +27,12 @@ INSTEAD = {
 }
 """What clients ask for that is not here, and what to use."""
 METHODS = ["GET", "POST", "DELETE"]
+_CODES = {404: "not_found", 405: "method_not_allowed"}
 
 
 def app_of(service: Service) -> ASGIApp:
     """The application: routes behind the guard."""
-    app = FastAPI(
-        title="LLM Installer", version=__version__, docs_url=None, redoc_url=None, redirect_slashes=False
-    )
+    app = FastAPI(title="LLM Installer", version=__version__, docs_url=None, redoc_url=None, redirect_slashes=False)
     _models(app, service)
     app.post("/v1/chat/completions", openapi_extra=document(CHAT, "messages"))(service.chat)
     app.post("/v1/completions", openapi_extra=document(COMPLETION, "prompt"))(service.completion)
@@ -110,7 +109,14 @@ def _problems(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def not_there(request: Request, error: HTTPException) -> Response:
         words = f"{request.method} {request.url.path} is not something that this server does: {error.detail}"
-        return answered(Problem(error.status_code, words, code="not_found", headers=error.headers or {}))
+        return answered(
+            Problem(
+                error.status_code,
+                words,
+                code=_CODES.get(error.status_code, "invalid_request"),
+                headers=error.headers or {},
+            )
+        )
 
     @app.exception_handler(Exception)
     async def mistake(request: Request, error: Exception) -> Response:

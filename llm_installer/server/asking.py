@@ -17,7 +17,7 @@ LONGEST_WAIT = 30
 """Seconds after which a client is told to try again, at most."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Asked:
     """What a client waits for."""
 

@@ -130,7 +130,7 @@ class Catalogue:
     def _base_entry(self) -> Entry:
         voice = self._voice(BASE, None)
         return Entry(
-            self.name, BASE, self.name, "", None, None, self._created, voice, self._printed(voice, self._base)
+            self.name, BASE, self.name, "the base", None, None, self._created, voice, self._printed(voice, self._base)
         )
 
     def _lora_entry(self, lora: Path, rows: Mapping[str, RunRow]) -> Entry | None:

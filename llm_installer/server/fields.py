@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import orjson
 
 from llm_installer.core.text import shortened
-from llm_installer.server.problems import Problem, invalid
+from llm_installer.server.problems import invalid
 
 Body = Mapping[str, object]
 DEEPEST = 64
@@ -134,7 +134,7 @@ CHAT: Mapping[str, Kind] = {
 COMPLETION: Mapping[str, Kind] = {**COMMON, "prompt": PROMPT, "logprobs": whole(0, MOST_TOP), "echo": FLAG}
 
 _NONE: tuple[object, ...] = ()
-_GRAMMARS = "guided_json guided_regex guided_choice guided_grammar structured_outputs".split()
+_GRAMMARS = ["guided_json", "guided_regex", "guided_choice", "guided_grammar", "structured_outputs"]
 REFUSED: Mapping[str, tuple[tuple[object, ...], str]] = {
     "audio": (_NONE, "answers are text"),
     "modalities": ((["text"],), "answers are text"),

@@ -1,4 +1,4 @@
-"""What keeps an answer to JSON, or to a tool call: grammars of llguidance, which tells the tokens that may come next."""
+"""What keeps an answer to JSON, or to a tool call: grammars of llguidance, which tells what may come next."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from llm_installer.server.voices import Voice
 if TYPE_CHECKING:
     from llguidance import LLTokenizer
 
+Tool = Mapping[str, Mapping[str, object]]
 _SPACES = {"whitespace_pattern": r"[ \n]{0,2}"}
 """What may stand between the parts of JSON; without a bound a model may write spaces for ever."""
 
@@ -39,7 +40,7 @@ def json_grammar(schema: str) -> str:
     return str(LLMatcher.grammar_from_json_schema(schema, defaults=_SPACES))
 
 
-def call_grammar(voice: Voice, form: CallForm, tools: Sequence[Mapping[str, Mapping[str, object]]], several: bool) -> str:
+def call_grammar(voice: Voice, form: CallForm, tools: Sequence[Tool], several: bool) -> str:
     """The grammar of a call of one of the tools, as the template writes it. Raises Problem without llguidance."""
     require_llguidance("tool_choice")
     from llguidance import LLMatcher

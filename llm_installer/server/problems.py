@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(eq=False)
@@ -36,9 +36,8 @@ def too_long(message: str) -> Problem:
 
 def unknown_model(name: str, known: list[str]) -> Problem:
     """No model of that name is served: 404."""
-    return Problem(
-        404, f"The model {name!r} is not served here; there are: {', '.join(known)}", param="model", code="model_not_found"
-    )
+    others = f"; there are: {', '.join(known)}" if known else ""
+    return Problem(404, f"The model {name!r} is not served here{others}", param="model", code="model_not_found")
 
 
 def no_key() -> Problem:

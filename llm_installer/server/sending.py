@@ -1,4 +1,4 @@
-"""What a client hears: one JSON object, or a stream of server-sent events; and how it is noticed that nobody listens."""
+"""What a client hears: one JSON object, or a stream of server-sent events; and how it is seen that nobody listens."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ class EventStream(Response):
         del self.headers["content-length"]
         self._body, self._done, self._patience, self._abort = body, done, patience, abort
 
-    async def __call__(self, scope: object, receive: Receive, send: Send) -> None:  # type: ignore[override]
+    async def __call__(self, scope: object, receive: Receive, send: Send) -> None:
         """Send it; whatever ends it frees what the engine does for it."""
         try:
             await unless_gone(receive, self._send(send))

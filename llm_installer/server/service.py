@@ -79,7 +79,8 @@ class Service:
         entry = await asyncio.to_thread(self.catalogue.find, str(fields["model"]))
         prepared, asked = await self._ask(fields, entry, prepare)
         self._open.add(asked)
-        self._refuse_when_ended(asked)
+        if self._closed:  # it ended while the prompt was read
+            asked.cancel()
         shape: Shape = TextShape(asked, prepared.echoed) if prepared.echoed else ChatShape(asked)
         if asked.wish.stream:
             stream = events(asked, shape, prepared.tooling, self.settings.heartbeat)
@@ -104,10 +105,8 @@ class Service:
         """Done by the thread that reads prompts."""
         return await asyncio.get_running_loop().run_in_executor(self._reader, work)
 
-    def _refuse_when_ended(self, asked: Asked | None = None) -> None:
+    def _refuse_when_ended(self) -> None:
         if self._closed:
-            if asked:
-                self._give_up(asked)
             raise ended()
         if not self.engine.alive:
             raise ended(f"The engine has ended ({self.engine.fault or 'it was closed'}); restart the server")

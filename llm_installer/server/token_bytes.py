@@ -6,7 +6,7 @@ from functools import lru_cache
 
 from llm_installer.data.encoding.tokenizer import Tokenizer
 
-_SPACE = "▁"  # the letter that stands for a space in SentencePiece  # noqa: RUF001
+_SPACE = "▁"  # the letter that stands for a space in SentencePiece
 
 
 def _letters() -> dict[str, int]:

@@ -29,7 +29,7 @@ class ServedVoice(Protocol):
     def style(self) -> str: ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Voice:
     """One model's encoder, and what was found out about it."""
 

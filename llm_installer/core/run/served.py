@@ -1,4 +1,4 @@
-"""Which runs of a model directory a server has in memory: a file for each server, which the system unlocks at its death.
+"""Which runs of a model directory a server has in memory: a file for each server, unlocked at its death by the system.
 
 A file is locked before it gets its name, so that one that can be locked belongs to a server that has ended.
 """
