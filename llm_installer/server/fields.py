@@ -170,7 +170,7 @@ def parsed(text: bytes) -> Body:
     return value
 
 
-def refuse_depth(value: object, what: str) -> None:
+def refuse_depth(value: object, what: str, param: str | None = None) -> None:
     """Raise Problem where `value` has so many levels of brackets that reading it further could fail."""
     level = [value]
     for _ in range(DEEPEST):
@@ -182,7 +182,7 @@ def refuse_depth(value: object, what: str) -> None:
         ]
         if not level:
             return
-    raise invalid(f"{what} has more than {DEEPEST} levels of brackets")
+    raise invalid(f"{what} has more than {DEEPEST} levels of brackets", param)
 
 
 def checked(body: Body, kinds: Mapping[str, Kind], needed: str) -> Body:

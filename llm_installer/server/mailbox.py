@@ -42,11 +42,13 @@ class Mailbox:
 
     async def take(self, seconds: float | None = None) -> list[Mail]:
         """What has come; waits for the first, none after so many seconds."""
+        self._some.clear()
         if not self._mail:
-            self._some.clear()
-            if not self._mail:  # it may have come between the two
-                with suppress(asyncio.TimeoutError):
-                    await asyncio.wait_for(self._some.wait(), seconds)
+            # Not asyncio.wait_for, which loses a cancellation that comes together with what it waits for.
+            alarm = self._loop.call_later(seconds, self._some.set) if seconds is not None else None
+            await self._some.wait()
+            if alarm:
+                alarm.cancel()
         found = list[Mail]()
         while self._mail:
             found.append(self._mail.popleft())

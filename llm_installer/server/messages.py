@@ -87,7 +87,7 @@ def _calls(value: object, where: str) -> str:
         raise invalid(f"{where}.tool_calls must be a list", "messages")
     try:
         calls = read_calls(value, f"{where}.tool_calls")
-        refuse_depth(list(calls), f"{where}.tool_calls")
+        refuse_depth(list(calls), f"{where}.tool_calls", "messages")
         return dump(list(calls), f"{where}.tool_calls") if calls else ""
     except SkipRecord as error:
         raise invalid(str(error), "messages") from None

@@ -26,6 +26,10 @@ class Gone(Exception):
     """The client does not listen any more."""
 
 
+class Slow(Exception):
+    """The client has read nothing for too long."""
+
+
 class Answers:
     """All answers of a request, as its mail makes them grow."""
 
@@ -146,7 +150,7 @@ class EventStream(Response):
             await unless_gone(receive, self._send(send))
         except Gone:
             pass
-        except asyncio.TimeoutError:
+        except Slow:
             self._abort()
         finally:
             self._done()
@@ -160,4 +164,10 @@ class EventStream(Response):
         await self._patiently(send({"type": "http.response.body", "body": b"", "more_body": False}))
 
     async def _patiently(self, sent: Awaitable[None]) -> None:
-        await asyncio.wait_for(sent, self._patience)
+        going = asyncio.ensure_future(sent)
+        try:
+            if not (await asyncio.wait({going}, timeout=self._patience))[0]:
+                raise Slow
+            going.result()
+        finally:
+            going.cancel()

@@ -68,7 +68,7 @@ def add_adapter(folder: ModelDir, run: str, seed: int, template: str = "", rank:
     with torch.no_grad():
         for name, value in adapted.named_parameters():
             if ".lora_B." in name:
-                value.normal_(std=0.05)
+                value.normal_(std=0.2)
     adapted.save_pretrained(made.adapter)
     if template:
         tokenizer = AutoTokenizer.from_pretrained(folder.weights)
