@@ -54,9 +54,13 @@ def serve(model: str | None, model_path: str | None, **given: object) -> None:
     check(request)
     folder, console = ModelDir.find(chosen_model(model, model_path, "Say which model to serve", "serve {}")), Console()
     if request.engine == "vllm":
-        from llm_installer.server.vllm import start
+        from llm_installer.server.vllm import become, prepared
 
-        return start(folder, request, console)
+        launch = prepared(folder, request)
+        for note in launch.notes:
+            console.line(note)
+        console.command(launch.shown)
+        return become(launch)
     with console.waiting("Loading what it takes"):
         from llm_installer.server.story import opened
     with opened(folder, request, console) as server:
