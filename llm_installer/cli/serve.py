@@ -32,6 +32,14 @@ KEY = "LLM_API_KEY"
     type=click.Choice(ENGINES),
     help="vllm checks the runs and then starts vLLM, on a GPU.",
 )
+@click.option(
+    "--use-4bit",
+    "quantised",
+    flag_value="nf4",
+    default="",
+    help="Hold the base in 4 bits, as --method qlora trains on.",
+)
+@click.option("--use-8bit", "quantised", flag_value="int8", help="Hold the base in 8 bits.")
 @click.option("--rows", default=32, show_default=True, type=Whole(1), help="Answers made at once.")
 @click.option("--queue", default=256, show_default=True, type=Whole(1), help="Requests that may wait.")
 @click.option(

@@ -21,6 +21,7 @@ from llm_installer.install.installer import install
 GUIDE = Path(__file__).parents[2] / "docs" / "guides" / "serving.md"
 
 
+@pytest.mark.slow
 def test_what_it_prints_works_and_ctrl_c_ends_it(
     start: Callable[..., subprocess.Popen[str]], llm_home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
