@@ -6,7 +6,7 @@ The runs are looked at on the disk, so that new ones come and removed ones go wi
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from threading import Lock
@@ -79,6 +79,9 @@ class Catalogue:
         """Why adapters are not served, a sentence each."""
         self._loaded: dict[Path, _Loaded] = {}
         self._names: dict[str, int] = {}
+        self._places: dict[str, Path] = {}
+        self._entries: dict[tuple[str, Path], Entry] = {}
+        """Entries as they were made last, by the part of a name behind the base's, and the adapter."""
         self._lock = Lock()
         self._voices: dict[str, Voice] = {}
         self._base = fingerprint(folder.weights)
@@ -99,8 +102,11 @@ class Catalogue:
         """What a request means by `name`. Raises Problem for what is not served."""
         if name == self.name:
             return self._base_entry()
+        id = name.removeprefix(f"{self.name}:")
+        if name != id and (known := self._unchanged(id)):
+            return known
         with self._lock:
-            rows, id = self._rows(), name.removeprefix(f"{self.name}:")
+            rows = self._rows()
             found: Entry | None = None
             if name == id:
                 pass
@@ -112,6 +118,13 @@ class Catalogue:
                 return found
             paths = [rows[id].adapter] if name != id and id in rows else self._lora() if id == LORA else []
         raise self._unknown(name, paths)
+
+    def _unchanged(self, id: str) -> Entry | None:
+        """The entry that was made last, where its adapter is what it was: runs are not listed for every request."""
+        path = self._folder.lora.resolve() if id == LORA else self._places.get(id)
+        loaded, entry = (self._loaded.get(path), self._entries.get((id, path))) if path else (None, None)
+        same = path and loaded and entry and entry.inside == loaded.inside and _stamp(path) == loaded.stamp
+        return entry if same else None
 
     def _unknown(self, name: str, paths: list[Path]) -> Problem:
         for path in paths:
@@ -138,7 +151,8 @@ class Catalogue:
         entry = self._entry(LORA, lora, run)
         if entry is None or run is None:
             return entry
-        return Entry(**{**vars(entry), "root": f"{self.name}:{run.run.id}"})
+        self._entries[LORA, lora] = replace(entry, root=f"{self.name}:{run.run.id}")
+        return self._entries[LORA, lora]
 
     def _entry(self, id: str, path: Path, row: RunRow | None) -> Entry | None:
         """The entry of an adapter, loaded where it is not yet or has changed; None where it cannot be served."""
@@ -153,7 +167,8 @@ class Catalogue:
         base, best = (row.base_loss, row.best_loss) if row else (None, None)
         name = f"{self.name}:{id}"
         voice = self._voice(known.inside, path)
-        return Entry(
+        self._places[id] = path
+        self._entries[id, path] = Entry(
             id=name,
             inside=known.inside,
             root=name,
@@ -164,6 +179,7 @@ class Catalogue:
             voice=voice,
             fingerprint=self._printed(voice, f"{self._base}{path}{stamp}"),
         )
+        return self._entries[id, path]
 
     def _load(self, path: Path, stamp: Stamp, row: RunRow | None) -> _Loaded | None:
         stem = row.run.id if row else LORA

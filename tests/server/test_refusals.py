@@ -214,6 +214,15 @@ def test_a_full_queue_says_when_to_come_again(guarded: Running) -> None:
     assert guarded.chat("Hi").status_code == 200
 
 
+def test_a_schema_needs_a_package(guarded: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    for more in (
+        {"response_format": {"type": "json_object"}},
+        {"tools": [TOOL], "tool_choice": "required"},
+    ):
+        assert "pip install llguidance" in str(refused(guarded.chat("Hi", **more))["message"])
+
+
 def test_a_server_whose_engine_has_ended_says_so(guarded: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guarded.server.service.engine, "fault", "RuntimeError: broken")
     assert guarded.http.get("/health").status_code == 503
