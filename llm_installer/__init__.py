@@ -1,35 +1,50 @@
 """LLM Installer: give a model a folder, train a LoRA on your data, keep what it learned.
 
-Importing this package imports no torch; lora_sft loads what it needs when first used.
+Importing this package imports no torch; each function loads what it needs when it is first used. `install` and `export`
+are names of rooms here, so those two functions are in llm_installer.api alone.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from llm_installer.core.version import __version__
 
 if TYPE_CHECKING:
-    from llm_installer.api import evaluate, lora_sft
+    from llm_installer.api import (
+        accuracy,
+        add_task_prefix,
+        create_instruct_dataset,
+        curriculum_learning,
+        evaluate,
+        f1_score,
+        load,
+        load_lora_model,
+        lora_sft,
+        memory_usage,
+        merge,
+        prepare_dataset,
+        push,
+        rouge,
+        text_difficulty,
+        trainable_parameters,
+        training_diagnostics,
+    )
     from llm_installer.core.errors import InstallerError
 
-__all__ = ["InstallerError", "__version__", "evaluate", "lora_sft"]
+__all__ = [
+    "InstallerError", "__version__", "accuracy", "add_task_prefix", "create_instruct_dataset", "curriculum_learning",
+    "evaluate", "f1_score", "load", "load_lora_model", "lora_sft", "memory_usage", "merge",
+    "prepare_dataset", "push", "rouge", "text_difficulty", "trainable_parameters", "training_diagnostics",
+]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
-    if name == "lora_sft":
-        from llm_installer.api import lora_sft
-
-        return lora_sft
-    if name == "evaluate":
-        from llm_installer.api import evaluate
-
-        return evaluate
-    if name == "InstallerError":
-        from llm_installer.core.errors import InstallerError
-
-        return InstallerError
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    where = "llm_installer.core.errors" if name == "InstallerError" else "llm_installer.api"
+    return getattr(import_module(where), name)
 
 
 def __dir__() -> list[str]:

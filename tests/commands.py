@@ -22,9 +22,7 @@ PATIENCE = 120.0
 """Seconds that a command may take."""
 
 processes = multiprocessing.get_context("forkserver")
-processes.set_forkserver_preload(
-    ["torch", "transformers", "peft", "accelerate", "datasets", "llm_installer.train_lora"]
-)
+processes.set_forkserver_preload(["tests.libraries"])
 
 
 def command(*words: str | Path, cwd: str | Path | None = None, input: str = "") -> subprocess.CompletedProcess[str]:

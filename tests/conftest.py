@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -14,7 +15,12 @@ from typing import Any
 
 import psutil
 import pytest
+from hypothesis import settings
 
+from tests.generated import many
+
+settings.register_profile("suite", max_examples=many(100))
+settings.load_profile("suite")
 # A shell starts background jobs with Ctrl-C ignored, nohup with SIGHUP, and children inherit that: the tests of signals
 # need both back.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -25,8 +31,25 @@ os.environ["LLM_INSTALLER_COMMAND"] = "llm-installer"  # what hints say, whereve
 # Each test has a home of its own; kernels in C need not be compiled for each.
 os.environ.setdefault("LLM_KERNELS", str(Path(tempfile.gettempdir()) / f"llm-kernels-{os.getuid()}"))
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Sooner or later this process imports it, and most quickly as the program does: without the compiler of PyTorch.
+    from llm_installer.core.startup import import_bitsandbytes
+
+    import_bitsandbytes()
+
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Libraries and thousands of tests stay: nothing is looked for among them, neither now nor later."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,7 @@ import click
 import pytest
 
 from llm_installer.cli.main import cli
+from llm_installer.export.engines import engines_table
 from llm_installer.planning.controller import RULES
 from llm_installer.planning.modes import MODES, modes_table
 from llm_installer.planning.names import names_table
@@ -27,7 +28,9 @@ DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted(DOCS.rglob("*.md"))]
 FOLDERS = ("guides", "reference", "concepts", "decisions")
 HELP = ROOT / "llm_installer" / "cli" / "help"
-TOPICS = ("data", "eval", "export", "gpu", "memory", "methods", "models", "modes", "program", "resuming", "serve")
+TOPICS = (
+    "data", "eval", "export", "gpu", "memory", "methods", "models", "modes", "program", "resuming", "serve", "sharing",
+)  # fmt: skip
 SCRIPTS = {"train.sh": "train", "start.sh": "start"}
 OTHERS_DATA = (DOCS / "guides" / "data.md").read_text(encoding="utf-8").partition("<!-- real files -->")[2]
 """Names of files of other projects, which are not ours to have."""
@@ -40,6 +43,7 @@ TABLES: dict[str, tuple[str, Callable[[], str]]] = {
     "other names": ("other-names.md", names_table),
     "modes": ("modes.md", modes_table),
     "stop rules": ("modes.md", stop_table),
+    "engines": ("../guides/sharing.md", engines_table),
 }
 
 
@@ -175,7 +179,8 @@ def flags(command: click.Command) -> set[str]:
     return {o for p in command.params if isinstance(p, click.Option) for o in (*p.opts, *p.secondary_opts)}
 
 
-_OTHERS = "out rows rounds trl trl-processes tools device shape command first-step path nproc-per-node own-model seeds"
+_OTHERS = """out rows rounds trl trl-processes tools device shape command first-step path nproc-per-node own-model seeds
+    max-lora-rank"""
 OTHERS_FLAGS = {f"--{name}" for name in _OTHERS.split()}
 """Of programs that are not llm-installer: tools, benchmarks and torchrun."""
 

@@ -6,7 +6,6 @@ import ast
 import io
 import json
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +19,7 @@ from llm_installer.data.encoding.processor import load_encoder
 from llm_installer.inference.load import load_assistant
 from llm_installer.install.installer import install
 from llm_installer.models.base import load_base
+from tests.commands import command
 
 PACKAGE = Path(__file__).resolve().parents[1] / "llm_installer"
 CODE = """
@@ -113,16 +113,13 @@ def test_the_code_of_an_adapters_tokenizer_is_not_run(installed: Path, hostile: 
     assert not marker.exists()
 
 
-def test_a_chat_that_begins_with_y_runs_nothing(
-    llm_home: Path, hostile: Path, marker: Path, start: Callable[..., subprocess.Popen[str]]
-) -> None:
+def test_a_chat_that_begins_with_y_runs_nothing(llm_home: Path, hostile: Path, marker: Path) -> None:
     root = install(str(hostile), link=True, say=lambda text: None).root
     CHANGES["a tokenizer"](hostile)
-    process = start("start", "--model-path", root, stdin=subprocess.PIPE)
-    _, errors = process.communicate("y\n" * 100, timeout=120)
+    done = command("start", "--model-path", root, input="y\n" * 100)
     assert not marker.exists()
-    assert process.returncode == 1
-    assert errors.count("\n") == 1 and "is never run here" in errors and "[y/N]" not in errors
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1 and "is never run here" in done.stderr and "[y/N]" not in done.stderr
 
 
 def test_no_call_leaves_the_question_open() -> None:

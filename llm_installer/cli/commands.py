@@ -31,6 +31,8 @@ _TRIED = {
     "handlers": "families architectures",
     "install MODEL": "add get download pull fetch clone",
     "export MODEL --to gguf": "gguf quantize quantise llama.cpp llamacpp ollama",
+    "check-for vllm MODEL": "vllm sglang",
+    "push MODEL --repo OWNER/NAME": "upload publish share push-to-hub hub-push",
     "merge MODEL": "fuse bake combine unload",
     "list": "ls models installed show ps",
     "quickstart": "demo tour init hello begin",

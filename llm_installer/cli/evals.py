@@ -42,6 +42,14 @@ from llm_installer.planning.bounds import Filled, Whole
 )
 @click.option("--base/--no-base", default=True, help="Evaluate the base model alone, too; default on.")
 @click.option(
+    "--use-4bit",
+    "quantised",
+    flag_value="nf4",
+    default="",
+    help="Hold the base in 4 bits, as --method qlora trains on.",
+)
+@click.option("--use-8bit", "quantised", flag_value="int8", help="Hold the base in 8 bits.")
+@click.option(
     "--task",
     default="auto",
     show_default=True,

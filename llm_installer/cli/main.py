@@ -29,6 +29,7 @@ from llm_installer.cli.export import merge
 from llm_installer.cli.fix import fix
 from llm_installer.cli.gguf import export
 from llm_installer.cli.models import COMMANDS
+from llm_installer.cli.push import check_for, push
 from llm_installer.cli.run import run
 from llm_installer.cli.runs import adapters
 from llm_installer.cli.serve import serve
@@ -65,20 +66,9 @@ def quickstart() -> None:
 
 
 _MORE = (
-    fix,
-    config,
-    data,
-    adapters,
-    train,
-    evaluate_command,
-    start,
-    run,
-    serve,
-    merge,
-    export,
-    completion,
-    help_command,
-)
+    fix, config, data, adapters, train, evaluate_command, start, run, serve, merge, export, check_for, push,
+    completion, help_command,
+)  # fmt: skip
 for _command in (*COMMANDS, *_MORE):
     cli.add_command(_command)
 

@@ -95,6 +95,12 @@ def _train(options: Options) -> None:
         with console.waiting("Planning"):
             job = decide(options, console)
         console.show(job)
+    elif options.push:
+        from llm_installer.export.push.after import push_after, ready_to_push
+
+        ready_to_push(options.push)
+        if ended := run(options, console):
+            push_after(ended.folder, ended.result.adapter, options.push, console)
     else:
         run(options, console)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,11 +13,15 @@ import yaml
 
 from llm_installer.core.errors import UsageError
 from llm_installer.core.hints import pip
-from llm_installer.core.text import short_path
+from llm_installer.core.reading import reason
+from llm_installer.core.text import short_path, shortened
 from llm_installer.inference.load import Assistant
 
 BATCH = 8
 PACKAGE = "lm_eval"
+_WRONG_ROWS = (LookupError, ValueError, TypeError, AttributeError)
+_WRONG_TASKS = (*_WRONG_ROWS, OSError, ImportError, RuntimeError, AssertionError, yaml.YAMLError)
+"""What lm-eval raises for a task whose definition is wrong, or whose data are not there."""
 
 
 def check_installed() -> None:
@@ -25,50 +30,66 @@ def check_installed() -> None:
         raise UsageError(f"--tasks needs lm-eval, which is not installed; install it with: {pip('lm-eval')}")
 
 
-def run_tasks(assistant: Assistant, tasks: Sequence[str], most: int | None, seed: int) -> dict[str, float]:
-    """What lm-eval finds on `tasks`, by `task, metric`; `most` rows of each. A task is a name, or a YAML file of one.
+@dataclass(frozen=True)
+class Harness:
+    """Tasks that lm-eval has found and loaded."""
 
-    Raises UsageError for a file that names no task.
+    tasks: tuple[str, ...]
+    manager: object
+    """lm-eval's own index of tasks."""
+
+    def run(self, assistant: Assistant, most: int | None, seed: int) -> dict[str, float]:
+        """What lm-eval finds of a model, by `task, metric`; `most` rows of each task.
+
+        Raises UsageError for rows that lm-eval cannot read as the task says.
+        """
+        wrapper = import_module("lm_eval.models.huggingface").HFLM
+        model = wrapper(pretrained=assistant.model, tokenizer=assistant.encoder.tokenizer, batch_size=BATCH)
+        evaluate = import_module(PACKAGE).simple_evaluate
+        template_error = import_module("jinja2").TemplateError
+        seeds = ("random_seed", "numpy_random_seed", "torch_random_seed", "fewshot_random_seed")
+        more = {"limit": most, "bootstrap_iters": 0, **dict.fromkeys(seeds, seed)}
+        try:
+            found = evaluate(model=model, tasks=[*self.tasks], task_manager=self.manager, **more)
+        except (*_WRONG_ROWS, template_error) as error:
+            raise _unusable(", ".join(self.tasks), error) from error
+        return _numbers(found["results"])
+
+
+def harness(tasks: Sequence[str]) -> Harness:
+    """Let lm-eval find and load `tasks`, each a name or a YAML file of one, before a model is loaded.
+
+    Raises UsageError where lm-eval is not installed, or cannot load one.
     """
     check_installed()
     os.environ.setdefault("DISABLE_MULTIPROC", "1")  # its bootstrap would fork a process that has a model loaded
-    names, folders = _names(tasks)
-    wrapper = import_module("lm_eval.models.huggingface").HFLM
-    manager = import_module("lm_eval.tasks").TaskManager(include_path=folders or None)
-    model = wrapper(pretrained=assistant.model, tokenizer=assistant.encoder.tokenizer, batch_size=BATCH)
-    found = import_module(PACKAGE).simple_evaluate(
-        model=model,
-        tasks=names,
-        task_manager=manager,
-        limit=most,
-        bootstrap_iters=0,
-        random_seed=seed,
-        numpy_random_seed=seed,
-        torch_random_seed=seed,
-        fewshot_random_seed=seed,
-    )
-    return _numbers(found["results"])
-
-
-def _names(tasks: Sequence[str]) -> tuple[list[str], list[str]]:
-    """(the names of the tasks, the folders of those that are files)."""
-    names: list[str] = []
-    folders: list[str] = []
-    for given in tasks:
-        file = Path(given).expanduser()
-        if file.suffix not in (".yaml", ".yml"):
-            names.append(given)
-            continue
+    specs = tuple(_spec(each) for each in tasks)
+    named = [given for given, spec in zip(tasks, specs, strict=True) if spec == given]
+    manager = import_module("lm_eval.tasks").TaskManager(include_defaults=bool(named))
+    datasets_error = import_module("datasets.exceptions").DatasetsError
+    for given, spec in zip(tasks, specs, strict=True):
         try:
-            held = yaml.safe_load(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError, yaml.YAMLError):
-            raise UsageError(f"{short_path(file)} cannot be read as YAML; give a file that defines a task") from None
-        name = held.get("task") if isinstance(held, Mapping) else None
-        if not isinstance(name, str):
-            raise UsageError(f"{short_path(file)} names no task; add a line such as: task: my_task")
-        names.append(name)
-        folders.append(str(file.parent.absolute()))
-    return names, list(dict.fromkeys(folders))
+            manager.load([spec])
+        except (*_WRONG_TASKS, datasets_error) as error:
+            raise _unusable(given, error) from error
+    return Harness(specs, manager)
+
+
+def _spec(given: str) -> str:
+    """What lm-eval calls a task: its name, or the file that defines it. Raises UsageError for a file that is none."""
+    file = Path(given).expanduser()
+    if file.suffix not in (".yaml", ".yml"):
+        return given
+    if not file.is_file():
+        raise UsageError(f"There is no file {short_path(file)}; give a YAML file that defines a task")
+    return str(file.absolute())
+
+
+def _unusable(task: str, error: Exception) -> UsageError:
+    why = shortened(" ".join((reason(error) or type(error).__name__).split()), 200)
+    if isinstance(error, KeyError) and "not a registered" in why:
+        return UsageError(f"lm-eval knows no task {task!r}; see all of them with: lm_eval ls tasks")
+    return UsageError(f"lm-eval cannot use the task {task} ({why}); correct its definition, or name another one")
 
 
 def _numbers(results: Mapping[str, Mapping[str, object]]) -> dict[str, float]:

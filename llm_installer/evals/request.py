@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Literal, TypeAlias, TypedDict, cast
+from typing import Literal, TypedDict, cast
 
 from llm_installer.core.errors import AdapterError, UsageError
 from llm_installer.core.hints import suggest
@@ -18,7 +18,7 @@ from llm_installer.runs.listing import find_run
 TASKS = ("auto", "answers", "choices", "text")
 """What is done with the rows: as each of them is, or all answered, ranked, or only their losses computed."""
 BASE = "base"
-Several: TypeAlias = "str | Path | Sequence[str | Path] | None"
+_BITS = {"use_4bit": "nf4", "use_8bit": "int8"}
 ANOTHER = "name another one with --run or --lora"
 
 
@@ -34,6 +34,8 @@ class EvalRequest:
     """Folders of adapters."""
     base: bool = True
     """Whether the base model alone is evaluated, too."""
+    quantised: str = ""
+    """A name of planning.method.QUANTISED; empty for the base as it is."""
     task: str = "auto"
     """One of TASKS."""
     tasks: tuple[str, ...] = ()
@@ -54,6 +56,8 @@ class EvalOptions(TypedDict, total=False):
     run: str | Sequence[str]
     lora: str | Path | Sequence[str | Path]
     base: bool
+    use_4bit: bool
+    use_8bit: bool
     task: Literal["auto", "answers", "choices", "text"]
     tasks: str | Sequence[str]
     max_new_tokens: int | None
@@ -64,13 +68,15 @@ class EvalOptions(TypedDict, total=False):
     answers_as: Literal["text", "json"]
 
 
-def asked(data: Several, options: Mapping[str, object]) -> EvalRequest:
+def asked(data: object, options: Mapping[str, object]) -> EvalRequest:
     """The request of keywords, in which one text stands for a list of one. Raises UsageError for unknown keywords."""
-    known = [f.name for f in fields(EvalRequest)]
-    values: dict[str, object] = {"data": data}
+    known = [f.name for f in fields(EvalRequest) if f.name != "quantised"]
+    values: dict[str, object] = {"data": data, "quantised": _quantised(options)}
     for name, value in options.items():
+        if name in _BITS:
+            continue
         if name not in known:
-            raise UsageError(f"There is no option {name!r}{suggest(name, known)}")
+            raise UsageError(f"There is no option {name!r}{suggest(name, [*known, *_BITS])}")
         values[name] = value
     for name in ("data", "run", "lora", "tasks"):
         values[name] = _several(values.get(name))
@@ -79,6 +85,17 @@ def asked(data: Several, options: Mapping[str, object]) -> EvalRequest:
         if number is not None and (type(number) is not int or number < 1):
             raise UsageError(f"{name}={number!r}: it must be a whole number from 1")
     return built(EvalRequest, values)
+
+
+def _quantised(options: Mapping[str, object]) -> str:
+    """How the base is held, as the switches say. Raises UsageError where both are on, or one is no switch."""
+    for name in _BITS:
+        if not isinstance(value := options.get(name, False), bool):
+            raise UsageError(f"{name}={value!r}: it must be True or False")
+    on = [kind for name, kind in _BITS.items() if options.get(name)]
+    if len(on) > 1:
+        raise UsageError("--use-4bit and --use-8bit contradict each other; give one of them")
+    return on[0] if on else ""
 
 
 def _several(value: object) -> tuple[str, ...]:

@@ -23,11 +23,11 @@ def copy_companions(base: Path, lora: Path, target: Path) -> None:
     """
     own = (lora / "tokenizer_config.json").is_file()
     for name in companions(base):
-        if not (own and _of_tokenizer(name)):
+        if not (own and of_tokenizer(name)):
             copy_hashed(base / name, target / name)
     if own:
         for file in sorted(lora.iterdir()):
-            if file.is_file() and _of_tokenizer(file.name):
+            if file.is_file() and of_tokenizer(file.name):
                 copy_hashed(file, target / file.name)
 
 
@@ -56,5 +56,6 @@ def write_config(base: Path, target: Path, dtype: str, untied: bool) -> None:
     write_json(target / CONFIG, config)
 
 
-def _of_tokenizer(name: str) -> bool:
+def of_tokenizer(name: str) -> bool:
+    """Whether a file of this name belongs to a tokenizer."""
     return name.startswith((*_TOKENIZER, "additional_chat_templates/")) or name.endswith(_ENDS)

@@ -5,13 +5,14 @@ Run as: llm-installer merge MODEL --run last
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from llm_installer.core.adapter_info import WEIGHT_NAMES, AdapterInfo, read_adapter_info
-from llm_installer.core.errors import AdapterError, ModelError, UsageError
+from transformers import PreTrainedModel
+
+from llm_installer.core.adapter_info import WEIGHT_NAMES, AdapterInfo
+from llm_installer.core.errors import ModelError, UsageError
 from llm_installer.core.files import unwritable
-from llm_installer.core.hints import script
 from llm_installer.core.manifest import sha256_of
 from llm_installer.core.model_info import ModelInfo, read_model_info
 from llm_installer.core.paths import ModelDir
@@ -22,14 +23,15 @@ from llm_installer.core.voice import Voice
 from llm_installer.core.weight_files import read_headers, weight_files
 from llm_installer.export.adapter import read_changes
 from llm_installer.export.changes import Change
+from llm_installer.export.chosen import Chosen, chosen_adapter
 from llm_installer.export.prove import Reference, Tuned, asked_of, look_at, precision_for, prove
+from llm_installer.export.published import dequantise, usual_dtype
 from llm_installer.export.quantised import round_trip
 from llm_installer.export.receipt import TOLERANCES, Receipt, Rounding, problems
 from llm_installer.export.request import AUTO, BASES, DTYPES, FULL, Merged, MergeRequest
 from llm_installer.export.target import lock_name, refuse_taken, target_of
 from llm_installer.export.tensors import Base, plan_files, untied_by
 from llm_installer.export.write import write_model
-from llm_installer.inference.start import chosen_lora
 from llm_installer.install.disk import delete, nearest_existing, require_space
 from llm_installer.install.model_record import Lineage, make_record, read_record, write_record
 from llm_installer.install.resolve import Source
@@ -37,7 +39,9 @@ from llm_installer.install.scripts import write_scripts
 from llm_installer.install.staging import directory_lock, publish, staging_of
 from llm_installer.models.file_names import places, tied_weights
 from llm_installer.models.from_files import without_weights
-from llm_installer.runs.listing import RunRow, find_run, list_runs
+
+_COPY = ".base"
+"""The folder below that of an unfinished merge in which a base lies dequantised."""
 
 
 @dataclass(frozen=True)
@@ -45,19 +49,12 @@ class _Work:
     """What is merged, once it is known to fit."""
 
     folder: ModelDir
-    lora: Path
-    about: AdapterInfo
-    row: RunRow | None
+    chosen: Chosen
     info: ModelInfo
     base: Base
     changes: dict[str, list[Change]]
     dtype: str
     """As it was asked for."""
-
-    @property
-    def name(self) -> str:
-        """The run, or the folder of the adapter."""
-        return self.lora.parent.name if self.lora.name == "adapter" else self.lora.name
 
     @property
     def mostly(self) -> str:
@@ -80,11 +77,16 @@ def merge(folder: ModelDir, request: MergeRequest, voice: Voice) -> Merged:
         staging = staging_of(target.root)
         _begin(staging)
         try:
+            copy = None
+            if work.info.stored.words:
+                with voice.waiting("Dequantising the base"):
+                    work, copy = _dequantised(work, ModelDir(staging.root / _COPY))
             with voice.waiting("Asking the tuned model"):
-                tuned = Tuned(folder, work.lora, work.about.quantised, request.onto or "")
-                against = look_at(tuned, asked_of(work.row), precision_for(work.info))
+                tuned = Tuned(folder, work.chosen.lora, work.chosen.about.quantised, request.onto or "", copy)
+                against = look_at(tuned, asked_of(work.chosen.row), precision_for(work.info))
             ready()
             merged = _filled(work, against, staging, voice)
+            delete(staging.root / _COPY)
             publish(staging, target)
         finally:
             delete(staging.root)
@@ -104,49 +106,54 @@ def _begin(staging: ModelDir) -> None:
 def _prepared(folder: ModelDir, request: MergeRequest) -> tuple[_Work, ModelDir]:
     """Everything that can be refused before a weight is read."""
     _refuse_words(request)
-    row = find_run(folder, request.run) if request.run else None
-    chosen = chosen_lora(folder, str(row.adapter) if row else request.lora, without=False)
-    if chosen is None:
-        raise AdapterError(
-            f"{folder.root.name} has no adapter to merge; train one with {script(folder.root)}, or name one with --run "
-            "or --lora"
-        )
-    about = read_adapter_info(chosen, folder)
-    if request.onto and not about.quantised:
-        raise UsageError(
-            f"--onto is for runs on a base in 4 or 8 bits, and {short_path(chosen)} is of none; leave it out"
-        )
+    found = chosen_adapter(folder, request.run, request.lora, "merge")
+    chosen, about = found.lora, found.about
     info = read_model_info(folder.weights, folder.root.name)
+    _refuse_onto(request.onto, about, info, chosen)
     _refuse_base(info)
     bare = without_weights(folder.weights)
-    base = Base(folder.weights, places(bare, read_headers(folder.weights)), tied_weights(bare))
+    base = _base(bare, folder.weights)
     changes = read_changes(bare, chosen)
-    work = _Work(folder, chosen, about, row or _run_of(folder, chosen), info, base, changes, request.dtype)
-    target = target_of(folder, work.name, request.to)
-    plan = plan_files(base, changes, work.dtype)
-    require_space(nearest_existing(target.root), plan.bytes)
+    dtype = usual_dtype(info) if info.stored.words and request.dtype == AUTO else request.dtype
+    work = _Work(folder, found, info, base, changes, dtype)
+    target = target_of(folder, work.chosen.name, request.to)
+    # Of a base that is published quantised there is a dequantised copy for a while.
+    needed = info.parameters * 8 if info.stored.words else plan_files(base, changes, dtype).bytes
+    require_space(nearest_existing(target.root), needed)
     return work, target
 
 
+def _base(bare: PreTrainedModel, weights: Path) -> Base:
+    """The base in a folder; `bare` is the same without weights."""
+    return Base(weights, places(bare, read_headers(weights)), tied_weights(bare))
+
+
+def _dequantised(work: _Work, copy: ModelDir) -> tuple[_Work, ModelDir]:
+    """The same work on a dequantised copy of its base, which is written for that."""
+    dequantise(work.info, work.chosen.lora, copy, precision_for(work.info))
+    return replace(work, base=_base(without_weights(copy.weights), copy.weights)), copy
+
+
 def _refuse_words(request: MergeRequest) -> None:
-    if request.run and request.lora:
-        raise UsageError("--run and --lora contradict each other; give one of them")
     for option, value, known in (("--dtype", request.dtype, DTYPES), ("--onto", request.onto, (None, *BASES))):
         if value not in known:
             raise UsageError(f"{option} {value} is none of {', '.join(each for each in known if each)}")
 
 
-def _run_of(folder: ModelDir, lora: Path) -> RunRow | None:
-    """The run of this model whose adapter it is."""
-    return next((row for row in list_runs(folder) if row.run.adapter.resolve() == lora), None)
+def _refuse_onto(onto: str | None, about: AdapterInfo, info: ModelInfo, lora: Path) -> None:
+    """Raise UsageError for a base to merge onto where there is no choice."""
+    if onto == FULL and info.stored.words:
+        raise UsageError(
+            f"--onto full needs full-precision weights, and those of {info.name} are published in {info.stored.words}; "
+            f"leave it out to merge onto the dequantised ones, or {INSTEAD}"
+        )
+    if onto and not about.quantised and not info.stored.words:
+        raise UsageError(
+            f"--onto is for runs on a base in 4 or 8 bits, and {short_path(lora)} is of none; leave it out"
+        )
 
 
 def _refuse_base(info: ModelInfo) -> None:
-    if info.stored.words:
-        raise ModelError(
-            f"The weights of {info.name} are published in {info.stored.words}, and nothing can be merged into those; "
-            f"to have a merged model, {INSTEAD}"
-        )
     file = weight_files(info.path)[0]
     if file.suffix != ".safetensors":
         raise ModelError(
@@ -160,13 +167,13 @@ def _filled(
 ) -> tuple[str, str, int, int, str, Receipt]:
     """Write the model into the staging folder and prove it. Returns the fields of Merged after its folder."""
     base = work.base
-    if against.onto and against.onto != FULL:
-        way = round_trip(work.about.quantised, against.trained_in)
+    if against.quantised and against.onto != FULL:
+        way = round_trip(work.chosen.about.quantised, against.trained_in)
         base = Base(base.folder, base.places, base.tied, against.quantised, way)
     plan = plan_files(base, work.changes, work.dtype)
     untied = untied_by(base, work.changes)
     with voice.waiting("Writing the merged model"):
-        hashes = write_model(plan, base.folder, work.lora, staging.weights, (work.mostly, untied))
+        hashes = write_model(plan, base.folder, work.chosen.lora, staging.weights, (work.mostly, untied))
     source = Source("merged", work.folder.root.name, staging.root.name.removeprefix(".").removesuffix(".installing"))
     record = make_record(source, staging.weights, hashes, "", _lineage(work, against))
     write_record(staging.info, record)
@@ -177,22 +184,22 @@ def _filled(
     for wrong in problems(receipt):
         raise ModelError(f"The merged model is not what was trained, and was not kept: {wrong}")
     receipt.write(staging.root)
-    return work.folder.root.name, work.name, record.bytes, plan.untied, against.style, receipt
+    return work.folder.root.name, work.chosen.name, record.bytes, plan.untied, against.style, receipt
 
 
 def _lineage(work: _Work, against: Reference) -> Lineage:
     """What the merged model was made of."""
     base = read_record(work.folder.info)
-    file = next(work.lora / name for name in WEIGHT_NAMES if (work.lora / name).is_file())
+    file = next(work.chosen.lora / name for name in WEIGHT_NAMES if (work.chosen.lora / name).is_file())
     return Lineage(
         base=base.name,
         base_id=base.id,
         base_revision=base.revision,
         base_fingerprint=base.fingerprint,
         base_weights={name: weight.sha256 for name, weight in base.weights.items()},
-        adapter=work.name,
+        adapter=work.chosen.name,
         adapter_sha256=sha256_of(file),
         onto=against.onto,
         style=against.style,
-        thoughts=work.about.thoughts,
+        thoughts=work.chosen.about.thoughts,
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -27,6 +27,7 @@ from llm_installer.export.measure import (
     look,
     predictions,
 )
+from llm_installer.export.published import adapter_in
 from llm_installer.export.quantised import plain_name, quantised_weights, round_trip
 from llm_installer.export.receipt import TOLERANCES, Difference, Receipt, Rounding
 from llm_installer.export.request import BASES, DEQUANTISED
@@ -71,6 +72,8 @@ class Tuned:
     """How the base was quantised in training: a name of planning.method.QUANTISED, or empty."""
     onto: str = ""
     """One of BASES where that is settled."""
+    copy: ModelDir | None = None
+    """The base with dequantised weights, where it is published quantised."""
 
 
 def asked_of(row: RunRow | None) -> Questions:
@@ -88,6 +91,8 @@ def precision_for(info: ModelInfo) -> str:
 
 def look_at(tuned: Tuned, questions: Questions, precision: str) -> Reference:
     """Look at the tuned model on the base that it is merged onto. Raises what load_assistant raises."""
+    if tuned.copy:
+        return _on_copy(tuned, tuned.copy, questions, precision)
     if tuned.quantised:
         return _on_both(tuned, questions, precision)
     assistant = load_assistant(tuned.folder, tuned.lora, precision=precision)
@@ -117,6 +122,22 @@ def _on_both(tuned: Tuned, questions: Questions, precision: str) -> Reference:
         del on_base
     onto = tuned.onto or min(as_trained, key=lambda base: as_trained[base].kl)
     return Reference(asks, prompts, seen[onto], precision, style, onto, as_trained, weights, dtype)
+
+
+def _on_copy(tuned: Tuned, copy: ModelDir, questions: Questions, precision: str) -> Reference:
+    """The same for a base that is published quantised: on its dequantised copy, and as it was trained."""
+    import_bitsandbytes()
+    assistant = load_assistant(tuned.folder, tuned.lora)
+    asks, prompts = _asked(assistant, questions)
+    trained, style, thinks = look(assistant, prompts.ids), assistant.style, assistant.encoder.template.thinks
+    del assistant
+    gc.collect()
+    on_copy = replace(load_assistant(copy, adapter_in(copy), precision=precision), style=style)
+    on_copy.encoder.template.thinks = thinks
+    texts = [(*p, *a) for p, a in zip(prompts.ids, trained.answers, strict=True)]
+    apart = difference(trained.logits, predictions(on_copy.model, texts), TOLERANCES["float32"].margin)
+    seen = look(on_copy, prompts.ids)
+    return Reference(asks, prompts, seen, precision, style, DEQUANTISED, {DEQUANTISED: apart})
 
 
 def _asked(assistant: Assistant, questions: Questions) -> tuple[Questions, Asked]:

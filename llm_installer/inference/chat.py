@@ -45,14 +45,18 @@ class Conversation:
             except CannotRender as error:
                 self.take_back()
                 raise UsageError(f"The model cannot be asked this: {error}; ask something else") from None
-        self._refuse_too_long(len(ids))
-        room = self._positions() - len(ids)
-        sampling = replace(self.sampling, max_new_tokens=max(1, min(self.sampling.max_new_tokens, room)))
-        self.last = answer(self.assistant.model, self.assistant.encoder, ids, sampling, on_text, self.images)
+        self.last = answer(self.assistant.model, self.assistant.encoder, ids, self.room(len(ids)), on_text, self.images)
         reply = self.last.text
         if self.assistant.style == "chat":
             self.turns.append(Message("assistant", reply))
         return reply
+
+    def room(self, tokens: int) -> Sampling:
+        """How an answer is chosen after so many tokens: not longer than the model can read. Raises UsageError, and
+        forgets the question, where no answer fits behind them."""
+        self._refuse_too_long(tokens)
+        room = self._positions() - tokens
+        return replace(self.sampling, max_new_tokens=max(1, min(self.sampling.max_new_tokens, room)))
 
     def take_back(self) -> None:
         """Forget the last question if it has no answer yet."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -73,38 +73,45 @@ def assistants(
     info = read_model_info(folder.weights, folder.root.name)
     for lora in loras:
         _files(folder, info, lora)
-    loaded = load_base_of(folder, quantised, precision)
+    base = load_base_of(folder, quantised, precision)
     for lora in loras:
-        with loaded.with_adapter(lora) as assistant:
-            yield assistant
+        yield base.put_on(lora)
 
 
 @dataclass
 class LoadedBase:
-    """A base in memory, on which adapters are put and taken off again."""
+    """A base in memory, on which one adapter at a time is put."""
 
     folder: ModelDir
     info: ModelInfo
     model: PreTrainedModel
+    """Without an adapter's layers only while none is on it."""
     quantised: str
+    _on: tuple[PeftModel, dict[str, Tensor]] | None = None
+    """The adapter that is on it, and the biases that the base had before."""
 
-    @contextmanager
-    def with_adapter(self, lora: Path | None) -> Iterator[Assistant]:
-        """The base with this adapter, or alone, for as long as the context lasts. Raises AdapterError when the adapter
-        is damaged, made for another base, or without effect."""
+    def put_on(self, lora: Path | None) -> Assistant:
+        """The base with this adapter, or alone; the one before is taken off. Raises AdapterError as load_assistant."""
         about, encoder = _files(self.folder, self.info, lora)
         encoder.template.thinks = about.thoughts
         style = about.style or ("text" if encoder.default_template else "chat")
+        self.take_off()
         if lora is None:
-            yield Assistant(self.model, encoder, style, "", about.merged)
-            return
+            return Assistant(self.model, encoder, style, "", about.merged)
         biases = {name: value.clone() for name, value in self.model.named_parameters() if name.endswith("bias")}
         model = _put_on(self.model, lora, self.folder).eval()
+        self._on = model, biases
         try:
             active = _described(model, encoder, lora, about) + _on_which_base(about.quantised, self.quantised)
-            yield Assistant(model, encoder, style, active)
-        finally:
-            self.model = _taken_off(model, biases)
+        except AdapterError:
+            self.take_off()
+            raise
+        return Assistant(model, encoder, style, active)
+
+    def take_off(self) -> None:
+        """The base alone, as it was before any adapter."""
+        if self._on:
+            self.model, self._on = _taken_off(*self._on), None
 
 
 def load_base_of(folder: ModelDir, quantised: str = "", precision: str = "") -> LoadedBase:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +18,6 @@ class Speakers:
         self.folder, self.first = folder, lora
         self._raw = raw
         self._base = load_base_of(folder, quantised)
-        self._on = ExitStack()
         self.lora = lora
         """The adapter that speaks now; None for the base."""
         self.assistant = self._put_on(lora)
@@ -28,7 +26,6 @@ class Speakers:
         """Let another adapter speak, or the base. Raises AdapterError where it cannot, and the one before goes on."""
         if lora == self.lora:
             return self.assistant
-        self._on.close()
         ready = False
         try:
             self.assistant, self.lora, ready = self._put_on(lora), lora, True
@@ -38,5 +35,5 @@ class Speakers:
         return self.assistant
 
     def _put_on(self, lora: Path | None) -> Assistant:
-        assistant = self._on.enter_context(self._base.with_adapter(lora))
+        assistant = self._base.put_on(lora)
         return assistant if self._raw is None else replace(assistant, style="text" if self._raw else "chat")

@@ -25,6 +25,7 @@ from llm_installer.planning.modes import Mode
 from llm_installer.planning.options import Options
 from llm_installer.planning.packing import choose_packing
 from llm_installer.planning.plan import Plan
+from llm_installer.planning.ranks import ranks, words
 from llm_installer.planning.setup import Adapters, Setup
 
 SWITCH = {"on": True, "off": False}
@@ -68,6 +69,7 @@ def make_plan(
         course=course,
         seed=options.seed,
         order=options.order,
+        rank_steps=_growing(options, choose),
         mix=data.mix,
         rows=data.rows,
         cycles=mode.cycles,
@@ -91,8 +93,9 @@ def _setup(
     given = tuple(options.target_modules.split(",")) if options.target_modules else None
     targets = choose.pick("target_modules", given, handler.target_modules, _why_targets(handler))
     rank, why = usual_rank(info, answers, adapter_parameters(info, 1, targets))
+    asked = ranks(options.lora_r)
     adapters = Adapters(
-        rank=choose.pick("lora_r", options.lora_r, rank, why),
+        rank=choose.pick("lora_r", asked[-1] if asked else None, rank, why),
         alpha=choose.pick("lora_alpha", options.lora_alpha, *usual_alpha(options)),
         dropout=choose.pick("lora_dropout", options.lora_dropout, 0.0, "off; early stopping prevents overfitting"),
         targets=targets,
@@ -107,6 +110,15 @@ def _setup(
         longest=longest,
         fast=_fast(options),
     )
+
+
+def _growing(options: Options, choose: Chooser) -> tuple[int, ...]:
+    """The ranks of a run whose rank grows; none where it does not."""
+    asked = ranks(options.lora_r)
+    if len(asked) < 2:
+        return ()
+    choose.why["lora_r"] = words(asked)
+    return asked
 
 
 def _why_targets(handler: Handler) -> str:

@@ -11,11 +11,13 @@ from llm_installer.planning.settings import Described, Setting, described
 
 _INSTALL = {"name": str, "force": bool, "revision": str, "link": bool}
 _MERGE = {"run": str, "lora": str, "to": str, "onto": str}
+_PUSH = {"repo": str, "private": bool, "merged": bool, "gguf": bool, "dry_run": bool}
 _EXPORT = {"out": str, "type": str, "no_lora": bool}
 _EVAL = {"base": bool, "task": str, "tasks": str}
-"""What the functions of api.py take beside settings."""
+"""What the functions of api/ take beside settings."""
 _SETTINGS = {one.name.replace("_", "-"): one for one in described(Options)} | {
-    name: Described(name, Setting("", ""), kind, None) for name, kind in (_INSTALL | _MERGE | _EXPORT | _EVAL).items()
+    name.replace("_", "-"): Described(name, Setting("", ""), kind, None)
+    for name, kind in (_INSTALL | _MERGE | _PUSH | _EXPORT | _EVAL).items()
 }
 _FLAG = re.compile(
     rf"--(?P<off>no-)?(?P<flag>{'|'.join(sorted(_SETTINGS, key=len, reverse=True))})(?![\w-])"
@@ -49,12 +51,13 @@ def _setting(name: str) -> str:
 
 def _said(found: re.Match[str], given: Mapping[str, tuple[str, object]]) -> str:
     """One flag, with its value where what follows is one."""
-    one = _SETTINGS[found["flag"]]
+    off = found["off"] or ""
+    one = _SETTINGS.get(off + found["flag"]) or _SETTINGS[found["flag"]]
     name, wrong = given.get(one.name, (_USUAL.get(one.name, one.name), None))
     value = found["value"]
     behind = found[0][found.end("value") - found.start() - len(value) - 1 :] if value else ""
     if one.kind is bool:
-        return f"{name}={not found['off']}{behind}"
+        return f"{name}={not off or one.name.startswith('no_')}{behind}"
     if value and _is_value(one, value, wrong):
         plain = one.kind is not str or value[0] in "'\"" or value.isdecimal() or value.isupper()
         return f"{name}={value}" if plain else f'{name}="{value}"'

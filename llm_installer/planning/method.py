@@ -16,6 +16,7 @@ from llm_installer.planning.chooser import ALPHA, USUAL, YOURS, Chooser
 from llm_installer.planning.optimizers import OPTIMIZERS, default_optimizer
 from llm_installer.planning.options import Options
 from llm_installer.planning.pairs import parse_pairs
+from llm_installer.planning.ranks import ranks
 
 Number = TypeVar("Number", int, float)
 
@@ -223,6 +224,14 @@ _CLASHES: tuple[tuple[Callable[[Options], bool], str], ...] = (
         lambda o: _experts(o) and (bool(o.lora_dropout) or o.use_dora or o.init_lora_weights in MOVES_BASE),
         "PEFT has no --lora-dropout, --use-dora, pissa and olora for experts; leave those out, or the word experts in "
         "--target-modules",
+    ),
+    (
+        lambda o: len(ranks(o.lora_r)) > 1 and o.mode == "non-stop",
+        "A rank grows over the length of the run, and mode non-stop has none; give --lora-r one rank, or another mode",
+    ),
+    (
+        lambda o: len(ranks(o.lora_r)) > 1 and (_experts(o) or o.init_lora_weights in MOVES_BASE),
+        "A rank cannot grow with pissa and olora, nor for experts; give --lora-r one rank, or leave those out",
     ),
     (
         lambda o: o.fast == "off" and o.packing == "on",

@@ -79,6 +79,7 @@ def _as_long(share: float) -> str:
 ORDERS = {
     "random": "a new order each epoch",
     "short-first": "the first epoch from short rows to long ones, then a new order each epoch",
+    "given": "the first epoch as the rows stand in the data, then a new order each epoch",
 }
 """In which order rows are trained on, in words. How each is made is in data/batches.py."""
 

@@ -53,7 +53,7 @@ _RENDEZVOUS = "machines meet at one place; write --rdzv-endpoint first-host:2940
 _IN_WORDS = "give each of its values as an option, for example --lora-r 16 --lora-alpha 32 --epochs 3"
 _NOT_FLOAT = "that does not say which precision it shall be; write --precision float32, or leave it out"
 _BY_DEVICE = "that is chosen by the device; leave it out"
-_LATER = "nothing is uploaded; leave it out, and upload the adapter when you like it, with: hf upload USER/NAME lora"
+_WHERE = "it takes the name of a repository here; write --push OWNER/NAME"
 
 _ROWS = [
     *_same("model_path", "model", "model_name_or_path", "base_model_name", "base_model_path", "-c"),
@@ -96,7 +96,8 @@ _ROWS = [
     *_none("biases are not trained; leave it out", "bias", "lora_bias", anyway=("none",)),
     *_none("only causal language models are trained here; leave it out", "task_type", anyway=("CAUSAL_LM",)),
     *_none("the adapter is always saved; leave it out", "save_model", anyway=(True,)),
-    *_none(_LATER, "push_to_hub", anyway=(False,)),
+    *_none(_WHERE, "push_to_hub", anyway=(False,)),
+    *_same("push", "hub_model_id"),
     *_none("code in the folder of a model is never run; leave it out", "trust_remote_code", anyway=(False,)),
     *_none(
         "the layers are split over several GPUs only where no single one can hold the model; leave it out",

@@ -10,6 +10,7 @@ from llm_installer.planning.names import translated
 from llm_installer.planning.optimizers import OPTIMIZERS
 from llm_installer.planning.optimizers import SYNONYMS as OPTIMIZER_NAMES
 from llm_installer.planning.pairs import parse_pairs
+from llm_installer.planning.ranks import METAVAR as RANKS
 from llm_installer.planning.schedule import SCHEDULES
 from llm_installer.planning.settings import ON_OFF, built, from_keywords, setting, settings, settings_table
 
@@ -117,7 +118,10 @@ class Options:
     method: str | None = setting("qlora quantises the base to 4 bits.", "Method", choices=("lora", "qlora"))
     use_4bit: bool = setting("The same as --method qlora (bitsandbytes NF4).", "Method", default=False)
     use_8bit: bool = setting("Quantise the base to 8 bits (bitsandbytes).", "Method", default=False)
-    lora_r: int | None = setting("LoRA rank; chosen by the sizes of data and model.", "Method", minimum=1)
+    lora_r: int | str | None = setting(
+        "LoRA rank; chosen by the sizes of data and model. 4,8,16 lets it grow over the run.", "Method", minimum=1,
+        metavar=RANKS,
+    )  # fmt: skip
     lora_alpha: float | None = setting("LoRA alpha; 32 unless given.", "Method", minimum=0)
     lora_dropout: float | None = setting("Dropout on the input of the adapters.", "Method", minimum=0, maximum=0.99)
     target_modules: str | None = setting(
@@ -168,6 +172,10 @@ class Options:
 
     model_path: str | None = setting("The model directory.", "Output", metavar="DIR")
     output: str | None = setting("Write the adapter here and leave ./lora alone.", "Output", metavar="DIR")
+    push: str | None = setting(
+        "Push the adapter to this repository of the Hugging Face hub when the run is done.", "Output",
+        metavar="OWNER/NAME",
+    )  # fmt: skip
     dry_run: bool = setting("Print the plan and exit.", "Output", default=False)
     skip_test: bool = setting("Skip the comparison of base and tuned answers.", "Output", default=False)
     test_prompt: str | None = setting("Ask this in the comparison, too.", "Output", metavar="TEXT")

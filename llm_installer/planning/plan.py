@@ -16,6 +16,7 @@ from llm_installer.planning.cuts import NOTHING_CUT, CutFacts
 from llm_installer.planning.from_json import read_dataclass
 from llm_installer.planning.growth import cycle_batch
 from llm_installer.planning.method import PLAIN, Method
+from llm_installer.planning.ranks import stage
 from llm_installer.planning.schedule import rate_scale
 from llm_installer.planning.setup import Adapters, Setup
 
@@ -46,6 +47,8 @@ class Plan:
     course: Course
     seed: int
     order: str = "random"
+    rank_steps: tuple[int, ...] = ()
+    """Ranks that share the run equally, ascending to `lora_r`; none where the rank does not grow."""
     mix: tuple[tuple[str, float], ...] = ()
     """Share of each file in an epoch, where the user weighted them."""
     rows: int = 0
@@ -87,7 +90,18 @@ class Plan:
         """Learning rate of the step that `state.step` is about to be, or was."""
         course = self.course
         planned = rate_scale(max(1, state.done), course.warmup_steps, course.total_steps, course.schedule)
-        return self.learning_rate * state.rate_scale * planned * self._second_warmup(state)
+        return self.learning_rate * state.rate_scale * planned * self._second_warmup(state) * self._grown(state)
+
+    def rank_at(self, done: int) -> int:
+        """The rank of planned step `done`, counted from 1."""
+        return stage(self.rank_steps, done, self.course.total_steps)[0] if self.rank_steps else self.lora_r
+
+    def _grown(self, state: RunState) -> float:
+        """A short warm-up after the rank has grown, for the same reason."""
+        if self.rank_at(state.done) == self.rank_at(1):
+            return 1.0
+        begun = stage(self.rank_steps, state.done, self.course.total_steps)[1]
+        return min(1.0, begun / (min(SECOND_WARMUP, self.course.warmup_steps) + 1))
 
     def _second_warmup(self, state: RunState) -> float:
         """A short second warm-up after going back: the first steps of an optimizer without memory go too far."""

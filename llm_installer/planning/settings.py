@@ -15,6 +15,8 @@ from llm_installer.core.errors import UsageError
 from llm_installer.core.hints import suggest
 from llm_installer.planning.bounds import Filled, Number, Whole
 from llm_installer.planning.names import Meant, truth
+from llm_installer.planning.ranks import METAVAR as RANKS
+from llm_installer.planning.ranks import Ranks
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -168,6 +170,8 @@ def _typed(one: Described, value: object) -> object:
         return ON_OFF[not value]
     if isinstance(value, str) or one.setting.choices:
         return value
+    if one.setting.metavar == RANKS and isinstance(value, list | tuple) and value:
+        return ",".join(map(str, value))
     if one.kind is not str:
         if one.kind is bool and isinstance(value, int) and value in (0, 1):
             return bool(value)
@@ -225,7 +229,8 @@ def _attributes(one: Described) -> _Attributes:
     if declared.choices:
         more["type"] = _Choice(declared.choices, declared.synonyms)
     elif declared.minimum is not None:
-        more["type"] = (Whole if kind is int else Number)(declared.minimum, declared.maximum)
+        whole = Ranks if declared.metavar == RANKS else Whole
+        more["type"] = (whole if kind is int else Number)(declared.minimum, declared.maximum)
     elif kind is str:
         more["type"] = Filled()
     if kind is str and declared.metavar in _PATHS:

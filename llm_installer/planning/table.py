@@ -45,7 +45,7 @@ def _adapters(plan: Plan) -> Iterator[PlanRow]:
     why = mode.why + (YOURS_FIRST if yours else f"; {time}" if (time := time_of(mode)) else "")
     yield PlanRow("mode", plan.mode, why, flag("mode"))
     yield _row(plan, "precision", plan.precision, "precision")
-    yield _row(plan, "LoRA rank", plan.lora_r, "lora_r")
+    yield _row(plan, "LoRA rank", ", ".join(map(str, plan.rank_steps or (plan.lora_r,))), "lora_r")
     yield _row(plan, "LoRA alpha", f"{plan.lora_alpha:g}", "lora_alpha")
     yield _row(plan, "LoRA dropout", f"{plan.lora_dropout:g}", "lora_dropout")
     yield _row(plan, "target modules", ", ".join(plan.target_modules), "target_modules")

@@ -19,6 +19,8 @@ from llm_installer.runs.forgetting import found_forgotten, verdict
 if TYPE_CHECKING:  # at run time it would bring torch
     from llm_installer.inference.before_after import Comparison
 
+COMPARED = "## Before and after"
+"""The heading of what was found out by comparing base and tuned model."""
 QUESTIONS = 8
 """Questions from the data that base and tuned model answer after a run; the user's own comes after them."""
 WORST, BEST, ON_CONSOLE = 20, 5, 3
@@ -139,7 +141,7 @@ def _before_and_after(report: Report) -> list[str]:
         ended = f"answers that end by themselves ({len(report.answers)} asked)"
         rows.append((ended, f"{base:.0%}", f"{tuned:.0%}", "", ""))
     return [
-        "## Before and after",
+        COMPARED,
         "",
         *table(("", "base", "tuned", "change", "perplexity"), rows),
         "",
@@ -203,3 +205,9 @@ def _rows(report: Report) -> list[str]:
 def _row(row: NamedRow) -> tuple[str, str, str, str]:
     side = "validation" if row.loss.validation else "training"
     return row.origin, f"{row.loss.tuned:.3f}", f"{row.loss.base:.3f}", side
+
+
+def before_and_after(report: str) -> str:
+    """That section of a report.md: numbers, and sentences about them; empty where nothing was compared."""
+    _, begin, rest = report.partition(f"\n{COMPARED}\n")
+    return rest.partition("\n## ")[0].strip() if begin else ""

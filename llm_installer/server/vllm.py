@@ -8,27 +8,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from llm_installer.core.errors import AdapterError, InstallerError, UsageError
+from llm_installer.core.errors import InstallerError, ModelError, UsageError
 from llm_installer.core.hints import pip, quoted
-from llm_installer.core.json_file import read_object
 from llm_installer.core.paths import ModelDir
+from llm_installer.export.engines import VLLM, findings, max_rank, read_adapter
 from llm_installer.runs.listing import list_runs
 from llm_installer.server.request import ServeRequest
 
-RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-"""What --max-lora-rank takes."""
 KEY = "--api-key"
 TEMPLATE = "chat_template.jinja"
-DROPPED = (
-    ("rank_pattern", "gives some layers ranks of their own"),
-    ("alpha_pattern", "gives some layers alphas of their own"),
-    ("layers_to_transform", "adapts some of the layers only"),
-    ("trainable_token_indices", "has trained tokens"),
-    ("target_parameters", "adapts parameters that are no layers"),
-)
-"""Settings of an adapter that vLLM leaves out without a word, so that another model would answer."""
-REFUSED = (("use_dora", "is a DoRA"), ("modules_to_save", "has complete modules beside its LoRA"))
-"""Settings that vLLM refuses when it has loaded the base."""
 
 
 @dataclass(frozen=True)
@@ -75,12 +63,9 @@ def looked_at(folder: ModelDir) -> tuple[list[Module], list[str], Path | None]:
     for row in list_runs(folder):
         if not row.usable:
             continue
-        try:
-            rank, why = _rank_and_reason(row.adapter)
-        except AdapterError as error:
-            rank, why = 0, str(error)
+        rank, why = _rank_and_reason(row.adapter, folder)
         if why:
-            notes.append(f"Run {row.run.id} {why}; leave it to --engine own, or merge it first")
+            notes.append(f"Run {row.run.id} is left out: {why}; serve it with --engine own, or merge it first")
             continue
         modules.append(Module(f"{folder.root.name}:{row.run.id}", row.adapter, rank))
         if (row.adapter / TEMPLATE).is_file():
@@ -103,28 +88,17 @@ def command(folder: ModelDir, request: ServeRequest, modules: Sequence[Module], 
     if modules:
         count = str(len(modules))
         words += ["--enable-lora", "--max-loras", count, "--max-cpu-loras", count]
-        words += ["--max-lora-rank", str(rounded(max(module.rank for module in modules)))]
+        words += ["--max-lora-rank", str(max_rank(max(module.rank for module in modules)))]
         words += ["--lora-modules", *(f"{module.name}={module.path}" for module in modules)]
     return words
 
 
-def rounded(rank: int) -> int:
-    """The least rank of RANKS that holds `rank`. Raises UsageError beyond the last."""
-    found = next((each for each in RANKS if each >= rank), 0)
-    if not found:
-        raise UsageError(f"vLLM takes ranks up to {RANKS[-1]}, and a run has {rank}; leave --engine out")
-    return found
-
-
-def _rank_and_reason(adapter: Path) -> tuple[int, str]:
+def _rank_and_reason(lora: Path, folder: ModelDir) -> tuple[int, str]:
     """The rank of an adapter, and why vLLM would not serve it as it was trained; empty where it does."""
-    config = read_object(adapter / "adapter_config.json", AdapterError)
-    rank = config.get("r")
-    if config.get("peft_type", "LORA") != "LORA" or not isinstance(rank, int):
-        return 0, "is no LoRA"
-    for key, words in (*REFUSED, *DROPPED):
-        if config.get(key):
-            return rank, words + (", which vLLM leaves out without a word" if (key, words) in DROPPED else "")
-    if config.get("bias") not in (None, "none"):
-        return rank, "has trained biases"
-    return rank, ""
+    try:
+        adapter = read_adapter(lora, folder)
+    except ModelError as error:
+        return 0, str(error)
+    if adapter.config.get("peft_type", "LORA") != "LORA":
+        return 0, "it is no LoRA"
+    return adapter.rank, next((found.said for found in findings(VLLM, adapter)), "")

@@ -69,6 +69,7 @@ class _Loop:
         self.best = adapter_weights(trainer.model)
         self.first: Weights | None = self.best
         """What a controller goes back to; None once an evaluation beat the base, for then it goes back to the best."""
+        trainer.rank = trainer.plan.rank_at(1)
         self.norm = math.nan
         self.skipped_rows: deque[str] = deque(maxlen=NAMED_ROWS)
         self._clock = self._seen = time.monotonic()
@@ -85,6 +86,7 @@ class _Loop:
         self.trainer.set_optimizer_state(since.optimizer)
         set_random_state(since.random)
         self.state, self.best = since.state, since.best
+        self.trainer.rank = self.plan.rank_at(self.state.done)
         # Older checkpoints lack them: then they are those of a fresh adapter.
         self.first = since.first or (None if self.state.improved else self.first)
         seed_apart(self.plan.seed, self.state.step)
@@ -153,6 +155,8 @@ class _Loop:
         state, began = self.state, time.monotonic()
         self.report.on_event("step begin", state)
         rate = self.plan.learning_rate_at(state)
+        if said := self.trainer.grow(self.plan.rank_at(state.done)):
+            self._say(f"Step {state.step}: {said}")
         loss, self.norm, taken, tokens = backing_off(
             self.trainer, lambda: self._train_on(rows, rate),
             size=self._at_once(rows), longest=self.longest, say=self._say,

@@ -15,6 +15,7 @@ from llm_installer.core.errors import TrainingError
 from llm_installer.core.examples import Kind
 from llm_installer.core.files import write_json, write_text
 from llm_installer.core.hub_base import HubBase
+from llm_installer.core.model_card import model_card
 from llm_installer.core.model_info import ModelInfo, fingerprint
 from llm_installer.core.paths import Run
 from llm_installer.core.speed import Speed
@@ -27,7 +28,6 @@ from llm_installer.planning.method import MOVES_BASE
 from llm_installer.planning.plan import Plan
 from llm_installer.training.checkpoint import Weights, adapter_weights, load_weights, save_adapter
 from llm_installer.training.device_memory import peak_bytes
-from llm_installer.training.model_card import model_card
 
 LIBRARIES = ("torch", "transformers", "peft", "accelerate")
 

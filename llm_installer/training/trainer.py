@@ -35,6 +35,8 @@ class Trainer:
         fp16 = plan.precision == "float16"
         self.accelerator = Accelerator(cpu=plan.device == "cpu", mixed_precision="fp16" if fp16 else "no")
         self.plan, self.pad, self.model, self.inputs, self.sharded = plan, pad, model, inputs, sharded
+        self.rank = plan.lora_r
+        """What is trained of each adapter: so many rows of A and columns of B, and all others are left alone."""
         self.trained = [p for p in model.parameters() if p.requires_grad]
         processes.same_everywhere(self.trained)
         self.bare_optimizer = make_optimizer(model, plan)
@@ -71,6 +73,8 @@ class Trainer:
         with processes.all_or_none(exchanges=self.sharded):
             total = self.add_gradients(batches, supervised)
         self._add_up_gradients()
+        if self.rank < self.plan.lora_r:
+            self._keep_above(self.rank)
         norm = self.accelerator.clip_grad_norm_(self.trained, self.plan.max_grad_norm)
         mean = float(self.accelerator.reduce(total, reduction="sum")) / supervised
         size = float(norm) if norm is not None else math.nan
@@ -153,6 +157,25 @@ class Trainer:
     def forget(self) -> None:
         """Make the optimizer forget its state."""
         self.bare_optimizer.state.clear()
+
+    def grow(self, rank: int) -> str:
+        """Train with this rank from now on; where it has grown, with an optimizer that remembers nothing of less. What
+        there is to say about that."""
+        before, self.rank = self.rank, rank
+        if rank <= before:
+            return ""
+        self.forget()
+        return f"the rank grows from {before} to {rank}"
+
+    def _keep_above(self, rank: int) -> None:
+        """Take the gradient from the rows of A and the columns of B above a rank."""
+        for name, parameter in self.model.named_parameters():
+            if parameter.grad is None:
+                continue
+            if ".lora_A." in name or ".lora_embedding_A." in name:
+                parameter.grad[rank:] = 0
+            elif ".lora_B." in name or ".lora_embedding_B." in name:
+                parameter.grad[:, rank:] = 0
 
     def _most(self, rows: int) -> int:
         """Rows of a part that leave something for every process."""

@@ -28,6 +28,8 @@ FILES = {
     "export.request": "export",
     "export.gguf.request": "gguf",
     "server.request": "serve",
+    "export.check_for": "push",
+    "export.push.request": "push",
 }
 """File of ui with the rows for the types of a file."""
 

@@ -77,6 +77,7 @@ def test_what_the_user_has_set_about_telemetry_stays(monkeypatch: pytest.MonkeyP
     assert constants.HF_HUB_DISABLE_TELEMETRY is True
 
 
+@pytest.mark.slow
 def test_peft_and_bitsandbytes_work_without_the_compiler() -> None:
     pytest.importorskip("bitsandbytes")
     subprocess.run([sys.executable, "-c", PEFT], check=True, timeout=120)
@@ -118,6 +119,8 @@ def test_garbage_is_looked_for_as_usual_once_all_is_loaded() -> None:
         assert gc.get_freeze_count() > frozen
     finally:
         gc.unfreeze()
+        if frozen:  # by the tests' own collection
+            gc.freeze()
         gc.set_threshold(*usual)
 
 

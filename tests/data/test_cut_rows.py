@@ -34,6 +34,7 @@ from llm_installer.planning.table import plan_rows
 from llm_installer.runs.job import Job
 from llm_installer.train_lora import decide
 from llm_installer.ui.console import Console
+from tests.generated import many
 
 
 @st.composite
@@ -48,7 +49,7 @@ def row_lists(draw: st.DrawFn) -> list[Row]:
     return rows
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=many(200), deadline=None)
 @given(row_lists(), st.integers(8, 120))
 def test_losses_are_what_is_missing_from_the_cut_row(rows: list[Row], limit: int) -> None:
     """The ids of a row are its positions, so what is lost is what is not there."""
@@ -69,7 +70,7 @@ def test_losses_are_what_is_missing_from_the_cut_row(rows: list[Row], limit: int
             assert end == (supervised[-1] not in kept)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=many(100), deadline=None)
 @given(row_lists(), st.integers(8, 120))
 def test_counts_and_lines_agree_with_the_rows(rows: list[Row], limit: int) -> None:
     encoded = EncodedSet.of(rows)
@@ -96,7 +97,7 @@ def long_texts(tmp_path: Path) -> Path:
     return file
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=many(100), deadline=None)
 @given(st.lists(st.integers(2, 300), min_size=1, max_size=6), st.integers(2, 120))
 def test_pieces_of_texts_are_the_rows_that_they_become(lengths: list[int], limit: int) -> None:
     texts = [Row(np.arange(n, dtype=np.int32), np.arange(n) > 0, i, True) for i, n in enumerate(lengths)]

@@ -274,7 +274,7 @@ def fuzz(kind: str, number: int, count: int) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_only_our_errors_come_out(kind: str) -> None:
-    fuzz(kind, 1, 120)
+    fuzz(kind, 1, 40)
 
 
 @pytest.mark.slow

@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 
 from llm_installer.data.batches import collate_packed, pack
 from llm_installer.data.encoding.row import Row
+from tests.generated import many
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=many(150), deadline=None)
 @given(
     st.lists(st.integers(1, 300), min_size=1, max_size=60),
     st.integers(1, 512),

@@ -19,6 +19,7 @@ from llm_installer.evals.items import Item
 from llm_installer.evals.layouts import choice_of
 from llm_installer.evals.ranking import choice_row, rank, ranked
 from llm_installer.models.base import load_base
+from tests.generated import many
 
 ABC = ["one", "two", "three"]
 LAYOUTS = [
@@ -84,7 +85,7 @@ ANYTHING = st.recursive(
         ANYTHING,
     )
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=many(100), deadline=None)
 def test_a_record_is_choices_or_none_or_skipped_whatever_it_holds(record: dict[str, object]) -> None:
     try:
         found = choice_of(record)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
 from collections.abc import Callable
@@ -181,28 +180,36 @@ def test_few_rows_are_too_few_to_tell(tiny: Path, adapters: Adapters) -> None:
     assert "too few rows to tell" in str(found.headlines[0])
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_a_run_on_four_bits_is_evaluated_on_the_base_it_saw(tiny: Path, adapters: Adapters) -> None:
+    pytest.importorskip("bitsandbytes")
+    given = {"lora": adapters["good"], "task": "text", "max_examples": 6}
+    found = evaluate(tiny, QUESTIONS_FILE, use_4bit=True, **given)
+    assert "the base is held in 4-bit (NF4, double quantisation)" in found.notes
+    items = items_of(QUESTIONS_FILE, max_examples=6)
+    for column, lora in zip(found.columns, (None, adapters["good"]), strict=True):
+        alone = load_assistant(ModelDir(tiny), lora, "nf4")
+        right = run_system("x", alone, items, Limits(256, 4), Silence())
+        assert column.scores["loss"] == pytest.approx(right.losses.sum() / right.tokens.sum(), rel=1e-6)
+    plain = evaluate(tiny, QUESTIONS_FILE, **given)
+    assert not any("held in" in note for note in plain.notes)
+    for four, whole in zip(found.columns, plain.columns, strict=True):
+        assert abs(four.scores["loss"] - whole.scores["loss"]) > 1e-4
+    for switches, says in (
+        ({"use_4bit": True, "use_8bit": True}, "use_4bit=True and use_8bit=True contradict each other"),
+        ({"use_4bit": "nf4"}, "use_4bit='nf4': it must be True or False"),
+        ({"quantised": "nf4"}, "There is no option 'quantised'"),
+    ):
+        with pytest.raises(UsageError, match=says):
+            evaluate(tiny, QUESTIONS_FILE, **switches)
+
+
 def test_lm_eval_is_named_where_it_is_missing(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 
     monkeypatch.setitem(sys.modules, "lm_eval", None)
     with pytest.raises(UsageError, match=r"tasks needs lm-eval, which is not installed; install it with: .* lm-eval$"):
         evaluate(tiny, tasks="arc_easy")
-
-
-def test_a_local_task_goes_to_lm_eval(tiny: Path, adapters: Adapters, tmp_path: Path) -> None:
-    if importlib.util.find_spec("lm_eval") is None:
-        pytest.skip("lm_eval is not installed")
-    rows = [{"q": f"Colour {i}?", "choices": ["red", "blue"], "right": i % 2} for i in range(4)]
-    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
-    task = {
-        "task": "colours", "dataset_path": "json", "output_type": "multiple_choice", "test_split": "test",
-        "dataset_kwargs": {"data_files": {"test": str(tmp_path / "rows.jsonl")}},
-        "doc_to_text": "{{q}}", "doc_to_choice": "choices", "doc_to_target": "right",
-    }  # fmt: skip
-    (tmp_path / "colours.yaml").write_text(json.dumps(task), "utf-8")
-    found = evaluate(tiny, lora=adapters["good"], tasks=str(tmp_path / "colours.yaml"))
-    assert set(found.tasks) == {"base", str(adapters["good"])}
-    assert 0 <= found.tasks["base"]["colours, acc"] <= 1
 
 
 def test_runs_are_named_by_parts_of_their_ids_and_lora_by_its_run(installed: Path) -> None:

@@ -21,6 +21,7 @@ from llm_installer.export.gguf.tokens import BYTE, CONTROL, UNKNOWN, UNUSED, USE
 from llm_installer.export.gguf.vocabulary import COMPOSED, other_tokens, probes, vocabulary
 from llm_installer.tiny import MODEL_DIR
 from tests.export.gguf_models import tokenizer_with
+from tests.generated import many
 
 DIGITS3 = PRES[2].structure[0]
 SPLIT = {"type": "Split", "behavior": "Isolated", "invert": False}
@@ -88,7 +89,7 @@ def test_any_text_has_the_same_tokens(stories: Encoder, tiny: Encoder) -> None:
     """Beyond the texts of the receipt, in both of llama.cpp's ways."""
     both = [(each, FileTokens(vocabulary(each, len(each.tokenizer.get_vocab())).values)) for each in (stories, tiny)]
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=many(60), deadline=None)
     @given(st.text(max_size=40))
     def same(text: str) -> None:
         for encoder, file in both:

@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 
 from llm_installer.export.measure import Looked, compare_answers, difference
 from llm_installer.export.receipt import Answers, Difference, Receipt, Rounding, problems
+from tests.generated import many
 
 NEAR = Difference(1e-5, 1e-12, 1.0, 1.0, 200)
 FAR = Difference(3.0, 0.5, 0.6, 0.7, 200)
 GOOD = Receipt("merge", "float32", "float32", "a few", NEAR, FAR, FAR, Answers(4, 4, 0), True, Rounding(9, 0))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=many(50), deadline=None)
 @given(st.integers(1, 40), st.integers(2, 30), st.floats(0, 3), st.integers(0, 999))
 def test_the_divergence_is_that_of_torch(positions: int, tokens: int, apart: float, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)

@@ -21,6 +21,7 @@ from llm_installer.core.safetensors import read_header
 from llm_installer.export import shards
 from llm_installer.export.changes import Dora, LowRank
 from llm_installer.export.shards import NAMES, Output, Source, first_byte, spans, write_file
+from tests.generated import many
 
 SHAPES = st.lists(st.integers(0, 5), max_size=3).map(tuple)
 TENSORS = st.dictionaries(
@@ -36,7 +37,7 @@ def output(name: str, tensor: torch.Tensor) -> Output:
     return Output(name, NAMES[tensor.dtype], tuple(tensor.shape), lambda a, b: rows[a:b], each)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=many(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(TENSORS)
 def test_what_is_written_is_what_is_read(tmp_path: Path, kinds: dict[str, tuple[torch.dtype, tuple[int, ...]]]) -> None:
     made = {name: torch.randn(shape).to(kind) for name, (kind, shape) in kinds.items()}
@@ -59,7 +60,7 @@ def test_what_is_written_is_what_is_read(tmp_path: Path, kinds: dict[str, tuple[
                 assert torch.equal(own.reshape(tensor.shape), tensor)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=many(40), deadline=None)
 @given(st.integers(1, 9), st.integers(1, 9), st.integers(1, 3), st.integers(1, 9), st.booleans(), st.integers(0, 99))
 def test_a_few_rows_at_a_time_make_the_same_as_all_at_once(
     rows: int, columns: int, rank: int, step: int, by_row: bool, seed: int

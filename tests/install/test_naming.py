@@ -14,6 +14,7 @@ from llm_installer.core.errors import InstallerError, ModelError, UsageError
 from llm_installer.core.paths import ModelDir
 from llm_installer.install.naming import Page, page_of, wrong_with_name
 from llm_installer.install.resolve import resolve
+from tests.generated import many
 
 ODD = {
     "empty": ["", " ", "\t"],
@@ -47,7 +48,7 @@ def test_usual_names_are_taken(name: str) -> None:
     assert resolve("tiny", name=name).dirname == name
 
 
-@settings(max_examples=60)
+@settings(max_examples=many(60))
 @given(st.text(st.characters(), min_size=0, max_size=12) | st.from_regex(r"[.\-~ \\/a]{0,4}", fullmatch=True))
 def test_whatever_is_taken_is_one_folder_that_is_found_by_its_name(name: str) -> None:
     if wrong_with_name(name):

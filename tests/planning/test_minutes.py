@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from llm_installer.core.state import RunState
 from llm_installer.planning.minutes import evaluations_left, steps_left
 from llm_installer.planning.plan import Plan
+from tests.generated import many
 from tests.planning.test_plan import FACTS, plan
 
 
@@ -29,7 +30,7 @@ def moved(made: Plan, rows: int, done: int) -> tuple[RunState, dict[int, int]]:
     return state, {batch: steps for batch, steps in found.items() if steps}
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=many(30), deadline=None)
 @given(st.integers(1, 200), st.floats(0, 0.99), st.sampled_from(["medium", "circular", "adaptive"]))
 def test_what_is_left_is_what_a_run_does(rows: int, share: float, mode: str) -> None:
     made = plan(facts=dataclasses.replace(FACTS, rows=rows, validation_rows=rows // 10), mode=mode)

@@ -16,6 +16,7 @@ from llm_installer.planning.micro_batch import asked_layers
 from llm_installer.planning.name_rows import NAMES
 from llm_installer.planning.names import keyword, names_table, translated, truth
 from llm_installer.planning.options import Options
+from tests.generated import many
 
 SEVEN = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
@@ -249,7 +250,7 @@ def test_a_shell_that_completes_a_command_refuses_nothing() -> None:
     train.make_context("train", ["--num_epochs"], resilient_parsing=True)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=many(300), deadline=None)
 @given(
     name=st.sampled_from(sorted(NAMES)),
     value=st.one_of(

@@ -25,6 +25,7 @@ from llm_installer.planning.modes import MODES
 from llm_installer.planning.options import Options
 from llm_installer.planning.schedule import rate_scale
 from llm_installer.planning.table import plan_rows
+from tests.generated import many
 
 INFO = ModelInfo(
     path=Path("/m"), name="m", model_type="llama", architecture="LlamaForCausalLM", parameters=8_030_000_000,
@@ -129,7 +130,7 @@ def test_parts_of_the_batch_agree(given: dict[str, int], expected: int) -> None:
     assert plan(**given).course.effective_batch_size == expected
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=many(60), deadline=None)
 @given(rows=st.integers(1, 40), mode=st.sampled_from(sorted(MODES)), of=st.integers(4, 3000), wanted=st.booleans())
 def test_rows_at_once_do_not_change_what_is_learned(rows: int, mode: str, of: int, wanted: bool) -> None:
     facts = dataclasses.replace(FACTS, rows=of)

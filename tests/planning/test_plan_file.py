@@ -66,7 +66,7 @@ def test_both_forms_are_flat_by_name() -> None:
     old = json.loads(BEFORE.read_text(encoding="utf-8"))
     new = Plan.from_json(old).to_json()
     assert flat(old) == old
-    assert flat(new) == old | {"fast": True, "cut": asdict(NOTHING_CUT), "adapted": ""}
+    assert flat(new) == old | {"fast": True, "cut": asdict(NOTHING_CUT), "adapted": "", "rank_steps": []}
 
 
 def put(place: str, value: object) -> Callable[[dict], None]:

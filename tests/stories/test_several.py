@@ -39,23 +39,34 @@ def two(start: Two) -> Two:
     return begin
 
 
-def test_two_processes_speak_and_write_as_one(two: Two, installed: Path, write_rows: Callable[..., Path]) -> None:
-    running = two(installed, write_rows(24), "--epochs", "1")
-    said, wrong = running.communicate(timeout=120)
+def test_two_processes_speak_and_write_as_one_and_a_signal_ends_both(
+    two: Two, installed: Path, write_rows: Callable[..., Path]
+) -> None:
+    """A run without an end, for which SIGINT is the usual one: both finish their step, and the best is published."""
+    running = two(installed, write_rows(24), "--mode", "non-stop")
+    assert running.stdout
+    said = ""
+    for line in running.stdout:
+        said += line
+        if line.startswith("Evaluation #2 "):
+            break
+    running.send_signal(signal.SIGINT)
+    rest, wrong = running.communicate(timeout=120)
+    said += rest
     assert (running.returncode, wrong) == (0, "")
-    assert said.count("Evaluation #0") == said.count("Done\n") == 1
+    assert "Stopped because you stopped it" in said
+    assert said.count("Evaluation #0") == said.count("Evaluation #1 ") == said.count("Done\n") == 1
     (run,) = (installed / "runs").iterdir()
     assert (run / "adapter" / "adapter_model.safetensors").is_file()
+    assert (installed / "lora").resolve() == run / "adapter"
     measured = (run / "metrics.jsonl").read_text().splitlines()
     assert len(measured) == len(set(measured)), "one process writes each line"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "code", "words"),
-    [
-        (signal.SIGTERM, 143, ()),
-        pytest.param(signal.SIGHUP, 129, ("--method", "qlora", "--packing", "on"), marks=pytest.mark.slow),
-    ],
+    [(signal.SIGTERM, 143, ()), (signal.SIGHUP, 129, ("--method", "qlora", "--packing", "on"))],
 )
 def test_a_signal_to_the_command_stops_all_processes_well(
     two: Two,

@@ -129,7 +129,7 @@ def test_a_rate_far_too_high_is_flagged(shared: Path, write_rows: Callable[..., 
     from llm_installer.install.installer import install
 
     folder = install(str(shared / "models" / "stories260K"), say=lambda text: None).root
-    data, given = write_rows(60), {"epochs": 3, "skip_test": True, **QUIET}
+    data, given = write_rows(30), {"epochs": 3, "skip_test": True, **QUIET}
     calm, wild = (
         Run(lora_sft(folder, data, learning_rate=rate, **given).run).report.read_text() for rate in (1e-4, 1e-1)
     )

@@ -31,8 +31,18 @@ def error(found: Tensor, exact: Tensor) -> float:
     return float((found.detach().double() - exact.detach()).norm() / exact.detach().norm())
 
 
-@pytest.mark.parametrize("length", [2, 63, 128, 129, 300, 1025])
-@pytest.mark.parametrize(("heads", "groups", "width"), [(9, 3, 64), (4, 4, 8), (6, 1, 32)])
+SHAPES = [(9, 3, 64), (4, 4, 8), (6, 1, 32)]
+"""Heads, groups of them, and their width."""
+
+
+@pytest.mark.parametrize(
+    ("heads", "groups", "width", "length"),
+    [
+        *((*shape, length) for length in (2, 63, 128, 129, 300) for shape in SHAPES),
+        *(pytest.param(*shape, 1025, marks=pytest.mark.slow) for shape in SHAPES if shape != (4, 4, 8)),
+        (4, 4, 8, 1025),
+    ],
+)
 def test_it_is_as_exact_as_what_transformers_has(heads: int, groups: int, width: int, length: int) -> None:
     rows = 3 if length < 200 else 1
     given = tensors(rows, heads, groups, length, width)

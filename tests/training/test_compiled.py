@@ -152,6 +152,7 @@ def test_more_kinds_of_norms_are_compiled_than_torch_allows_by_itself() -> None:
         assert torch.allclose(own, plain, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_without_a_compiler_everything_stays_as_it_was(tmp_path: Path) -> None:
     code = "from llm_installer.training.fast.compiled import Compiler\nprint(Compiler().refusal() or 'works')"
     environment = {**os.environ, "CXX": "no-such-compiler", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}

@@ -180,7 +180,7 @@ def test_overfitting_stops_and_the_best_step_is_kept(
     tiny_llama: Path, make_rows: Callable, plan_for: Callable, installed: Path
 ) -> None:
     """Memorising eight rows with a high rate: the held-out rows get worse long before the run would end."""
-    rows = make_rows(24)
+    rows = make_rows(14)
     plan = plan_for(8, epochs=200, batch=4, learning_rate=2e-2, evaluation_every=10)
     trainer = Trainer(add_lora(load_base(tiny_llama, "float32", "cpu"), plan), plan, pad=0)
     run = ModelDir.find(installed).new_run("test", datetime.now())

@@ -1,4 +1,4 @@
-"""The memory formula against fresh processes: a few cases always, all of them in the slow tests."""
+"""The memory formula against fresh processes: a few cases in the slow tests, all of them where they are asked for."""
 
 from __future__ import annotations
 
@@ -38,8 +38,9 @@ def test_there_are_ten_plain_cases_and_some_of_every_other_way() -> None:
         assert any(way in case for case in CASES), way
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak is read from /proc")
-@pytest.mark.parametrize("case", [QUICK[0], *(pytest.param(case, marks=pytest.mark.slow) for case in QUICK[1:])])
+@pytest.mark.parametrize("case", QUICK)
 def test_a_prediction_is_near_what_is_measured(case: str) -> None:
     assert ratio(case, "fused") == pytest.approx(1, abs=0.15)
 

@@ -53,7 +53,7 @@ class NoCheckpoints:
         return False
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def make_trainer(tiny_llama: Path, plan_for: Callable) -> Callable[..., Trainer]:
     def make(**changed) -> Trainer:
         plan = plan_for(24, epochs=2, micro_batch_tokens=2048, micro_batch_rows=8, **changed)
@@ -88,10 +88,29 @@ def run(trainer: Trainer, rows: list, rehearsed: bool = False) -> tuple[Silent, 
     return report, adapter_weights(trainer.model)
 
 
+Seen = tuple[Silent, dict[str, torch.Tensor]]
+
+
+@pytest.fixture(scope="module")
+def free(make_trainer: Callable, make_rows: Callable) -> Callable[..., Seen]:
+    """What a run on 24 rows sees that has memory to spare; each kind of run is made once."""
+    made: dict[str, Seen] = {}
+
+    def get(**changed: object) -> Seen:
+        kind = repr(changed)
+        if kind not in made:
+            made[kind] = run(make_trainer(**changed), make_rows(24))
+        return made[kind]
+
+    return get
+
+
 @pytest.mark.parametrize("dropout", [0.0, 0.2])
-def test_a_rehearsal_leaves_no_trace(make_trainer: Callable, make_rows: Callable, dropout: float) -> None:
+def test_a_rehearsal_leaves_no_trace(
+    make_trainer: Callable, make_rows: Callable, free: Callable[..., Seen], dropout: float
+) -> None:
     rows = make_rows(24)
-    plain, weights = run(make_trainer(lora_dropout=dropout), rows)
+    plain, weights = free(**({"lora_dropout": dropout} if dropout else {}))
     rehearsed, same = run(make_trainer(lora_dropout=dropout), rows, rehearsed=True)
     assert rehearsed.losses == plain.losses and rehearsed.evaluations == plain.evaluations
     assert all(torch.equal(weights[name], same[name]) for name in weights)
@@ -112,10 +131,11 @@ def test_a_rehearsal_is_a_whole_step_of_the_longest_rows(make_trainer: Callable,
     assert not trainer.bare_optimizer.state
 
 
-def test_too_little_memory_halves_the_tokens_and_no_loss_changes(make_trainer: Callable, make_rows: Callable) -> None:
-    rows = make_rows(24)
+def test_too_little_memory_halves_the_tokens_and_no_loss_changes(
+    make_trainer: Callable, make_rows: Callable, free: Callable[..., Seen]
+) -> None:
+    rows, (whole, _) = make_rows(24), free()
     longest = int(row_lengths(rows).max())
-    free, _ = run(make_trainer(), rows)
     trainer = make_trainer()
     limited(trainer, 2 * longest)
     tight, _ = run(trainer, rows, rehearsed=True)
@@ -126,17 +146,19 @@ def test_too_little_memory_halves_the_tokens_and_no_loss_changes(make_trainer: C
         f"Out of memory with micro-batches of {8 * longest} tokens: {4 * longest} {rest}",
         f"Out of memory with micro-batches of {4 * longest} tokens: {2 * longest} {rest}",
     ]
-    assert tight.losses == pytest.approx(free.losses, abs=1e-6)
+    assert tight.losses == pytest.approx(whole.losses, abs=1e-6)
     # These are above 7, where float32 has steps of 4.8e-7: three of them, on a processor without AVX-512.
-    assert tight.evaluations == pytest.approx(free.evaluations, abs=2e-6)
+    assert tight.evaluations == pytest.approx(whole.evaluations, abs=2e-6)
 
 
-def test_packed_rows_back_off_in_the_same_order(make_trainer: Callable, make_rows: Callable) -> None:
+def test_packed_rows_back_off_in_the_same_order(
+    make_trainer: Callable, make_rows: Callable, free: Callable[..., Seen]
+) -> None:
     """First fewer documents in a row, down to the longest one alone, then checkpointed layers; the losses stay."""
     rows = make_rows(24)
     lengths = row_lengths(rows)
     longest, whole = int(lengths.max()), sum(sorted(lengths.tolist())[-8:])
-    free, weights = run(make_trainer(packing=True), rows)
+    plain, weights = free(packing=True)
     trainer = make_trainer(packing=True)
     assert trainer.packing, trainer.notes
     limited(trainer, longest - 1, unless_checkpointed=2)
@@ -150,38 +172,41 @@ def test_packed_rows_back_off_in_the_same_order(make_trainer: Callable, make_row
         " 1 of 2 layers are checkpointed from here on.",
         " 2 of 2 layers are checkpointed from here on.",
     ]
-    assert tight.losses == pytest.approx(free.losses, abs=1e-6)
-    assert tight.evaluations == pytest.approx(free.evaluations, abs=1e-6)
+    assert tight.losses == pytest.approx(plain.losses, abs=1e-6)
+    assert tight.evaluations == pytest.approx(plain.evaluations, abs=1e-6)
     assert all(torch.allclose(weights[name], same[name], atol=1e-5) for name in weights)
 
 
-def test_packed_rows_that_run_out_later_lose_nothing(make_trainer: Callable, make_rows: Callable) -> None:
-    rows = make_rows(24)
-    free, _ = run(make_trainer(packing=True), rows)
+def test_packed_rows_that_run_out_later_lose_nothing(
+    make_trainer: Callable, make_rows: Callable, free: Callable[..., Seen]
+) -> None:
+    rows, (plain, _) = make_rows(24), free(packing=True)
     trainer = make_trainer(packing=True)
     limited(trainer, 2 * int(row_lengths(rows).max()), after=8)
     tight, _ = run(trainer, rows)
     assert tight.notes and all("more of them per step" in note for note in tight.notes)
-    assert tight.losses == pytest.approx(free.losses, abs=1e-6)
+    assert tight.losses == pytest.approx(plain.losses, abs=1e-6)
 
 
 @pytest.mark.parametrize("after", [3, 8, 13])
-def test_memory_that_runs_out_later_loses_nothing(make_trainer: Callable, make_rows: Callable, after: int) -> None:
-    rows = make_rows(24)
-    free, weights = run(make_trainer(), rows)
+def test_memory_that_runs_out_later_loses_nothing(
+    make_trainer: Callable, make_rows: Callable, free: Callable[..., Seen], after: int
+) -> None:
+    rows, (plain, weights) = make_rows(24), free()
     trainer = make_trainer()
     limited(trainer, 2 * int(row_lengths(rows).max()), after=after)
     tight, same = run(trainer, rows)
     assert tight.notes and all("more of them per step" in note for note in tight.notes)
-    assert tight.losses == pytest.approx(free.losses, abs=2e-6)
+    assert tight.losses == pytest.approx(plain.losses, abs=2e-6)
     assert all(torch.allclose(weights[name], same[name], atol=1e-5) for name in weights)
 
 
 @pytest.mark.slow
-def test_then_layers_are_checkpointed_and_then_it_ends(make_trainer: Callable, make_rows: Callable) -> None:
-    rows = make_rows(24)
+def test_then_layers_are_checkpointed_and_then_it_ends(
+    make_trainer: Callable, make_rows: Callable, free: Callable[..., Seen]
+) -> None:
+    rows, (plain, _) = make_rows(24), free()
     longest = int(row_lengths(rows).max())
-    free, _ = run(make_trainer(), rows)
     trainer = make_trainer()
     limited(trainer, longest - 1, unless_checkpointed=2)
     tight, _ = run(trainer, rows, rehearsed=True)
@@ -190,7 +215,7 @@ def test_then_layers_are_checkpointed_and_then_it_ends(make_trainer: Callable, m
         " 1 of 2 layers are checkpointed from here on.",
         " 2 of 2 layers are checkpointed from here on.",
     ]
-    assert tight.losses == pytest.approx(free.losses, abs=1e-6)
+    assert tight.losses == pytest.approx(plain.losses, abs=1e-6)
     hopeless = make_trainer()
     limited(hopeless, longest - 1)
     with pytest.raises(TrainingError, match=rf"one row of {longest} tokens; try --method qlora, or .*{longest // 2}$"):

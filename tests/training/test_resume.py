@@ -81,16 +81,19 @@ CASES = {
     "accumulation": {"lora_dropout": 0.1, "micro_batch_tokens": 40, "micro_batch_rows": 2},
     "packed rows": {"packing": True, "lora_dropout": 0.1, "micro_batch_tokens": 90},
     "short rows first": {"order": "short-first"},
+    "rank that grows": {"order": "given", "lora_r": 8, "rank_steps": (2, 4, 8), "lora_dropout": 0.1},
     "circular": {"cycles": True, "batch_multiplier": 1.0, "schedule": "constant", "lora_dropout": 0.1},
     "circular, times two": {"cycles": True, "batch_multiplier": 2.0, "schedule": "constant"},
     "controller": {"controller": "a test", "lora_dropout": 0.1},
     "adaptive, a rate far too high": {"controller": "adaptive", "learning_rate": 1.0, "early_evaluation_every": 2},
     "no end": {"total_steps": 0, "schedule": "inverse_sqrt", "lora_dropout": 0.1},
 }
+LESS = ("plain", "dropout", "rank that grows")
+"""Cases that are part of others, or seldom used."""
 ROWS = 21
 LAST = 17
-STOPS = ((1, 7), (4, 12))
-"""After which steps a run is stopped and resumed."""
+STOPS = {(1, 7): SaveNow, (4, 12): CheckpointWriter}
+"""After which steps a run is stopped and resumed, and how it saves: after each step, or as runs do."""
 
 
 @pytest.fixture
@@ -99,7 +102,9 @@ def controller(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("controller")
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=pytest.mark.slow) if case in LESS else case for case in CASES]
+)
 def test_the_curve_after_each_resume_is_that_of_the_uninterrupted_run(
     case: str, tiny_llama: Path, make_rows: Callable, plan_for: Callable, tmp_path: Path
 ) -> None:
@@ -108,7 +113,7 @@ def test_the_curve_after_each_resume_is_that_of_the_uninterrupted_run(
     data = TrainingData(rows, rows[:6], held_out)
 
     def go(
-        folder: str, last: int, since=None, writer: type[CheckpointWriter] = SaveNow
+        folder: str, last: int, since=None, writer: type[CheckpointWriter] = CheckpointWriter
     ) -> tuple[Watcher, RunState, dict, dict]:
         trainer = Trainer(add_lora(load_base(tiny_llama, "float32", "cpu"), plan), plan, pad=0)
         assert bool(trainer.packing) == plan.packing
@@ -119,15 +124,15 @@ def test_the_curve_after_each_resume_is_that_of_the_uninterrupted_run(
         state, best = train_loop(trainer, data, Session(writer(run), watcher, requests, since))
         return watcher, state, adapter_weights(trainer.model), best
 
-    whole, _, weights, best = go("whole", LAST, writer=CheckpointWriter)
-    for stops in STOPS:
+    whole, _, weights, best = go("whole", LAST)
+    for stops, writer in STOPS.items():
         name = f"stopped after {stops}"
-        broken, *_ = go(name, stops[0])
+        broken, *_ = go(name, stops[0], writer=writer)
         assert broken.losses == {step: loss for step, loss in whole.losses.items() if step <= stops[0]}
         for begun, stop in zip(stops, (*stops[1:], LAST), strict=True):
             since = read_checkpoint(newest_valid(Run(tmp_path / name), print))
             torch.manual_seed(999)
-            rest, state, weights_after, best_after = go(name, stop, since)
+            rest, state, weights_after, best_after = go(name, stop, since, writer)
             assert list(rest.losses) == list(range(begun + 1, stop + 1))
             differences = [abs(whole.losses[step] - loss) for step, loss in rest.losses.items()]
             print(f"{case}, resumed after step {begun}: max difference {max(differences)}")

@@ -23,6 +23,7 @@ from llm_installer.core.markdown import document, plain, table
 from llm_installer.core.text import shortened, visible
 from llm_installer.ui.console import Console, Terminal
 from llm_installer.ui.tables import facts
+from tests.generated import many
 
 OSC, CSI, C1, OVERRIDE = "\x1b]0;owned\x07", "\x1b[2J\x1b[31m", "\x9b31m\x9d0;owned\x9c", "\u202etxt.exe\u2069"
 HOSTILE = f"a{OSC}{CSI}{C1}{OVERRIDE}\r\x7f\u2028b"
@@ -43,7 +44,7 @@ def harmless(printed: str) -> bool:
     return not STEERING.search(printed)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=many(30), deadline=None)
 @given(anything)
 def test_every_text_is_made_visible(text: str) -> None:
     assert harmless(visible(text)) and "\n" not in visible(text)
@@ -52,13 +53,13 @@ def test_every_text_is_made_visible(text: str) -> None:
     assert visible(visible(text)) == visible(text)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=many(30), deadline=None)
 @given(st.text(st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"], exclude_characters=DIRECTIONS)))
 def test_texts_of_every_script_stay_what_they_are(text: str) -> None:
     assert visible(text) == visible(text, lines=True) == text
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=many(30), deadline=None)
 @given(anything, st.booleans(), st.integers(30, 100))
 def test_nothing_that_is_drawn_steers_the_terminal(text: str, terminal: bool, width: int) -> None:
     console, printed = drawn(width, terminal)
@@ -95,7 +96,7 @@ def test_spinners_and_bars_draw_names_as_text() -> None:
     assert isinstance(console.rich, Terminal) and Progress
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=many(30), deadline=None)
 @given(st.lists(anything, min_size=1, max_size=3))
 def test_a_report_has_no_control_characters_and_no_forged_lines(cells: list[str]) -> None:
     made = document([[f"# {plain(cells[0])}"], [cells[0], "", *table(cells, [cells])]])
@@ -112,7 +113,7 @@ def test_streamed_answers_keep_their_lines_and_lose_their_controls(capsys: pytes
     assert capsys.readouterr().err == "c\\nError: the disk is on fire\n"
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=many(30), deadline=None)
 @given(anything)
 def test_json_files_hold_the_very_text_in_harmless_letters(text: str) -> None:
     import tempfile

@@ -15,6 +15,7 @@ from llm_installer.ui.console import Console
 from llm_installer.ui.models import Models
 from llm_installer.ui.runs import Differences, short_ids
 from llm_installer.ui.tables import Columns
+from tests.generated import many
 from tests.ui.terminal import words
 
 
@@ -42,7 +43,7 @@ def test_the_list_of_models_breaks_no_adapter(width: int) -> None:
     assert beside == (width >= 92), "below the others only where it has no place beside them"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=many(60), deadline=None)
 @given(
     st.lists(st.tuples(*[st.lists(st.integers(1, 30), min_size=1, max_size=4)] * 4), min_size=1, max_size=4),
     st.sampled_from([None, 0, 1]),

@@ -56,7 +56,7 @@ def held_out(tmp_path: Path) -> Path:
 def test_training_on_captions(folder, captions, held_out, tmp_path):
     captions.write_text(captions.read_text() + '\n{"instruction": "Say hello", "output": "Hello!"}')
     console, said = quiet()
-    settings = {**SETTINGS, "force_epochs": True, "epochs": 30.0, "validation_data": str(held_out)}
+    settings = {**SETTINGS, "force_epochs": True, "epochs": 15.0, "validation_data": str(held_out)}
     result = run(Options(model_path=str(folder.root), data=str(captions), **settings), console, tmp_path).result
     assert result.improved and result.best_loss < 0.5 * result.base_loss
     output = said.getvalue()

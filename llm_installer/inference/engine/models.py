@@ -25,8 +25,8 @@ class Models:
     def __init__(self, folder: ModelDir, quantised: str = "") -> None:
         """Load the base, quantised as its files are or as `quantised` names. Raises what inference.load does."""
         self._loaded = load_base_of(folder, quantised)
-        with self._loaded.with_adapter(None) as base:
-            self.served: dict[str, Served] = {BASE: Served(BASE, base.encoder, base.style, base.merged)}
+        base = self._loaded.put_on(None)
+        self.served: dict[str, Served] = {BASE: Served(BASE, base.encoder, base.style, base.merged)}
         model = self._loaded.model
         self._bank = AdapterBank(model)
         self.tried = tried(model)
@@ -44,10 +44,13 @@ class Models:
         """Take an adapter in. Raises AdapterError for one that is damaged, made for another base, without effect, or of
         a kind that cannot share a base."""
         self._bank.select([])
-        with self._loaded.with_adapter(lora) as assistant:
-            assert isinstance(assistant.model, PeftModel)
+        assistant = self._loaded.put_on(lora)
+        assert isinstance(assistant.model, PeftModel)
+        try:
             parts = parts_of(assistant.model, f"The adapter {short_path(lora)}")
-            self.served[name] = Served(name, assistant.encoder, assistant.style, assistant.adapter, lora)
+        finally:
+            self._loaded.take_off()
+        self.served[name] = Served(name, assistant.encoder, assistant.style, assistant.adapter, lora)
         self._bank.add(name, parts)
 
     def remove(self, name: str) -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from llm_installer.data.encoding.cutting import cut, cut_shares, lost_shares
 from llm_installer.data.encoding.encoded import EncodedSet, EncodedWriter
 from llm_installer.data.encoding.row import Row
+from tests.generated import many
 
 
 def first_masked(supervised: np.ndarray) -> np.ndarray:
@@ -69,7 +70,7 @@ def row_lists(draw: st.DrawFn) -> list[Row]:
     return rows
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=many(200), deadline=None)
 @given(row_lists(), st.integers(2, 320), st.integers(2, 64))
 def test_cutting_is_what_it_is_row_by_row(rows: list[Row], limit: int, again: int) -> None:
     expected = [r for row in rows for r in cut_one(row, limit) if r.supervised.any()]
@@ -78,7 +79,7 @@ def test_cutting_is_what_it_is_row_by_row(rows: list[Row], limit: int, again: in
     same(cut(found, again), [r for row in expected for r in cut_one(row, again) if r.supervised.any()])
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=many(100), deadline=None)
 @given(row_lists(), st.sampled_from([8, 64]))
 def test_lost_shares_are_what_they_are_row_by_row(rows: list[Row], step: int) -> None:
     total = sum(int(r.supervised.sum()) for r in rows) or 1

@@ -21,6 +21,7 @@ from llm_installer.data.encoding.row import Row
 from llm_installer.data.encoding.template_probes import CannotRender
 from llm_installer.data.encoding.tokenizer import load_tokenizer
 from llm_installer.data.store.views import Pieces
+from tests.generated import many
 
 TEMPLATES = {f.stem: f.read_text(encoding="utf-8") for f in (Path(__file__).parent / "chat_templates").glob("*.jinja")}
 ENDS = {
@@ -162,7 +163,7 @@ def test_system_text_is_never_lost(name: str) -> None:
     assert "Speak like a pirate." in encoder.tokenizer.decode(rows[0].ids.tolist())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=many(60), deadline=None)
 @given(st.sampled_from(ALL), st.text(min_size=1, max_size=30), st.text(min_size=1, max_size=30))
 def test_any_text_survives(name: str, question: str, answer: str) -> None:
     if not answer.strip() or not question.strip():

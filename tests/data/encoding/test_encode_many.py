@@ -21,6 +21,7 @@ from llm_installer.data.encoding.fast_render import FastRenderer
 from llm_installer.data.encoding.row import Row
 from llm_installer.data.encoding.template_probes import CannotRender, Mode, Turns
 from llm_installer.data.encoding.tokenizer import load_tokenizer
+from tests.generated import many
 
 TEMPLATES = {f.stem: f.read_text(encoding="utf-8") for f in (Path(__file__).parent / "chat_templates").glob("*.jinja")}
 SPECIAL = ["<s>", "</s>", "<|im_start|>", "<|im_end|>", "<|eot_id|>", "<start_of_turn>", "<end_of_turn>", "<|end|>"]
@@ -126,7 +127,7 @@ RENDERERS = {name: prepared(encoder) for name, encoder in ENCODERS.items()}
 
 @pytest.mark.parametrize("generation", [True, False])
 @pytest.mark.parametrize("name", ALL)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=many(40), deadline=None)
 @given(contents=st.lists(texts, min_size=1, max_size=4))
 def test_a_frame_renders_as_the_template_does(name: str, generation: bool, contents: list[str]) -> None:
     encoder = ENCODERS[name]

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from llm_installer.core.examples import Dropped, Example, Origin
 from llm_installer.data.formats import convert
 from llm_installer.data.store.load import DataRequest, load_examples
+from tests.generated import many
 
 HERE = Origin("f", 1)
 
@@ -83,7 +84,7 @@ def test_counts_that_differ_are_said(record: dict[str, Any], expected: str) -> N
 
 
 @given(st.integers(0, 4), st.integers(0, 4), st.booleans())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=many(60), deadline=None)
 def test_any_counts(marks: int, images: int, beside_the_turn: bool) -> None:
     paths = [f"{number}.png" for number in range(images)]
     record = talk("<image>" * marks + "Which?", **({} if beside_the_turn else {"images": paths}))

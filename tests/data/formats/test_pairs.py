@@ -19,6 +19,7 @@ from llm_installer.data.formats import convert, detect, find_format
 from llm_installer.data.formats.columns import columns_by_file
 from llm_installer.data.formats.special import RATED
 from llm_installer.data.store.load import DataRequest, Loaded, load_examples
+from tests.generated import many
 
 HERE = Origin("f", 1)
 QUESTION, ANSWER = "What is the island called?", "The island is called Skerry."
@@ -44,7 +45,7 @@ def load(folder: Path, data: str, **more: Any) -> Loaded:
 
 
 @given(st.sampled_from(PAIRS), st.sampled_from([str.lower, str.upper, str.title, str.swapcase]), st.booleans())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=many(200), deadline=None)
 def test_pairs_under_any_usual_name_in_any_case_are_chats(names: tuple[str, str], case: Any, more: bool) -> None:
     record = {case(names[0]): QUESTION, case(names[1]): ANSWER, **({"id": "7", "Source": "x"} if more else {})}
     assert only(record) == Example((Message("user", QUESTION), Message("assistant", ANSWER)), HERE)

@@ -15,6 +15,7 @@ from llm_installer.core.examples import Example, Origin
 from llm_installer.data.formats import convert
 from llm_installer.data.formats.learning import LEARNED, MASKED
 from llm_installer.data.store.load import DataRequest, Loaded, load_examples
+from tests.generated import many
 
 HERE = Origin("f", 1)
 YES = [1, True, 1.0, "1", "1.0", "true", "True", " YES ", "on"]
@@ -62,7 +63,7 @@ def test_each_key_says_it_in_each_spelling(key: str) -> None:
     st.randoms(use_true_random=False),
     st.booleans(),
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=many(300), deadline=None)
 def test_any_spelling_of_any_key(name: str, value: object, dice: Any, sharegpt: bool) -> None:
     """Case, underscores and hyphens anywhere in the name; also where one turn holds both sides, and at a call."""
     key = "".join(dice.choice([c, c.upper(), f"_{c}", f"-{c}"]) for c in name).lstrip("_-")

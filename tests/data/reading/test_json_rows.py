@@ -14,6 +14,7 @@ from llm_installer.core.errors import DataError
 from llm_installer.data.reading.json_lossless import is_lossless
 from llm_installer.data.reading.readers import read_rows
 from llm_installer.data.reading.rows import Source
+from tests.generated import many
 
 
 def read(folder: Path, name: str, content: bytes) -> list[tuple[object, str, str]]:
@@ -191,7 +192,7 @@ JSON = st.recursive(
 )  # fmt: skip
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=many(150), deadline=None)
 @given(values=st.lists(JSON, min_size=2, max_size=5), plain=st.booleans(), spaced=st.booleans())
 def test_whatever_json_writes_is_read(
     tmp_path_factory: pytest.TempPathFactory, values: list[object], plain: bool, spaced: bool
@@ -202,7 +203,7 @@ def test_whatever_json_writes_is_read(
     assert [value for value, _, _ in read(folder, "any.jsonl", "\n".join(lines).encode())] == values
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=many(300), deadline=None)
 @given(record=st.dictionaries(st.text('ab":\\', max_size=3), JSON, min_size=1, max_size=4), data=st.data())
 def test_a_repeated_name_is_never_overlooked(record: dict[str, object], data: st.DataObject) -> None:
     name = data.draw(st.sampled_from(sorted(record)))

@@ -17,6 +17,7 @@ from llm_installer.data.formats import convert
 from llm_installer.data.reading.readers import read_rows
 from llm_installer.data.reading.sources import find_sources
 from llm_installer.data.store.load import DataRequest, load_examples
+from tests.generated import many
 
 
 def rows(file: Path) -> list[Any]:
@@ -46,7 +47,7 @@ values = st.recursive(
 
 
 @given(st.lists(st.dictionaries(st.sampled_from("abc"), values, min_size=1), min_size=1, max_size=4))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=many(150), deadline=None)
 def test_what_was_written_is_read(tmp_path_factory: pytest.TempPathFactory, written: list[dict[str, Any]]) -> None:
     """Any objects that one table can hold come back as they were, in parquet; JSON lines are not touched."""
     try:

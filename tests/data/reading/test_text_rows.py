@@ -27,6 +27,7 @@ from llm_installer.data.reading.text_rows import (
 )
 from llm_installer.data.store.views import Pieces
 from llm_installer.planning.options import Options
+from tests.generated import many
 
 SENTENCE = "The keeper lit the lamp at nine, and nobody on the island saw it go out again before the morning came. "
 PROSE = "\n\n".join(textwrap.fill(SENTENCE * n, 64) for n in (3, 5, 2, 4, 6, 1))
@@ -101,7 +102,7 @@ short = st.text(st.sampled_from("ab. C\u4e2d"), max_size=90)
 texts = st.lists(short | st.just("word " * 300), max_size=120).map("\n".join)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=many(150), deadline=None)
 @given(texts)
 def test_nothing_of_a_text_is_lost(text: str) -> None:
     source = lines(text)

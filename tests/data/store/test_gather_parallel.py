@@ -36,7 +36,7 @@ def by(monkeypatch, cores: int) -> None:
 
 @pytest.fixture(params=["one", "several"])
 def processes(request, monkeypatch):
-    by(monkeypatch, 3 if request.param == "several" else 1)
+    by(monkeypatch, 2 if request.param == "several" else 1)
     return request.param
 
 
@@ -118,7 +118,7 @@ def test_errors_name_the_same_place(tmp_path, monkeypatch, place, broken, messag
         message = "my.jsonl:2491: output is empty" if place > 2_490 else message
     (tmp_path / "my.jsonl").write_bytes(b"\n".join(lines))
     said = []
-    for cores in (1, 3):
+    for cores in (1, 2):
         by(monkeypatch, cores)
         with pytest.raises(DataError, match=message) as raised:
             load_examples(DataRequest("my.jsonl", base=tmp_path, strict=strict), tmp_path / "work")

@@ -7,28 +7,47 @@ result = lora_sft(model_path="tiny", data_path="my.json", epochs=3)
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from typing_extensions import Unpack
 
-from llm_installer.core.errors import InstallerError, Interrupted, TrainingError, UsageError
+from llm_installer.api.loading import load, load_lora_model, trainable_parameters
+from llm_installer.api.rows import (
+    add_task_prefix,
+    create_instruct_dataset,
+    curriculum_learning,
+    prepare_dataset,
+    text_difficulty,
+)
+from llm_installer.api.scores import accuracy, f1_score, rouge
+from llm_installer.api.watching import memory_usage, training_diagnostics
+from llm_installer.api.words import in_words_of_python
+from llm_installer.core.errors import Interrupted, TrainingError, UsageError
 from llm_installer.core.hints import program
 from llm_installer.core.paths import ModelDir
 from llm_installer.core.startup import no_telemetry, quiet_libraries
 from llm_installer.core.state import Result
 from llm_installer.core.voice import Silence
-from llm_installer.planning.keywords import in_python
+from llm_installer.data.python_rows import Data, as_file
+from llm_installer.planning.name_rows import NAMES
 from llm_installer.planning.options import Options
 
 if TYPE_CHECKING:
     from llm_installer.evals.request import EvalOptions
     from llm_installer.evals.result import EvalResult
     from llm_installer.export.gguf.request import Exported
+    from llm_installer.export.push.request import Preview, Pushed, PushOptions
     from llm_installer.export.request import Merged
+
+__all__ = [
+    "accuracy", "add_task_prefix", "create_instruct_dataset", "curriculum_learning", "evaluate", "export", "f1_score",
+    "install", "load", "load_lora_model", "lora_sft", "memory_usage", "merge", "prepare_dataset", "push", "rouge",
+    "text_difficulty", "trainable_parameters", "training_diagnostics",
+]  # fmt: skip
+_DATA = ("data", "validation_data")
+"""Settings that take rows in memory, too."""
 
 
 def install(
@@ -38,7 +57,7 @@ def install(
     from llm_installer.install.installer import install as install_model
 
     given = {"name": name, "force": force, "revision": revision, "link": link}
-    with _in_words_of_python(given), quiet_libraries():
+    with in_words_of_python(given), quiet_libraries():
         found: ModelDir = install_model(model, name=name, force=force, revision=revision, link=link)
     return found.root
 
@@ -63,7 +82,7 @@ def merge(
     """
     no_telemetry()
     given = {"model_path": model_path, "run": run, "lora": lora, "to": to, "dtype": dtype, "onto": onto}
-    with _in_words_of_python(given), quiet_libraries():
+    with in_words_of_python(given), quiet_libraries():
         from llm_installer.export.merge import merge as merge_model
         from llm_installer.export.request import MergeRequest
 
@@ -83,7 +102,7 @@ def export(
     """
     no_telemetry()
     given = {"model_path": model_path, "out": out, "type": type, "no_lora": no_lora}
-    with _in_words_of_python(given), quiet_libraries():
+    with in_words_of_python(given), quiet_libraries():
         from llm_installer.export.gguf.request import GgufRequest, require_gguf
 
         require_gguf()
@@ -92,18 +111,38 @@ def export(
         return export_gguf(ModelDir.find(model_path), GgufRequest(_text(out), type, no_lora), Silence())
 
 
+def push(model_path: str | Path, repo: str | None = None, **options: Unpack[PushOptions]) -> Preview | Pushed:
+    """Send an adapter of an installed model to the Hugging Face hub with a model card, after a search of every file for
+    local paths, names, keys and rows; returns what was sent, which was fetched back and found equal.
+
+    `repo` is OWNER/NAME; without it, your own, named after model and run. `run` and `lora` name the adapter as for
+    `merge`. `private=True` keeps a repository that is made for it to yourself; `merged=True` sends a stand-alone model,
+    `gguf=True` that as a GGUF file; `dry_run=True` sends nothing and returns the card and the files.
+
+    Raises InstallerError where the command line would print one sentence; nothing is committed then.
+    """
+    no_telemetry()
+    with in_words_of_python({"model_path": model_path, "repo": repo, **options}), quiet_libraries():
+        from llm_installer.export.push.request import asked
+        from llm_installer.export.push.story import push as push_model
+
+        return push_model(ModelDir.find(model_path), asked(repo, options), Silence())
+
+
 def _text(path: str | Path | None) -> str | None:
     return None if path is None else str(path)
 
 
 def lora_sft(
     model_path: str | Path | None = None,
-    data_path: str | Path | Sequence[str | Path] | None = None,
+    data_path: Data | None = None,
     *,
     callbacks: object = None,
     **options: Any,
 ) -> Result:
     """Fine-tune an installed model on `data_path`, or on the files that `mix` names.
+
+    `data_path` and `validation_data` are files, folders and the like, or rows in memory: a list of dicts.
 
     Every option of train.sh is a keyword, spelled with underscores; names that other trainers use are understood, too
     (docs/reference/other-names.md). `callbacks` is an object, or a list of them, with some of the hooks on_train_begin,
@@ -118,15 +157,13 @@ def lora_sft(
     no_telemetry()
     named = {"model_path": model_path, "data_path": data_path}
     given = {name: value for name, value in named.items() if value is not None} | options
-    with _in_words_of_python(given), quiet_libraries():
-        asked = Options.from_kwargs(**given)
+    with in_words_of_python(given), quiet_libraries():
+        asked = Options.from_kwargs(**{name: _on_disk(name, value) for name, value in given.items()})
         _refuse(asked)
         return _trained(asked, callbacks)
 
 
-def evaluate(
-    model_path: str | Path, data_path: str | Path | Sequence[str | Path] | None = None, **options: Unpack[EvalOptions]
-) -> EvalResult:
+def evaluate(model_path: str | Path, data_path: Data | None = None, **options: Unpack[EvalOptions]) -> EvalResult:
     """Evaluate the base of an installed model and adapters on it on the rows of `data_path`, and return what was found;
     it is written below `evals` of the model directory, too.
 
@@ -142,8 +179,15 @@ def evaluate(
     from llm_installer.evals.story import evaluate as run_evaluation
 
     no_telemetry()
-    with _in_words_of_python(options), quiet_libraries():
-        return run_evaluation(ModelDir.find(model_path), asked(data_path, options), Path.cwd(), Silence())
+    with in_words_of_python(options), quiet_libraries():
+        request = asked(_on_disk("data", data_path), options)
+        return run_evaluation(ModelDir.find(model_path), request, Path.cwd(), Silence())
+
+
+def _on_disk(name: str, value: object) -> object:
+    """The value of a keyword, with rows in memory as a file."""
+    own = NAMES[name].own if name in NAMES else name
+    return as_file(value) if own in _DATA else value
 
 
 def _refuse(asked: Options) -> None:
@@ -167,6 +211,7 @@ def _trained(asked: Options, callbacks: object) -> Result:
     """The result of a run, in each of its processes. Raises InstallerError; Interrupted in each of them, too."""
     from llm_installer.distributed.launch import started
     from llm_installer.distributed.processes import handed, together
+    from llm_installer.export.push.after import push_after, ready_to_push
     from llm_installer.train_lora import run
     from llm_installer.training.reporters.callbacks import as_callbacks
     from llm_installer.ui.console import Console
@@ -175,7 +220,11 @@ def _trained(asked: Options, callbacks: object) -> Result:
     with together():
         _refuse_differences(asked)
         try:
+            if asked.push:
+                ready_to_push(asked.push)
             found = run(started(asked), Console(), callbacks=as_callbacks(callbacks))
+            if found and asked.push:
+                push_after(found.folder, found.result.adapter, asked.push, Console())
             ended = found.result if found else None
         except Interrupted as error:
             ended = str(error), error.number
@@ -196,13 +245,3 @@ def _refuse_differences(asked: Options) -> None:
     if count:
         which = f"{other[0]}={getattr(asked, other[0])!r} here" if other else "a setting"
         raise UsageError(f"The processes of this run were asked for different things ({which}); ask all for the same")
-
-
-@contextmanager
-def _in_words_of_python(given: Mapping[str, object]) -> Iterator[None]:
-    """An error names keywords instead of flags."""
-    try:
-        yield
-    except InstallerError as error:
-        error.args = (in_python(str(error), given), *error.args[1:])
-        raise

@@ -1,0 +1,50 @@
+"""Which adapter is meant by --run, --lora or neither, and which run it is of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from llm_installer.core.adapter_info import AdapterInfo, read_adapter_info
+from llm_installer.core.errors import AdapterError, UsageError
+from llm_installer.core.hints import script
+from llm_installer.core.paths import ModelDir
+from llm_installer.inference.start import chosen_lora
+from llm_installer.runs.listing import RunRow, find_run, list_runs
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """An adapter that fits its base."""
+
+    lora: Path
+    about: AdapterInfo
+    row: RunRow | None
+    """Its run; None for an adapter that is of no run of this model."""
+
+    @property
+    def name(self) -> str:
+        """The run, or the folder of the adapter."""
+        return self.lora.parent.name if self.lora.name == "adapter" else self.lora.name
+
+
+def chosen_adapter(folder: ModelDir, run: str | None, lora: str | None, to: str) -> Chosen:
+    """The adapter that is meant; `to` says what is to be done with it, as `merge`.
+
+    Raises UsageError where both are given, AdapterError where there is none, or it does not fit.
+    """
+    if run and lora:
+        raise UsageError("--run and --lora contradict each other; give one of them")
+    row = find_run(folder, run) if run else None
+    found = chosen_lora(folder, str(row.adapter) if row else lora, without=False)
+    if found is None:
+        raise AdapterError(
+            f"{folder.root.name} has no adapter to {to}; train one with {script(folder.root)}, or name one with --run "
+            "or --lora"
+        )
+    return Chosen(found, read_adapter_info(found, folder), row or _run_of(folder, found))
+
+
+def _run_of(folder: ModelDir, lora: Path) -> RunRow | None:
+    """The run of this model whose adapter it is."""
+    return next((row for row in list_runs(folder) if row.adapter.resolve() == lora), None)
