@@ -37,7 +37,7 @@ from llm_installer.planning.options import Options
 if TYPE_CHECKING:
     from llm_installer.evals.request import EvalOptions
     from llm_installer.evals.result import EvalResult
-    from llm_installer.export.gguf.request import Exported
+    from llm_installer.export.kinds import Exported, ExportOptions
     from llm_installer.export.push.request import Preview, Pushed, PushOptions
     from llm_installer.export.request import Merged
 
@@ -91,24 +91,29 @@ def merge(
 
 
 def export(
-    model_path: str | Path, *, out: str | Path | None = None, type: str = "f16", no_lora: bool = False
+    model_path: str | Path,
+    *,
+    out: str | Path | None = None,
+    lora: str | Path | None = None,
+    **options: Unpack[ExportOptions],
 ) -> Exported:
-    """Write an installed model as a GGUF file and prove it; returns the file with its receipt.
+    """Write an installed model, or an adapter alone, for other programs and prove it; returns the file or folder with
+    its receipt.
 
-    `out` is the file, `type` is "f32", "f16", "bf16" or "q8_0"; `no_lora` exports the base of a model that has an
-    adapter, which is refused otherwise: merge it first. The package `gguf` must be installed.
+    `to` is "gguf" (the default), "gguf-lora", "ollama" or "mlx"; `out` the file or folder; `type` "f32", "f16", "bf16",
+    "q8_0" or "q4_k_m". `run` is the id of a run, a part of it, or "last"; `lora` the folder of any adapter; with
+    neither it is ./lora, where there is one, and `no_lora` leaves that out. `as_adapter` keeps base and adapter apart
+    for Ollama. What a kind needs must be installed, such as the package `gguf`.
 
     Raises InstallerError where the command line would print one sentence; nothing is left behind then.
     """
     no_telemetry()
-    given = {"model_path": model_path, "out": out, "type": type, "no_lora": no_lora}
+    given = {"model_path": model_path, "out": out, "lora": lora, **options}
     with in_words_of_python(given), quiet_libraries():
-        from llm_installer.export.gguf.request import GgufRequest, require_gguf
+        from llm_installer.export.kinds import ExportRequest, export_as
 
-        require_gguf()
-        from llm_installer.export.gguf.story import export_gguf
-
-        return export_gguf(ModelDir.find(model_path), GgufRequest(_text(out), type, no_lora), Silence())
+        request = ExportRequest(out=_text(out), lora=_text(lora), **options)
+        return export_as(ModelDir.find(model_path), request, Silence())
 
 
 def push(model_path: str | Path, repo: str | None = None, **options: Unpack[PushOptions]) -> Preview | Pushed:

@@ -25,7 +25,7 @@ class Chosen:
     @property
     def name(self) -> str:
         """The run, or the folder of the adapter."""
-        return self.lora.parent.name if self.lora.name == "adapter" else self.lora.name
+        return made_by(self.lora)
 
 
 def chosen_adapter(folder: ModelDir, run: str | None, lora: str | None, to: str) -> Chosen:
@@ -42,9 +42,14 @@ def chosen_adapter(folder: ModelDir, run: str | None, lora: str | None, to: str)
             f"{folder.root.name} has no adapter to {to}; train one with {script(folder.root)}, or name one with --run "
             "or --lora"
         )
-    return Chosen(found, read_adapter_info(found, folder), row or _run_of(folder, found))
+    return Chosen(found, read_adapter_info(found, folder), row or run_of(folder, found))
 
 
-def _run_of(folder: ModelDir, lora: Path) -> RunRow | None:
+def run_of(folder: ModelDir, lora: Path) -> RunRow | None:
     """The run of this model whose adapter it is."""
     return next((row for row in list_runs(folder) if row.adapter.resolve() == lora), None)
+
+
+def made_by(lora: Path) -> str:
+    """The run, or the folder of the adapter."""
+    return lora.parent.name if lora.name == "adapter" else lora.name

@@ -96,7 +96,7 @@ def look_at(tuned: Tuned, questions: Questions, precision: str) -> Reference:
     if tuned.quantised:
         return _on_both(tuned, questions, precision)
     assistant = load_assistant(tuned.folder, tuned.lora, precision=precision)
-    asks, prompts = _asked(assistant, questions)
+    asks, prompts = asked_with(assistant, questions)
     return Reference(asks, prompts, look(assistant, prompts.ids), precision, assistant.style)
 
 
@@ -104,7 +104,7 @@ def _on_both(tuned: Tuned, questions: Questions, precision: str) -> Reference:
     """The same for a run on a quantised base: on either of its bases, and as it was trained."""
     import_bitsandbytes()
     assistant = load_assistant(tuned.folder, tuned.lora, tuned.quantised)
-    asks, prompts = _asked(assistant, questions)
+    asks, prompts = asked_with(assistant, questions)
     trained, style, dtype = look(assistant, prompts.ids), assistant.style, assistant.model.dtype
     weights = quantised_weights(assistant.model, tuned.quantised)
     del assistant
@@ -128,7 +128,7 @@ def _on_copy(tuned: Tuned, copy: ModelDir, questions: Questions, precision: str)
     """The same for a base that is published quantised: on its dequantised copy, and as it was trained."""
     import_bitsandbytes()
     assistant = load_assistant(tuned.folder, tuned.lora)
-    asks, prompts = _asked(assistant, questions)
+    asks, prompts = asked_with(assistant, questions)
     trained, style, thinks = look(assistant, prompts.ids), assistant.style, assistant.encoder.template.thinks
     del assistant
     gc.collect()
@@ -140,7 +140,7 @@ def _on_copy(tuned: Tuned, copy: ModelDir, questions: Questions, precision: str)
     return Reference(asks, prompts, seen, precision, style, DEQUANTISED, {DEQUANTISED: apart})
 
 
-def _asked(assistant: Assistant, questions: Questions) -> tuple[Questions, Asked]:
+def asked_with(assistant: Assistant, questions: Questions) -> tuple[Questions, Asked]:
     """The questions, or where none of them can be asked, bundled ones."""
     found = asked(assistant, questions)
     return (questions, found) if found.shown else (_BUNDLED, asked(assistant, _BUNDLED))

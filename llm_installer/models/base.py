@@ -78,6 +78,11 @@ def add_lora(model: PreTrainedModel, plan: Plan) -> PeftModel:
     return model_with_lora
 
 
+def as_stored(alpha: float) -> float:
+    """A whole number as such: some programs that read adapter_config.json take no 16.0."""
+    return int(alpha) if alpha == int(alpha) else alpha
+
+
 def adapted(model: PreTrainedModel, plan: Plan) -> PeftModel:
     """The same before an initialisation that looks at the weights: a model that has none will do."""
     prefix = decoder_prefix(model)
@@ -87,7 +92,7 @@ def adapted(model: PreTrainedModel, plan: Plan) -> PeftModel:
     method = plan.method
     config = LoraConfig(
         r=plan.lora_r,
-        lora_alpha=plan.lora_alpha,  # type: ignore[arg-type]  # peft divides by r; a fraction is fine
+        lora_alpha=as_stored(plan.lora_alpha),  # type: ignore[arg-type]  # peft divides by r; a fraction is fine
         lora_dropout=plan.lora_dropout,
         target_modules=_names(chosen, plan.target_modules),
         target_parameters=sorted({".".join(name.split(".")[-3:]) for name in chosen.experts}) or None,

@@ -26,8 +26,8 @@ FILES = {
     "install.check": "models",
     "install.doctor": "models",
     "export.request": "export",
-    "export.gguf.request": "gguf",
     "server.request": "serve",
+    "export.kinds": "gguf",
     "export.check_for": "push",
     "export.push.request": "push",
 }

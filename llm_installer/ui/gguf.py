@@ -1,16 +1,18 @@
-"""How a GGUF file looks: its receipt in a few lines, and what its user should know."""
+"""How what leaves for other programs looks: its receipts in a few lines, what its user should know and type."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import singledispatch
 
 from rich.console import RenderableType
 from rich.text import Text
 
-from llm_installer.core.hints import typed
 from llm_installer.core.text import counted, short_path, shortened, size
 from llm_installer.export.gguf.receipt import FileReceipt
-from llm_installer.export.gguf.request import Exported
+from llm_installer.export.kinds import Exported
+from llm_installer.export.pairs.receipt import PairReceipt
+from llm_installer.export.receipt import Answers, Difference
 from llm_installer.ui.drawing import drawing
 from llm_installer.ui.tables import Cell, facts
 
@@ -19,9 +21,10 @@ _READ_BY = {"file": "transformers, from the file alone", "ours": "transformers, 
 
 @drawing.register
 def exported(found: Exported) -> Iterator[RenderableType]:
-    """What was written, the receipt, and what to do with the file."""
+    """What was written, the receipts, and what to do with it."""
     yield Text(f"Wrote {found.name} as {short_path(found.file)} ({size(found.bytes)}, {found.receipt.dtype})")
-    yield facts(*_receipt(found.receipt))
+    for receipt in found.receipts:
+        yield facts(*_receipt(receipt))
     if found.indivisible:
         count, names = len(found.indivisible), shortened(", ".join(found.indivisible), 100)
         blocks = "stays f16, since its rows do" if count == 1 else "stay f16, since their rows do"
@@ -29,16 +32,41 @@ def exported(found: Exported) -> Iterator[RenderableType]:
     for note in found.notes:
         yield Text(f"{note}.")
     yield Text()
-    yield Text(f"Try it:    llama-cli -m {typed(found.file)}")
+    for number, command in enumerate(found.commands):
+        yield Text(f"{'' if number else 'Try it:':<11}{command}")
 
 
-def _receipt(receipt: FileReceipt) -> Iterator[tuple[str, Cell]]:
+@singledispatch
+def _receipt(receipt: object) -> Iterator[tuple[str, Cell]]:
     """The figures that matter, a line each."""
-    apart, answers = receipt.tuned, receipt.answers
+    raise TypeError(f"Nothing here draws a {type(receipt).__qualname__}")
+
+
+@_receipt.register
+def _of_file(receipt: FileReceipt) -> Iterator[tuple[str, Cell]]:
     yield "read back by", _READ_BY[receipt.config]
-    same = f"same likeliest token at {apart.same_top:.2%} of {apart.positions} positions"
-    yield "the model", f"{apart.kl:.1e} nats per token, largest logit difference {apart.largest_logit:.2g}; {same}"
-    ties = f", {answers.near_ties} apart at a near tie" if answers.near_ties else ""
-    other = f", {len(answers.different)} in other words" if answers.different else ""
-    yield "answers", f"{answers.equal} of {counted(answers.asked, 'answer')} equal{ties}{other} ({receipt.prompts})"
+    yield "tuned model" if receipt.base else "the model", _apart(receipt.tuned)
+    if receipt.base and receipt.trained:
+        yield "base", f"{receipt.base.kl:.1e} nats per token (the training alone: {receipt.trained.kl:.1e})"
+    yield "answers", _answers(receipt.answers, receipt.prompts)
     yield "tokens", f"{receipt.texts - len(receipt.other_tokens)} of {counted(receipt.texts, 'text')} equal"
+
+
+@_receipt.register
+def _of_pairs(receipt: PairReceipt) -> Iterator[tuple[str, Cell]]:
+    off = f"largest difference {receipt.largest:.1e} of the size of what was trained"
+    yield "read back", f"{counted(receipt.modules, 'weight')}; {off}"
+    yield "tuned model", _apart(receipt.tuned)
+    yield "base", f"{receipt.base.kl:.1e} nats per token (the training alone: {receipt.trained.kl:.1e})"
+    yield "answers", _answers(receipt.answers, receipt.prompts)
+
+
+def _apart(found: Difference) -> str:
+    same = f"same likeliest token at {found.same_top:.2%} of {found.positions} positions"
+    return f"{found.kl:.1e} nats per token, largest logit difference {found.largest_logit:.2g}; {same}"
+
+
+def _answers(found: Answers, prompts: str) -> str:
+    ties = f", {found.near_ties} apart at a near tie" if found.near_ties else ""
+    other = f", {len(found.different)} in other words" if found.different else ""
+    return f"{found.equal} of {counted(found.asked, 'answer')} equal{ties}{other} ({prompts})"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -25,3 +26,11 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Base:
         return made[kind]
 
     return get
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty LLM_HOME, and an empty folder to be in."""
+    monkeypatch.setenv("LLM_HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

@@ -14,17 +14,16 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, MixtralConfig
 
 from llm_installer.api import export
 from llm_installer.cli.main import cli
-from llm_installer.core.errors import AdapterError, InstallerError, ModelError, UsageError
+from llm_installer.core.errors import InstallerError, ModelError, UsageError
 from llm_installer.core.paths import ModelDir
 from llm_installer.core.voice import Silence
-from llm_installer.export.gguf import request as asked
-from llm_installer.export.gguf import story
+from llm_installer.export import kinds
+from llm_installer.export.gguf import file as gguf_file
 from llm_installer.export.gguf.facts import Values
 from llm_installer.export.gguf.probes import texts
 from llm_installer.export.gguf.receipt import FileReceipt, problems
-from llm_installer.export.gguf.request import GgufRequest, require_gguf
-from llm_installer.export.gguf.story import export_gguf
 from llm_installer.export.gguf.tensors import Planned
+from llm_installer.export.kinds import KINDS, ExportRequest, chosen_kind, export_as, require
 from llm_installer.export.receipt import Answers, Difference
 from llm_installer.install.installer import install
 from llm_installer.tiny import MODEL_DIR
@@ -33,13 +32,6 @@ from tests.export.gguf_models import PLAIN
 
 def installed(source: str) -> ModelDir:
     return install(source, say=lambda text: None)
-
-
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("LLM_HOME", str(tmp_path / "home"))
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 def check_whole(folder: ModelDir, kind: str) -> None:
@@ -85,7 +77,7 @@ def test_the_built_in_model_through_the_whole_command(kind: str, home: Path) -> 
 def test_a_file_that_is_another_model_is_not_kept(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever goes wrong in writing: the other process finds out, and nothing is left."""
     folder = installed("tiny")
-    monkeypatch.setattr(story, "write_gguf", partial(spoilt, story.write_gguf))
+    monkeypatch.setattr(gguf_file, "write_gguf", partial(spoilt, gguf_file.write_gguf))
     with pytest.raises(ModelError, match="The file is not what the model is, and was not kept: its logits are up to"):
         export(folder.root, type="f32", out="spoilt.gguf")
     assert not [p.name for p in home.iterdir() if "spoilt" in p.name]
@@ -95,7 +87,9 @@ def spoilt(
     write: Callable[..., None], file: Path, arch: str, values: Values, tensors: list[Planned], kind: str
 ) -> None:
     """Write a norm that is twice as large."""
-    wrong = [replace(t, read=lambda r=t.read: r() * 2) if t.name == "output_norm.weight" else t for t in tensors]
+    wrong = [
+        replace(t, read=lambda r=t.read: [p * 2 for p in r()]) if t.name == "output_norm.weight" else t for t in tensors
+    ]
     write(file, arch, values, wrong, kind)
 
 
@@ -114,18 +108,36 @@ def test_what_cannot_be_exported_is_one_sentence(home: Path) -> None:
     ):
         with pytest.raises(UsageError, match=why):
             export(tiny.root, out=out)
-    with pytest.raises(UsageError, match="type q4 is none of f32, f16, bf16, q8_0"):
-        export_gguf(tiny, GgufRequest(type="q4"), Silence())
-    (tiny.root / "lora").symlink_to(home)
-    with pytest.raises(AdapterError, match=r"has an adapter .* merge tiny, and export that"):
-        export(tiny.root)
     assert not list(tiny.root.glob("*.gguf*")) and not list(tiny.root.glob(".*.gguf*"))
 
 
+@pytest.mark.parametrize(
+    ("request_", "why"),
+    [
+        (ExportRequest(to="exe"), "--to exe is none of gguf, gguf-lora, ollama, mlx"),
+        (ExportRequest(type="q4"), "--type q4 is none of f16, f32, bf16, q8_0, q4_k_m, in which gguf can be stored"),
+        (ExportRequest(to="mlx", type="f16"), "--type f16 is none of f32"),
+        (ExportRequest(to="gguf-lora", no_lora=True), "--no-lora means nothing for --to gguf-lora"),
+        (ExportRequest(as_adapter=True), "--as-adapter means nothing for --to gguf"),
+        (ExportRequest(run="a", lora="b"), "--run and --lora contradict each other"),
+        (ExportRequest(run="a", no_lora=True), "--run and --no-lora contradict each other"),
+        (ExportRequest(to="ollama", no_lora=True, as_adapter=True), "--no-lora and --as-adapter contradict"),
+    ],
+)
+def test_words_that_mean_nothing_are_refused(request_: ExportRequest, why: str) -> None:
+    with pytest.raises(UsageError, match=why):
+        export_as(ModelDir(Path("nowhere")), request_, Silence())
+
+
+def test_every_kind_takes_its_usual_type() -> None:
+    assert all(chosen_kind(ExportRequest(to=name, type=kind.types[0])) is kind for name, kind in KINDS.items())
+
+
 def test_without_the_package_there_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(asked.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(kinds.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InstallerError, match=r"install it with: .* -m pip install gguf$"):
-        require_gguf()
+        require(KINDS["gguf"])
+    require(KINDS["mlx"])
 
 
 GOOD = FileReceipt(

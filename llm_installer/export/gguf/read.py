@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,8 @@ def load_model(file: Path, config: PretrainedConfig, dtype: torch.dtype) -> tupl
 
     Raises ModelError where the file lacks tensors.
     """
+    own = any(tensor.name == "output.weight" for tensor in GGUFReader(file).tensors)
+    config = _with(config, tie_word_embeddings=not own)  # an adapter may have made two tensors of one
     facts = Facts(config.to_dict())
     family = FAMILIES[config.model_type]
     if family.arch == "gptneox":
@@ -68,6 +71,13 @@ def _by_hand(file: Path, family: Family, config: PretrainedConfig, dtype: torch.
     model.load_state_dict(state, strict=False)
     model.eval()  # type: ignore[no-untyped-call]
     return model
+
+
+def _with(config: PretrainedConfig, **changes: object) -> PretrainedConfig:
+    found = copy.deepcopy(config)
+    for name, value in changes.items():
+        setattr(found, name, value)
+    return found
 
 
 def _by_head(weight: Tensor, heads: int) -> Tensor:

@@ -9,17 +9,19 @@ from pathlib import Path
 from llm_installer.core.errors import ModelError
 from llm_installer.core.files import write_json
 from llm_installer.core.text import shortened
-from llm_installer.export.receipt import TOLERANCES, Answers, Difference, Tolerance
+from llm_installer.export.receipt import NOISE, SURVIVES, TOLERANCES, Answers, Difference, Tolerance
 
 LIMITS = {
     "f32": TOLERANCES["float32"],
     "f16": TOLERANCES["float16"],
     "bf16": TOLERANCES["bfloat16"],
     "q8_0": Tolerance(kl=1e-2, margin=3e-2),
+    "q4_k_m": Tolerance(kl=0.2, margin=0.5),
 }
-"""By the type of the weights. q8_0 rounds each weight to 8 bits of the largest of 32, about as bfloat16 does."""
+"""By the type of the weights. q8_0 rounds each weight to 8 bits of the largest of 32, about as bfloat16 does; q4_k_m
+rounds most of them to 4 bits, which moves logits by some tenths."""
 LARGEST_LOGIT = 1e-4
-"""How far apart logits may be in f32, where only the order of sums differs."""
+"""How far apart logits may be in f32 where nothing was merged: only the order of sums differs."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,10 @@ class FileReceipt:
     """A conversation that the file's template renders differently; empty for none."""
     config: str
     """`file` where the model was made of the file alone, `ours` where its tensors were put into one of our config."""
+    base: Difference | None = None
+    """From the base alone to the file, where an adapter was merged into it: that the training is still there."""
+    trained: Difference | None = None
+    """From the base with that adapter to the base alone: what the training did."""
     kind: str = "gguf"
 
     @property
@@ -58,13 +64,16 @@ class FileReceipt:
         tuned, answers = values.get("tuned"), values.get("answers")
         if not isinstance(tuned, dict) or not isinstance(answers, dict):
             raise ModelError("The file could not be compared with the model")
-        plain = {name: value for name, value in values.items() if name not in ("tuned", "answers", "other_tokens")}
-        texts = values.get("other_tokens")
+        nested = ("tuned", "answers", "other_tokens", "base", "trained")
+        plain = {name: value for name, value in values.items() if name not in nested}
+        texts, base, trained = (values.get(name) for name in ("other_tokens", "base", "trained"))
         answers["different"] = tuple(answers["different"])
         return cls(
             tuned=Difference(**tuned),
             answers=Answers(**answers),
             other_tokens=tuple(texts) if isinstance(texts, list) else (),
+            base=Difference(**base) if isinstance(base, dict) else None,
+            trained=Difference(**trained) if isinstance(trained, dict) else None,
             **plain,  # type: ignore[arg-type]
         )
 
@@ -77,9 +86,16 @@ def problems(receipt: FileReceipt) -> Iterator[str]:
         yield f"{len(receipt.other_tokens)} of {receipt.texts} texts are other tokens to it than to the model: {one!r}"
     if receipt.other_template:
         yield f"its chat template renders {shortened(receipt.other_template, 60)!r} differently"
-    if receipt.dtype == "f32" and not tuned.largest_logit <= LARGEST_LOGIT:  # nan is wrong, too
+    exact = receipt.dtype == "f32" and receipt.trained is None
+    if exact and not tuned.largest_logit <= LARGEST_LOGIT:  # nan is wrong, too
         yield f"its logits are up to {tuned.largest_logit:.2g} away from the model's, and {LARGEST_LOGIT:g} is allowed"
     elif not tuned.kl <= limit.kl:
         yield f"it is {tuned.kl:.2g} nats per token away from the model, and {limit.kl:g} is allowed"
     elif receipt.dtype == "f32" and receipt.answers.different:
         yield f"it answers {receipt.answers.different[0]!r} in other words than the model"
+    trained = receipt.trained.kl if receipt.trained else 0.0
+    if trained > NOISE[receipt.computed_in] and tuned.kl > SURVIVES * trained:
+        yield (
+            f"of what the training changed, too little survives the rounding to {receipt.dtype}: the file is "
+            f"{tuned.kl:.2g} nats per token away from the tuned model, and the base {trained:.2g}"
+        )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from math import prod
 from pathlib import Path
@@ -13,14 +13,16 @@ from gguf import GGML_QUANT_SIZES, MODEL_ARCH, MODEL_ARCH_NAMES, GGMLQuantizatio
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from llm_installer.core.errors import ModelError
+from llm_installer.core.errors import AdapterError, ModelError
 from llm_installer.core.safetensors import read_header
 from llm_installer.core.text import shortened
 from llm_installer.core.weight_files import read_headers, weight_files
+from llm_installer.export.changes import Change, same
 from llm_installer.export.gguf.facts import Facts
 from llm_installer.export.gguf.families import Family
 from llm_installer.export.gguf.layout import Layout, turned
 from llm_installer.export.gguf.rope import FREQUENCIES, frequencies, rope_of
+from llm_installer.export.merged import Merged
 from llm_installer.export.shards import FLOATS, Source, first_byte
 from llm_installer.models.file_names import places, tied_weights
 
@@ -42,8 +44,8 @@ class Planned:
     name: str
     shape: tuple[int, ...]
     kind: GGMLQuantizationType
-    read: Callable[[], Tensor]
-    """Its content as it is laid out, in float32."""
+    read: Callable[[], Iterable[Tensor]]
+    """Its content as it is laid out, in float32, a few rows at a time."""
     indivisible: bool = False
     """Whether it is f16 because its rows cannot be cut into blocks."""
 
@@ -61,6 +63,8 @@ class Read:
     bare: PreTrainedModel
     """Without its weights."""
     family: Family
+    changes: Mapping[str, Sequence[Change]] = field(default_factory=dict)
+    """What an adapter does to each parameter."""
 
     @property
     def facts(self) -> Facts:
@@ -72,14 +76,18 @@ def plan_tensors(model: Read, kind: str) -> list[Planned]:
 
     Raises ModelError for tensors that cannot be written, and for a model that lacks some.
     """
-    tied = tied_weights(model.bare)
-    if model.family.output == "tied" and not tied:
+    tied, changes = tied_weights(model.bare), model.changes
+    untied = tied is not None and not same(*(changes.get(each, ()) for each in tied))
+    if model.family.output == "tied" and (untied or not tied):
         raise ModelError(
             "The model has an output layer of its own, and llama.cpp computes with the embedding instead for this "
             "architecture; train without lm_head in --modules-to-save to have one that can be written"
         )
     sources = _by_parameter(model)
-    if tied and model.family.output == "own":
+    left = sorted(set(changes) - {*sources, *(tied or ())})
+    if left:
+        raise AdapterError(f"The adapter changes {shortened(left[0], 150)}, which no tensor of the base's files holds")
+    if tied and (untied or model.family.output == "own"):
         sources.setdefault(tied[1], sources[tied[0]])
     elif tied:
         sources.pop(tied[1], None)
@@ -114,26 +122,46 @@ def _by_parameter(model: Read) -> dict[str, Source]:
 
 
 def _planned(model: Read, sources: Mapping[str, Source], kind: str) -> Iterator[Planned]:
-    arch = next(each for each, name in MODEL_ARCH_NAMES.items() if name == model.family.arch)
-    names = get_tensor_name_map(MODEL_ARCH(arch), model.facts.layers)
+    names = names_of(model)
     for parameter, source in sources.items():
-        name = names.get_name(parameter, try_suffixes=(".weight", ".bias"))
-        if name is None:
-            raise ModelError(f"llama.cpp has no place for {shortened(parameter, 100)}, so the model cannot be written")
-        layout = next((each for pattern, each in model.family.layouts if pattern in f".{name}"), None)
+        name = names(parameter)
+        layout = layout_of(model, name)
         shape = source.header.shape
+        merged = Merged(source, tuple(model.changes.get(parameter, ())))
         laid = tuple(reversed(shape)) if layout is turned else shape
         chosen, indivisible = _kind(name, laid, kind)
-        yield Planned(name, laid, chosen, partial(_content, source, layout, model.facts), indivisible)
+        yield Planned(name, laid, chosen, partial(_content, merged, layout, model.facts), indivisible)
     divisors = frequencies(rope_of(model.facts), model.facts.head_dim)
     if divisors is not None:
         content = divisors
-        yield Planned(FREQUENCIES, tuple(content.shape), GGMLQuantizationType.F32, lambda: content)
+        yield Planned(FREQUENCIES, tuple(content.shape), GGMLQuantizationType.F32, lambda: [content])
 
 
-def _content(source: Source, layout: Layout | None, facts: Facts) -> Tensor:
-    weight = source.floats(0, source.count)
-    return layout(weight, facts).contiguous() if layout else weight
+def _content(merged: Merged, layout: Layout | None, facts: Facts) -> Iterator[Tensor]:
+    """A few rows at a time where they stay where they are, else all at once."""
+    if layout is None:
+        yield from merged.parts()
+    else:
+        yield layout(merged.whole(), facts).contiguous()
+
+
+def names_of(model: Read) -> Callable[[str], str]:
+    """What parameters are called in the file; it raises ModelError for those that llama.cpp has no place for."""
+    arch = next(each for each, name in MODEL_ARCH_NAMES.items() if name == model.family.arch)
+    names = get_tensor_name_map(MODEL_ARCH(arch), model.facts.layers)
+
+    def name_of(parameter: str) -> str:
+        name = names.get_name(parameter, try_suffixes=(".weight", ".bias"))
+        if name is None:
+            raise ModelError(f"llama.cpp has no place for {shortened(parameter, 100)}, so the model cannot be written")
+        return str(name)
+
+    return name_of
+
+
+def layout_of(model: Read, name: str) -> Layout | None:
+    """How the tensor of that name is laid out; None for as it is."""
+    return next((each for pattern, each in model.family.layouts if pattern in f".{name}"), None)
 
 
 def _kind(name: str, shape: tuple[int, ...], kind: str) -> tuple[GGMLQuantizationType, bool]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -22,20 +21,15 @@ FILE_TYPES = {
     "bf16": LlamaFileType.MOSTLY_BF16,
     "q8_0": LlamaFileType.MOSTLY_Q8_0,
 }
-_ALL = ("general.", "tokenizer.")
+_ALL = ("general.", "tokenizer.", "adapter.")
 """Keys that are the same for each architecture."""
 _FLOAT = np.dtype(np.float32)
 _QUANTISATION = 2
 """The version of the block formats."""
 
 
-def partial_of(file: Path) -> Path:
-    """What a file is called until it is complete and proven."""
-    return file.with_name(f".{file.name}.part")
-
-
 def write_gguf(file: Path, arch: str, values: Values, tensors: Sequence[Planned], kind: str) -> None:
-    """Write a whole file. One tensor is in memory at a time.
+    """Write a whole file. A few rows of a tensor are in memory at a time, of one with another layout all of them.
 
     Raises DiskError, and ModelError for a weight that its type cannot hold; the file is then still there, in part.
     """
@@ -50,14 +44,17 @@ def write_gguf(file: Path, arch: str, values: Values, tensors: Sequence[Planned]
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_ti_data_to_file()
+        assert writer.fout, "it is open now"
+        out = writer.fout[0]
         for each in tensors:
-            weight = each.read()
-            if each.kind.name == "F16" and not float16_safe(weight):
-                raise ModelError(f"{each.name} holds numbers that f16 has no place for; take --type bf16 or f32")
-            writer.write_tensor_data(quantize(weight.numpy(), each.kind))
-        for out in writer.fout or ():
-            out.flush()
-            sync(out.fileno())
+            writer.write_padding(out, out.tell())
+            for rows in each.read():
+                if each.kind.name == "F16" and not float16_safe(rows):
+                    raise ModelError(f"{each.name} holds numbers that f16 has no place for; take --type bf16 or f32")
+                out.write(np.ascontiguousarray(quantize(rows.numpy(), each.kind)).data)
+        writer.write_padding(out, out.tell())
+        out.flush()
+        sync(out.fileno())
     except OSError as error:
         raise unwritable(file, error) from None
     finally:
@@ -66,7 +63,7 @@ def write_gguf(file: Path, arch: str, values: Values, tensors: Sequence[Planned]
 
 
 def add_values(writer: GGUFWriter, values: Values) -> None:
-    """Add metadata; keys without `general.` or `tokenizer.` before them get the name of the architecture."""
+    """Add metadata; keys with another first word than those of _ALL get the name of the architecture."""
     for name, value in values.items():
         key = name if name.startswith(_ALL) else f"{writer.arch}.{name}"
         if isinstance(value, bool):
@@ -79,11 +76,3 @@ def add_values(writer: GGUFWriter, values: Values) -> None:
             writer.add_string(key, value)
         else:
             writer.add_array(key, value)
-
-
-def publish(file: Path, target: Path) -> None:
-    """Give a proven file its name. Raises DiskError."""
-    try:
-        os.replace(file, target)
-    except OSError as error:
-        raise unwritable(target, error) from None

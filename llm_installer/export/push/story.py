@@ -164,26 +164,25 @@ def _with_files(told: Told, staged: Path) -> Told:
 
 
 def _converted(work: _Work, request: PushRequest, place: Path, voice: Voice) -> None:
-    """Merge what has to be merged, and stage the model, or the GGUF file that is made of it."""
+    """Stage the model with the adapter merged in, or the GGUF file that is made of both."""
     folder, chosen, staged = work.folder, work.chosen, place / "staged"
-    if chosen:
+    lora = str(chosen.lora) if chosen else None
+    if work.kind == GGUF:
+        from llm_installer.export.kinds import KINDS, ExportRequest, export_as
+
+        name = default_name(work.name.removesuffix(f"-{GGUF}"), KINDS[GGUF].types[0])
+        out = str(place / f"{name}.gguf")
+        made = export_as(folder, ExportRequest(GGUF, out, lora=lora, no_lora=lora is None), voice)
+        made.file.replace(staged / made.file.name)
+        return
+    if lora:
         from llm_installer.export.merge import merge
         from llm_installer.export.request import MergeRequest
 
-        folder = merge(folder, MergeRequest(lora=str(chosen.lora), to=str(place / work.name)), voice).folder
+        folder = merge(folder, MergeRequest(lora=lora, to=str(place / work.name)), voice).folder
     row = chosen.row if chosen else None
     picture = row.run.history_png if row and row.run.history_png.is_file() else None
-    if work.kind == MERGED:
-        stage_model(folder.weights, staged, picture)
-        return
-    from llm_installer.export.gguf.request import GgufRequest, require_gguf
-
-    require_gguf()
-    from llm_installer.export.gguf.story import export_gguf
-
-    name = default_name(work.name.removesuffix(f"-{GGUF}"), GgufRequest().type)
-    made = export_gguf(folder, GgufRequest(out=str(place / f"{name}.gguf")), voice)
-    made.file.replace(staged / made.file.name)
+    stage_model(folder.weights, staged, picture)
 
 
 def _searched(work: _Work, staged: Path, files: tuple[File, ...], repo: str) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ BASE = "base"
 
 
 class Guide(Protocol):
-    """What keeps a row to a grammar; one for each row, asked on the engine's thread alone."""
+    """What keeps a row to a grammar; one of its own for each row, asked on the engine's thread alone."""
 
     def allowed(self) -> Tensor:
         """Which tokens may come next: a boolean tensor [vocabulary]."""

@@ -1,0 +1,1 @@
+"""A folder that Ollama makes a model of: a GGUF file, and a Modelfile that says how it was trained to be used."""
