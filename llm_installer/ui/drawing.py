@@ -26,6 +26,7 @@ FILES = {
     "install.check": "models",
     "install.doctor": "models",
     "export.request": "export",
+    "server.request": "serve",
     "export.kinds": "gguf",
     "export.check_for": "push",
     "export.push.request": "push",

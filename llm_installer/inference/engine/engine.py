@@ -64,7 +64,7 @@ class Engine:
         """Serve it no more: what has begun is answered to its end, what comes is unknown."""
         with self._lock:
             self.served = {known: served for known, served in self.served.items() if known != name}
-        self._thread.submit(self._scheduler.when_unused, name, lambda: self._remove(name)).result()
+        self._thread.submit(self._retire, name).result()
 
     def submit(self, request: Request, listener: Listener) -> Ticket:
         """Take a request; its events come to `listener`. Raises UnknownModel, TooLong and QueueFull."""
@@ -108,6 +108,12 @@ class Engine:
             raise TooLong(f"{request.n:,} answers were asked for, and {self._limits.rows:,} can be made at once")
         if request.n * whole * self._models.tried.token_bytes > self._limits.cache_bytes:
             raise TooLong(f"There is no memory for {counted(request.n, 'answer')} of {whole:,} tokens; ask for less")
+
+    def _retire(self, name: str) -> None:
+        """Let an adapter go once nobody is answered by it, or waits to be."""
+        with self._lock:
+            self._scheduler.know(self._waiting)
+        self._scheduler.when_unused(name, lambda: self._remove(name))
 
     def _remove(self, name: str) -> None:
         self._scheduler.forget(name)

@@ -42,6 +42,8 @@ class Scheduler:
         self._kept = KeptPrefixes(limits.kept)
         self._prompt_tokens = self._reused_tokens = self._new_tokens = 0
         self._when_unused: dict[str, Callable[[], None]] = {}
+        self._wanted: frozenset[str] = frozenset()
+        """Models that somebody waits for."""
 
     @property
     def busy(self) -> bool:
@@ -74,6 +76,11 @@ class Scheduler:
             self._prompt_tokens += sum(len(each.ids) for each in chosen)
             self._batch.begin(chosen, self._kept)
             self._reused_tokens += chosen[0].taken.reused_tokens
+        self.know(waiting)
+
+    def know(self, waiting: Iterable[Family]) -> None:
+        """These wait: what they are to be answered by is still used."""
+        self._wanted = frozenset(family.taken.request.model for family in waiting)
 
     def step(self) -> None:
         """Read a piece of a prompt, and let every row that answers make a token."""
@@ -157,7 +164,7 @@ class Scheduler:
             self.drop_all([], "error", reason(error))
 
     def _settle_unused(self) -> None:
-        used = {row.name for row in self._batch.rows}
+        used = {*self._wanted, *(row.name for row in self._batch.rows)}
         used |= {family.taken.request.model for family in self._batch.reading}
         for name in [name for name in self._when_unused if name not in used]:
             self._when_unused.pop(name)()
