@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -58,8 +59,14 @@ HOSTILE = """<img src=x onerror="window.hurt=1"><script>window.hurt=2</script><s
 BASE, FAST, LORA, SEES = "tiny", "tiny:20261121-100000-fast", "tiny:lora", "tiny:20261122-090000-eyes"
 MODELS: list[dict[str, object]] = [
     {"id": BASE, "object": "model"},
-    {"id": LORA, "object": "model", "run": "20261121-100000-fast", "score": 1.2345},
-    {"id": FAST, "object": "model", "score": 1.2345, "about": "Trained on 1,200 rows, mode fast."},
+    {"id": LORA, "object": "model", "root": FAST, "score": "loss 2.3120 -> 1.2345"},
+    {
+        "id": FAST,
+        "object": "model",
+        "base_loss": 2.312,
+        "best_loss": 1.2345,
+        "about": "Trained on 1,200 rows, mode fast.",
+    },
     {"id": SEES, "object": "model", "score": 0.98, "about": "Trained on 300 rows with images.", "vision": True},
 ]
 
@@ -118,7 +125,7 @@ class Api:
         waits = text.startswith("wait")
         pieces = [text[at : at + 400_000] for at in range(0, len(text), 400_000)]
         if len(text) < 5000:
-            pieces = [word + " " for word in text.split(" ")]
+            pieces = re.findall(r"\S+\s*", text)
         yield event({"role": "assistant", "content": ""})
         for n, piece in enumerate(pieces):
             yield event({"content": piece})

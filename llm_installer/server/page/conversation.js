@@ -88,7 +88,7 @@ const ENDS = {
 /** Small print: how long an answer is, how fast it came, and why it ended. */
 export function facts(one) {
   const said = one.tokens ? [counted(one.tokens, 'token')] : [];
-  if (one.tokens > 1 && one.seconds > 0) {
+  if (one.tokens > 1 && one.seconds > 0.02) { // else it came in one piece, which says nothing about speed
     const speed = (one.tokens - 1) / one.seconds; // from the first token to the last
     said.push(`${speed < 10 ? speed.toFixed(1) : Math.round(speed).toLocaleString('en')} tokens/s`);
   }
@@ -101,16 +101,19 @@ export function facts(one) {
 export function described(entry, name) {
   const short = entry.id.startsWith(`${name}:`) ? entry.id.slice(name.length + 1) : entry.id;
   const kind = short === 'lora' ? 'lora' : [name, 'base'].includes(short) ? 'base' : 'run';
-  const points = typeof entry.run === 'string' && entry.run ? `, now ${entry.run}` : '';
+  const root = typeof entry.root === 'string' && entry.root !== entry.id ? entry.root : '';
+  const now = root.startsWith(`${name}:`) ? root.slice(name.length + 1) : root;
   const about = {
     base: 'The model as it was installed, without any training of yours.',
-    lora: `What the folder ./lora is${points}: the newest finished run, or the one chosen with “use”.`,
+    lora: `What ./lora is${now && ` now, ${now}`}: the newest finished run, or the one that “adapters use” chose.`,
     run: typeof entry.about === 'string' ? entry.about : '',
   }[kind];
-  return { id: entry.id, kind, label: kind === 'base' ? 'base' : short, about, score: score(entry.score), sees: entry.vision === true };
+  return { id: entry.id, kind, label: kind === 'base' ? 'base' : short, about, score: score(entry), sees: entry.vision === true || entry.images === true };
 }
 
-function score(value) {
-  if (typeof value === 'number') return `score ${Number(value.toPrecision(4))}`;
-  return typeof value === 'string' ? value : '';
+function score({ score: given, base_loss: before, best_loss: after }) {
+  if (typeof given === 'string') return given;
+  if (typeof given === 'number') return `score ${given.toFixed(4)}`;
+  if (typeof after !== 'number') return '';
+  return typeof before === 'number' ? `loss ${before.toFixed(4)} → ${after.toFixed(4)}` : `loss ${after.toFixed(4)}`;
 }

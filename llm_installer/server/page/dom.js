@@ -2,7 +2,8 @@
 
 export const $ = (id) => document.getElementById(id);
 
-/** An element; in `props` `text`, `class`, `on` (listeners) and `data` are special, other keys are attributes. */
+/** An element; in `props` `text`, `class`, `on` (listeners) and `data` are special, other keys are attributes.
+ * Children that are neither nodes nor texts are left out, so that `wanted && node` may stand among them. */
 export function el(tag, props = {}, ...children) {
   const node = document.createElement(tag);
   for (const [key, value] of Object.entries(props)) {
@@ -13,7 +14,7 @@ export function el(tag, props = {}, ...children) {
     else if (key === 'data') Object.assign(node.dataset, value);
     else node.setAttribute(key, value === true ? '' : value);
   }
-  node.append(...children.filter((child) => child !== null && child !== undefined && child !== false));
+  node.append(...children.filter((child) => child instanceof Node || typeof child === 'string'));
   return node;
 }
 

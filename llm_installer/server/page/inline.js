@@ -95,10 +95,12 @@ function anchor(address, ...words) {
 
 function bare(text, at) {
   let found = sticky(WEB, text, at);
-  while (TRAILING.includes(found.at(-1) ?? ' ')) found = found.slice(0, -1);
+  while (TRAILING.includes(found.at(-1) ?? ' ') && !(found.endsWith(')') && paired(found))) found = found.slice(0, -1);
   const address = found && safe(found);
   return address ? [at + found.length, anchor(address, found)] : null;
 }
+
+const paired = (address) => address.split('(').length === address.split(')').length;
 
 /** Links go where their address says; of an image only its description is shown, as a link. */
 function link(text, at, depth) {

@@ -9,7 +9,7 @@ const DEEP = 6;
 const LONG = 4000; // a longer line is never the beginning of anything
 const COLUMNS = 40;
 
-const FENCE = /^ {0,3}(`{3,}|~{3,}) *([^`\s]*)/;
+const FENCE = /^ {0,3}(?:(`{3,})([^`]*)|(~{3,})(.*))$/;
 const HEADING = /^ {0,3}(#{1,6})(?: +|$)(.*)$/;
 const RULE = /^ {0,3}(?:(?:- *){3,}|(?:\* *){3,}|(?:_ *){3,})$/;
 const ITEM = /^( *)([-*+]|\d{1,9}[.)])( +|$)(.*)$/;
@@ -53,15 +53,17 @@ function fence(lines, at, depth, asked) {
   const open = match(lines[at], FENCE);
   if (!open) return null;
   if (asked) return true;
-  const closes = (line) => short(line) && indent(line) < 4 && line.trim().startsWith(open[1])
-    && line.trim() === open[1][0].repeat(line.trim().length);
+  const mark = open[1] ?? open[3];
+  const closes = (line) => short(line) && indent(line) < 4 && line.trim().startsWith(mark)
+    && line.trim() === mark[0].repeat(line.trim().length);
   let end = at + 1;
   while (end < lines.length && !closes(lines[end])) end += 1;
-  return [Math.min(end + 1, lines.length), () => code(lines.slice(at + 1, end).join('\n'), open[2])];
+  return [Math.min(end + 1, lines.length), () => code(lines.slice(at + 1, end).join('\n'), (open[2] ?? open[4]).trim())];
 }
 
-function code(text, language) {
-  const head = el('div', { class: 'code-head' }, el('span', { text: language || 'text' }),
+function code(text, words) {
+  const language = words.split(/\s/)[0];
+  const head = el('div', { class: 'code-head' }, el('span', { text: words || 'text' }),
     button('copy', 'Copy this code', () => copy(text)));
   // Wide code scrolls, and whoever has no mouse scrolls it by the arrow keys.
   const body = el('pre', { tabindex: '0', role: 'region', 'aria-label': language ? `Code, ${language}` : 'Code' },
@@ -129,7 +131,7 @@ function tight(lines, depth) {
 
 function cells(line) {
   const inner = line.trim().replace(/^\|/, '').replace(/(?<!\\)\|$/, '');
-  return inner.split(/(?<!\\)\|/).slice(0, COLUMNS).map((cell) => cell.trim().replaceAll('\\|', '|'));
+  return inner.split(/(?<!\\)\|/).map((cell) => cell.trim().replaceAll('\\|', '|'));
 }
 
 function table(lines, at) {
@@ -138,13 +140,14 @@ function table(lines, at) {
     || !divider.includes('-') || !DIVIDER.test(divider)) return null;
   const names = cells(lines[at]);
   const sides = cells(divider).map((cell) => (cell.endsWith(':') ? (cell.startsWith(':') ? 'middle' : 'end') : null));
-  if (sides.length !== names.length) return null;
+  if (sides.length !== names.length || names.length > COLUMNS) return null;
   let end = at + 2;
   while (end < lines.length && lines[end].includes('|') && short(lines[end])) end += 1;
+  const whole = (texts) => [...texts.slice(0, names.length - 1), texts.slice(names.length - 1).join(' | ')];
   const line = (tag, texts) => el('tr', {}, ...names.map((_, n) => el(tag, { class: sides[n] }, ...inline(texts[n] ?? ''))));
   return [end, () => el('div', { class: 'table', tabindex: '0', role: 'region', 'aria-label': 'Table' }, el('table', {},
     el('thead', {}, line('th', names)),
-    el('tbody', {}, ...lines.slice(at + 2, end).map((one) => line('td', cells(one))))))];
+    el('tbody', {}, ...lines.slice(at + 2, end).map((one) => line('td', whole(cells(one)))))))];
 }
 
 function paragraph(lines, at, depth) {

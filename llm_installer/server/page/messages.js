@@ -76,14 +76,14 @@ function card(turn, place, n, act, label) {
   const small = el('p', { class: 'facts small' });
   const tools = el('div', { class: 'tools' });
   const node = el('article', { class: better ? 'answer better' : 'answer', 'aria-label': `Answer of ${name}` },
-    el('h2', { class: 'by', text: name }), text.node, note, el('footer', {}, small, tools));
+    el('h2', { class: 'by' }, name, better && el('span', { class: 'small', text: 'the conversation goes on from here' })), text.node, note, el('footer', {}, small, tools));
   const draw = () => {
     const busy = act.busy(one);
     text.update(one.text);
     node.classList.toggle('busy', busy);
     node.setAttribute('aria-busy', String(busy));
     note.replaceChildren(...notes(one, busy, () => act.again(place, n)));
-    small.textContent = [facts(one), better && 'the conversation goes on from here'].filter(Boolean).join(' · ');
+    small.textContent = facts(one);
     tools.replaceChildren(...(busy ? [] : ways(turn, place, n, act)));
   };
   drawings.set(one, draw);
@@ -109,7 +109,7 @@ function ways(turn, place, n, act) {
       { words: turn.chosen === n ? 'Voted better' : 'Better', kind: 'quiet vote', 'aria-pressed': String(turn.chosen === n) }));
   }
   if (one.text) found.push(button('copy', 'Copy this answer', () => copy(one.text)));
-  found.push(button('again', 'Another answer', () => act.again(place, n)));
+  if (one.text || !(one.error || !one.finish)) found.push(button('again', 'Another answer', () => act.again(place, n)));
   if (one.text) {
     found.push(button('save', 'Save as a training row', () => act.saveRow(place, n),
       turn.compared ? {} : { words: 'Save as a training row', kind: 'quiet' }));

@@ -2,14 +2,17 @@
 
 import * as api from './api.js';
 import { answer, begin, described, question, title, votes } from './conversation.js';
-import { $, announce, button, drawIcons, el, fit, toast } from './dom.js';
+import { $, announce, drawIcons, el, fit, toast } from './dom.js';
 import { refresh, turns } from './messages.js';
+import * as history from './history.js';
+import * as key from './key.js';
 import * as choice from './models.js';
 import * as pictures from './pictures.js';
 import * as rows from './rows.js';
 import * as settings from './settings.js';
 import * as store from './store.js';
 import * as talk from './talk.js';
+import { welcome } from './welcome.js';
 
 const NAME = document.querySelector('meta[name=model]').content;
 const AGAIN = 3000; // milliseconds until a server that is away is looked for once more
@@ -37,19 +40,12 @@ function keep(which = chat) {
 function open(found) {
   chat = found;
   store.setCurrent(chat.id);
-  drawer(false);
+  history.show(false);
   draw();
   toEnd();
 }
 
-function sidebar() {
-  $('conversations').replaceChildren(...store.conversations().map((one) => el('li', {},
-    el('button', {
-      type: 'button', class: 'conversation', 'aria-current': one.id === chat.id && 'true',
-      on: { click: () => open(talk.live(one.id) ?? store.conversation(one.id) ?? one) },
-    }, one.title || 'New conversation'),
-    button('trash', `Delete “${one.title || 'New conversation'}”`, () => remove(one)))));
-}
+const sidebar = () => history.list(chat.id, (one) => open(talk.live(one.id) ?? store.conversation(one.id) ?? one), remove);
 
 function remove(one) {
   const gone = talk.live(one.id) ?? one;
@@ -63,25 +59,14 @@ function remove(one) {
 // What is seen
 
 function draw() {
-  const show = chat.turns.length ? turns(chat, act, label) : welcome();
+  const show = chat.turns.length ? turns(chat, act, label) : [welcome(models)];
   const system = chat.system.trim() && el('button', {
     type: 'button', class: 'system', title: 'Change the system prompt', on: { click: openSettings },
-  }, el('span', { text: 'System prompt' }), chat.system.trim());
+  }, el('span', { text: 'System prompt' }), ' ', chat.system.trim());
   $('messages').replaceChildren(...(system ? [system] : []), ...show);
   $('messages').classList.toggle('wide-messages', chat.turns.some((turn) => turn.compared));
   sidebar();
   buttons();
-}
-
-function welcome() {
-  const line = (one) => el('li', {}, el('strong', { text: one.label }), el('span', {},
-    one.score && el('span', { class: 'mark', text: one.score }), one.about && el('span', { class: 'small', text: one.about })));
-  const list = models.length && el('ul', { class: 'served', 'aria-label': 'What is served' }, ...models.map(line));
-  return [el('section', { class: 'welcome' },
-    el('h2', { text: 'What would you like to ask?' }),
-    el('p', { text: 'Your questions go to this server and nowhere else. Compare sets the base beside your runs: one question, '
-      + 'all answers at once. A good answer, or one you have mended, can be saved as a row to train on.' }),
-    list || '')];
 }
 
 function buttons() {
@@ -104,12 +89,6 @@ function following(work) {
   const follow = near();
   work();
   if (follow) toEnd();
-}
-
-function drawer(wanted) {
-  document.body.classList.toggle('history-open', wanted);
-  $('shade').hidden = !wanted;
-  $('open-history').setAttribute('aria-expanded', String(wanted));
 }
 
 // What is asked
@@ -215,12 +194,13 @@ function send() {
 
 async function load() {
   clearTimeout(retry);
+  if ($('key').open) return;
   try {
     models = (await api.models()).map((entry) => described(entry, NAME));
     const back = !reached;
     reached = true;
     $('banner').hidden = true;
-    if (back) draw();
+    if (back || !chat.turns.length) draw();
   } catch (error) {
     reached = false;
     if (error.status === 401) askForKey(store.key() ? 'That key was not accepted.' : '');
@@ -253,25 +233,7 @@ function drawModels() {
   });
 }
 
-function askForKey(sentence) {
-  const dialog = $('key');
-  const input = el('input', { type: 'password', id: 'key-input', autocomplete: 'current-password', required: true });
-  const form = el('form', {},
-    el('h2', { id: 'key-title', text: 'This server asks for a key' }),
-    el('label', { for: 'key-input', text: 'The key that “llm-installer serve” was started with' }), input,
-    el('p', { class: 'small', text: 'It is kept until this tab is closed.' }),
-    sentence && el('p', { class: 'problem', role: 'alert', text: sentence }),
-    el('div', { class: 'ways' }, el('button', { type: 'submit', class: 'main', text: 'Go on' })));
-  form.addEventListener('submit', (event) => {
-    event.preventDefault();
-    store.setKey(input.value);
-    dialog.close();
-    load();
-  });
-  dialog.replaceChildren(form);
-  if (!dialog.open) dialog.showModal();
-  input.focus();
-}
+const askForKey = (sentence) => key.ask(sentence, load);
 
 function openSettings() {
   settings.open(chat.system, (text) => { chat.system = text; keep(); });
@@ -287,7 +249,7 @@ function keys(event) {
     $('question').focus();
   } else if (event.key === 'Escape' && !covered) {
     if (document.body.classList.contains('history-open')) {
-      drawer(false);
+      history.show(false);
       $('open-history').focus();
     } else talk.stop(chat);
   }
@@ -313,9 +275,9 @@ function wire() {
   on('file', 'change', async () => { await pictures.add($('file').files); $('file').value = ''; });
   on('pictures', 'change', buttons);
   on('new-chat', 'click', () => { open(begin()); $('question').focus(); });
-  on('open-history', 'click', () => { drawer(true); $('close-history').focus(); });
-  on('close-history', 'click', () => { drawer(false); $('open-history').focus(); });
-  on('shade', 'click', () => drawer(false));
+  on('open-history', 'click', () => { history.show(true); $('close-history').focus(); });
+  on('close-history', 'click', () => { history.show(false); $('open-history').focus(); });
+  on('shade', 'click', () => history.show(false));
   on('open-settings', 'click', openSettings);
   on('settings', 'close', draw);
   on('compare', 'click', () => {
@@ -329,13 +291,16 @@ function wire() {
   on('models', 'beforetoggle', (event) => { if (event.newState === 'open') choice.place(); });
   document.addEventListener('keydown', keys);
   addEventListener('focus', load);
-  addEventListener('pagehide', talk.keepAll);
+  addEventListener('pagehide', talk.leave);
+  addEventListener('pageshow', talk.stay);
   addEventListener('resize', choice.place);
   addEventListener('storage', (event) => {
     if (!store.isConversation(event.key)) return;
     const theirs = store.conversation(chat.id);
-    if (theirs && !talk.any(chat) && theirs.updated > chat.updated) chat = theirs;
-    draw();
+    if (theirs && !talk.any(chat) && event.key?.endsWith(chat.id)) {
+      chat = theirs;
+      draw();
+    } else sidebar();
   });
 }
 

@@ -8,7 +8,7 @@ const FIELDS = [
     '0 always takes the likeliest word, so that the same question gives the same answer; more is more varied.'],
   ['top_p', 'Top-p', { type: 'range', min: 0.05, max: 1, step: 0.05 },
     'Only the likeliest words that together have this share are drawn from; 1 leaves none out.'],
-  ['max_tokens', 'Longest answer', { type: 'number', min: 1, max: 1000000, step: 1, inputmode: 'numeric' },
+  ['max_tokens', 'Longest answer', { type: 'number', min: 1, max: 1000000, step: 1, inputmode: 'numeric', placeholder: 'as long as there is room' },
     'In tokens, which are pieces of words; an answer is cut there.'],
   ['seed', 'Seed', { type: 'number', min: 0, max: 4294967295, step: 1, inputmode: 'numeric', placeholder: 'a new one each time' },
     'The same number draws the same answer again, where the temperature is above 0.'],
@@ -17,7 +17,8 @@ const FIELDS = [
 /** What a request takes from the settings. */
 export function sampling() {
   const { temperature, top_p, max_tokens, seed } = store.settings();
-  return { temperature, top_p, max_tokens, ...(Number.isInteger(seed) ? { seed } : {}) };
+  const given = Object.entries({ max_tokens, seed }).filter(([, value]) => Number.isInteger(value));
+  return { temperature, top_p, ...Object.fromEntries(given) };
 }
 
 export function theme(value) {
@@ -33,7 +34,7 @@ function field([key, name, shape, why]) {
   const show = () => { if (out) out.textContent = Number(input.value).toFixed(2); };
   input.addEventListener('input', () => {
     show();
-    if (input.value === '' && key === 'seed') store.set({ seed: null });
+    if (input.value === '' && input.validity.valid) store.set({ [key]: null });
     else if (input.value !== '' && input.validity.valid) store.set({ [key]: Number(input.value) });
   });
   input.addEventListener('blur', () => { input.value = store.settings()[key] ?? ''; });
@@ -72,7 +73,7 @@ export function open(system, kept) {
     el('div', { class: 'field' }, el('label', { for: 'set-system', text: 'System prompt' }), prompt,
       el('p', { class: 'small', id: 'why-system', text: 'What the model is told before this conversation; empty for nothing.' })),
     ...FIELDS.map(field),
-    el('button', { type: 'button', class: 'quiet', text: 'Usual values', on: { click: reset } }),
+    el('button', { type: 'button', class: 'quiet reset', text: 'Back to the usual values', on: { click: reset } }),
     themes());
   dialog.showModal();
   fit(prompt);

@@ -66,7 +66,7 @@ export const forget = (id) => local.removeItem(CHAT + id);
 export const isConversation = (key) => key === null || key.startsWith(CHAT);
 
 export const DEFAULTS = {
-  temperature: 0, top_p: 1, max_tokens: 512, seed: null, theme: 'system', models: [], comparing: false, blind: false,
+  temperature: 0, top_p: 1, max_tokens: null, seed: null, theme: 'system', models: [], comparing: false, blind: false,
 };
 
 export const settings = () => ({ ...DEFAULTS, ...read(SETTINGS, {}) });

@@ -10,6 +10,12 @@ const KEEP = 1000; // milliseconds between two savings of an answer that grows
 
 const running = new Map(); // answer -> {stop, chat}
 const drawing = new Map();
+let leaving = false;
+
+/** The page is back, as a browser may give it back whole. */
+export function stay() {
+  leaving = false;
+}
 
 export const busy = (one) => running.has(one);
 export const any = (chat) => [...running.values()].some((way) => way.chat === chat);
@@ -25,8 +31,9 @@ export function stopOne(one) {
   running.get(one)?.stop.abort();
 }
 
-/** Keeps what is there of every answer that grows; the page may go away. */
-export function keepAll() {
+/** The page goes away: keeps what is there of every answer that grows. */
+export function leave() {
+  leaving = true;
   for (const { chat } of running.values()) store.keep(chat);
 }
 
@@ -48,14 +55,14 @@ export async function run(chat, place, one, tell) {
   running.set(one, { stop: stopping, chat });
   const set = sampling();
   const request = { model: one.model, messages: messages(chat, place, one.model), ...set };
-  Object.assign(one, { limit: set.max_tokens, error: '', finish: null });
+  Object.assign(one, { limit: set.max_tokens ?? null, error: '', finish: null });
   const clock = { first: 0, last: 0, kept: performance.now() };
   try {
     for await (const chunk of api.chunks(request, stopping.signal)) take(chat, one, chunk, clock, tell);
     one.finish ??= 'stop';
   } catch (error) {
     if (error.name === 'AbortError') one.finish = 'stopped';
-    else {
+    else if (!leaving) {
       one.error = error.message;
       if (error.status === 401) tell.denied();
     }
