@@ -112,7 +112,7 @@ export function described(entry, name) {
 }
 
 function score({ score: given, base_loss: before, best_loss: after }) {
-  if (typeof given === 'string') return given;
+  if (typeof given === 'string') return given.replaceAll('->', '→');
   if (typeof given === 'number') return `score ${given.toFixed(4)}`;
   if (typeof after !== 'number') return '';
   return typeof before === 'number' ? `loss ${before.toFixed(4)} → ${after.toFixed(4)}` : `loss ${after.toFixed(4)}`;

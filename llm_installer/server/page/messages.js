@@ -76,7 +76,7 @@ function card(turn, place, n, act, label) {
   const small = el('p', { class: 'facts small' });
   const tools = el('div', { class: 'tools' });
   const node = el('article', { class: better ? 'answer better' : 'answer', 'aria-label': `Answer of ${name}` },
-    el('h2', { class: 'by' }, name, better && el('span', { class: 'small', text: 'the conversation goes on from here' })), text.node, note, el('footer', {}, small, tools));
+    el('h2', { class: 'by' }, name, better && el('span', { class: 'small', text: 'goes on from here' })), text.node, note, el('footer', {}, small, tools));
   const draw = () => {
     const busy = act.busy(one);
     text.update(one.text);

@@ -58,12 +58,17 @@ function remove(one) {
 
 // What is seen
 
+/** What keeps its place when it is drawn again: the page itself and answers side by side. */
+const scrolled = () => [$('scroll'), ...document.querySelectorAll('.columns')];
+
 function draw() {
   const show = chat.turns.length ? turns(chat, act, label) : [welcome(models)];
   const system = chat.system.trim() && el('button', {
     type: 'button', class: 'system', title: 'Change the system prompt', on: { click: openSettings },
   }, el('span', { text: 'System prompt' }), ' ', chat.system.trim());
+  const places = scrolled().map((node) => [node.scrollLeft, node.scrollTop]);
   $('messages').replaceChildren(...(system ? [system] : []), ...show);
+  scrolled().forEach((node, n) => { [node.scrollLeft, node.scrollTop] = places[n] ?? [0, 0]; });
   $('messages').classList.toggle('wide-messages', chat.turns.some((turn) => turn.compared));
   sidebar();
   buttons();
