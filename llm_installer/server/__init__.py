@@ -1,1 +1,1 @@
-"""A model directory as a service: the base and every run of it, for programs and for people."""
+"""Serving: the base and every run of a model directory over HTTP, as clients of OpenAI's API know it."""
