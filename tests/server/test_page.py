@@ -11,6 +11,8 @@ import os
 import random
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -67,6 +69,7 @@ def page(window: Page, api: Served) -> Iterator[Page]:
     origin = f"http://127.0.0.1:{port}/"
     window.goto(f"{origin}page/icon.svg")
     window.evaluate("localStorage.clear(); sessionStorage.clear()")
+    window.evaluate("localStorage.setItem('llm-installer:settings', JSON.stringify({models: ['tiny']}))")
     window.set_viewport_size(DESK)
     window.goto(origin)
     window.wait_for_selector(".served")
@@ -140,7 +143,7 @@ def test_a_restart_of_the_server_loses_nothing(browser: Browser, tmp_path: Path)
         page.click(".problem button")
         page.wait_for_selector("#stop", state="hidden")
         assert page.locator(".bubble").all_inner_texts() == ["before", "while it is away"]
-        assert answers(page)[1] == "tiny was asked 'while it is away' after 2 messages."
+        assert answers(page)[1] == "tiny:lora was asked 'while it is away' after 2 messages."
         page.close()
 
 
@@ -443,11 +446,38 @@ def test_a_model_that_sees_takes_images(page: Page, api: Served) -> None:
 
 
 def test_new_runs_appear_without_a_reload(page: Page, api: Served) -> None:
+    page.evaluate("localStorage.clear()")
+    page.reload()
+    page.wait_for_selector("#chosen >> text=lora")  # what was trained is what one wants to talk to first
     api[0].models = [*MODELS, {"id": "tiny:20261123-newest", "object": "model"}]
     page.click("#choose")
     page.wait_for_selector("#models >> text=20261123-newest")
     text = page.inner_text("#models")
     assert "What ./lora is now, 20261121-100000-fast" in text and "loss 2.3120 → 1.2345" in text
+
+
+@pytest.mark.slow
+def test_a_saved_row_trains(page: Page, api: Served, installed: Path) -> None:
+    compare(page, LORA)
+    ask(page, "Who are you?")
+    page.locator(".vote").nth(1).click()
+    page.locator("[aria-label='Save as a training row']").nth(1).click()
+    page.click("#row button[type=submit]")
+    page.wait_for_selector("#row .command")
+    words = [
+        sys.executable,
+        "-m",
+        "llm_installer",
+        "train",
+        str(installed),
+        "--data",
+        str(api[0].rows),
+        "--epochs",
+        "1",
+    ]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Adapter:" in done.stdout
 
 
 @pytest.mark.slow

@@ -79,7 +79,7 @@ const counted = (n, word) => `${n.toLocaleString('en')} ${word}${n === 1 ? '' : 
 
 const ENDS = {
   stop: () => 'finished',
-  length: (one) => `cut at the limit of ${counted(one.limit ?? one.tokens, 'token')}`,
+  length: (one) => (one.limit ? `cut at the limit of ${counted(one.limit, 'token')}` : 'cut, as there is no more room'),
   stopped: () => 'stopped by you',
   tool_calls: () => 'asks for a tool',
   content_filter: () => 'held back',
@@ -103,12 +103,13 @@ export function described(entry, name) {
   const kind = short === 'lora' ? 'lora' : [name, 'base'].includes(short) ? 'base' : 'run';
   const root = typeof entry.root === 'string' && entry.root !== entry.id ? entry.root : '';
   const now = root.startsWith(`${name}:`) ? root.slice(name.length + 1) : root;
+  const goesOn = entry.style === 'text' ? ' It goes on from your text rather than answer it.' : '';
   const about = {
-    base: 'The model as it was installed, without any training of yours.',
+    base: `The model as it was installed, without any training of yours.${goesOn}`,
     lora: `What ./lora is${now && ` now, ${now}`}: the newest finished run, or the one that “adapters use” chose.`,
-    run: typeof entry.about === 'string' ? entry.about : '',
+    run: (typeof entry.about === 'string' ? entry.about : '') + goesOn,
   }[kind];
-  return { id: entry.id, kind, label: kind === 'base' ? 'base' : short, about, score: score(entry), sees: entry.vision === true || entry.images === true };
+  return { id: entry.id, kind, label: kind === 'base' ? 'base' : short, about, score: kind === 'base' && typeof entry.score === 'string' ? '' : score(entry), sees: entry.vision === true || entry.images === true };
 }
 
 function score({ score: given, base_loss: before, best_loss: after }) {

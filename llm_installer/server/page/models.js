@@ -5,11 +5,12 @@ import * as store from './store.js';
 
 export const MOST = 4;
 
-/** Those of `wanted` that are served, as many as may; the first of all where none is. */
+/** Those chosen that are served, as many as may; what ./lora is where none is, else the first of all. */
 export function chosen(models, settings) {
   const there = settings.models.filter((id) => models.some((one) => one.id === id));
   const most = settings.comparing ? MOST : 1;
-  return (there.length ? there : models.slice(0, 1).map((one) => one.id)).slice(0, most);
+  const first = models.find((one) => one.kind === 'lora') ?? models[0];
+  return (there.length || !first ? there : [first.id]).slice(0, most);
 }
 
 /** What the choice is called in the button. */
