@@ -44,10 +44,15 @@ EXTRAS = {
     "wandb": ["wandb>=0.19"],
     "mlflow": ["mlflow-skinny>=3.0"],
     "gguf": ["gguf>=0.19", "regex>=2024.5"],  # regex comes with transformers, too
+    "serve": ["fastapi>=0.115", "starlette>=0.40", "uvicorn>=0.30"],
+    "json": ["llguidance>=1.0"],  # answers of `serve` that obey a schema, and tools that must be called
     "dev": [
+        "fastapi>=0.115",
         "gguf>=0.19",
         "hypothesis>=6.100",
+        "llguidance>=1.0",
         "mypy>=1.18",
+        "openai>=3.0",
         "playwright>=1.50",
         "psutil>=6",
         "pytest>=8.4",
@@ -56,7 +61,9 @@ EXTRAS = {
         "rouge-score>=0.1.2",
         "ruff>=0.14",
         "sacrebleu>=2.4",
+        "starlette>=0.40",
         "types-PyYAML>=6.0",
+        "uvicorn>=0.30",
     ],
 }
 

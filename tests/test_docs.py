@@ -27,7 +27,7 @@ DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted(DOCS.rglob("*.md"))]
 FOLDERS = ("guides", "reference", "concepts", "decisions")
 HELP = ROOT / "llm_installer" / "cli" / "help"
-TOPICS = ("data", "eval", "export", "gpu", "memory", "methods", "models", "modes", "program", "resuming")
+TOPICS = ("data", "eval", "export", "gpu", "memory", "methods", "models", "modes", "program", "resuming", "serve")
 SCRIPTS = {"train.sh": "train", "start.sh": "start"}
 OTHERS_DATA = (DOCS / "guides" / "data.md").read_text(encoding="utf-8").partition("<!-- real files -->")[2]
 """Names of files of other projects, which are not ours to have."""

@@ -19,14 +19,14 @@ PACKAGE = ROOT / "llm_installer"
 ROOMS = (
     "core", "core/run", "tiny", "planning", "data/reading", "data/formats", "data/store", "data/encoding", "data",
     "models", "distributed", "training/fast", "training/reporters",
-    "inference", "training", "install", "runs", "export", "evals", "ui", "train_lora", "api", "cli",
+    "inference", "training", "install", "runs", "export", "evals", "server", "ui", "train_lora", "api", "cli",
 )  # fmt: skip
 """From below to above: a room imports itself and those before it, and TYPE_CHECKING is no excuse."""
-FORBIDDEN = dict.fromkeys(("install", "runs", "inference", "export", "evals"), "training")
+FORBIDDEN = dict.fromkeys(("install", "runs", "inference", "export", "evals", "server"), "training")
 """Rooms that may not import another, though it lies below them."""
 DRAWING = ("ui", "cli", "api")
 """Rooms that may import ui; training/reporters draw by themselves."""
-TORCH = ("models", "distributed", "training", "inference", "export", "evals")
+TORCH = ("models", "distributed", "training", "inference", "export", "evals", "server")
 """Rooms whose modules may import torch and what brings it when they are loaded."""
 HEAVY = ("torch", "transformers", "peft", "accelerate", "bitsandbytes")
 MANY_PARAMETERS: dict[str, str] = {}
@@ -114,7 +114,7 @@ def test_there_are_no_circles_and_few_arrows() -> None:
     rooms = MAP.rooms(GRAPH)
     assert MAP.circles(GRAPH) == [], "files that import each other"
     assert MAP.circles(rooms) == [], "rooms that import each other"
-    assert sum(len(targets) for targets in rooms.values()) <= 80
+    assert sum(len(targets) for targets in rooms.values()) <= 90
 
 
 @pytest.mark.parametrize("module", sorted(name for name in MODULES if not room_of(name).startswith(TORCH)))

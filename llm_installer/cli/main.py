@@ -31,6 +31,7 @@ from llm_installer.cli.gguf import export
 from llm_installer.cli.models import COMMANDS
 from llm_installer.cli.run import run
 from llm_installer.cli.runs import adapters
+from llm_installer.cli.serve import serve
 from llm_installer.cli.topics import help_command
 from llm_installer.cli.train import train
 from llm_installer.core.errors import InstallerError, UsageError
@@ -63,7 +64,21 @@ def quickstart() -> None:
     tell()
 
 
-_MORE = (fix, config, data, adapters, train, evaluate_command, start, run, merge, export, completion, help_command)
+_MORE = (
+    fix,
+    config,
+    data,
+    adapters,
+    train,
+    evaluate_command,
+    start,
+    run,
+    serve,
+    merge,
+    export,
+    completion,
+    help_command,
+)
 for _command in (*COMMANDS, *_MORE):
     cli.add_command(_command)
 

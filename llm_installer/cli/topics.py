@@ -19,6 +19,7 @@ TOPICS = {
     "resuming": "how to continue a run that was interrupted",
     "gpu": "training on one or several GPUs",
     "export": "a model as one file for llama.cpp, Ollama and others",
+    "serve": "a model over HTTP, for clients of OpenAI's API",
     "program": "settings, the Tab key, upgrade and uninstall",
 }
 """Every topic, and what it is about."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -71,25 +71,57 @@ def assistants(
     Raises what load_assistant raises; what the files of any adapter tell, before a weight is read.
     """
     info = read_model_info(folder.weights, folder.root.name)
+    for lora in loras:
+        _files(folder, info, lora)
+    loaded = load_base_of(folder, quantised, precision)
+    for lora in loras:
+        with loaded.with_adapter(lora) as assistant:
+            yield assistant
+
+
+@dataclass
+class LoadedBase:
+    """A base in memory, on which adapters are put and taken off again."""
+
+    folder: ModelDir
+    info: ModelInfo
+    model: PreTrainedModel
+    quantised: str
+
+    @contextmanager
+    def with_adapter(self, lora: Path | None) -> Iterator[Assistant]:
+        """The base with this adapter, or alone, for as long as the context lasts. Raises AdapterError when the adapter
+        is damaged, made for another base, or without effect."""
+        about, encoder = _files(self.folder, self.info, lora)
+        encoder.template.thinks = about.thoughts
+        style = about.style or ("text" if encoder.default_template else "chat")
+        if lora is None:
+            yield Assistant(self.model, encoder, style, "", about.merged)
+            return
+        biases = {name: value.clone() for name, value in self.model.named_parameters() if name.endswith("bias")}
+        model = _put_on(self.model, lora, self.folder).eval()
+        try:
+            active = _described(model, encoder, lora, about) + _on_which_base(about.quantised, self.quantised)
+            yield Assistant(model, encoder, style, active)
+        finally:
+            self.model = _taken_off(model, biases)
+
+
+def load_base_of(folder: ModelDir, quantised: str = "", precision: str = "") -> LoadedBase:
+    """Load the base as load_assistant does, without an adapter."""
+    info = read_model_info(folder.weights, folder.root.name)
     quantised = base_quantisation(quantised, info)
-    abouts = [_read_info(lora, folder) if lora else merged_info(folder.info) for lora in loras]
-    encoders = [_encoder(info, lora) for lora in loras]
     hardware = probe_hardware()
     precision = precision or choose_precision(info, find_handler(info), hardware)[0]
     check_ready(Method(quantised=quantised))
     base = load_base(folder.weights, precision, hardware.device, quantised)
     base.eval()  # type: ignore[no-untyped-call]
-    for lora, about, encoder in zip(loras, abouts, encoders, strict=True):
-        encoder.template.thinks = about.thoughts
-        style = about.style or ("text" if encoder.default_template else "chat")
-        if lora is None:
-            yield Assistant(base, encoder, style, "", about.merged)
-            continue
-        biases = {name: value.clone() for name, value in base.named_parameters() if name.endswith("bias")}
-        model = _put_on(base, lora, folder).eval()
-        active = _described(model, encoder, lora, about) + _on_which_base(about.quantised, quantised)
-        yield Assistant(model, encoder, style, active)
-        base = _taken_off(model, biases)
+    return LoadedBase(folder, info, base, quantised)
+
+
+def _files(folder: ModelDir, info: ModelInfo, lora: Path | None) -> tuple[AdapterInfo, Encoder]:
+    """What the files of an adapter tell, or those of the base where there is none."""
+    return _read_info(lora, folder) if lora else merged_info(folder.info), _encoder(info, lora)
 
 
 def _encoder(info: ModelInfo, lora: Path | None) -> Encoder:

@@ -20,6 +20,7 @@ from llm_installer.core.paths import ModelDir, Run
 from llm_installer.core.run.lock import Holder, holder
 from llm_installer.core.run.progress import Progress
 from llm_installer.core.run.record import RUNNING, RunRecord
+from llm_installer.core.run.served import server_of
 from llm_installer.core.text import short_path
 from llm_installer.runs.curves import make_current
 
@@ -142,6 +143,8 @@ def removable(folder: ModelDir, words: str, force: bool) -> RunRow:
     if training and training.run in ("", row.run.id):
         how = "is being trained" if training.run else "may be the one that is about to be trained"
         raise TrainingError(f"Run {row.run.id} {how} by {training}; stop it first: {script(folder.root)} --stop-now")
+    if server := server_of(folder, row.run.id):
+        raise TrainingError(f"Run {row.run.id} is served by {server}; end that first, with Ctrl-C where it was started")
     if row.current and not force:
         other = f"{program()} adapters {folder.typed} use RUN"
         raise UsageError(f"Run {row.run.id} is what ./lora names; add --force, or choose another with: {other}")

@@ -27,6 +27,7 @@ FILES = {
     "install.doctor": "models",
     "export.request": "export",
     "export.gguf.request": "gguf",
+    "server.request": "serve",
 }
 """File of ui with the rows for the types of a file."""
 

@@ -79,7 +79,7 @@ const counted = (n, word) => `${n.toLocaleString('en')} ${word}${n === 1 ? '' : 
 
 const ENDS = {
   stop: () => 'finished',
-  length: (one) => (one.limit ? `cut at the limit of ${counted(one.limit, 'token')}` : 'cut, as there is no more room'),
+  length: (one) => `cut at ${counted(one.limit ?? one.tokens, 'token')}`,
   stopped: () => 'stopped by you',
   tool_calls: () => 'asks for a tool',
   content_filter: () => 'held back',

@@ -8,7 +8,7 @@ const FIELDS = [
     '0 always takes the likeliest word, so that the same question gives the same answer; more is more varied.'],
   ['top_p', 'Top-p', { type: 'range', min: 0.05, max: 1, step: 0.05 },
     'Only the likeliest words that together have this share are drawn from; 1 leaves none out.'],
-  ['max_tokens', 'Longest answer', { type: 'number', min: 1, max: 1000000, step: 1, inputmode: 'numeric', placeholder: 'as long as there is room' },
+  ['max_tokens', 'Longest answer', { type: 'number', min: 1, max: 1000000, step: 1, inputmode: 'numeric', placeholder: 'as long as the server allows' },
     'In tokens, which are pieces of words; an answer is cut there.'],
   ['seed', 'Seed', { type: 'number', min: 0, max: 4294967295, step: 1, inputmode: 'numeric', placeholder: 'a new one each time' },
     'The same number draws the same answer again, where the temperature is above 0.'],

@@ -1,0 +1,221 @@
+"""What is served, by the names that requests use: the base, every run, and `lora` as what ./lora is at that moment.
+
+The runs are looked at on the disk, so that new ones come and removed ones go without a restart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from threading import Lock
+from typing import Protocol
+
+from llm_installer.core.adapter_info import WEIGHT_NAMES, read_adapter_info
+from llm_installer.core.errors import AdapterError, InstallerError, ModelError
+from llm_installer.core.model_info import fingerprint, read_model_info
+from llm_installer.core.paths import ModelDir
+from llm_installer.core.text import loss_text, shortened
+from llm_installer.core.version import __version__
+from llm_installer.inference.engine.request import BASE, Listener, Request, Ticket
+from llm_installer.runs.listing import RunRow, list_runs
+from llm_installer.server.problems import Problem, unknown_model
+from llm_installer.server.voices import ServedVoice, Voice, voice_of
+
+LORA = "lora"
+Stamp = tuple[int, int, int]
+Said = Callable[[str], None]
+Told = Callable[[Sequence[str]], None]
+
+
+class Serves(Protocol):
+    """What the catalogue asks of the engine."""
+
+    positions: int
+
+    @property
+    def served(self) -> Mapping[str, ServedVoice]: ...
+    def add(self, name: str, lora: Path) -> None: ...
+    def remove(self, name: str) -> None: ...
+    def submit(self, request: Request, listener: Listener) -> Ticket: ...
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One served model."""
+
+    id: str
+    """What requests call it."""
+    inside: str
+    """What the engine calls it."""
+    root: str
+    """What it stands for: another id for `lora`, else its own."""
+    words: str
+    """Its score; empty where none is known."""
+    base_loss: float | None
+    best_loss: float | None
+    created: int
+    """Seconds since 1970."""
+    voice: Voice
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    inside: str
+    stamp: Stamp
+
+
+class Catalogue:
+    """The models of one directory. Every method may wait for the disk, so none is called on the loop."""
+
+    def __init__(self, engine: Serves, folder: ModelDir, say: Said, tell: Told) -> None:
+        """`say` hears a sentence about each run that cannot be served, once; `tell` the ids of those that are in
+        memory, whenever they change."""
+        self._engine, self._folder, self._say, self._tell = engine, folder, say, tell
+        self.name = folder.root.name
+        self.skipped: dict[tuple[Path, Stamp], str] = {}
+        """Why adapters are not served, a sentence each."""
+        self._loaded: dict[Path, _Loaded] = {}
+        self._names: dict[str, int] = {}
+        self._lock = Lock()
+        self._voices: dict[str, Voice] = {}
+        self._base = fingerprint(folder.weights)
+        self._created = int((folder.weights / "config.json").stat().st_mtime)
+        self._info = read_model_info(folder.weights, self.name)
+
+    def entries(self) -> list[Entry]:
+        """Everything that is served now; what is new on the disk is loaded, what has gone from it is let go."""
+        with self._lock:
+            rows = self._rows()
+            self._forget_all_but({row.adapter.resolve() for row in rows.values()} | {*self._lora()})
+            found = [self._base_entry()]
+            found += [entry for id, row in rows.items() if (entry := self._entry(id, row.adapter, row))]
+            found += [entry for lora in self._lora() if (entry := self._lora_entry(lora, rows))]
+            return found
+
+    def find(self, name: str) -> Entry:
+        """What a request means by `name`. Raises Problem for what is not served."""
+        if name == self.name:
+            return self._base_entry()
+        with self._lock:
+            rows, id = self._rows(), name.removeprefix(f"{self.name}:")
+            found: Entry | None = None
+            if name == id:
+                pass
+            elif id in rows:
+                found = self._entry(id, rows[id].adapter, rows[id])
+            elif id == LORA:
+                found = next((entry for lora in self._lora() if (entry := self._lora_entry(lora, rows))), None)
+            if found:
+                return found
+            paths = [rows[id].adapter] if name != id and id in rows else self._lora() if id == LORA else []
+        raise self._unknown(name, paths)
+
+    def _unknown(self, name: str, paths: list[Path]) -> Problem:
+        for path in paths:
+            if (stamp := _stamp(path)) and (why := self.skipped.get((path.resolve(), stamp))):
+                return Problem(404, why, param="model", code="model_not_found")
+        return unknown_model(shortened(name, 100), [entry.id for entry in self.entries()])
+
+    def _rows(self) -> dict[str, RunRow]:
+        """Runs with an adapter by the names that requests may use for them."""
+        return {row.run.id: row for row in list_runs(self._folder) if row.usable and row.run.id != LORA}
+
+    def _lora(self) -> list[Path]:
+        """What ./lora is now, if it is."""
+        return [self._folder.lora.resolve()] if self._folder.lora.is_dir() else []
+
+    def _base_entry(self) -> Entry:
+        voice = self._voice(BASE, None)
+        return Entry(
+            self.name, BASE, self.name, "the base", None, None, self._created, voice, self._printed(voice, self._base)
+        )
+
+    def _lora_entry(self, lora: Path, rows: Mapping[str, RunRow]) -> Entry | None:
+        run = next((row for row in rows.values() if row.adapter.resolve() == lora), None)
+        entry = self._entry(LORA, lora, run)
+        if entry is None or run is None:
+            return entry
+        return Entry(**{**vars(entry), "root": f"{self.name}:{run.run.id}"})
+
+    def _entry(self, id: str, path: Path, row: RunRow | None) -> Entry | None:
+        """The entry of an adapter, loaded where it is not yet or has changed; None where it cannot be served."""
+        path, stamp = path.resolve(), _stamp(path)
+        if stamp is None or (path, stamp) in self.skipped:
+            return None
+        known = self._loaded.get(path)
+        if known is None or known.stamp != stamp:
+            known = self._load(path, stamp, row)
+            if known is None:
+                return None
+        base, best = (row.base_loss, row.best_loss) if row else (None, None)
+        name = f"{self.name}:{id}"
+        voice = self._voice(known.inside, path)
+        return Entry(
+            id=name,
+            inside=known.inside,
+            root=name,
+            words=f"loss {loss_text(base)} -> {loss_text(best)}" if best is not None else "",
+            base_loss=base,
+            best_loss=best,
+            created=stamp[0] // 1_000_000_000,
+            voice=voice,
+            fingerprint=self._printed(voice, f"{self._base}{path}{stamp}"),
+        )
+
+    def _load(self, path: Path, stamp: Stamp, row: RunRow | None) -> _Loaded | None:
+        stem = row.run.id if row else LORA
+        self._names[stem] = self._names.get(stem, 0) + 1
+        inside = stem if self._names[stem] == 1 else f"{stem}#{self._names[stem]}"
+        try:
+            read_adapter_info(path, self._folder)
+            self._engine.add(inside, path)
+        except (AdapterError, ModelError) as error:
+            self._skip(path, stamp, error)
+            return None
+        before, self._loaded[path] = self._loaded.get(path), _Loaded(inside, stamp)
+        if before:
+            self._let_go(before)
+        self._tell_of_runs()
+        return self._loaded[path]
+
+    def _tell_of_runs(self) -> None:
+        """A run's adapter lies in its folder, or where --output said; then nothing of the run is in memory."""
+        self._tell([path.parent.name for path in self._loaded if path.parent.parent == self._folder.runs.resolve()])
+
+    def _skip(self, path: Path, stamp: Stamp, error: InstallerError) -> None:
+        self.skipped[path, stamp] = str(error)
+        self._say(f"Not served: {error}")
+
+    def _forget_all_but(self, wanted: set[Path]) -> None:
+        for path in [path for path in self._loaded if path not in wanted or _stamp(path) is None]:
+            self._let_go(self._loaded.pop(path))
+            self._tell_of_runs()
+
+    def _let_go(self, loaded: _Loaded) -> None:
+        self._voices.pop(loaded.inside, None)
+        self._engine.remove(loaded.inside)
+
+    def _voice(self, inside: str, path: Path | None) -> Voice:
+        """What renders prompts for a model, and reads its tokens."""
+        if inside not in self._voices:
+            self._voices[inside] = voice_of(self._engine.served[inside], self._info.vocab_size)
+        return self._voices[inside]
+
+    def _printed(self, voice: Voice, weights: str) -> str:
+        """A short print of everything that decides an answer besides the request."""
+        what = "\0".join((weights, voice.encoder.template.source, __version__))
+        return f"fp_{sha256(what.encode('utf-8', 'replace')).hexdigest()[:12]}"
+
+
+def _stamp(path: Path) -> Stamp | None:
+    """What changes when the weights of an adapter do; None where there are none."""
+    for name in WEIGHT_NAMES:
+        try:
+            seen = (path / name).stat()
+        except OSError:
+            continue
+        return seen.st_mtime_ns, seen.st_size, seen.st_ino
+    return None

@@ -1,0 +1,158 @@
+"""The story of a server: take the address, load the base and its runs, answer until it is told to end."""
+
+from __future__ import annotations
+
+import errno
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+
+import uvicorn
+
+from llm_installer.core.errors import InstallerError, UsageError
+from llm_installer.core.paths import ModelDir
+from llm_installer.core.run.served import ServedRuns
+from llm_installer.core.startup import ready
+from llm_installer.core.voice import Voice
+from llm_installer.inference.engine.engine import Engine
+from llm_installer.inference.engine.request import Limits
+from llm_installer.server.app import app_of
+from llm_installer.server.catalogue import Catalogue
+from llm_installer.server.request import ServedModel, ServeRequest, Serving
+from llm_installer.server.service import Service
+
+GRACE = 5
+"""Seconds that clients have to hear the end."""
+KEEP_ALIVE = 75
+"""Seconds after which a connection that is not used is closed; longer than clients keep theirs."""
+WAITING = 2048
+"""Connections that may wait to be taken."""
+
+
+class Server:
+    """A server that has its models and its address, and answers in `run`."""
+
+    def __init__(self, service: Service, listener: socket.socket, serving: Serving) -> None:
+        self.service, self.serving = service, serving
+        self._listener = listener
+        config = uvicorn.Config(
+            app_of(service),
+            http="h11",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_keep_alive=KEEP_ALIVE,
+            timeout_graceful_shutdown=GRACE,
+        )
+        self._uvicorn = _Uvicorn(config, service.end)
+
+    @property
+    def started(self) -> bool:
+        """It takes requests."""
+        return self._uvicorn.started
+
+    def run(self) -> None:
+        """Answer until `stop`, or a signal where this is the main thread."""
+        with _signals_stay_here():
+            self._uvicorn.run(sockets=[self._listener])
+
+    def stop(self) -> None:
+        """End it; from any thread."""
+        self._uvicorn.should_exit = True
+        self.service.end()
+
+
+class _Uvicorn(uvicorn.Server):
+    """Whose clients hear of a signal at once."""
+
+    def __init__(self, config: uvicorn.Config, ends: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._ends = ends
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self._ends()
+        super().handle_exit(sig, frame)
+
+
+@contextmanager
+def opened(folder: ModelDir, request: ServeRequest, voice: Voice) -> Iterator[Server]:
+    """A server of the base and the runs in `folder`. Raises UsageError where the address is taken or is not of this
+    machine, and what loading a model raises."""
+    with _listening(request.host, request.port) as listener:
+        with voice.waiting("Loading the model"):
+            engine = Engine(folder, Limits(request.rows, request.queue, int(request.cache_gib * (1 << 30))))
+        address = address_of(request.host, listener.getsockname()[1])
+        told = _told(folder, address)
+        catalogue = Catalogue(engine, folder, voice.line, told.tell if told else lambda runs: None)
+        service = Service(engine, catalogue, request)
+        try:
+            with voice.waiting("Loading the runs"):
+                catalogue.entries()
+            ready()
+            yield Server(service, listener, _serving(folder, address, request, catalogue))
+        finally:
+            if told:
+                told.close()
+            service.close()
+
+
+def address_of(host: str, port: int) -> str:
+    """What clients on this machine use."""
+    name = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    return f"http://{f'[{name}]' if ':' in name else name}:{port}"
+
+
+def _serving(folder: ModelDir, address: str, request: ServeRequest, catalogue: Catalogue) -> Serving:
+    entries = catalogue.entries()
+    models = tuple(
+        ServedModel(entry.id, entry.words if entry.root == entry.id else f"now {entry.root}") for entry in entries
+    )
+    return Serving(folder, address, bool(request.api_key), models, entries[-1].voice.style)
+
+
+@contextmanager
+def _listening(host: str, port: int) -> Iterator[socket.socket]:
+    """A socket that has the address; who connects waits until the model is loaded."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as found:
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            found.bind((host, port))
+            found.listen(WAITING)
+        except OSError as error:
+            raise _unbindable(host, port, error) from None
+        yield found
+
+
+def _unbindable(host: str, port: int, error: OSError) -> InstallerError:
+    if error.errno == errno.EADDRINUSE:
+        other = port + 1 if port < 65535 else 8000
+        return UsageError(f"Port {port} of {host} is in use already; choose another one, for example: --port {other}")
+    if error.errno == errno.EACCES:
+        return UsageError(f"Port {port} is kept for the system; choose one from 1024 on, for example: --port 8000")
+    return UsageError(f"{host} is not an address of this machine ({error.strerror or error}); leave --host out")
+
+
+def _told(folder: ModelDir, address: str) -> ServedRuns | None:
+    """What tells others which runs are served; None where that cannot be written down."""
+    with suppress(OSError):
+        return ServedRuns(folder, address)
+    return None
+
+
+@contextmanager
+def _signals_stay_here() -> Iterator[None]:
+    """uvicorn raises again the signals that ended it, which here is how a server is meant to end."""
+    try:
+        before = {each: signal.signal(each, lambda *_: None) for each in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not the main thread
+        before = {}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
