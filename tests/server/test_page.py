@@ -22,6 +22,7 @@ import pytest
 
 from llm_installer.core.examples import Example, Origin
 from llm_installer.data.formats import convert
+from tests.server.conftest import RUNS, Running
 from tests.server.page_api import BASE, FAST, LORA, MODELS, SEES, Api, running
 
 if TYPE_CHECKING:
@@ -145,6 +146,32 @@ def test_a_restart_of_the_server_loses_nothing(browser: Browser, tmp_path: Path)
         assert page.locator(".bubble").all_inner_texts() == ["before", "while it is away"]
         assert answers(page)[1] == "tiny:lora was asked 'while it is away' after 2 messages."
         page.close()
+
+
+def test_the_real_server_answers_with_all_its_models_at_once(browser: Browser, served: Running) -> None:
+    page = browser.new_page()
+    page.set_default_timeout(PATIENCE)
+    page.goto(served.address)
+    page.wait_for_selector(f"#models >> text={RUNS[1]}", state="attached")
+    assert page.inner_text("#chosen") == "lora"
+    page.click("#open-settings")
+    page.fill("#set-max_tokens", "12")
+    page.keyboard.press("Escape")
+    page.click("#compare")
+    for box in page.locator("#models .choice input").all():
+        if not box.is_disabled():
+            box.check()
+    page.keyboard.press("Escape")
+    ask(page, "Who are you?")
+    assert page.locator(".columns .answer").count() == 4 and page.locator(".problem").count() == 0
+    base = served.chat("Who are you?", max_tokens=12).json()["choices"][0]["message"]["content"]
+    assert base.split() in [text.split() for text in answers(page)]
+    page.locator(".columns [aria-label='Save as a training row']").first.click()
+    page.fill("#row-text", "I am tiny.")
+    page.click("#row button[type=submit]")
+    page.wait_for_selector("#row .command")
+    assert orjson.loads((served.folder.root / "rows.jsonl").read_bytes())["messages"][1]["content"] == "I am tiny."
+    page.close()
 
 
 HURT = "() => [window.hurt, document.querySelectorAll('#messages :is(script, img, iframe, object, svg svg)').length]"
