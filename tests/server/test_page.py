@@ -233,7 +233,7 @@ PIECES = re.split(
 def test_no_text_makes_more_than_what_markdown_may(page: Page) -> None:
     """Random rows of marks: only known elements, no address but http, and a text that grew looks like one at once."""
     dice = random.Random(7)
-    texts = ["".join(dice.choice(PIECES) + dice.choice(["", "", " ", "\n"]) for _ in range(40)) for _ in range(150)]
+    texts = ["".join(dice.choice(PIECES) + dice.choice(["", "", " ", "\n"]) for _ in range(40)) for _ in range(100)]
     assert page.evaluate(RANDOM_TEXTS, texts) == []
 
 

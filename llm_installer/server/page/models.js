@@ -5,12 +5,13 @@ import * as store from './store.js';
 
 export const MOST = 4;
 
-/** Those chosen that are served, as many as may; what ./lora is where none is, else the first of all. */
+/** Those chosen that are served, as many as may, in the order of the list; what ./lora is where none is, else the first. */
 export function chosen(models, settings) {
   const there = settings.models.filter((id) => models.some((one) => one.id === id));
   const most = settings.comparing ? MOST : 1;
   const first = models.find((one) => one.kind === 'lora') ?? models[0];
-  return (there.length || !first ? there : [first.id]).slice(0, most);
+  const found = (there.length || !first ? there : [first.id]).slice(0, most);
+  return models.map((one) => one.id).filter((id) => found.includes(id));
 }
 
 /** What the choice is called in the button. */

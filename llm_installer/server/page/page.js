@@ -293,7 +293,11 @@ function wire() {
     if (comparing) $('models').showPopover();
   });
   on('models', 'toggle', (event) => { if (event.newState === 'open') load(); });
-  on('models', 'beforetoggle', (event) => { if (event.newState === 'open') choice.place(); });
+  on('models', 'beforetoggle', (event) => {
+    if (event.newState !== 'open') return;
+    drawModels();
+    choice.place();
+  });
   document.addEventListener('keydown', keys);
   addEventListener('focus', load);
   addEventListener('pagehide', talk.leave);
