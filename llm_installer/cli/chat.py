@@ -5,16 +5,14 @@ Run as: llm-installer start MODEL   (or DIR/start.sh)
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import click
 
-from llm_installer.cli.echo import stream
-from llm_installer.cli.line_editor import Ask, line_editor, read_line
+from llm_installer.cli.conversation import chat, spoken
+from llm_installer.cli.line_editor import line_editor
 from llm_installer.cli.names import FILES, FOLDERS, chosen_model, model_or_path, offer_runs
 from llm_installer.core.errors import UsageError
 from llm_installer.planning.bounds import Filled, Number, Whole
@@ -22,13 +20,7 @@ from llm_installer.planning.settings import built
 
 if TYPE_CHECKING:
     from llm_installer.core.paths import ModelDir
-    from llm_installer.core.voice import Voice
-    from llm_installer.inference.chat import Conversation
     from llm_installer.inference.start import ChatRequest
-
-_COMMAND = re.compile(r"/[a-z]*")
-"""What is meant for the program; other lines that begin with a slash are questions."""
-HELP = "/new starts a new conversation, /system TEXT sets the instructions, /quit or Ctrl-D ends the chat."
 
 
 @click.command()
@@ -102,7 +94,8 @@ def answer(folder: ModelDir, request: ChatRequest) -> None:
     from llm_installer.ui.console import Console
 
     console = Console(stderr=True)
-    assistant = load(folder, request, console)
+    speakers = load(folder, request, console)
+    assistant = speakers.assistant
     from llm_installer.inference.chat import Conversation
     from llm_installer.inference.generate import Sampling
 
@@ -113,66 +106,8 @@ def answer(folder: ModelDir, request: ChatRequest) -> None:
     conversation = Conversation(assistant, sampling, request.system)
     if request.prompt is None:
         with line_editor(folder) as ask:
-            chat(conversation, console, ask)
+            chat(conversation, console, ask, speakers)
     else:
-        with _spoken(console) as on_text:
+        with spoken(console) as on_text:
             conversation.ask(request.prompt, on_text, request.images)
         print(flush=True)
-
-
-def chat(conversation: Conversation, voice: Voice, ask: Ask = read_line) -> None:
-    """Read, answer, repeat, until the input ends."""
-    say, warned = voice.line, False
-    say(HELP)
-    while True:
-        try:
-            text = ask().strip()
-        except EOFError:
-            return say("")
-        except KeyboardInterrupt:
-            if warned:
-                return say("")
-            warned = True
-            say("Ctrl-C once more ends the chat, as /quit does.")
-            continue
-        warned = False
-        command, _, rest = text.partition(" ")
-        if command in ("/quit", "/exit"):
-            return
-        if command == "/new":
-            conversation.restart()
-            say("Starting over.")
-        elif command == "/system" and not rest.strip():
-            say(f"Instructions: {conversation.system}" if conversation.system else "There are no instructions.")
-        elif command == "/system":
-            conversation.restart(rest)
-            say("Starting over with these instructions.")
-        elif _COMMAND.fullmatch(text):
-            say(HELP if command == "/help" else f"There is no command {command}. {HELP}")
-        elif text:
-            _reply(conversation, text, voice)
-
-
-def _reply(conversation: Conversation, text: str, voice: Voice) -> None:
-    """Print an answer as it comes; Ctrl-C ends the answer, not the chat."""
-    try:
-        with _spoken(voice) as on_text:
-            conversation.ask(text, on_text)
-    except KeyboardInterrupt:
-        conversation.take_back()
-    except UsageError as error:
-        voice.line(str(error))
-    print(flush=True)
-
-
-@contextmanager
-def _spoken(voice: Voice) -> Iterator[Callable[[str], None]]:
-    """Prints each piece of an answer; until the first one is there, it is seen that the model is at work."""
-    with ExitStack() as waiting:
-        waiting.enter_context(voice.waiting("Reading the question"))
-
-        def on_text(piece: str) -> None:
-            waiting.close()
-            stream(piece)
-
-        yield on_text

@@ -32,6 +32,14 @@ KEY = "LLM_API_KEY"
     type=click.Choice(ENGINES),
     help="vllm checks the runs and then starts vLLM, on a GPU.",
 )
+@click.option(
+    "--use-4bit",
+    "quantised",
+    flag_value="nf4",
+    default="",
+    help="Hold the base in 4 bits, as --method qlora trains on.",
+)
+@click.option("--use-8bit", "quantised", flag_value="int8", help="Hold the base in 8 bits.")
 @click.option("--rows", default=32, show_default=True, type=Whole(1), help="Answers made at once.")
 @click.option("--queue", default=256, show_default=True, type=Whole(1), help="Requests that may wait.")
 @click.option(
@@ -54,9 +62,13 @@ def serve(model: str | None, model_path: str | None, **given: object) -> None:
     check(request)
     folder, console = ModelDir.find(chosen_model(model, model_path, "Say which model to serve", "serve {}")), Console()
     if request.engine == "vllm":
-        from llm_installer.server.vllm import start
+        from llm_installer.server.vllm import become, prepared
 
-        return start(folder, request, console)
+        launch = prepared(folder, request)
+        for note in launch.notes:
+            console.line(note)
+        console.command(launch.shown)
+        return become(launch)
     with console.waiting("Loading what it takes"):
         from llm_installer.server.story import opened
     with opened(folder, request, console) as server:

@@ -69,6 +69,17 @@ def write_text(file: Path, text: str, mode: int = 0o644) -> None:
         raise unwritable(file, error) from None
 
 
+def append_line(file: Path, line: str) -> None:
+    """Add a line to a text file, which is made where there is none. Raises DiskError where that cannot be."""
+    try:
+        with file.open("a", encoding="utf-8", newline="\n") as out:
+            out.write(line + "\n")
+            out.flush()
+            sync(out.fileno())
+    except OSError as error:
+        raise unwritable(file, error) from None
+
+
 def write_json(file: Path, value: object, mode: int = 0o644) -> None:
     """Replace a file by strict JSON, in which infinities and NaN become null. Raises DiskError."""
     text = json.dumps(finite(value), indent=2, ensure_ascii=False, allow_nan=False)

@@ -10,7 +10,7 @@ from llm_installer.core.examples import Message
 from llm_installer.data.encoding.template_probes import CannotRender
 from llm_installer.data.formats.turns import IMAGE_MARK
 from llm_installer.inference.before_after import question_ids
-from llm_installer.inference.generate import Sampling, answer
+from llm_installer.inference.generate import Answer, Sampling, answer
 from llm_installer.inference.load import Assistant
 
 DEFAULT_POSITIONS = 4096
@@ -27,6 +27,8 @@ class Conversation:
     turns: list[Message] = field(default_factory=list)
     images: list[str] = field(default_factory=list)
     """The pictures of the turns, in order; a mark in a turn stands for each."""
+    last: Answer | None = None
+    """The last answer, with what it took."""
 
     def ask(self, text: str, on_text: Callable[[str], None] | None = None, images: Sequence[str] = ()) -> str:
         """Answer `text`, asked about `images`, with the earlier turns as context; a plain-text model just continues
@@ -46,7 +48,8 @@ class Conversation:
         self._refuse_too_long(len(ids))
         room = self._positions() - len(ids)
         sampling = replace(self.sampling, max_new_tokens=max(1, min(self.sampling.max_new_tokens, room)))
-        reply = answer(self.assistant.model, self.assistant.encoder, ids, sampling, on_text, self.images).text
+        self.last = answer(self.assistant.model, self.assistant.encoder, ids, sampling, on_text, self.images)
+        reply = self.last.text
         if self.assistant.style == "chat":
             self.turns.append(Message("assistant", reply))
         return reply
@@ -55,6 +58,14 @@ class Conversation:
         """Forget the last question if it has no answer yet."""
         if self.turns and self.turns[-1].role == "user":
             del self.images[len(self.images) - self.turns.pop().content.count(IMAGE_MARK) :]
+
+    def undo(self) -> bool:
+        """Forget the last question and its answer. Returns whether there was one."""
+        if not self.turns:
+            return False
+        self.turns.pop()
+        self.take_back()
+        return True
 
     def restart(self, system: str | None = None) -> None:
         """Forget the turns; a new system text replaces the old one."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ from llm_installer.core.text import short_path
 from llm_installer.core.voice import Voice
 
 if TYPE_CHECKING:
-    from llm_installer.inference.load import Assistant
+    from llm_installer.inference.speakers import Speakers
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class ChatRequest:
     top_p: float = 1.0
 
 
-def load(folder: ModelDir, request: ChatRequest, voice: Voice) -> Assistant:
+def load(folder: ModelDir, request: ChatRequest, voice: Voice) -> Speakers:
     """The model with the adapter that was asked for, ready to answer.
 
     Raises AdapterError for an adapter that is not there, damaged, made for another base, or without effect.
@@ -47,13 +47,11 @@ def load(folder: ModelDir, request: ChatRequest, voice: Voice) -> Assistant:
     adapter = chosen_lora(folder, request.lora, request.no_lora)
     with voice.waiting("Loading the model"):
         import_bitsandbytes()
-        from llm_installer.inference.load import load_assistant
+        from llm_installer.inference.speakers import Speakers
 
-        assistant = load_assistant(folder, adapter, request.quantised)
+        speakers = Speakers(folder, adapter, request.quantised, request.raw)
     ready()
-    if request.raw is None:
-        return assistant
-    return replace(assistant, style="text" if request.raw else "chat")
+    return speakers
 
 
 def chosen_lora(folder: ModelDir, given: str | None, without: bool) -> Path | None:

@@ -19,6 +19,9 @@ class Problem(Exception):
     code: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
 
+    def __str__(self) -> str:
+        return self.message
+
     def body(self) -> dict[str, object]:
         """{"error": ...}, as OpenAI writes it."""
         return {"error": {"message": self.message, "type": self.type, "param": self.param, "code": self.code}}

@@ -24,6 +24,8 @@ class ServeRequest:
     """Whoever asks must send it; empty: nobody has to, which only loopback allows."""
     engine: str = "own"
     """One of ENGINES."""
+    quantised: str = ""
+    """A name of planning.method.QUANTISED; empty for the base as it is."""
     rows: int = 32
     """Answers made at once."""
     queue: int = 256

@@ -14,7 +14,7 @@ import uvicorn
 from llm_installer.core.errors import InstallerError, UsageError
 from llm_installer.core.paths import ModelDir
 from llm_installer.core.run.served import ServedRuns
-from llm_installer.core.startup import ready
+from llm_installer.core.startup import import_bitsandbytes, ready
 from llm_installer.core.voice import Voice
 from llm_installer.inference.engine.engine import Engine
 from llm_installer.inference.engine.request import Limits
@@ -84,7 +84,9 @@ def opened(folder: ModelDir, request: ServeRequest, voice: Voice) -> Iterator[Se
     machine, and what loading a model raises."""
     with _listening(request.host, request.port) as listener:
         with voice.waiting("Loading the model"):
-            engine = Engine(folder, Limits(request.rows, request.queue, int(request.cache_gib * (1 << 30))))
+            import_bitsandbytes()
+            limits = Limits(request.rows, request.queue, int(request.cache_gib * (1 << 30)))
+            engine = Engine(folder, limits, request.quantised)
         address = address_of(request.host, listener.getsockname()[1])
         told = _told(folder, address)
         catalogue = Catalogue(engine, folder, voice.line, told.tell if told else lambda runs: None)

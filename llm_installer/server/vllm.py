@@ -12,12 +12,12 @@ from llm_installer.core.errors import AdapterError, InstallerError, UsageError
 from llm_installer.core.hints import pip, quoted
 from llm_installer.core.json_file import read_object
 from llm_installer.core.paths import ModelDir
-from llm_installer.core.voice import Voice
 from llm_installer.runs.listing import list_runs
 from llm_installer.server.request import ServeRequest
 
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """What --max-lora-rank takes."""
+KEY = "--api-key"
 TEMPLATE = "chat_template.jinja"
 DROPPED = (
     ("rank_pattern", "gives some layers ranks of their own"),
@@ -40,19 +40,32 @@ class Module:
     rank: int
 
 
-def start(folder: ModelDir, request: ServeRequest, voice: Voice) -> None:
-    """Look at every run, show vLLM's command, and become it. Raises InstallerError where vLLM is not installed."""
+@dataclass(frozen=True)
+class Launch:
+    """vLLM, ready to be started."""
+
+    words: list[str]
+    notes: list[str]
+    """A sentence about each run that is left out."""
+
+    @property
+    def shown(self) -> list[str]:
+        """The command as a shell takes it, without the key."""
+        pairs = zip(["", *self.words], self.words, strict=False)
+        return ["***" if before == KEY else quoted(word) for before, word in pairs]
+
+
+def prepared(folder: ModelDir, request: ServeRequest) -> Launch:
+    """vLLM's command for `folder`. Raises UsageError where its runs cannot be in one vLLM."""
     modules, notes, template = looked_at(folder)
-    for note in notes:
-        voice.line(note)
-    words = command(folder, request, modules, template)
-    shown = [
-        "***" if before == "--api-key" else quoted(word) for before, word in zip(["", *words], words, strict=False)
-    ]
-    voice.command(shown)
+    return Launch(command(folder, request, modules, template), notes)
+
+
+def become(launch: Launch) -> None:
+    """Let vLLM take the place of this process. Raises InstallerError where it is not installed."""
     if importlib.util.find_spec("vllm") is None:
         raise InstallerError(f"vLLM is not installed where this program runs; install it with: {pip('vllm')}")
-    os.execvp(words[0], words)
+    os.execvp(launch.words[0], launch.words)
 
 
 def looked_at(folder: ModelDir) -> tuple[list[Module], list[str], Path | None]:
@@ -84,7 +97,7 @@ def command(folder: ModelDir, request: ServeRequest, modules: Sequence[Module], 
     """vLLM's command line."""
     words = ["vllm", "serve", str(folder.weights), "--served-model-name", folder.root.name]
     words += ["--host", request.host, "--port", str(request.port)]
-    words += ["--api-key", request.api_key] if request.api_key else []
+    words += [KEY, request.api_key] if request.api_key else []
     words += ["--chat-template", str(template)] if template else []
     words += ["--generation-config", "vllm", "--max-num-seqs", str(request.rows)]
     if modules:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import signal
 import sys
 from dataclasses import replace
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from llm_installer.cli.chat import HELP, chat
+from llm_installer.cli.conversation import COMMANDS, HELP, chat
 from llm_installer.core.errors import AdapterError, UsageError
 from llm_installer.core.paths import ModelDir
 from llm_installer.core.voice import Silence
@@ -19,9 +20,11 @@ from llm_installer.data.encoding.tokenizer import load_tokenizer
 from llm_installer.inference.chat import Conversation
 from llm_installer.inference.generate import Sampling
 from llm_installer.inference.load import Assistant
+from llm_installer.inference.speakers import Speakers
 from llm_installer.inference.start import ChatRequest, load
 from llm_installer.models.base import load_base
 from llm_installer.tiny import MODEL_DIR
+from tests.inference.engine.conftest import make_adapter
 
 
 @pytest.fixture(scope="module")
@@ -132,5 +135,68 @@ def test_a_missing_adapter_says_what_to_do(installed: Path) -> None:
 
 @pytest.mark.parametrize(("raw", "style"), [(None, "chat"), (True, "text"), (False, "chat")])
 def test_the_base_alone_is_loaded_as_asked(installed: Path, raw: bool | None, style: str) -> None:
-    found = load(ModelDir(installed), ChatRequest(no_lora=True, raw=raw), Silence())
+    found = load(ModelDir(installed), ChatRequest(no_lora=True, raw=raw), Silence()).assistant
     assert (found.adapter, found.style, found.model.training) == ("", style, False)
+
+
+@pytest.fixture
+def tuned(installed: Path, tmp_path: Path) -> tuple[Conversation, Speakers]:
+    """The random Llama with an adapter that changes what it says."""
+    adapter = make_adapter(installed / "model", tmp_path / "adapter", 3, 1.0, r=4, target_modules="all-linear")
+    speakers = load(ModelDir(installed), ChatRequest(lora=str(adapter)), Silence())
+    return Conversation(speakers.assistant, Sampling(max_new_tokens=8)), speakers
+
+
+def test_the_base_and_the_adapter_take_turns_in_one_chat(
+    tuned: tuple[Conversation, Speakers], capsys: pytest.CaptureFixture[str]
+) -> None:
+    talk, speakers = tuned
+
+    def heard(*lines: str) -> tuple[list[str], str]:
+        """What the chat and what the models say."""
+        said: list[str] = []
+        typing = iter([*lines, "/quit"])
+        chat(talk, Saying(said), lambda: next(typing), speakers)
+        return said[1:], capsys.readouterr().out
+
+    _, by_tuned = heard("Hello!", "/undo")
+    _, by_base = heard("/base", "Hello!", "/undo")
+    assert by_base != by_tuned and talk.assistant.adapter == ""
+    said, _ = heard("/tuned", "/undo")
+    words = speakers.assistant.adapter
+    assert said == [f"Now answering: {words}.", "There is nothing to forget."]
+    said, by_both = heard("/compare Hello!")
+    assert (said, by_both) == (["the base model:", f"{words}:"], by_base + by_tuned)
+    assert speakers.lora == speakers.first and talk.turns == []
+    said, _ = heard("/run", "/compare")
+    assert said[0].startswith("Say which run") and said[1].startswith("Say what to ask")
+
+
+def test_an_adapter_that_cannot_speak_leaves_the_one_that_does(tuned: tuple[Conversation, Speakers], tmp_path) -> None:
+    talk, speakers = tuned
+    before = talk.ask("Hello!")
+    with pytest.raises(AdapterError):
+        speakers.use(tmp_path)
+    talk.restart()
+    talk.assistant = speakers.assistant
+    assert talk.ask("Hello!") == before
+
+
+def test_a_conversation_is_saved_as_a_row_to_train_on(tuned: tuple[Conversation, Speakers]) -> None:
+    talk, speakers = tuned
+    said: list[str] = []
+    lines = iter(["/save", "/system Be brief.", "One \\", "line", '"""', "Two", "lines", '"""', "/save", "/quit"])
+    chat(talk, Saying(said), lambda: next(lines), speakers)
+    assert said[1] == "There is nothing to save yet"
+    assert said[3].startswith("Saved as a row of ") and "chat.jsonl; train on it with: " in said[3]
+    (row,) = (speakers.folder.root / "chat.jsonl").read_text(encoding="utf-8").splitlines()
+    turns = [(turn["role"], turn["content"]) for turn in json.loads(row)["messages"]]
+    assert turns[0] == ("system", "Be brief.")
+    assert [content for role, content in turns if role == "user"] == ["One \nline", "Two\nlines"]
+    assert [role for role, _ in turns[1:]] == ["user", "assistant"] * 2
+
+
+def test_help_lists_every_command(talk: Conversation, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = typed(monkeypatch, talk, "/help", "/base", "/save")
+    assert [line.split()[0] for line in said[1 : len(COMMANDS) + 1]] == [row.name for row in COMMANDS]
+    assert "Only one model speaks here" in said

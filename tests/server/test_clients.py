@@ -61,6 +61,7 @@ def test_a_client_that_leaves_the_queue_is_forgotten(served: Running) -> None:
     served.idle()
 
 
+@pytest.mark.slow
 def test_a_client_that_does_not_read_is_cut_off_and_others_go_on(served: Running) -> None:
     body = endless(served, stream=True, n=20, logprobs=True, top_logprobs=20)
     url = httpx2.URL(served.address)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,7 @@ from llm_installer.server.token_bytes import TokenBytes
 from llm_installer.server.voices import continued
 from llm_installer.tiny import MODEL_DIR
 from tests.made_runs import make_run
-from tests.server.conftest import TOOLS_TEMPLATE, Quiet
+from tests.server.conftest import TOOLS_TEMPLATE
 
 HERMES = CallForm("<tool_call>\n", None, "\n</tool_call>", {})
 BARE = CallForm("", None, "<|eot_id|>", {})
@@ -69,7 +70,7 @@ def test_pieces_of_an_answer_show_what_the_whole_says(before: str, cuts: list[in
     text = before + head + ('{"a": 1}' if form.between else CALL) + form.after
     places = sorted({0, len(text), *(cut for cut in cuts if cut < len(text))})
     answer = Answer(0, 0, Tooling(form, ["f"]))
-    shown = "".join(answer.add(text[a:b]) for a, b in zip(places, places[1:], strict=False))
+    shown = "".join(answer.add(text[a:b]) for a, b in pairwise(places))
     shown += answer.end("stop", 1)
     said, calls = form.read(text, ["f"])
     assert answer.calls == calls and shown.startswith(said)
@@ -162,11 +163,10 @@ def test_the_command_of_vllm(installed: Path) -> None:
     assert words[words.index("--lora-modules") + 1].endswith("20260101-100000-full/adapter")
     assert words[words.index("--chat-template") + 1].endswith(vllm.TEMPLATE)
     assert ["rank" in notes[0], "without a word" in notes[0], "DoRA" in notes[1]] == [True] * 3
-    voice = Quiet()
-    voice.command = lambda words: voice.lines.append(" ".join(words))  # type: ignore[method-assign,attr-defined]
+    launch = vllm.prepared(folder, ServeRequest(api_key="s3cret"))
+    assert "s3cret" in launch.words and "s3cret" not in " ".join(launch.shown)
     with pytest.raises(InstallerError, match="vLLM is not installed"):
-        vllm.start(folder, ServeRequest(api_key="s3cret"), voice)  # type: ignore[arg-type]
-    assert "vllm serve" in voice.lines[-1] and "s3cret" not in voice.lines[-1]
+        vllm.become(launch)
     run_with(folder, "20260105-100000-full", template="other")
     with pytest.raises(UsageError, match="2 chat templates"):
         vllm.looked_at(folder)

@@ -214,6 +214,13 @@ def test_a_full_queue_says_when_to_come_again(guarded: Running) -> None:
     assert guarded.chat("Hi").status_code == 200
 
 
+def test_a_server_whose_engine_has_ended_says_so(guarded: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guarded.server.service.engine, "fault", "RuntimeError: broken")
+    assert guarded.http.get("/health").status_code == 503
+    assert "broken" in str(refused(guarded.chat("Hi"), 503)["message"])
+    assert "llm_installer_up 0" in guarded.http.get("/metrics").text
+
+
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.sampled_from(["user", "text"]),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["role", "content", "type"]), inner),
@@ -221,7 +228,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[*HealthCheck])
+@settings(max_examples=25, deadline=None, suppress_health_check=[*HealthCheck])
 @given(data=st.data())
 @pytest.mark.parametrize(("path", "kinds"), [("/v1/chat/completions", CHAT), ("/v1/completions", COMPLETION)])
 def test_no_request_is_a_server_error(

@@ -15,6 +15,9 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 from llm_installer.core.examples import Example, Message, Origin
 from llm_installer.data.batches import collate
 from llm_installer.data.encoding.encode import Encoder
+from llm_installer.inference.engine.alone import Alone
+from llm_installer.inference.engine.bank import AdapterBank
+from llm_installer.models.base import model_inputs
 from llm_installer.tiny import MODEL_DIR
 from llm_installer.training.fast.loss import SupervisedLoss
 
@@ -98,3 +101,26 @@ def test_ids_and_losses_are_those_of_transformers_alone(processor, model, tmp_pa
     together = head(*tensors, {n: torch.from_numpy(a) for n, a in batch.extra.items()})
     assert float(together) == pytest.approx(own, rel=1e-5)
     assert not np.isin(batch.targets, encoder.vision.image_ids).any()
+
+
+def test_the_engine_answers_about_pictures_as_generate_does(processor, model, tmp_path: Path):
+    encoder = Encoder(processor.tokenizer, processor=processor)
+    batch = Alone(model, AdapterBank(model), encoder)
+    for number, size in enumerate(SIZES[:2]):
+        file = tmp_path / f"{number}.png"
+        Image.effect_noise(size, 60).save(file)
+        ids = encoder.prompt_ids([Message("user", "<image>What?")], images=[str(file)])
+        generated = samples_of(model, encoder, ids, str(file))
+        with torch.inference_mode():
+            logits = batch._forward("base", torch.tensor([ids]), encoder.inputs(np.array([ids]), [[str(file)]]))
+            said = [int(logits[0].argmax())]
+            while len(said) < len(generated):
+                said.append(int(batch._forward("base", torch.tensor([said[-1:]]), {})[0].argmax()))
+        batch._cache = None
+        assert said == generated
+
+
+def samples_of(model, encoder: Encoder, ids: list[int], image: str) -> list[int]:
+    inputs = model_inputs(encoder.inputs(np.array([ids]), [[image]]), "cpu", torch.float32)
+    made = model.generate(input_ids=torch.tensor([ids]), max_new_tokens=8, do_sample=False, pad_token_id=0, **inputs)
+    return made[0, len(ids) :].tolist()

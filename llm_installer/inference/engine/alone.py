@@ -50,7 +50,7 @@ class Alone:
         ids = np.array([family.ids], dtype=np.int64)
         pictures = self._encoder.inputs(ids, [family.taken.request.images])
         self._cache = None
-        logits = self._forward(family.taken.request.model, torch.from_numpy(ids), len(family.ids), pictures)
+        logits = self._forward(family.taken.request.model, torch.from_numpy(ids), pictures)
         self.reading = []
         return [(family, logits[0])]
 
@@ -61,7 +61,7 @@ class Alone:
     def step(self) -> Tensor:
         """Let the row read its last token. Returns the logits [1, vocabulary] of the next."""
         (row,) = self.rows
-        return self._forward(row.name, torch.tensor([row.ids[-1:]]), len(row.ids), {})
+        return self._forward(row.name, torch.tensor([row.ids[-1:]]), {})
 
     def leave(self, row: Row, kept: KeptPrefixes | None) -> None:
         """The row goes, and what the model knew of it."""
@@ -72,11 +72,10 @@ class Alone:
         """Everything that is here is gone."""
         self.rows, self.reading, self._cache = [], [], None
 
-    def _forward(self, name: str, ids: Tensor, length: int, pictures: NamedArrays) -> Tensor:
+    def _forward(self, name: str, ids: Tensor, pictures: NamedArrays) -> Tensor:
         self._bank.select([name])
         model = self._model
         given: dict[str, object] = {**model_inputs(pictures, model.device, model.dtype), self._cache_name: self._cache}
-        mask = torch.ones(1, length, dtype=torch.long, device=model.device)
-        result = model(input_ids=ids.to(model.device), attention_mask=mask, use_cache=True, **given)
+        result = model(input_ids=ids.to(model.device), use_cache=True, **given)
         self._cache = getattr(result, self._cache_name)
         return cast(Tensor, result.logits[:, -1])

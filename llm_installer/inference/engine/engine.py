@@ -30,10 +30,10 @@ from llm_installer.inference.engine.scheduler import Scheduler
 class Engine:
     """A base with its adapters, answering. All that touches the model happens on one thread, a step at a time."""
 
-    def __init__(self, folder: ModelDir, limits: Limits | None = None) -> None:
-        """Load the base. Raises UsageError and AdapterError as load_assistant does."""
+    def __init__(self, folder: ModelDir, limits: Limits | None = None, quantised: str = "") -> None:
+        """Load the base, quantised as its files are or as `quantised` names. Raises what load_assistant does."""
         limits = limits or Limits()
-        self._models = Models(folder)
+        self._models = Models(folder, quantised)
         self.served: Mapping[str, Served] = dict(self._models.served)
         """BASE and every adapter, by name."""
         self.positions = self._models.positions

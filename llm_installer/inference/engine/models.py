@@ -22,9 +22,9 @@ from llm_installer.inference.load import load_base_of
 class Models:
     """A base on which any number of adapters are at once."""
 
-    def __init__(self, folder: ModelDir) -> None:
-        """Load the base. Raises what inference.load does."""
-        self._loaded = load_base_of(folder)
+    def __init__(self, folder: ModelDir, quantised: str = "") -> None:
+        """Load the base, quantised as its files are or as `quantised` names. Raises what inference.load does."""
+        self._loaded = load_base_of(folder, quantised)
         with self._loaded.with_adapter(None) as base:
             self.served: dict[str, Served] = {BASE: Served(BASE, base.encoder, base.style, base.merged)}
         model = self._loaded.model

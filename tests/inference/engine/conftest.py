@@ -33,7 +33,7 @@ class Stories:
     adapters: dict[str, Path]
 
 
-def make_adapter(weights: Path, target: Path, seed: int, **config: object) -> Path:
+def make_adapter(weights: Path, target: Path, seed: int, strength: float = 0.05, **config: object) -> Path:
     """An adapter that changes what the model says, without a training."""
     model = AutoModelForCausalLM.from_pretrained(weights)
     torch.manual_seed(seed)
@@ -41,7 +41,7 @@ def make_adapter(weights: Path, target: Path, seed: int, **config: object) -> Pa
     with torch.no_grad():
         for name, value in made.named_parameters():
             if ".lora_B." in name:
-                value.normal_(std=0.05)
+                value.normal_(std=strength)
             if "trainable_tokens_delta" in name:
                 value.mul_(1.5)
     made.save_pretrained(target)

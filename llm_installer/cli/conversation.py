@@ -1,0 +1,247 @@
+"""A conversation in the terminal: lines that are questions, and lines that begin with a slash, which are commands."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from llm_installer.cli.echo import stream
+from llm_installer.cli.line_editor import Ask, read_line, typed
+from llm_installer.core.errors import DiskError, ModelError, UsageError
+from llm_installer.core.files import append_line
+from llm_installer.core.hints import script
+from llm_installer.core.text import counted, short_path
+
+if TYPE_CHECKING:
+    from llm_installer.core.voice import Voice
+    from llm_installer.inference.chat import Conversation
+    from llm_installer.inference.speakers import Speakers
+
+_COMMAND = re.compile(r"/[a-z]*")
+"""What is meant for the program; other lines that begin with a slash are questions."""
+HELP = "/help lists what you can type besides questions; /quit or Ctrl-D ends the chat."
+SAVED = "chat.jsonl"
+BLOCK = '"""'
+"""Between two lines of it, a question may have several lines."""
+
+
+@dataclass
+class Chat:
+    """What commands act on."""
+
+    conversation: Conversation
+    voice: Voice
+    speakers: Speakers | None = None
+    """None where only one model can speak."""
+    over: bool = False
+
+    def ask(self, text: str) -> None:
+        """Print an answer as it comes; Ctrl-C ends the answer, not the chat."""
+        began = time.monotonic()
+        try:
+            with spoken(self.voice) as on_text:
+                self.conversation.ask(text, on_text)
+        except KeyboardInterrupt:
+            self.conversation.take_back()
+        except UsageError as error:
+            self.voice.line(str(error))
+        else:
+            self._say_pace(time.monotonic() - began)
+        print(flush=True)
+
+    def _say_pace(self, seconds: float) -> None:
+        """How fast the answer came, where somebody watches."""
+        last = self.conversation.last
+        if typed() and last and last.tokens and seconds > 0:
+            print(flush=True)
+            self.voice.line(f"[{counted(last.tokens, 'token')}, {last.tokens / seconds:,.0f} a second]")
+
+
+@dataclass(frozen=True)
+class Command:
+    """A row of the table of commands."""
+
+    name: str
+    takes: str
+    does: str
+    run: Callable[[Chat, str], None] = field(repr=False)
+
+
+def _new(chat: Chat, text: str) -> None:
+    chat.conversation.restart()
+    chat.voice.line("Starting over.")
+
+
+def _system(chat: Chat, text: str) -> None:
+    talk = chat.conversation
+    if not text:
+        chat.voice.line(f"Instructions: {talk.system}" if talk.system else "There are no instructions.")
+        return
+    talk.restart(text)
+    chat.voice.line("Starting over with these instructions.")
+
+
+def _undo(chat: Chat, text: str) -> None:
+    undone = chat.conversation.undo()
+    chat.voice.line("The last question is forgotten." if undone else "There is nothing to forget.")
+
+
+def _base(chat: Chat, text: str) -> None:
+    _speak(chat, None)
+
+
+def _tuned(chat: Chat, text: str) -> None:
+    first = chat.speakers.first if chat.speakers else None
+    if first is None:
+        raise UsageError("This chat was started without an adapter; choose one with: /run last")
+    _speak(chat, first)
+
+
+def _run(chat: Chat, text: str) -> None:
+    from llm_installer.runs.listing import find_run
+
+    if not text:
+        raise UsageError("Say which run, for example: /run last")
+    _speak(chat, find_run(_speakers(chat).folder, text).adapter)
+
+
+def _compare(chat: Chat, text: str) -> None:
+    """The same question, after the same turns, to the base and to who speaks now or spoke at first."""
+    speakers, talk = _speakers(chat), chat.conversation
+    now = speakers.lora
+    if not text:
+        raise UsageError("Say what to ask, for example: /compare What is the capital of France?")
+    if now is None and speakers.first is None:
+        raise UsageError("There is only the base to ask; choose a run first, with: /run last")
+    before = [*talk.turns]
+    for lora in (None, now if now is not None else speakers.first):
+        talk.assistant = speakers.use(lora)
+        chat.voice.line(f"{_words(chat)}:")
+        chat.ask(text)
+        talk.turns[:] = before
+    speakers.use(now)
+
+
+def _save(chat: Chat, text: str) -> None:
+    """The conversation as a training row."""
+    talk = chat.conversation
+    if not talk.turns:
+        raise UsageError("There is nothing to save yet")
+    root = _speakers(chat).folder.root
+    file = Path(text).expanduser() if text else root / SAVED
+    head = [{"role": "system", "content": talk.system}] if talk.system else []
+    row = {"messages": [*head, *({"role": turn.role, "content": turn.content} for turn in talk.turns)]}
+    append_line(file, json.dumps(row, ensure_ascii=False))
+    shown = short_path(file)
+    chat.voice.line(f"Saved as a row of {shown}; train on it with: {script(root)} --data {shown}")
+
+
+def _help(chat: Chat, text: str) -> None:
+    width = max(len(f"{row.name} {row.takes}") for row in COMMANDS)
+    for row in COMMANDS:
+        chat.voice.line(f"{f'{row.name} {row.takes}':{width}}  {row.does}")
+    chat.voice.line(
+        f"A line that ends with \\ goes on in the next; {BLOCK} begins and ends a question of several lines."
+    )
+
+
+def _quit(chat: Chat, text: str) -> None:
+    chat.over = True
+
+
+COMMANDS = (
+    Command("/new", "", "start a new conversation", _new),
+    Command("/system", "TEXT", "start over with instructions for the model", _system),
+    Command("/undo", "", "forget the last question and its answer", _undo),
+    Command("/base", "", "let the base model answer, without an adapter", _base),
+    Command("/tuned", "", "let the adapter answer that this chat began with", _tuned),
+    Command("/run", "ID", "let another run answer: its id, a part of it, or last", _run),
+    Command("/compare", "TEXT", "ask the base and the adapter the same", _compare),
+    Command("/save", "[FILE]", f"add the conversation to a file to train on; {SAVED} if none is named", _save),
+    Command("/help", "", "show this", _help),
+    Command("/quit", "", "end the chat, as Ctrl-D does; /exit too", _quit),
+)
+_BY_NAME = {row.name: row for row in COMMANDS} | {"/exit": COMMANDS[-1]}
+
+
+def chat(conversation: Conversation, voice: Voice, ask: Ask = read_line, speakers: Speakers | None = None) -> None:
+    """Read, answer, repeat, until the input ends."""
+    now, warned = Chat(conversation, voice, speakers), False
+    voice.line(HELP)
+    while not now.over:
+        try:
+            text = whole_question(ask).strip()
+        except EOFError:
+            return voice.line("")
+        except KeyboardInterrupt:
+            if warned:
+                return voice.line("")
+            warned = True
+            voice.line("Ctrl-C once more ends the chat, as /quit does.")
+            continue
+        warned = False
+        _obey(now, text)
+
+
+def _obey(chat: Chat, text: str) -> None:
+    """Do what a line says."""
+    name, _, rest = text.partition(" ")
+    command = _BY_NAME.get(name)
+    if command is None and _COMMAND.fullmatch(text):
+        return chat.voice.line(f"There is no command {name}. {HELP}")
+    if command is None:
+        return chat.ask(text) if text else None
+    try:
+        command.run(chat, rest.strip())
+    except (UsageError, ModelError, DiskError) as error:
+        chat.voice.line(str(error))
+    if chat.speakers:
+        chat.conversation.assistant = chat.speakers.assistant
+
+
+def whole_question(ask: Ask) -> str:
+    """A question of one line, or of as many as its marks say."""
+    text = ask()
+    if text.strip() == BLOCK:
+        lines = list(iter(ask, BLOCK))
+        return "\n".join(lines)
+    while text.endswith("\\"):
+        text = text[:-1] + "\n" + ask()
+    return text
+
+
+def _speakers(chat: Chat) -> Speakers:
+    if chat.speakers is None:
+        raise UsageError("Only one model speaks here")
+    return chat.speakers
+
+
+def _speak(chat: Chat, lora: Path | None) -> None:
+    """From now on this adapter answers, or the base; the conversation stays."""
+    speakers = _speakers(chat)
+    with chat.voice.waiting("Changing the adapter"):
+        chat.conversation.assistant = speakers.use(lora)
+    chat.voice.line(f"Now answering: {_words(chat)}.")
+
+
+def _words(chat: Chat) -> str:
+    return chat.conversation.assistant.adapter or chat.conversation.assistant.merged or "the base model"
+
+
+@contextmanager
+def spoken(voice: Voice) -> Iterator[Callable[[str], None]]:
+    """Prints each piece of an answer; until the first one is there, it is seen that the model is at work."""
+    with ExitStack() as waiting:
+        waiting.enter_context(voice.waiting("Reading the question"))
+
+        def on_text(piece: str) -> None:
+            waiting.close()
+            stream(piece)
+
+        yield on_text
