@@ -13,6 +13,7 @@ from pathlib import Path
 import uvicorn
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
+from starlette.types import ASGIApp
 
 from llm_installer.server.page.mount import add_page
 
@@ -162,7 +163,7 @@ def canned(asked: dict[str, object]) -> str:
 
 
 @contextmanager
-def running(app: FastAPI, port: int = 0) -> Iterator[int]:
+def running(app: ASGIApp, port: int = 0) -> Iterator[int]:
     """The port of a server in a thread of its own."""
     server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="error", timeout_graceful_shutdown=1))
     thread = threading.Thread(target=server.run)

@@ -18,8 +18,10 @@ from hypothesis import strategies as st
 from llm_installer.core.errors import DataError, DiskError
 from llm_installer.core.examples import Example, Origin
 from llm_installer.data.formats import convert
+from llm_installer.server.guard import Guard
 from llm_installer.server.page.mount import add_page
 from llm_installer.server.page.rows import RowsFile, checked_row
+from llm_installer.server.request import ServeRequest
 from tests.server.page_api import running
 
 HI, HELLO = {"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello!"}
@@ -177,3 +179,14 @@ def test_rows_come_from_the_page_alone(served: tuple[httpx2.Client, Path]) -> No
     (root / "rows.jsonl").mkdir()
     full = client.post("/page/rows", content=body, headers=json)
     assert (full.status_code, full.json()["error"]["type"]) == (507, "server_error")
+
+
+def test_where_there_is_a_key_rows_need_it_and_the_page_does_not(tmp_path: Path) -> None:
+    app = FastAPI()
+    add_page(app, "tiny", tmp_path / "rows.jsonl")
+    guarded = Guard(app, ServeRequest(api_key="secret"))
+    with running(guarded) as port, httpx2.Client(base_url=f"http://127.0.0.1:{port}") as client:
+        assert client.get("/").status_code == client.get("/page/page.js").status_code == 200
+        body = {"messages": [HI, HELLO]}
+        assert client.post("/page/rows", json=body).status_code == 401
+        assert client.post("/page/rows", json=body, headers={"Authorization": "Bearer secret"}).json()["rows"] == 1
