@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from importlib import import_module
-from importlib.util import find_spec
 
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
@@ -17,10 +15,10 @@ from llm_installer.server.catalogue import Entry
 from llm_installer.server.fields import CHAT, COMPLETION, document
 from llm_installer.server.guard import Guard, answered
 from llm_installer.server.metrics import metrics
+from llm_installer.server.page.mount import add_page
 from llm_installer.server.problems import Problem, encoded, fault, invalid
 from llm_installer.server.service import Service
 
-PAGE = "llm_installer.server.page.mount"
 INSTEAD = {
     "/v1/responses": "The Responses API is not served here; use /v1/chat/completions (client.chat.completions.create)",
     "/v1/embeddings": "These models make no embeddings; they answer to /v1/chat/completions and /v1/completions",
@@ -40,8 +38,7 @@ def app_of(service: Service) -> ASGIApp:
         _refused(app, path, words)
     _watching(app, service)
     _problems(app)
-    if find_spec(PAGE.rpartition(".")[0]) and find_spec(PAGE):
-        import_module(PAGE).add_page(app)
+    add_page(app, service.catalogue.name, service.catalogue.rows_file)
     return Guard(app, service.settings)
 
 

@@ -88,6 +88,11 @@ class Catalogue:
         self._created = int((folder.weights / "config.json").stat().st_mtime)
         self._info = read_model_info(folder.weights, self.name)
 
+    @property
+    def rows_file(self) -> Path:
+        """Where the page keeps training rows."""
+        return self._folder.root / "rows.jsonl"
+
     def entries(self) -> list[Entry]:
         """Everything that is served now; what is new on the disk is loaded, what has gone from it is let go."""
         with self._lock:

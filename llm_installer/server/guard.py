@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from llm_installer.server.problems import Problem, encoded, no_key, too_large
 from llm_installer.server.request import LOOPBACK, ServeRequest
 
-OPEN = ("/v1/", "/metrics", "/openapi.json")
+OPEN = ("/v1/", "/page/rows", "/metrics", "/openapi.json")
 """Paths that want the key, where there is one; the page and /health do not."""
 _THROWN_AWAY = 3
 """Of a body that is too long so many times the limit is read before the connection is closed."""
