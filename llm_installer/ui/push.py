@@ -54,7 +54,7 @@ def checked(found: Checked) -> Iterator[RenderableType]:
     for finding in found.findings:
         yield Text(f"{finding.said}.")
     yield Text()
-    yield Text("Merged, nothing of it is lost:" if found.findings else "Type:")
+    yield Text("Merged into the model, nothing of it is lost. Type:" if found.findings else "Type:")
     for command in found.commands:
         yield Text(f"  {command}", no_wrap=True)
     if found.notes:
