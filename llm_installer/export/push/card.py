@@ -34,7 +34,7 @@ _BASE = "THE_BASE"
 _PLAN = (
     ("mode", "mode"), ("rank", "lora_r"), ("alpha", "lora_alpha"), ("adapted layers", "target_modules"),
     ("learning rate", "learning_rate"), ("schedule", "schedule"), ("epochs", "epochs"),
-    ("batch size", "effective_batch_size"), ("longest row", "max_seq_length"), ("precision", "precision"),
+    ("batch size", "effective_batch_size"), ("sequence length", "max_seq_length"), ("precision", "precision"),
     ("weight decay", "weight_decay"), ("seed", "seed"),
 )  # fmt: skip
 """(what it is called, its name in plan.json)."""
