@@ -23,11 +23,13 @@ def preview(found: Preview) -> Iterator[RenderableType]:
     yield Text()
     yield facts(*((file.name, size(file.bytes)) for file in found.files))
     yield Text()
+    rows = "" if found.notes else " and rows of your data"
+    yield Text(f"Searched for local paths, user names, keys{rows}: nothing was found.")
     for note in found.notes:
         yield Text(note)
     seen = "private" if found.private else "public, unless it is there already and private"
     yield Text(
-        f"Without --dry-run {_sent(found.kind, found.files)} would go to {found.repo}, {seen}. Nothing was sent."
+        f"Nothing was sent. Without --dry-run, {_sent(found.kind, found.files)} would go to {found.repo}, {seen}."
     )
 
 
