@@ -190,15 +190,15 @@ def _adapter_uses(told: Told) -> Iterator[list[str]]:
     base = told.base.id if told.base else _BASE
     yield ["With PEFT:", "", *peft_code(told.repo, base="" if told.base else _BASE)]
     if not told.base:
-        yield [f"`{_BASE}` is the folder of {plain(told.model)} on your machine."]
+        yield [f"`{_BASE}` is the folder with the weights of {plain(told.model)} on your machine."]
     yield from _vllm(told, base)
     stops = [finding.said for finding in findings(OLLAMA, told.adapter)]
     after = f" {stops[0]}." if stops else ""
     yield [f"With Ollama, llama.cpp, LM Studio and mlx, make one model of both first, and convert that.{after}"]
     yield _shell(
-        *([f"llm-installer install {base}"] if told.base else []),
+        f"llm-installer install {base}" + ("" if told.base else " --name base"),
         f"hf download {told.repo} --local-dir adapter",
-        f"llm-installer merge {base} --lora adapter --to ./merged",
+        f"llm-installer merge {base if told.base else 'base'} --lora adapter --to ./merged",
         "llm-installer export ./merged --to gguf     # Ollama, llama.cpp, LM Studio",
         "mlx_lm.generate --model merged/model --prompt Hello",
     )
