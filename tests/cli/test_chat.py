@@ -129,7 +129,9 @@ def test_ctrl_c_ends_the_answer_but_not_the_chat(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_missing_adapter_says_what_to_do(installed: Path) -> None:
-    with pytest.raises(AdapterError, match=r"no adapter at .*/nowhere; train one with .*train\.sh'?, or use the base"):
+    with pytest.raises(
+        AdapterError, match=r"no adapter at .*/nowhere; train one with .*train\.sh'? --data my.json, or use the base"
+    ):
         load(ModelDir(installed), ChatRequest(lora=str(installed / "nowhere")), Silence())
 
 
