@@ -12,23 +12,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llm_installer.cli.echo import stream
-from llm_installer.cli.line_editor import Ask, read_line, typed
+from llm_installer.cli.line_editor import BLOCK, Ask, read_line, typed, whole_question
 from llm_installer.core.errors import DiskError, ModelError, UsageError
 from llm_installer.core.files import append_line
 from llm_installer.core.hints import script
-from llm_installer.core.text import counted, short_path
+from llm_installer.core.text import counted, short_path, shortened
 
 if TYPE_CHECKING:
     from llm_installer.core.voice import Voice
     from llm_installer.inference.chat import Conversation
     from llm_installer.inference.speakers import Speakers
 
-_COMMAND = re.compile(r"/[a-z]*")
+_COMMAND = re.compile(r"/[A-Za-z]*")
 """What is meant for the program; other lines that begin with a slash are questions."""
 HELP = "/help lists what you can type besides questions; /quit or Ctrl-D ends the chat."
 SAVED = "chat.jsonl"
-BLOCK = '"""'
-"""Between two lines of it, a question may have several lines."""
 
 
 @dataclass
@@ -43,7 +41,7 @@ class Chat:
 
     def ask(self, text: str) -> None:
         """Print an answer as it comes; Ctrl-C ends the answer, not the chat."""
-        began = time.monotonic()
+        began, paced = time.monotonic(), False
         try:
             with spoken(self.voice) as on_text:
                 self.conversation.ask(text, on_text)
@@ -52,15 +50,18 @@ class Chat:
         except UsageError as error:
             self.voice.line(str(error))
         else:
-            self._say_pace(time.monotonic() - began)
-        print(flush=True)
-
-    def _say_pace(self, seconds: float) -> None:
-        """How fast the answer came, where somebody watches."""
-        last = self.conversation.last
-        if typed() and last and last.tokens and seconds > 0:
+            paced = self._say_pace(time.monotonic() - began)
+        if not paced:
             print(flush=True)
-            self.voice.line(f"[{counted(last.tokens, 'token')}, {last.tokens / seconds:,.0f} a second]")
+
+    def _say_pace(self, seconds: float) -> bool:
+        """How fast the answer came, on the next line, where somebody watches. Returns whether it was said."""
+        last = self.conversation.last
+        if not (typed() and last and last.tokens and seconds > 0):
+            return False
+        print(flush=True)
+        self.voice.line(f"[{counted(last.tokens, 'token')}, {last.tokens / seconds:,.0f} a second]")
+        return True
 
 
 @dataclass(frozen=True)
@@ -88,8 +89,9 @@ def _system(chat: Chat, text: str) -> None:
 
 
 def _undo(chat: Chat, text: str) -> None:
+    asked = [turn.content for turn in chat.conversation.turns if turn.role == "user"]
     undone = chat.conversation.undo()
-    chat.voice.line("The last question is forgotten." if undone else "There is nothing to forget.")
+    chat.voice.line(f"Forgotten: {shortened(asked[-1], 60)}" if undone else "There is nothing to forget.")
 
 
 def _base(chat: Chat, text: str) -> None:
@@ -122,6 +124,8 @@ def _compare(chat: Chat, text: str) -> None:
     before = [*talk.turns]
     for lora in (None, now if now is not None else speakers.first):
         talk.assistant = speakers.use(lora)
+        if lora and typed():
+            print(flush=True)
         chat.voice.line(f"{_words(chat)}:")
         chat.ask(text)
         talk.turns[:] = before
@@ -147,8 +151,9 @@ def _help(chat: Chat, text: str) -> None:
     for row in COMMANDS:
         chat.voice.line(f"{f'{row.name} {row.takes}':{width}}  {row.does}")
     chat.voice.line(
-        f"A line that ends with \\ goes on in the next; {BLOCK} begins and ends a question of several lines."
+        f"For a question of several lines, end each but the last with \\, or put {BLOCK} on a line before and after it."
     )
+    chat.voice.line("Ctrl-C ends an answer, and the chat goes on.")
 
 
 def _quit(chat: Chat, text: str) -> None:
@@ -160,10 +165,10 @@ COMMANDS = (
     Command("/system", "TEXT", "start over with instructions for the model", _system),
     Command("/undo", "", "forget the last question and its answer", _undo),
     Command("/base", "", "let the base model answer, without an adapter", _base),
-    Command("/tuned", "", "let the adapter answer that this chat began with", _tuned),
+    Command("/tuned", "", "go back to the adapter that this chat began with", _tuned),
     Command("/run", "ID", "let another run answer: its id, a part of it, or last", _run),
-    Command("/compare", "TEXT", "ask the base and the adapter the same", _compare),
-    Command("/save", "[FILE]", f"add the conversation to a file to train on; {SAVED} if none is named", _save),
+    Command("/compare", "TEXT", "ask the base and the adapter the same, after all that was said", _compare),
+    Command("/save", "[FILE]", f"add the conversation to FILE ({SAVED}) as a row to train on", _save),
     Command("/help", "", "show this", _help),
     Command("/quit", "", "end the chat, as Ctrl-D does; /exit too", _quit),
 )
@@ -192,7 +197,7 @@ def chat(conversation: Conversation, voice: Voice, ask: Ask = read_line, speaker
 def _obey(chat: Chat, text: str) -> None:
     """Do what a line says."""
     name, _, rest = text.partition(" ")
-    command = _BY_NAME.get(name)
+    command = _BY_NAME.get(name.lower())
     if command is None and _COMMAND.fullmatch(text):
         return chat.voice.line(f"There is no command {name}. {HELP}")
     if command is None:
@@ -203,17 +208,6 @@ def _obey(chat: Chat, text: str) -> None:
         chat.voice.line(str(error))
     if chat.speakers:
         chat.conversation.assistant = chat.speakers.assistant
-
-
-def whole_question(ask: Ask) -> str:
-    """A question of one line, or of as many as its marks say."""
-    text = ask()
-    if text.strip() == BLOCK:
-        lines = list(iter(ask, BLOCK))
-        return "\n".join(lines)
-    while text.endswith("\\"):
-        text = text[:-1] + "\n" + ask()
-    return text
 
 
 def _speakers(chat: Chat) -> Speakers:

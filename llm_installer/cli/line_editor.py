@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
@@ -21,9 +21,16 @@ from llm_installer.core.text import steering
 MOST = 1000
 """Lines of a history that are kept."""
 FILE = ".chat_history"
-PROMPT = "> "
-Ask = Callable[[], str]
-"""Reads a line; EOFError at the end of the input."""
+PROMPT, MORE = "> ", "... "
+"""What stands before a question, and before each further line of it."""
+BLOCK = '"""'
+"""Between two lines of it, a question may have several lines."""
+
+
+class Ask(Protocol):
+    """Reads a line; EOFError at the end of the input."""
+
+    def __call__(self, prompt: str = PROMPT, /) -> str: ...
 
 
 class Editor(Protocol):
@@ -48,8 +55,8 @@ def line_editor(folder: ModelDir) -> Iterator[Ask]:
     for line in lines:
         editor.add_history(line)
 
-    def ask() -> str:
-        text = read_line()
+    def ask(prompt: str = PROMPT, /) -> str:
+        text = read_line(prompt)
         if worth_keeping(text, lines):
             lines.append(text)
             editor.add_history(text)
@@ -102,9 +109,29 @@ def _editor() -> Editor | None:
     return readline
 
 
-def read_line() -> str:
+def read_line(prompt: str = PROMPT, /) -> str:
     """A line as it is typed or piped. Raises EOFError at the end of the input."""
     if not typed():
         return input()
-    print(flush=True)  # not in the prompt: an editor counts its columns
-    return input(PROMPT)
+    if prompt == PROMPT:
+        print(flush=True)  # not in the prompt: an editor counts its columns
+    return input(prompt)
+
+
+def whole_question(ask: Ask) -> str:
+    """A question of one line, or of as many as its marks say; the end of the input ends it, too."""
+    text = ask()
+    if text.strip() == BLOCK:
+        return "\n".join(_block(ask))
+    while text.endswith("\\"):
+        text = text[:-1]
+        with suppress(EOFError):
+            text += "\n" + ask(MORE)
+    return text
+
+
+def _block(ask: Ask) -> Iterator[str]:
+    """The lines up to the mark."""
+    with suppress(EOFError):
+        while (line := ask(MORE)).strip() != BLOCK:
+            yield line

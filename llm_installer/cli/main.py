@@ -137,7 +137,8 @@ def _show(error: click.ClickException) -> None:
         known = usage.command.get_help_option_names(usage)
         hint = f"Try '{usage.command_path.replace(' [MODEL]', '')} {max(known, key=len)}' for help.\n" if known else ""
         click.echo(f"{usage.get_usage()}\n{hint}", err=True)
-    complain(f"Error: {error.format_message()}")
+    said = " ".join(line.strip() for line in error.format_message().split("\n"))  # click lists choices line by line
+    complain(f"Error: {said}")
 
 
 def _give_up_output() -> None:

@@ -41,7 +41,7 @@ def push(model: str | None, model_path: str | None, **given: str | bool | None) 
 
 
 @click.command(name="check-for")
-@click.argument("engine", type=click.Choice(("vllm", "ollama")))
+@click.argument("engine", type=click.Choice(("vllm", "ollama"), case_sensitive=False))
 @model_or_path
 @click.option(
     "--run",

@@ -39,6 +39,8 @@ def draw(found: EvalResult, file: Path) -> bool:
         _panel(axes, found, name, first=number == 0)
     title = f"{found.model}: {found.rows:,} rows"
     figure.text(0.02, 1 - 0.2 / height, title, size=12, weight="bold", color=INK, va="top", parse_math=False)
+    said = "lines: 95% intervals" + ("; less loss is better" if "loss" in names else "")
+    figure.text(0.98, 1 - 0.24 / height, said, size=8, color=QUIET, va="top", ha="right")
     temporary = file.with_name(f".{file.name}.{os.getpid()}")
     try:
         with warnings.catch_warnings():
@@ -58,8 +60,10 @@ def _panel(axes: Axes, found: EvalResult, name: str, first: bool) -> None:
         colour = TUNED if one.adapter else BASE
         if interval := one.intervals.get(name):
             ends = [interval.low * metric.scale, interval.high * metric.scale]
-            axes.plot(ends, [row, row], color=colour, linewidth=2, alpha=0.45, solid_capstyle="round")
-        axes.plot([one.scores[name] * metric.scale], [row], marker="o", markersize=6, color=colour)
+            axes.plot(ends, [row, row], color=colour, linewidth=2, alpha=0.45, solid_capstyle="round", clip_on=False)
+        axes.plot([one.scores[name] * metric.scale], [row], marker="o", markersize=6, color=colour, clip_on=False)
+    axes.set_xlim(*limits(*axes.get_xlim(), share=metric.scale == 100.0))
+    axes.locator_params(axis="x", nbins=5)
     axes.set_ylim(len(found.columns) - 0.5, -0.5)
     labels = [shortened(one.name, 30) for one in found.columns] if first else []
     axes.set_yticks(range(len(found.columns)), labels or [""] * len(found.columns))
@@ -72,3 +76,11 @@ def _panel(axes: Axes, found: EvalResult, name: str, first: bool) -> None:
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
     axes.spines["bottom"].set_color(FAINT)
+
+
+def limits(low: float, high: float, share: bool) -> tuple[float, float]:
+    """The ends of an axis: shares lie between 0 and 100, and where all are the same they have some room beside them."""
+    if not share:
+        return low, high
+    room = 5.0 if high - low < 1.0 else 0.0
+    return max(low - room, 0.0), min(high + room, 100.0)

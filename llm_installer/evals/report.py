@@ -14,13 +14,14 @@ SHOWN = 10
 _IN_GROUPS = ("loss", "exact", "f1", "acc")
 
 
-def report(found: EvalResult) -> str:
-    """Everything that was found, for a reader."""
+def report(found: EvalResult, picture: str = "") -> str:
+    """Everything that was found, for a reader, with the picture of this file name."""
     return document(
         [
             [f"# Evaluation of {plain(found.model)}"],
             [f"{counted(found.rows, 'row')} of {plain(found.data)}"] if found.rows else [],
             *_differences(found),
+            [f"![The numbers with their intervals]({picture})"] if picture else [],
             *_numbers(found),
             *_groups(found),
             *(part for one in found.flips for part in _flips(one)),

@@ -27,8 +27,8 @@ def write(found: EvalResult, passes: Sequence[Passed], items: Sequence[Item]) ->
     if items:
         lines = (visible(json.dumps(finite(line), ensure_ascii=False)) for line in _rows(passes, items))
         write_text(folder / ROWS, "".join(f"{line}\n" for line in lines))
-    draw(found, folder / PICTURE)
-    write_text(folder / REPORT, report(found))
+    drawn = draw(found, folder / PICTURE)
+    write_text(folder / REPORT, report(found, PICTURE if drawn else ""))
     write_json(folder / JSON, as_object(found))
     return found
 

@@ -14,8 +14,8 @@ from llm_installer.core.paths import ModelDir
 from llm_installer.export.engines import OLLAMA, Finding, findings, read_adapter, served_name, vllm_command
 
 _OF_FOLDERS = (
-    "The folder can be named by ADAPTER in a Modelfile, too; FROM must then be the same weights as here, and those of "
-    "Ollama's library are other ones."
+    "A Modelfile of your own can name the folder after ADAPTER, too; what it names after FROM must then be these very "
+    "weights, which those of Ollama's library are not."
 )
 
 
@@ -39,8 +39,8 @@ def check(engine: str, folder: ModelDir, lora: Path, name: str) -> Checked:
     merged = f"{folder.root.resolve().name}-merged"
     merge = f"{program()} merge {folder.typed} --lora {typed(lora)} --to {quoted(merged)}"
     if engine == OLLAMA:
-        export = f"{program()} export {quoted(merged)} --to gguf"
-        return Checked(engine, name, found, (merge, export), () if found else (_OF_FOLDERS,))
+        export = f"{program()} export {folder.typed} --lora {typed(lora)} --to ollama"
+        return Checked(engine, name, found, (export,), () if found else (_OF_FOLDERS,))
     if found:
         serve = f"vllm serve {typed(models_dir() / merged / 'model')} --served-model-name {served_name(name)}"
         return Checked(engine, name, found, (merge, serve))

@@ -39,8 +39,8 @@ def chosen_adapter(folder: ModelDir, run: str | None, lora: str | None, to: str)
     found = chosen_lora(folder, str(row.adapter) if row else lora, without=False)
     if found is None:
         raise AdapterError(
-            f"{folder.root.name} has no adapter to {to}; train one with {script(folder.root)}, or name one with --run "
-            "or --lora"
+            f"{folder.root.name} has no adapter to {to}; train one with {script(folder.root)} --data my.json, "
+            "or name one with --run or --lora"
         )
     return Chosen(found, read_adapter_info(found, folder), row or run_of(folder, found))
 

@@ -71,7 +71,8 @@ def needed_lora(subject: Subject) -> Path:
     if subject.lora is None:
         root = subject.folder.root
         raise AdapterError(
-            f"{root.name} has no adapter to export; train one with {script(root)}, or name one with --run or --lora"
+            f"{root.name} has no adapter to export; train one with {script(root)} --data my.json, "
+            "or name one with --run or --lora"
         )
     return subject.lora
 

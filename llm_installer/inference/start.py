@@ -61,7 +61,7 @@ def chosen_lora(folder: ModelDir, given: str | None, without: bool) -> Path | No
     chosen = Path(given).expanduser() if given else folder.lora
     if not chosen.is_dir():
         raise AdapterError(
-            f"There is no adapter at {short_path(chosen)}; train one with {script(folder.root)}, "
+            f"There is no adapter at {short_path(chosen)}; train one with {script(folder.root)} --data my.json, "
             "or use the base model alone with --no-lora"
         )
     return chosen.resolve()  # if ./lora is switched while it is read, two adapters must not be mixed

@@ -7,7 +7,7 @@ import math
 from llm_installer.core.changes import FORGOTTEN, Changes, Pair
 from llm_installer.core.text import counted
 
-NAMES = ((FORGOTTEN, "no forgetting"), (0.5, "forgets a little"), (math.inf, "forgets"))
+NAMES = ((FORGOTTEN, "none"), (0.5, "a little"), (math.inf, "much"))
 """Largest rise of a loss, in nats per token, and what it is called. 0.1 is 10 % in perplexity, 0.5 is 65 %."""
 OWN_TEXT = "Text that the base wrote"
 
@@ -27,7 +27,7 @@ def verdict(changes: Changes, memorising: bool) -> str:
     """What was forgotten, and whether that is more than what was learned: the end of a sentence."""
     pairs = [pair for pair in (changes.own, changes.general) if pair]
     if not all(math.isfinite(pair.change) for pair in pairs):
-        return "forgets, for the loss is not a finite number"
+        return "unknown, for the loss is not a finite number"
     worst = max(pairs, key=lambda pair: pair.change if pair.change > pair.noise else -math.inf)
     name = _name(worst)
     if name == NAMES[0][1]:
@@ -47,7 +47,7 @@ def _name(pair: Pair) -> str:
 def _beside(forgotten: Pair, learned: Pair) -> str:
     if forgotten.rises_more(learned):
         return "more than"
-    return "less than" if forgotten.rises_less(learned) else "about as much as"
+    return "but less than" if forgotten.rises_less(learned) else "about as much as"
 
 
 def _change(pair: Pair) -> str:

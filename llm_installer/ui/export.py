@@ -34,19 +34,26 @@ def merged(found: Merged) -> Iterator[RenderableType]:
 
 def _receipt(receipt: Receipt) -> Iterator[tuple[str, Cell]]:
     """The figures that matter, a line each."""
-    top = f"same likeliest token at {receipt.tuned.same_top:.2%} of {receipt.tuned.positions} positions"
-    yield "tuned model", f"{_apart(receipt.tuned)}; {top}"
-    yield "base", f"{_apart(receipt.base)} (the training alone: {_apart(receipt.trained)})"
+    yield "tuned model", apart(receipt.tuned)
+    yield "base", away(receipt.base, receipt.trained)
     yield "answers", _answers(receipt)
     if receipt.as_trained:
         both = " and ".join(f"{each.kl:.2g} on {ON[name]}" for name, each in receipt.as_trained.items())
         yield "as trained", f"{both}, in nats per token from the run on its quantised base; nearer: {receipt.nearer}"
     if receipt.rounding.unchanged and receipt.dtype != "float32":
-        yield "rounding", f"{receipt.rounding.share:.1%} of the trained weights are as before: the steps were too small"
+        share = f"{receipt.rounding.share:.1%} of the trained weights stay as they were"
+        yield "rounding", f"{share}: their steps are smaller than {receipt.dtype} can hold"
 
 
-def _apart(found: Difference) -> str:
-    return f"{found.kl:.2g} nats per token, largest logit difference {found.largest_logit:.2g}"
+def away(base: Difference, trained: Difference) -> str:
+    """How far a result is from the base, beside what the training did to it."""
+    return f"{base.kl:.2g} nats per token away (the adapter itself: {trained.kl:.2g})"
+
+
+def apart(found: Difference) -> str:
+    """How far a result is from the tuned model."""
+    top = f"same likeliest token at {found.same_top:.2%} of {counted(found.positions, 'position')}"
+    return f"{found.kl:.2g} nats per token away, largest logit difference {found.largest_logit:.2g}; {top}"
 
 
 def _answers(receipt: Receipt) -> str:

@@ -12,8 +12,9 @@ from llm_installer.core.text import counted, short_path, shortened, size
 from llm_installer.export.gguf.receipt import FileReceipt
 from llm_installer.export.kinds import Exported
 from llm_installer.export.pairs.receipt import PairReceipt
-from llm_installer.export.receipt import Answers, Difference
+from llm_installer.export.receipt import Answers
 from llm_installer.ui.drawing import drawing
+from llm_installer.ui.export import apart, away
 from llm_installer.ui.tables import Cell, facts
 
 _READ_BY = {"file": "transformers, from the file alone", "ours": "transformers, with the model's own config"}
@@ -45,9 +46,9 @@ def _receipt(receipt: object) -> Iterator[tuple[str, Cell]]:
 @_receipt.register
 def _of_file(receipt: FileReceipt) -> Iterator[tuple[str, Cell]]:
     yield "read back by", _READ_BY[receipt.config]
-    yield "tuned model" if receipt.base else "the model", _apart(receipt.tuned)
+    yield "tuned model" if receipt.base else "the model", apart(receipt.tuned)
     if receipt.base and receipt.trained:
-        yield "base", f"{receipt.base.kl:.1e} nats per token (the training alone: {receipt.trained.kl:.1e})"
+        yield "base", away(receipt.base, receipt.trained)
     yield "answers", _answers(receipt.answers, receipt.prompts)
     yield "tokens", f"{receipt.texts - len(receipt.other_tokens)} of {counted(receipt.texts, 'text')} equal"
 
@@ -56,14 +57,9 @@ def _of_file(receipt: FileReceipt) -> Iterator[tuple[str, Cell]]:
 def _of_pairs(receipt: PairReceipt) -> Iterator[tuple[str, Cell]]:
     off = f"largest difference {receipt.largest:.1e} of the size of what was trained"
     yield "read back", f"{counted(receipt.modules, 'weight')}; {off}"
-    yield "tuned model", _apart(receipt.tuned)
-    yield "base", f"{receipt.base.kl:.1e} nats per token (the training alone: {receipt.trained.kl:.1e})"
+    yield "tuned model", apart(receipt.tuned)
+    yield "base", away(receipt.base, receipt.trained)
     yield "answers", _answers(receipt.answers, receipt.prompts)
-
-
-def _apart(found: Difference) -> str:
-    same = f"same likeliest token at {found.same_top:.2%} of {found.positions} positions"
-    return f"{found.kl:.1e} nats per token, largest logit difference {found.largest_logit:.2g}; {same}"
 
 
 def _answers(found: Answers, prompts: str) -> str:

@@ -23,11 +23,13 @@ def preview(found: Preview) -> Iterator[RenderableType]:
     yield Text()
     yield facts(*((file.name, size(file.bytes)) for file in found.files))
     yield Text()
+    rows = "" if found.notes else " and rows of your data"
+    yield Text(f"Searched for local paths, user names, keys{rows}: nothing was found.")
     for note in found.notes:
         yield Text(note)
     seen = "private" if found.private else "public, unless it is there already and private"
     yield Text(
-        f"Without --dry-run {_sent(found.kind, found.files)} would go to {found.repo}, {seen}. Nothing was sent."
+        f"Nothing was sent. Without --dry-run, {_sent(found.kind, found.files)} would go to {found.repo}, {seen}."
     )
 
 
@@ -54,7 +56,7 @@ def checked(found: Checked) -> Iterator[RenderableType]:
     for finding in found.findings:
         yield Text(f"{finding.said}.")
     yield Text()
-    yield Text("Merged, nothing of it is lost:" if found.findings else "Type:")
+    yield Text("Merged into the model, nothing of it is lost. Type:" if found.findings else "Type:")
     for command in found.commands:
         yield Text(f"  {command}", no_wrap=True)
     if found.notes:

@@ -58,8 +58,8 @@ def typed(monkeypatch: pytest.MonkeyPatch, talk: Conversation, *lines: str) -> l
 def test_commands_are_obeyed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], talk: Conversation
 ) -> None:
-    said = typed(monkeypatch, talk, "Hello!", "/new", "Who are you?", "/system Be brief.", "/what", "", "Hello!")
-    unknown = f"There is no command /what. {HELP}"
+    said = typed(monkeypatch, talk, "Hello!", "/new", "Who are you?", "/system Be brief.", "/What", "", "Hello!")
+    unknown = f"There is no command /What. {HELP}"
     assert said == [HELP, "Starting over.", "Starting over with these instructions.", unknown, ""]
     assert talk.system == "Be brief." and [turn.content for turn in talk.turns][:1] == ["Hello!"]
     assert talk.turns[1].content in capsys.readouterr().out
@@ -67,14 +67,14 @@ def test_commands_are_obeyed(
     assert talk.turns
     typed(monkeypatch, talk, "/new", "/etc/hosts is a file?")
     assert talk.turns[0].content == "/etc/hosts is a file?", "a slash alone makes no command"
-    assert typed(monkeypatch, talk, "/quit", "/new") == [HELP], "nothing after /quit is read"
+    assert typed(monkeypatch, talk, "/Quit", "/new") == [HELP], "nothing after /quit is read"
 
 
 def test_ctrl_c_at_the_prompt_ends_the_chat_the_second_time(talk: Conversation) -> None:
     said: list[str] = []
     lines = iter([KeyboardInterrupt, "/new", KeyboardInterrupt, KeyboardInterrupt])
 
-    def ask() -> str:
+    def ask(prompt: str = "") -> str:
         line = next(lines)
         if isinstance(line, str):
             return line
@@ -129,7 +129,9 @@ def test_ctrl_c_ends_the_answer_but_not_the_chat(monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_missing_adapter_says_what_to_do(installed: Path) -> None:
-    with pytest.raises(AdapterError, match=r"no adapter at .*/nowhere; train one with .*train\.sh'?, or use the base"):
+    with pytest.raises(
+        AdapterError, match=r"no adapter at .*/nowhere; train one with .*train\.sh'? --data my.json, or use the base"
+    ):
         load(ModelDir(installed), ChatRequest(lora=str(installed / "nowhere")), Silence())
 
 
@@ -156,12 +158,14 @@ def test_the_base_and_the_adapter_take_turns_in_one_chat(
         """What the chat and what the models say."""
         said: list[str] = []
         typing = iter([*lines, "/quit"])
-        chat(talk, Saying(said), lambda: next(typing), speakers)
+        chat(talk, Saying(said), lambda prompt="": next(typing), speakers)
         return said[1:], capsys.readouterr().out
 
     _, by_tuned = heard("Hello!", "/undo")
     _, by_base = heard("/base", "Hello!", "/undo")
     assert by_base != by_tuned and talk.assistant.adapter == ""
+    said, _ = heard("Who are you?", "/undo")
+    assert said == ["Forgotten: Who are you?"]
     said, _ = heard("/tuned", "/undo")
     words = speakers.assistant.adapter
     assert said == [f"Now answering: {words}.", "There is nothing to forget."]
@@ -186,7 +190,7 @@ def test_a_conversation_is_saved_as_a_row_to_train_on(tuned: tuple[Conversation,
     talk, speakers = tuned
     said: list[str] = []
     lines = iter(["/save", "/system Be brief.", "One \\", "line", '"""', "Two", "lines", '"""', "/save", "/quit"])
-    chat(talk, Saying(said), lambda: next(lines), speakers)
+    chat(talk, Saying(said), lambda prompt="": next(lines), speakers)
     assert said[1] == "There is nothing to save yet"
     assert said[3].startswith("Saved as a row of ") and "chat.jsonl; train on it with: " in said[3]
     (row,) = (speakers.folder.root / "chat.jsonl").read_text(encoding="utf-8").splitlines()
@@ -194,6 +198,21 @@ def test_a_conversation_is_saved_as_a_row_to_train_on(tuned: tuple[Conversation,
     assert turns[0] == ("system", "Be brief.")
     assert [content for role, content in turns if role == "user"] == ["One \nline", "Two\nlines"]
     assert [role for role, _ in turns[1:]] == ["user", "assistant"] * 2
+
+
+@pytest.mark.parametrize(
+    ("lines", "question"),
+    [
+        (['"""', "Two", "lines"], "Two\nlines"),
+        (["Two\\", "lines\\"], "Two\nlines"),
+        ([' """', "Two", "", "lines", '""" '], "Two\n\nlines"),
+    ],
+)
+def test_a_question_that_the_end_of_the_input_ends_is_asked(
+    monkeypatch: pytest.MonkeyPatch, talk: Conversation, lines: list[str], question: str
+) -> None:
+    typed(monkeypatch, talk, *lines)
+    assert [turn.content for turn in talk.turns][:1] == [question]
 
 
 def test_help_lists_every_command(talk: Conversation, monkeypatch: pytest.MonkeyPatch) -> None:

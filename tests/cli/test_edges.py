@@ -71,6 +71,17 @@ def test_an_error_is_one_line_in_a_pipe(tmp_path: Path) -> None:
     assert done.returncode == 1 and done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("export", "tiny"), "Error: Missing option '--to'. Choose from: gguf, gguf-lora, ollama, mlx"),
+        (("check-for",), "Error: Missing argument '{vllm|ollama}'. Choose from: vllm, ollama"),
+    ],
+)
+def test_what_can_be_chosen_is_listed_in_one_line(words: tuple[str, ...], said: str, tmp_path: Path) -> None:
+    assert command(*words, cwd=tmp_path).stderr.splitlines()[-1] == said
+
+
 def test_a_stop_is_no_error() -> None:
     assert Interrupted("Interrupted by SIGTERM at step 3", signal.SIGTERM).said == "Interrupted by SIGTERM at step 3"
     assert UsageError("Say what").said == "Error: Say what"

@@ -61,7 +61,11 @@ def test_the_better_of_two_runs_is_said_to_be_so_with_the_interval(
     asked = rows[0]["prompt"][-1]["content"]
     assert f"  <|im_start|>user\n  {asked}<|im_end|>\n" in printed
     report = (folder / "report.md").read_text("utf-8")
-    assert "## Is the difference real?" in report and found["said"].partition(" is better")[2] in report
+    assert (
+        "](eval.png)" in report
+        and "## Is the difference real?" in report
+        and found["said"].partition(" is better")[2] in report
+    )
     turned = {(one["first"], one["second"]): (one["gained"], one["lost"]) for one in held["flips"]}
     gained, lost = turned["base", str(good)]
     assert f"From base to {good}: {len(gained)} row" in printed and not lost

@@ -10,6 +10,7 @@ import pytest
 from rich.cells import cell_len
 
 from llm_installer.evals.metrics import METRICS
+from llm_installer.evals.picture import limits
 from llm_installer.evals.report import report
 from llm_installer.evals.result import Column, Difference, EvalResult, Flip, Flips, Group, Interval
 from llm_installer.evals.writing import as_object
@@ -53,6 +54,23 @@ def test_nothing_runs_over_the_edge_of_a_terminal(width: int, more: tuple[str, .
     for name in ("base", RUN, *more):
         assert set(name.split()) <= words
     assert "\x1b" not in text and "What\\u001b[2J colour?" in text
+
+
+@pytest.mark.parametrize(
+    ("given", "axis"),
+    [
+        ((0.0, 0.0, True), (0.0, 5.0)),
+        ((-0.05, 0.05, True), (0.0, 5.05)),
+        ((100.0, 100.0, True), (95.0, 100.0)),
+        ((-2.0, 40.0, True), (0.0, 40.0)),
+        ((-2.0, 140.0, False), (-2.0, 140.0)),
+    ],
+)
+def test_the_axis_of_a_share_lies_between_0_and_100(
+    given: tuple[float, float, bool], axis: tuple[float, float]
+) -> None:
+    low, high, share = given
+    assert limits(low, high, share=share) == axis
 
 
 def test_a_pipe_gets_one_line_a_row() -> None:

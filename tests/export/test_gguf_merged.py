@@ -120,6 +120,7 @@ def test_a_modelfile_says_what_training_says(base: Base, tmp_path: Path, monkeyp
     told = replace(plan.subject, row=Row(), info=replace(plan.subject.info, path=tmp_path))  # type: ignore[arg-type]
     lines, notes = usage.usage(told, plan)
     assert lines[0].value == "96" and [each.word for each in lines[3:]] == ["SYSTEM", "LICENSE"]
+    assert notes.pop(0).startswith("Ollama will cut what it reads to 96 tokens, the longest text of the training; ")
     assert notes == ["No TEMPLATE is written, since it trims; Ollama takes the chat template in the file"]
     text = replace(plan.subject, about=replace(plan.subject.about, style="text"))
     assert Line("TEMPLATE", "{{ .Prompt }}") in usage.usage(text, plan)[0]

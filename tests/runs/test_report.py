@@ -64,7 +64,7 @@ def test_everything_promised_is_in_it(report: Report) -> None:
         "| loss on 32 samples of text that the base wrote | 1.0000 | 2.9000 | +1.900 | 2.72 -> 18.2 |",
         "- General text (30 sentences): loss per token +0.60, beyond the noise of 0.20.",
         "- Text that the base wrote (32 samples): loss per token +1.90, beyond the noise of 0.08.",
-        "Forgetting: forgets, less than it learned (the loss on validation rows fell by 2.50).",
+        "Forgetting: much, but less than it learned (the loss on validation rows fell by 2.50).",
         "| prompt | Which? |",
         "| expected | It is red. |",
         "| base |   |",
@@ -137,7 +137,7 @@ def test_the_console_hears_the_shortest(report: Report) -> None:
     assert in_short(report) == [
         "General text (30 sentences): loss per token +0.60, beyond the noise of 0.20.",
         "Text that the base wrote (32 samples): loss per token +1.90, beyond the noise of 0.08.",
-        "Forgetting: forgets, less than it learned (the loss on validation rows fell by 2.50).",
+        "Forgetting: much, but less than it learned (the loss on validation rows fell by 2.50).",
         "Highest loss: my.json:1 (3.0), my.json:2 (2.9), my.json:3 (2.9).",
         "Memorised: 1 of the 45 rows evaluated one by one.",
     ]

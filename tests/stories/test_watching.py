@@ -121,7 +121,7 @@ def general_change(report: str) -> float:
 def test_a_rate_of_zero_forgets_nothing(installed: Path, write_rows: Callable[..., Path]) -> None:
     result = lora_sft(installed, write_rows(40), epochs=1, learning_rate=0, skip_test=True, **QUIET)
     text = Run(result.run).report.read_text()
-    assert "Forgetting: no forgetting." in text and general_change(text) == 0
+    assert "Forgetting: none." in text and general_change(text) == 0
     assert "No evaluation beat the base model, so ./lora is as it was" in text
 
 
@@ -133,8 +133,8 @@ def test_a_rate_far_too_high_is_flagged(shared: Path, write_rows: Callable[..., 
     calm, wild = (
         Run(lora_sft(folder, data, learning_rate=rate, **given).run).report.read_text() for rate in (1e-4, 1e-1)
     )
-    assert "Forgetting: no forgetting." in calm
-    assert "Forgetting: forgets, " in wild and general_change(wild) > 0.5
+    assert "Forgetting: none." in calm
+    assert "Forgetting: much, " in wild and general_change(wild) > 0.5
 
 
 def test_shuffled_answers_are_found(talking: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,13 +18,20 @@ from llm_installer.inference.start import ChatRequest
 
 _USUAL = 4096
 """Tokens where nothing says how long the texts were that it was trained on."""
+_SHORT = 1024
+"""Tokens below which a conversation is soon cut."""
 _LONGEST_LICENCE = 1 << 17
+_SOON_CUT = (
+    "Ollama will cut what it reads to {} tokens, the longest text of the training; for longer conversations raise "
+    "num_ctx in the Modelfile"
+)
 
 
 def usage(subject: Subject, plan: FilePlan) -> tuple[list[Line], list[str]]:
     """The instructions, and what whoever uses them should know, a sentence each. No weight is read."""
     encoder, style = plan.encoder, subject.about.style or ("text" if plan.encoder.default_template else "chat")
-    length, notes = _length(subject, plan), []
+    length, most = _length(subject, plan), _most(plan)
+    notes = [_SOON_CUT.format(length)] if subject.row and length < min(_SHORT, most) else []
     lines = [
         Line("PARAMETER", str(length), "num_ctx"),
         Line("PARAMETER", f"{ChatRequest().temperature:g}", "temperature"),
@@ -66,10 +74,14 @@ def _template(encoder: Encoder, style: str) -> tuple[str, str]:
 
 def _length(subject: Subject, plan: FilePlan) -> int:
     """Tokens of the longest texts that it was trained on, as far as is known; never more than the file allows."""
-    arch = plan.model.family.arch
-    most = plan.values.get(f"{arch}.context_length", plan.values.get("context_length"))
     trained = _trained_length(subject.row.run) if subject.row else 0
-    return min(trained or _USUAL, most) if isinstance(most, int) else trained or _USUAL
+    return min(trained or _USUAL, _most(plan))
+
+
+def _most(plan: FilePlan) -> int:
+    """Tokens that the file allows."""
+    most = plan.values.get(f"{plan.model.family.arch}.context_length", plan.values.get("context_length"))
+    return most if isinstance(most, int) else sys.maxsize
 
 
 def _trained_length(run: Run) -> int:

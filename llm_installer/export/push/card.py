@@ -34,7 +34,7 @@ _BASE = "THE_BASE"
 _PLAN = (
     ("mode", "mode"), ("rank", "lora_r"), ("alpha", "lora_alpha"), ("adapted layers", "target_modules"),
     ("learning rate", "learning_rate"), ("schedule", "schedule"), ("epochs", "epochs"),
-    ("batch size", "effective_batch_size"), ("longest row", "max_seq_length"), ("precision", "precision"),
+    ("batch size", "effective_batch_size"), ("sequence length", "max_seq_length"), ("precision", "precision"),
     ("weight decay", "weight_decay"), ("seed", "seed"),
 )  # fmt: skip
 """(what it is called, its name in plan.json)."""
@@ -190,15 +190,15 @@ def _adapter_uses(told: Told) -> Iterator[list[str]]:
     base = told.base.id if told.base else _BASE
     yield ["With PEFT:", "", *peft_code(told.repo, base="" if told.base else _BASE)]
     if not told.base:
-        yield [f"`{_BASE}` is the folder of {plain(told.model)} on your machine."]
+        yield [f"`{_BASE}` is the folder with the weights of {plain(told.model)} on your machine."]
     yield from _vllm(told, base)
     stops = [finding.said for finding in findings(OLLAMA, told.adapter)]
     after = f" {stops[0]}." if stops else ""
     yield [f"With Ollama, llama.cpp, LM Studio and mlx, make one model of both first, and convert that.{after}"]
     yield _shell(
-        *([f"llm-installer install {base}"] if told.base else []),
+        f"llm-installer install {base}" + ("" if told.base else " --name base"),
         f"hf download {told.repo} --local-dir adapter",
-        f"llm-installer merge {base} --lora adapter --to ./merged",
+        f"llm-installer merge {base if told.base else 'base'} --lora adapter --to ./merged",
         "llm-installer export ./merged --to gguf     # Ollama, llama.cpp, LM Studio",
         "mlx_lm.generate --model merged/model --prompt Hello",
     )

@@ -31,7 +31,7 @@ Trained on /secret/place/lamps.jsonl for 20 steps.
 | --- | --- | --- | --- | --- |
 | loss on 2 training rows | 3.0000 | 2.0000 | -1.000 | 20.1 -> 7.39 |
 
-Forgetting: no forgetting.
+Forgetting: none.
 
 ## Answers side by side
 

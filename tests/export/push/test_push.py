@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import random
@@ -24,6 +25,7 @@ from llm_installer.core.voice import Silence
 from llm_installer.export import measure
 from llm_installer.export.push.request import Preview, Pushed, PushRequest
 from llm_installer.export.push.story import push
+from llm_installer.ui.console import Console, Terminal
 from tests.export.push.made import ID, ROWS
 from tests.loopback_hub import Hub, Repo
 
@@ -75,6 +77,9 @@ def test_a_dry_run_asks_nobody_and_shows_everything(hub: Hub, folder: ModelDir) 
     assert found.repo == f"YOUR-NAME/lamp-model-{ID}" and {file.name for file in found.files} == SENT
     assert 'base_model: "org/base"' in found.card and "lamps.jsonl (10 training rows)" in found.card
     assert sum(file.bytes for file in found.files) > 10_000
+    out = io.StringIO()
+    Console(rich=Terminal(file=out, width=200)).show(found)
+    assert "Searched for local paths, user names, keys and rows of your data: nothing was found." in out.getvalue()
 
 
 def test_without_a_name_it_is_ones_own(hub: Hub, folder: ModelDir) -> None:
