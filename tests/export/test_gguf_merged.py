@@ -113,15 +113,17 @@ def test_a_modelfile_says_what_training_says(base: Base, tmp_path: Path, monkeyp
         Line("PARAMETER", "<|im_end|>", "stop"),
     ]
     assert lines[3].word == "TEMPLATE" and "<|im_start|>" in lines[3].value and not notes
-    monkeypatch.setattr(usage, "_trained_length", lambda run: 96)
+    monkeypatch.setattr(usage, "_trained_length", lambda run: 3000)
+    monkeypatch.setattr(usage, "_most", lambda plan: 8192)
     monkeypatch.setattr(usage, "_system", lambda of: 'Say "no".\n')
     monkeypatch.setattr(usage, "derive", lambda encoder: ("", "it trims"))
     (tmp_path / "LICENSE").write_text("Free.\n")
     told = replace(plan.subject, row=Row(), info=replace(plan.subject.info, path=tmp_path))  # type: ignore[arg-type]
     lines, notes = usage.usage(told, plan)
-    assert lines[0].value == "96" and [each.word for each in lines[3:]] == ["SYSTEM", "LICENSE"]
-    assert notes.pop(0).startswith("Ollama will cut what it reads to 96 tokens, the longest text of the training; ")
+    assert lines[0].value == "3000" and [each.word for each in lines[3:]] == ["SYSTEM", "LICENSE"]
     assert notes == ["No TEMPLATE is written, since it trims; Ollama takes the chat template in the file"]
+    monkeypatch.setattr(usage, "_trained_length", lambda run: 38)
+    assert usage.usage(told, plan)[0][0].value == "2048", "a conversation is longer than short rows"
     text = replace(plan.subject, about=replace(plan.subject.about, style="text"))
     assert Line("TEMPLATE", "{{ .Prompt }}") in usage.usage(text, plan)[0]
 

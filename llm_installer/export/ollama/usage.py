@@ -18,22 +18,17 @@ from llm_installer.inference.start import ChatRequest
 
 _USUAL = 4096
 """Tokens where nothing says how long the texts were that it was trained on."""
-_SHORT = 1024
-"""Tokens below which a conversation is soon cut."""
+_LEAST = 2048
+"""Tokens that a conversation needs, also where all texts of the training were shorter: Ollama cuts without a word."""
 _LONGEST_LICENCE = 1 << 17
-_SOON_CUT = (
-    "Ollama will cut what it reads to {} tokens, the longest text of the training; for longer conversations raise "
-    "num_ctx in the Modelfile"
-)
 
 
 def usage(subject: Subject, plan: FilePlan) -> tuple[list[Line], list[str]]:
     """The instructions, and what whoever uses them should know, a sentence each. No weight is read."""
     encoder, style = plan.encoder, subject.about.style or ("text" if plan.encoder.default_template else "chat")
-    length, most = _length(subject, plan), _most(plan)
-    notes = [_SOON_CUT.format(length)] if subject.row and length < min(_SHORT, most) else []
+    notes: list[str] = []
     lines = [
-        Line("PARAMETER", str(length), "num_ctx"),
+        Line("PARAMETER", str(_length(subject, plan)), "num_ctx"),
         Line("PARAMETER", f"{ChatRequest().temperature:g}", "temperature"),
     ]
     for stop in stops(encoder, style):
@@ -73,9 +68,10 @@ def _template(encoder: Encoder, style: str) -> tuple[str, str]:
 
 
 def _length(subject: Subject, plan: FilePlan) -> int:
-    """Tokens of the longest texts that it was trained on, as far as is known; never more than the file allows."""
+    """Tokens of the longest texts that it was trained on, as far as is known, and enough for a conversation; never more
+    than the model reads."""
     trained = _trained_length(subject.row.run) if subject.row else 0
-    return min(trained or _USUAL, _most(plan))
+    return min(max(trained or _USUAL, _LEAST), _most(plan))
 
 
 def _most(plan: FilePlan) -> int:
