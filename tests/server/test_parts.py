@@ -21,6 +21,7 @@ from llm_installer.inference.engine.request import Done, Piece, Token
 from llm_installer.server import vllm
 from llm_installer.server.answers import Answer, Tooling
 from llm_installer.server.mailbox import Mailbox
+from llm_installer.server.preparing import _tool_choice, read_chat
 from llm_installer.server.request import ServeRequest
 from llm_installer.server.token_bytes import TokenBytes
 from llm_installer.server.voices import continued
@@ -74,6 +75,12 @@ def test_pieces_of_an_answer_show_what_the_whole_says(before: str, cuts: list[in
     said, calls = form.read(text, ["f"])
     assert answer.calls == calls and shown.startswith(said)
     assert shown.rstrip() == said.rstrip()
+
+
+@pytest.mark.parametrize(("more", "several"), [("", True), (', "parallel_tool_calls": false', False)])
+def test_calls_one_at_a_time_where_that_is_asked_for(more: str, several: bool) -> None:
+    body = '{"model": "m", "messages": [1], "tools": [{"type": "function", "function": {"name": "f"}}]%s}' % more
+    assert _tool_choice(read_chat(body.encode())).several is several
 
 
 def test_the_form_of_calls_is_found_out_from_the_template() -> None:
