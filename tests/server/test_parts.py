@@ -79,7 +79,8 @@ def test_pieces_of_an_answer_show_what_the_whole_says(before: str, cuts: list[in
 
 @pytest.mark.parametrize(("more", "several"), [("", True), (', "parallel_tool_calls": false', False)])
 def test_calls_one_at_a_time_where_that_is_asked_for(more: str, several: bool) -> None:
-    body = '{"model": "m", "messages": [1], "tools": [{"type": "function", "function": {"name": "f"}}]%s}' % more
+    tools = '[{"type": "function", "function": {"name": "f"}}]'
+    body = f'{{"model": "m", "messages": [1], "tools": {tools}{more}}}'
     assert _tool_choice(read_chat(body.encode())).several is several
 
 
