@@ -60,8 +60,7 @@ class Serving:
     """With its scheme, host and port."""
     needs_key: bool
     models: tuple[ServedModel, ...]
-    style: str = "chat"
-    """`text` where the model named last, which examples use, continues plain text."""
+    """Examples use the last."""
 
 
 def check(request: ServeRequest) -> None:
