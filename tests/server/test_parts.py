@@ -22,7 +22,7 @@ from llm_installer.server import vllm
 from llm_installer.server.answers import Answer, Tooling
 from llm_installer.server.mailbox import Mailbox
 from llm_installer.server.preparing import _tool_choice, read_chat
-from llm_installer.server.request import ServeRequest
+from llm_installer.server.request import ServeRequest, check
 from llm_installer.server.token_bytes import TokenBytes
 from llm_installer.server.voices import continued
 from llm_installer.tiny import MODEL_DIR
@@ -171,7 +171,10 @@ def test_the_command_of_vllm(installed: Path) -> None:
     assert words[words.index("--chat-template") + 1].endswith(vllm.TEMPLATE)
     assert "rank_pattern" in notes[0] and "DoRA" in notes[1] and len(notes) == 2
     launch = vllm.prepared(folder, ServeRequest(api_key="s3cret"))
-    assert "s3cret" in launch.words and "s3cret" not in " ".join(launch.shown)
+    assert launch.key == "s3cret" and "s3cret" not in " ".join([*launch.shown, *launch.words])
+    assert launch.shown[:2] == ["VLLM_API_KEY=***", "vllm"]
+    with pytest.raises(UsageError, match="leave out --use-4bit"):
+        check(ServeRequest(engine="vllm", quantised="nf4"))
     with pytest.raises(InstallerError, match="vLLM is not installed"):
         vllm.become(launch)
     run_with(folder, "20260105-100000-full", template="other")
