@@ -6,7 +6,7 @@ Run as: llm-installer start MODEL   (or DIR/start.sh)
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING
 
 import click
@@ -66,11 +66,30 @@ if TYPE_CHECKING:
 )
 @click.option("--use-8bit", "quantised", flag_value="int8", help="Hold the base in 8 bits.")
 @click.option("--raw/--chat", default=None, help="Continue plain text, or use the chat template; default as trained.")
-def start(model: str | None, model_path: str | None, run_id: str | None, **given: object) -> None:
+@click.option("--serve", is_flag=True, help="Serve the model and its runs over HTTP instead, as the command `serve`.")
+def start(model: str | None, model_path: str | None, run_id: str | None, serve: bool, **given: object) -> None:
     """Talk to MODEL; ./lora is loaded by itself."""
     from llm_installer.core.paths import ModelDir
 
+    if serve:
+        folder = ModelDir.find(chosen_model(model, model_path, "Say which model to serve", "serve {}"))
+        return _serve(folder, {**given, "run": run_id})
     talk(ModelDir.find(chosen_model(model, model_path, "Say which model to talk to", "start {}")), run_id, given)
+
+
+def _serve(folder: ModelDir, given: Mapping[str, object]) -> None:
+    """Serve with the options that mean the same there. Raises UsageError for those of a chat."""
+    from llm_installer.cli.serve import serve_folder
+    from llm_installer.inference.start import ChatRequest
+    from llm_installer.server.request import ServeRequest
+
+    usual = {"run": None} | {one.name: one.default for one in fields(ChatRequest)}
+    other = next((name for name, value in given.items() if name != "quantised" and value != usual[name]), None)
+    if other:
+        raise UsageError(
+            f"--serve serves the base and all runs, and --{other.replace('_', '-')} is for a chat; leave it out"
+        )
+    serve_folder(folder, ServeRequest(quantised=str(given["quantised"])))
 
 
 def talk(folder: ModelDir, run_id: str | None, given: Mapping[str, object]) -> None:

@@ -5,11 +5,16 @@ Run as: llm-installer serve MODEL
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from llm_installer.cli.names import chosen_model, model_or_path
 from llm_installer.planning.bounds import Filled, Number, Whole
 from llm_installer.server.request import ENGINES, ServeRequest, check
+
+if TYPE_CHECKING:
+    from llm_installer.core.paths import ModelDir
 
 KEY = "LLM_API_KEY"
 
@@ -56,11 +61,17 @@ def serve(model: str | None, model_path: str | None, **given: object) -> None:
     """Serve MODEL and all of its runs over HTTP, to clients of OpenAI's API."""
     from llm_installer.core.paths import ModelDir
     from llm_installer.planning.settings import built
-    from llm_installer.ui.console import Console
 
     request = built(ServeRequest, given)
     check(request)
-    folder, console = ModelDir.find(chosen_model(model, model_path, "Say which model to serve", "serve {}")), Console()
+    serve_folder(ModelDir.find(chosen_model(model, model_path, "Say which model to serve", "serve {}")), request)
+
+
+def serve_folder(folder: ModelDir, request: ServeRequest) -> None:
+    """Serve until Ctrl-C, as the options of `serve` say."""
+    from llm_installer.ui.console import Console
+
+    console = Console()
     if request.engine == "vllm":
         from llm_installer.server.vllm import become, prepared
 

@@ -37,7 +37,9 @@ def json_grammar(schema: str) -> str:
     require_llguidance("response_format")
     from llguidance import LLMatcher
 
-    return str(LLMatcher.grammar_from_json_schema(schema, defaults=_SPACES))
+    return str(
+        LLMatcher.grammar_from_json_schema(schema, defaults={"whitespace_pattern": _SPACES["whitespace_pattern"]})
+    )
 
 
 def call_grammar(voice: Voice, form: CallForm, tools: Sequence[Tool], several: bool) -> str:

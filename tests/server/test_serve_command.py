@@ -57,3 +57,9 @@ def test_what_it_prints_works_and_ctrl_c_ends_it(
 def test_it_does_not_serve_the_network_without_a_key(installed: Path) -> None:
     with pytest.raises(UsageError, match="add --api-key KEY"):
         CliRunner().invoke(cli, ["serve", str(installed), "--host", "0.0.0.0"], catch_exceptions=False)
+
+
+def test_a_chat_that_is_asked_to_serve_takes_no_options_of_a_chat(installed: Path) -> None:
+    for given, named in ((["--temperature", "1"], "--temperature"), (["--run", "last"], "--run"), (["--raw"], "--raw")):
+        with pytest.raises(UsageError, match=f"^--serve serves the base and all runs, and {named} is for a chat"):
+            CliRunner().invoke(cli, ["start", str(installed), "--serve", *given], catch_exceptions=False)

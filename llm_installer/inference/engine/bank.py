@@ -154,7 +154,11 @@ class AdapterBank:
                     output[(x == token) & mine] = row.to(output)
             else:
                 rows = (choice.rows == at).nonzero().squeeze(1)
-                places = rows.view(-1, 1, 1), torch.arange(x.shape[1]).view(1, -1, 1), given.tokens.view(1, 1, -1)
+                places = (
+                    rows.view(-1, 1, 1),
+                    torch.arange(x.shape[1], device=x.device).view(1, -1, 1),
+                    given.tokens.view(1, 1, -1),
+                )
                 output[places] = x[rows] @ given.rows.to(x).T
         return output
 
