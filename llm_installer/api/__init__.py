@@ -177,7 +177,6 @@ def evaluate(model_path: str | Path, data_path: Data | None = None, **options: U
 
     Raises InstallerError where the command line would print one sentence.
     """
-    from llm_installer.core.voice import Silence
     from llm_installer.evals.request import asked
     from llm_installer.evals.story import evaluate as run_evaluation
 

@@ -47,7 +47,8 @@ def load(
     use_4bit: bool = False,
     use_8bit: bool = False,
 ) -> Loaded:
-    """Load a model with its adapter; what is returned has .ask(question), .generate(text or texts) and .conversation().
+    """Load a model with its adapter; what is returned has .ask(question), .generate(text), .generate_all(texts) and
+    .conversation().
 
     `model` is the name or folder of an installed model, the folder of a run, what `lora_sft` returned (the adapter of
     that run) or what `merge` returned. `run` is the id of a run, a part of it, or "last"; `lora` the folder of any

@@ -12,7 +12,6 @@ from llm_installer.data.python_rows import (
     Record,
     in_order,
     records_of,
-    rows_in_memory,
     shuffled,
     some_records,
     texts_of,
@@ -73,4 +72,4 @@ def curriculum_learning(dataset: Data, difficulty_fn: Callable[[str], float] = t
     files cannot be read.
     """
     with in_words_of_python({}):
-        return in_order(rows_in_memory(dataset) or records_of(dataset), difficulty_fn)
+        return in_order(records_of(dataset), difficulty_fn)

@@ -5,6 +5,7 @@ Run as: llm-installer start MODEL   (or DIR/start.sh)
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ import click
 from llm_installer.cli.conversation import chat, spoken
 from llm_installer.cli.line_editor import line_editor
 from llm_installer.cli.names import FILES, FOLDERS, chosen_model, model_or_path, offer_runs
+from llm_installer.cli.quantised import quantised_options
 from llm_installer.core.errors import UsageError
 from llm_installer.planning.bounds import Filled, Number, Whole
 from llm_installer.planning.settings import built
@@ -57,14 +59,7 @@ if TYPE_CHECKING:
     help="0 always gives the likeliest answer.",
 )
 @click.option("--top-p", default=1.0, show_default=True, type=Number(0, 1, low_open=True), help="Nucleus size.")
-@click.option(
-    "--use-4bit",
-    "quantised",
-    flag_value="nf4",
-    default="",
-    help="Hold the base in 4 bits, as --method qlora trains on.",
-)
-@click.option("--use-8bit", "quantised", flag_value="int8", help="Hold the base in 8 bits.")
+@quantised_options
 @click.option("--raw/--chat", default=None, help="Continue plain text, or use the chat template; default as trained.")
 @click.option("--serve", is_flag=True, help="Serve the model and its runs over HTTP instead, as the command `serve`.")
 def start(model: str | None, model_path: str | None, run_id: str | None, serve: bool, **given: object) -> None:
@@ -79,17 +74,24 @@ def start(model: str | None, model_path: str | None, run_id: str | None, serve: 
 
 def _serve(folder: ModelDir, given: Mapping[str, object]) -> None:
     """Serve with the options that mean the same there. Raises UsageError for those of a chat."""
-    from llm_installer.cli.serve import serve_folder
+    from llm_installer.cli.serve import KEY, serve_folder
     from llm_installer.inference.start import ChatRequest
-    from llm_installer.server.request import ServeRequest
+    from llm_installer.server.request import ServeRequest, check
 
     usual = {"run": None} | {one.name: one.default for one in fields(ChatRequest)}
     other = next((name for name, value in given.items() if name != "quantised" and value != usual[name]), None)
     if other:
         raise UsageError(
-            f"--serve serves the base and all runs, and --{other.replace('_', '-')} is for a chat; leave it out"
+            f"--serve serves the base and all runs, and {_flag(other, given[other])} is for a chat; leave it out"
         )
-    serve_folder(folder, ServeRequest(quantised=str(given["quantised"])))
+    request = ServeRequest(api_key=os.environ.get(KEY, ""), quantised=str(given["quantised"]))
+    check(request)
+    serve_folder(folder, request)
+
+
+def _flag(name: str, value: object) -> str:
+    """What was typed for a field of ChatRequest."""
+    return {"images": "--image", "raw": "--raw" if value else "--chat"}.get(name, f"--{name.replace('_', '-')}")
 
 
 def talk(folder: ModelDir, run_id: str | None, given: Mapping[str, object]) -> None:

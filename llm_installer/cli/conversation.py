@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from llm_installer.cli.echo import stream
-from llm_installer.cli.line_editor import BLOCK, Ask, read_line, typed, whole_question
+from llm_installer.cli.line_editor import BLOCK, Ask, interactive, read_line, whole_question
 from llm_installer.core.errors import DiskError, ModelError, UsageError
 from llm_installer.core.files import append_line
-from llm_installer.core.hints import script
+from llm_installer.core.hints import script, typed
 from llm_installer.core.text import counted, short_path, shortened
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class Chat:
     def _say_pace(self, seconds: float) -> bool:
         """How fast the answer came, on the next line, where somebody watches. Returns whether it was said."""
         last = self.conversation.last
-        if not (typed() and last and last.tokens and seconds > 0):
+        if not (interactive() and last and last.tokens and seconds > 0):
             return False
         print(flush=True)
         self.voice.line(f"[{counted(last.tokens, 'token')}, {last.tokens / seconds:,.0f} a second]")
@@ -141,9 +141,8 @@ def _save(chat: Chat, text: str) -> None:
     file = Path(text).expanduser() if text else root / SAVED
     head = [{"role": "system", "content": talk.system}] if talk.system else []
     row = {"messages": [*head, *({"role": turn.role, "content": turn.content} for turn in talk.turns)]}
-    append_line(file, json.dumps(row, ensure_ascii=False))
-    shown = short_path(file)
-    chat.voice.line(f"Saved as a row of {shown}; train on it with: {script(root)} --data {shown}")
+    append_line(file, f"{json.dumps(row, ensure_ascii=False)}\n".encode())
+    chat.voice.line(f"Saved as a row of {short_path(file)}; train on it with: {script(root)} --data {typed(file)}")
 
 
 def _help(chat: Chat, text: str) -> None:

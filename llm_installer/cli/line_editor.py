@@ -93,14 +93,14 @@ def keep(file: Path, lines: list[str]) -> None:
             write_text(file, "\n".join(lines[-MOST:]) + "\n", mode=0o600)
 
 
-def typed() -> bool:
+def interactive() -> bool:
     """Whether somebody types and reads here: a pipe gets answers alone."""
     return sys.stdin is not None and sys.stdin.isatty() and sys.stdout.isatty()
 
 
 def _editor() -> Editor | None:
     """Python's readline where somebody types into a terminal; some builds of Python lack it."""
-    if not typed():
+    if not interactive():
         return None
     try:
         import readline
@@ -111,7 +111,7 @@ def _editor() -> Editor | None:
 
 def read_line(prompt: str = PROMPT, /) -> str:
     """A line as it is typed or piped. Raises EOFError at the end of the input."""
-    if not typed():
+    if not interactive():
         return input()
     if prompt == PROMPT:
         print(flush=True)  # not in the prompt: an editor counts its columns

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from llm_installer.cli.names import chosen_model, model_or_path
+from llm_installer.cli.quantised import quantised_options
 from llm_installer.planning.bounds import Filled, Number, Whole
 from llm_installer.server.request import ENGINES, ServeRequest, check
 
@@ -37,14 +38,7 @@ KEY = "LLM_API_KEY"
     type=click.Choice(ENGINES),
     help="vllm checks the runs and then starts vLLM, on a GPU.",
 )
-@click.option(
-    "--use-4bit",
-    "quantised",
-    flag_value="nf4",
-    default="",
-    help="Hold the base in 4 bits, as --method qlora trains on.",
-)
-@click.option("--use-8bit", "quantised", flag_value="int8", help="Hold the base in 8 bits.")
+@quantised_options
 @click.option("--rows", default=32, show_default=True, type=Whole(1), help="Answers made at once.")
 @click.option("--queue", default=256, show_default=True, type=Whole(1), help="Requests that may wait.")
 @click.option(

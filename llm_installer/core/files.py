@@ -10,6 +10,7 @@ import os
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -69,15 +70,34 @@ def write_text(file: Path, text: str, mode: int = 0o644) -> None:
         raise unwritable(file, error) from None
 
 
-def append_line(file: Path, line: str) -> None:
-    """Add a line to a text file, which is made where there is none. Raises DiskError where that cannot be."""
+def append_line(file: Path, line: bytes) -> int:
+    """Add a line, its end included, to a file, which is made where there is none. Returns how many lines it has now.
+
+    Half a line that a crash or an editor left at the end is closed first. Raises DiskError where it cannot be written;
+    the file is then as it was.
+    """
     try:
-        with file.open("a", encoding="utf-8", newline="\n") as out:
-            out.write(line + "\n")
-            out.flush()
-            sync(out.fileno())
+        with file.open("a+b", buffering=0) as out:
+            return _append(out, line)
     except OSError as error:
         raise unwritable(file, error) from None
+
+
+def _append(file: FileIO, line: bytes) -> int:
+    file.seek(0)
+    lines, last = 0, b"\n"
+    while piece := file.read(1 << 20):
+        lines, last = lines + piece.count(b"\n"), piece[-1:]
+    half, end = last != b"\n", file.tell()
+    added = b"\n" + line if half else line
+    try:
+        if file.write(added) != len(added):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        sync(file.fileno())
+    except OSError:
+        file.truncate(end)
+        raise
+    return lines + 1 + half
 
 
 def write_json(file: Path, value: object, mode: int = 0o644) -> None:

@@ -10,8 +10,7 @@ from typing import Literal, TypedDict, cast
 from llm_installer.core.errors import AdapterError, UsageError
 from llm_installer.core.hints import suggest
 from llm_installer.core.paths import ModelDir
-from llm_installer.core.text import short_path
-from llm_installer.inference.start import chosen_lora
+from llm_installer.inference.start import ANOTHER, chosen_lora
 from llm_installer.planning.settings import built
 from llm_installer.runs.listing import find_run
 
@@ -19,7 +18,6 @@ TASKS = ("auto", "answers", "choices", "text")
 """What is done with the rows: as each of them is, or all answered, ranked, or only their losses computed."""
 BASE = "base"
 _BITS = {"use_4bit": "nf4", "use_8bit": "int8"}
-ANOTHER = "name another one with --run or --lora"
 
 
 @dataclass(frozen=True)
@@ -125,11 +123,8 @@ def systems(folder: ModelDir, request: EvalRequest) -> list[System]:
             raise AdapterError(f"Run {row.run.id} ({row.status}) has no adapter; name another run with --run")
         found.append(System(f"run {row.run.id}", row.adapter.resolve()))
     for given in request.lora:
-        named = Path(given).expanduser()
-        if not named.is_dir():
-            raise AdapterError(f"There is no adapter at {short_path(named)}; {ANOTHER}")
-        found.append(System(given, named.resolve()))
-    if not request.run and not request.lora and (lora := chosen_lora(folder, None, False)):
+        found.append(System(given, chosen_lora(folder, given, False, ANOTHER)))
+    if not request.run and not request.lora and (lora := chosen_lora(folder, None, False, ANOTHER)):
         found.append(System(_of_a_run(folder, lora), lora))
     _refuse_twins(found)
     if not found:

@@ -18,13 +18,14 @@ from llm_installer.core.voice import Voice
 from llm_installer.evals.groups import groups_of
 from llm_installer.evals.harness import Harness, harness
 from llm_installer.evals.items import Item, Items, read_items
-from llm_installer.evals.request import ANOTHER, TASKS, EvalRequest, System, systems
+from llm_installer.evals.request import TASKS, EvalRequest, System, systems
 from llm_installer.evals.result import EvalResult
 from llm_installer.evals.scores import column, notes_of, score
 from llm_installer.evals.system import Limits, Passed, first_prompt, limits, run_system
 from llm_installer.evals.verdicts import clusters_of, compare, flips
 from llm_installer.evals.writing import write
 from llm_installer.inference.load import INSTEAD, Assistant, assistants
+from llm_installer.inference.start import ANOTHER
 from llm_installer.planning.chooser import most_tokens
 from llm_installer.planning.method import QUANTISED, base_quantisation
 from llm_installer.planning.registry import find_handler

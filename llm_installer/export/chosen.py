@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from llm_installer.core.adapter_info import AdapterInfo, read_adapter_info
 from llm_installer.core.errors import AdapterError, UsageError
 from llm_installer.core.hints import script
 from llm_installer.core.paths import ModelDir
-from llm_installer.inference.start import chosen_lora
+from llm_installer.inference.start import ALONE, ANOTHER, chosen_lora
 from llm_installer.runs.listing import RunRow, find_run, list_runs
 
 
@@ -28,21 +29,37 @@ class Chosen:
         return made_by(self.lora)
 
 
-def chosen_adapter(folder: ModelDir, run: str | None, lora: str | None, to: str) -> Chosen:
-    """The adapter that is meant; `to` says what is to be done with it, as `merge`.
+def find_adapter(
+    folder: ModelDir, run: str | None, lora: str | None, without: bool = False, instead: str = ALONE
+) -> Chosen | None:
+    """The adapter that is meant; None where the model has none, or is meant `without` it.
 
-    Raises UsageError where both are given, AdapterError where there is none, or it does not fit.
+    Raises UsageError where both are given, AdapterError where it is not there, which says what to do `instead`, or does
+    not fit.
     """
     if run and lora:
         raise UsageError("--run and --lora contradict each other; give one of them")
     row = find_run(folder, run) if run else None
-    found = chosen_lora(folder, str(row.adapter) if row else lora, without=False)
+    found = chosen_lora(folder, str(row.adapter) if row else lora, without, instead)
     if found is None:
-        raise AdapterError(
-            f"{folder.root.name} has no adapter to {to}; train one with {script(folder.root)} --data my.json, "
-            "or name one with --run or --lora"
-        )
+        return None
     return Chosen(found, read_adapter_info(found, folder), row or run_of(folder, found))
+
+
+def chosen_adapter(folder: ModelDir, run: str | None, lora: str | None, to: str) -> Chosen:
+    """The same for what cannot do without one; `to` says what is to be done with it, as `merge`.
+
+    Raises AdapterError where there is none, too.
+    """
+    return find_adapter(folder, run, lora, instead=ANOTHER) or no_adapter(folder, to)
+
+
+def no_adapter(folder: ModelDir, to: str) -> NoReturn:
+    """Raise AdapterError: there is none to be merged, pushed or whatever `to` says."""
+    raise AdapterError(
+        f"{folder.root.name} has no adapter to {to}; train one with {script(folder.root)} --data my.json, "
+        "or name one with --run or --lora"
+    )
 
 
 def run_of(folder: ModelDir, lora: Path) -> RunRow | None:

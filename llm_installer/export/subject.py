@@ -5,18 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from llm_installer.core.adapter_info import AdapterInfo, merged_info, read_adapter_info
+from llm_installer.core.adapter_info import AdapterInfo, merged_info
 from llm_installer.core.errors import AdapterError, ModelError
-from llm_installer.core.hints import program, quoted, script
+from llm_installer.core.hints import program, quoted
 from llm_installer.core.model_info import ModelInfo, read_model_info
 from llm_installer.core.paths import ModelDir
 from llm_installer.core.quantisation import INSTEAD
 from llm_installer.core.text import short_path
 from llm_installer.core.weight_files import weight_files
-from llm_installer.export.chosen import made_by, run_of
+from llm_installer.export.chosen import find_adapter, made_by, no_adapter
 from llm_installer.export.kinds import ExportRequest
-from llm_installer.inference.start import chosen_lora
-from llm_installer.runs.listing import RunRow, find_run
+from llm_installer.runs.listing import RunRow
 
 
 @dataclass(frozen=True)
@@ -59,22 +58,16 @@ class Subject:
 def subject_of(folder: ModelDir, request: ExportRequest) -> Subject:
     """What is meant. Raises UsageError for a run that is not there, AdapterError for an adapter that is not there,
     damaged or made for another base, ModelError for a model whose weights cannot be read one by one."""
-    row = find_run(folder, request.run) if request.run else None
-    lora = chosen_lora(folder, str(row.adapter) if row else request.lora, request.no_lora)
+    chosen = find_adapter(folder, request.run, request.lora, request.no_lora)
     info = read_model_info(folder.weights, folder.root.name)
-    about = read_adapter_info(lora, folder) if lora else merged_info(folder.info)
-    return Subject(folder, info, lora, about, row or (run_of(folder, lora) if lora else None))
+    if chosen is None:
+        return Subject(folder, info, None, merged_info(folder.info), None)
+    return Subject(folder, info, chosen.lora, chosen.about, chosen.row)
 
 
 def needed_lora(subject: Subject) -> Path:
     """The adapter. Raises AdapterError where there is none."""
-    if subject.lora is None:
-        root = subject.folder.root
-        raise AdapterError(
-            f"{root.name} has no adapter to export; train one with {script(root)} --data my.json, "
-            "or name one with --run or --lora"
-        )
-    return subject.lora
+    return subject.lora or no_adapter(subject.folder, "export")
 
 
 def refuse_stored(info: ModelInfo, into: str) -> None:

@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from llm_installer.inference.speakers import Speakers
 
 
+ALONE = "use the base model alone with --no-lora"
+ANOTHER = "name another one with --run or --lora"
+"""What to do where an adapter is not there, for commands that have these options."""
+
+
 @dataclass(frozen=True)
 class ChatRequest:
     """What the user wants to talk to, and how."""
@@ -54,14 +59,17 @@ def load(folder: ModelDir, request: ChatRequest, voice: Voice) -> Speakers:
     return speakers
 
 
-def chosen_lora(folder: ModelDir, given: str | None, without: bool) -> Path | None:
-    """The adapter to use: the one that is given, else ./lora, else none. Raises AdapterError when it is not there."""
+def chosen_lora(folder: ModelDir, given: str | None, without: bool, instead: str = ALONE) -> Path | None:
+    """The adapter to use: the one that is given, else ./lora, else none.
+
+    Raises AdapterError when it is not there, which says what to do `instead`.
+    """
     if without or (given is None and not folder.lora.is_symlink() and not folder.lora.exists()):
         return None
     chosen = Path(given).expanduser() if given else folder.lora
     if not chosen.is_dir():
         raise AdapterError(
             f"There is no adapter at {short_path(chosen)}; train one with {script(folder.root)} --data my.json, "
-            "or use the base model alone with --no-lora"
+            f"or {instead}"
         )
     return chosen.resolve()  # if ./lora is switched while it is read, two adapters must not be mixed

@@ -97,7 +97,7 @@ def _named(error: Exception, say: Sentences) -> str:
 
 def _of_system(error: OSError) -> str:
     if error.errno == errno.ENOSPC:
-        return "The disk filled up during the download of {id}; free some space, then {again}"
+        return "{what} filled the disk; free some space, then {again}"
     return "{what} failed ({why}); {again}"
 
 

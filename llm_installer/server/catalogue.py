@@ -19,6 +19,7 @@ from llm_installer.core.paths import ModelDir
 from llm_installer.core.text import loss_text, shortened
 from llm_installer.core.version import __version__
 from llm_installer.inference.engine.request import BASE, Listener, Request, Ticket
+from llm_installer.inference.load import INSTEAD
 from llm_installer.runs.listing import RunRow, list_runs
 from llm_installer.server.problems import Problem, unknown_model
 from llm_installer.server.voices import ServedVoice, Voice, voice_of
@@ -207,8 +208,9 @@ class Catalogue:
         self._tell([path.parent.name for path in self._loaded if path.parent.parent == self._folder.runs.resolve()])
 
     def _skip(self, path: Path, stamp: Stamp, error: InstallerError) -> None:
-        self.skipped[path, stamp] = str(error)
-        self._say(f"Not served: {error}")
+        why = str(error).removesuffix(f"; {INSTEAD}")  # which names options that a server does not have
+        self.skipped[path, stamp] = why
+        self._say(f"Not served: {why}")
 
     def _forget_all_but(self, wanted: set[Path]) -> None:
         for path in [path for path in self._loaded if path not in wanted or _stamp(path) is None]:

@@ -130,6 +130,7 @@ CHAT: Mapping[str, Kind] = {
     "top_logprobs": whole(0, MOST_TOP),
     "tools": LIST,
     "tool_choice": CHOICE,
+    "parallel_tool_calls": FLAG,
 }
 COMPLETION: Mapping[str, Kind] = {**COMMON, "prompt": PROMPT, "logprobs": whole(0, MOST_TOP), "echo": FLAG}
 

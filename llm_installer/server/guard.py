@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from llm_installer.server.problems import Problem, encoded, no_key, too_large
 from llm_installer.server.request import LOOPBACK, ServeRequest
 
-OPEN = ("/v1/", "/page/rows", "/metrics", "/openapi.json")
+KEYED = ("/v1/", "/page/rows", "/metrics", "/openapi.json")
 """Paths that want the key, where there is one; the page and /health do not."""
 _THROWN_AWAY = 3
 """Of a body that is too long so many times the limit is read before the connection is closed."""
@@ -38,7 +38,7 @@ class Guard:
     def _problem(self, headers: Headers, path: str) -> Problem | None:
         if not self._key:
             return foreign(headers)
-        if path.startswith(OPEN) and not self._knows_key(headers.get("authorization", "")):
+        if path.startswith(KEYED) and not self._knows_key(headers.get("authorization", "")):
             return no_key()
         return None
 

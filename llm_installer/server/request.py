@@ -60,13 +60,12 @@ class Serving:
     """With its scheme, host and port."""
     needs_key: bool
     models: tuple[ServedModel, ...]
-    style: str = "chat"
-    """`text` where the model named last, which examples use, continues plain text."""
+    """Examples use the last."""
 
 
 def check(request: ServeRequest) -> None:
-    """Raise UsageError where the network would reach a server that asks for no key, and InstallerError where what
-    serves is not installed."""
+    """Raise UsageError where the network would reach a server that asks for no key, or the engine cannot hold the base
+    so, and InstallerError where what serves is not installed."""
     if request.host not in LOOPBACK and not request.api_key:
         raise UsageError(
             f"--host {request.host} lets others on the network use this server; add --api-key KEY, or leave --host out"
@@ -74,6 +73,8 @@ def check(request: ServeRequest) -> None:
     if not request.api_key.isascii() or any(c.isspace() for c in request.api_key):
         raise UsageError("--api-key may have no spaces and only ASCII characters, since it is sent in a header")
     if request.engine == "vllm":
+        if request.quantised:
+            raise UsageError("--engine vllm holds the base as its files are; leave out --use-4bit and --use-8bit")
         return
     if any(importlib.util.find_spec(name) is None for name in ("fastapi", "uvicorn")):
         raise InstallerError(

@@ -110,11 +110,11 @@ def address_of(host: str, port: int) -> str:
 
 
 def _serving(folder: ModelDir, address: str, request: ServeRequest, catalogue: Catalogue) -> Serving:
-    entries = catalogue.entries()
     models = tuple(
-        ServedModel(entry.id, entry.words if entry.root == entry.id else f"now {entry.root}") for entry in entries
+        ServedModel(entry.id, entry.words if entry.root == entry.id else f"now {entry.root}")
+        for entry in catalogue.entries()
     )
-    return Serving(folder, address, bool(request.api_key), models, entries[-1].voice.style)
+    return Serving(folder, address, bool(request.api_key), models)
 
 
 @contextmanager

@@ -15,7 +15,8 @@ from llm_installer.export.engines import VLLM, findings, max_rank, read_adapter
 from llm_installer.runs.listing import list_runs
 from llm_installer.server.request import ServeRequest
 
-KEY = "--api-key"
+KEY = "VLLM_API_KEY"
+"""Where vLLM finds its key: in the environment, which other users of the machine cannot read as they can a command."""
 TEMPLATE = "chat_template.jinja"
 
 
@@ -35,25 +36,26 @@ class Launch:
     words: list[str]
     notes: list[str]
     """A sentence about each run that is left out."""
+    key: str = ""
+    """What clients must send; empty for nothing."""
 
     @property
     def shown(self) -> list[str]:
         """The command as a shell takes it, without the key."""
-        pairs = zip(["", *self.words], self.words, strict=False)
-        return ["***" if before == KEY else quoted(word) for before, word in pairs]
+        return [*([f"{KEY}=***"] if self.key else []), *map(quoted, self.words)]
 
 
 def prepared(folder: ModelDir, request: ServeRequest) -> Launch:
     """vLLM's command for `folder`. Raises UsageError where its runs cannot be in one vLLM."""
     modules, notes, template = looked_at(folder)
-    return Launch(command(folder, request, modules, template), notes)
+    return Launch(command(folder, request, modules, template), notes, request.api_key)
 
 
 def become(launch: Launch) -> None:
     """Let vLLM take the place of this process. Raises InstallerError where it is not installed."""
     if importlib.util.find_spec("vllm") is None:
         raise InstallerError(f"vLLM is not installed where this program runs; install it with: {pip('vllm')}")
-    os.execvp(launch.words[0], launch.words)
+    os.execvpe(launch.words[0], launch.words, os.environ | ({KEY: launch.key} if launch.key else {}))
 
 
 def looked_at(folder: ModelDir) -> tuple[list[Module], list[str], Path | None]:
@@ -82,7 +84,6 @@ def command(folder: ModelDir, request: ServeRequest, modules: Sequence[Module], 
     """vLLM's command line."""
     words = ["vllm", "serve", str(folder.weights), "--served-model-name", folder.root.name]
     words += ["--host", request.host, "--port", str(request.port)]
-    words += [KEY, request.api_key] if request.api_key else []
     words += ["--chat-template", str(template)] if template else []
     words += ["--generation-config", "vllm", "--max-num-seqs", str(request.rows)]
     if modules:

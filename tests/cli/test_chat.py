@@ -189,11 +189,16 @@ def test_an_adapter_that_cannot_speak_leaves_the_one_that_does(tuned: tuple[Conv
 def test_a_conversation_is_saved_as_a_row_to_train_on(tuned: tuple[Conversation, Speakers]) -> None:
     talk, speakers = tuned
     said: list[str] = []
-    lines = iter(["/save", "/system Be brief.", "One \\", "line", '"""', "Two", "lines", '"""', "/save", "/quit"])
+    mine = speakers.folder.root / "my rows.jsonl"
+    mine.write_text("{}")  # as an editor leaves it that ends no line
+    question = ["One \\", "line", '"""', "Two", "lines", '"""']
+    lines = iter(["/save", "/system Be brief.", *question, "/save", f"/save {mine}", "/quit"])
     chat(talk, Saying(said), lambda prompt="": next(lines), speakers)
     assert said[1] == "There is nothing to save yet"
     assert said[3].startswith("Saved as a row of ") and "chat.jsonl; train on it with: " in said[3]
+    assert said[4].endswith("my rows.jsonl'")
     (row,) = (speakers.folder.root / "chat.jsonl").read_text(encoding="utf-8").splitlines()
+    assert mine.read_text(encoding="utf-8").splitlines() == ["{}", row]
     turns = [(turn["role"], turn["content"]) for turn in json.loads(row)["messages"]]
     assert turns[0] == ("system", "Be brief.")
     assert [content for role, content in turns if role == "user"] == ["One \nline", "Two\nlines"]

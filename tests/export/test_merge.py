@@ -101,7 +101,7 @@ def test_default_names_can_be_had_on_any_system(base: str, run: str) -> None:
     [
         (MergeRequest(), "has no adapter to merge"),
         (MergeRequest(run="last", lora="x"), "contradict each other"),
-        (MergeRequest(lora="nowhere"), "There is no adapter at"),
+        (MergeRequest(lora="nowhere"), "or name another one with --run or --lora"),
         (MergeRequest(dtype="int8"), "--dtype int8 is none of auto"),
         (MergeRequest(run="last"), "has no runs yet"),
     ],

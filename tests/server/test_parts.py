@@ -21,7 +21,8 @@ from llm_installer.inference.engine.request import Done, Piece, Token
 from llm_installer.server import vllm
 from llm_installer.server.answers import Answer, Tooling
 from llm_installer.server.mailbox import Mailbox
-from llm_installer.server.request import ServeRequest
+from llm_installer.server.preparing import _tool_choice, read_chat
+from llm_installer.server.request import ServeRequest, check
 from llm_installer.server.token_bytes import TokenBytes
 from llm_installer.server.voices import continued
 from llm_installer.tiny import MODEL_DIR
@@ -74,6 +75,13 @@ def test_pieces_of_an_answer_show_what_the_whole_says(before: str, cuts: list[in
     said, calls = form.read(text, ["f"])
     assert answer.calls == calls and shown.startswith(said)
     assert shown.rstrip() == said.rstrip()
+
+
+@pytest.mark.parametrize(("more", "several"), [("", True), (', "parallel_tool_calls": false', False)])
+def test_calls_one_at_a_time_where_that_is_asked_for(more: str, several: bool) -> None:
+    tools = '[{"type": "function", "function": {"name": "f"}}]'
+    body = f'{{"model": "m", "messages": [1], "tools": {tools}{more}}}'
+    assert _tool_choice(read_chat(body.encode())).several is several
 
 
 def test_the_form_of_calls_is_found_out_from_the_template() -> None:
@@ -163,7 +171,10 @@ def test_the_command_of_vllm(installed: Path) -> None:
     assert words[words.index("--chat-template") + 1].endswith(vllm.TEMPLATE)
     assert "rank_pattern" in notes[0] and "DoRA" in notes[1] and len(notes) == 2
     launch = vllm.prepared(folder, ServeRequest(api_key="s3cret"))
-    assert "s3cret" in launch.words and "s3cret" not in " ".join(launch.shown)
+    assert launch.key == "s3cret" and "s3cret" not in " ".join([*launch.shown, *launch.words])
+    assert launch.shown[:2] == ["VLLM_API_KEY=***", "vllm"]
+    with pytest.raises(UsageError, match="leave out --use-4bit"):
+        check(ServeRequest(engine="vllm", quantised="nf4"))
     with pytest.raises(InstallerError, match="vLLM is not installed"):
         vllm.become(launch)
     run_with(folder, "20260105-100000-full", template="other")

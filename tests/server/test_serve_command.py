@@ -60,6 +60,7 @@ def test_it_does_not_serve_the_network_without_a_key(installed: Path) -> None:
 
 
 def test_a_chat_that_is_asked_to_serve_takes_no_options_of_a_chat(installed: Path) -> None:
-    for given, named in ((["--temperature", "1"], "--temperature"), (["--run", "last"], "--run"), (["--raw"], "--raw")):
+    for given in (["--temperature", "1"], ["--run", "last"], ["--raw"], ["--chat"], ["--image", "a.png"]):
+        named = given[0]
         with pytest.raises(UsageError, match=f"^--serve serves the base and all runs, and {named} is for a chat"):
             CliRunner().invoke(cli, ["start", str(installed), "--serve", *given], catch_exceptions=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from llm_installer.core.hub_base import HubBase
@@ -15,6 +15,7 @@ from llm_installer.core.text import counted
 from llm_installer.export.engines import OLLAMA, USUAL_RANK, VLLM, Adapter, findings, max_rank, served_name
 from llm_installer.export.push.request import ADAPTER, GGUF, MERGED
 from llm_installer.planning.plan import flat
+from llm_installer.runs.report import COMPARED
 
 LIBRARY = {ADAPTER: "peft", MERGED: "transformers", GGUF: "gguf"}
 _TITLE = {ADAPTER: "A LoRA adapter for {}", MERGED: "{}, fine-tuned", GGUF: "{}, fine-tuned, as GGUF"}
@@ -59,7 +60,7 @@ class Told:
     """What the report says about base and tuned model."""
     picture: str = ""
     """The file name of the curves."""
-    files: tuple[str, ...] = field(default=())
+    files: tuple[str, ...] = ()
     """The names of what is pushed with it."""
 
     @property
@@ -92,7 +93,7 @@ def card(told: Told) -> str:
             table(("", ""), _facts(told)),
             [NOTE] if told.info else [],
             [f"![Loss over the run]({told.picture})"] if told.picture else [],
-            [*told.compared.splitlines()] and ["## Before and after", "", *told.compared.splitlines()],
+            [COMPARED, "", *told.compared.splitlines()] if told.compared else [],
             _settings(told),
             _end_token(told),
             ["## Use it"],

@@ -10,7 +10,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from llm_installer.core.adapter_info import INFO
@@ -80,7 +80,8 @@ def push(folder: ModelDir, request: PushRequest, voice: Voice) -> Preview | Push
     """Send an adapter, or a model, to a hub; with `dry_run` only show what would be sent.
 
     Raises UsageError for words that make no sense, AdapterError and ModelError for what cannot be sent, and for a file
-    that holds what must not leave; HubError for what a hub or a network refuses. Nothing is committed then.
+    that holds what must not leave; HubError for what a hub or a network refuses. Nothing is committed then, unless the
+    error is that it arrived otherwise than it was sent.
     """
     no_telemetry()
     refuse_words(request)
@@ -92,7 +93,7 @@ def push(folder: ModelDir, request: PushRequest, voice: Voice) -> Preview | Push
             told = _staged(work, repo, staged)
         if work.kind != ADAPTER:
             _converted(work, request, place, voice)
-        text = card(told if work.kind != GGUF else _with_files(told, staged))
+        text = card(replace(told, files=tuple(file.name for file in staged_files(staged))))
         write_text(staged / README, text)
         files = staged_files(staged)
         with voice.waiting("Searching them for what must not leave"):
@@ -137,7 +138,7 @@ def _staged(work: _Work, repo: str, staged: Path) -> Told:
     """Stage an adapter, or nothing yet of a model; and say what the card is made of."""
     chosen = work.chosen
     row = chosen.row if chosen else None
-    picture = row.run.history_png if row and row.run.history_png.is_file() else None
+    picture = _picture(work)
     info: dict[str, object] = {}
     adapter = Adapter({}, (), "")
     if chosen:
@@ -159,8 +160,10 @@ def _staged(work: _Work, repo: str, staged: Path) -> Told:
     )
 
 
-def _with_files(told: Told, staged: Path) -> Told:
-    return Told(**{**vars(told), "files": tuple(file.name for file in staged_files(staged))})
+def _picture(work: _Work) -> Path | None:
+    """The curves of the run, where there are some."""
+    file = work.chosen.row.run.history_png if work.chosen and work.chosen.row else None
+    return file if file and file.is_file() else None
 
 
 def _converted(work: _Work, request: PushRequest, place: Path, voice: Voice) -> None:
@@ -180,9 +183,7 @@ def _converted(work: _Work, request: PushRequest, place: Path, voice: Voice) -> 
         from llm_installer.export.request import MergeRequest
 
         folder = merge(folder, MergeRequest(lora=lora, to=str(place / work.name)), voice).folder
-    row = chosen.row if chosen else None
-    picture = row.run.history_png if row and row.run.history_png.is_file() else None
-    stage_model(folder.weights, staged, picture)
+    stage_model(folder.weights, staged, _picture(work))
 
 
 def _searched(work: _Work, staged: Path, files: tuple[File, ...], repo: str) -> tuple[str, ...]:

@@ -63,7 +63,7 @@ class Request:
     """None: none. k: that of each chosen token and of the k likeliest (before temperature and penalties)."""
     guide: Callable[[], Guide] | None = None
     images: tuple[str, ...] = ()
-    """Paths of the pictures that the prompt is about."""
+    """Paths or data: addresses of the pictures that the prompt is about."""
     special: bool = False
     """Special tokens are part of the text, for who reads tool calls out of it."""
 

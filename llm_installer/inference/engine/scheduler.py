@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from torch import Tensor
@@ -74,7 +74,7 @@ class Scheduler:
             chosen.append(waiting.popleft())
         if chosen:
             self._prompt_tokens += sum(len(each.ids) for each in chosen)
-            self._batch.begin(chosen, self._kept)
+            self._guarded(lambda: self._batch.begin(chosen, self._kept), chosen)
             self._reused_tokens += chosen[0].taken.reused_tokens
         self.know(waiting)
 
@@ -156,12 +156,13 @@ class Scheduler:
         for row, token in zip(rows, tokens, strict=True):
             row.take(token)
 
-    def _guarded(self, work: Callable[[], None]) -> None:
-        """Do it; where torch cannot, memory for one, those concerned hear of it and the next have a clean start."""
+    def _guarded(self, work: Callable[[], None], coming: Sequence[Family] = ()) -> None:
+        """Do it; where torch cannot, for want of memory for one, those concerned and the `coming` ones hear of it, and
+        the next have a clean start."""
         try:
             work()
         except RuntimeError as error:
-            self.drop_all([], "error", reason(error))
+            self.drop_all(coming, "error", reason(error))
 
     def _settle_unused(self) -> None:
         used = {*self._wanted, *(row.name for row in self._batch.rows)}

@@ -48,7 +48,8 @@ class Together:
     @property
     def reading(self) -> list[Family]:
         """Those whose prompts are being read."""
-        return self._reading.families if self._reading else []
+        reading = self._reading  # looked at once, since other threads count what is done
+        return reading.families if reading else []
 
     @property
     def bytes(self) -> int:

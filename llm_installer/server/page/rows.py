@@ -11,6 +11,7 @@ import orjson
 
 from llm_installer.core.errors import DataError, DiskError
 from llm_installer.core.examples import Example, Origin
+from llm_installer.core.files import append_line
 from llm_installer.data.formats import convert, find_format
 
 LARGEST = 16 << 20
@@ -56,29 +57,11 @@ class RowsFile:
         self._lock = Lock()
 
     def append(self, line: bytes) -> int:
-        """Append a whole line and wait for the disk; how many rows there are now. Raises DiskError."""
+        """Append a line, its end included, and wait for the disk; how many rows there are now. Raises DiskError."""
         try:
             with self._lock:
-                return self._append(line)
-        except OSError as error:
-            why = error.strerror or str(error)
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                return append_line(self.path, line)
+        except OSError as error:  # a DiskError is one, too, and says to start again
+            why = os.strerror(error.errno or errno.EIO)
             raise DiskError(f"{self.path} cannot be written: {why}. The row was not saved.", error.errno) from None
-
-    def _append(self, line: bytes) -> int:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a+b", buffering=0) as file:
-            file.seek(0)
-            rows, last = 0, b"\n"
-            while piece := file.read(1 << 20):
-                rows, last = rows + piece.count(b"\n"), piece[-1:]
-            half = last != b"\n"  # of a row that a crash cut off, or of an editor
-            end = file.tell()
-            whole = b"\n" + line if half else line
-            try:
-                if file.write(whole) != len(whole):
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-                os.fsync(file.fileno())
-            except OSError:
-                file.truncate(end)
-                raise
-        return rows + 1 + half

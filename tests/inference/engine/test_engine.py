@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 
 import pytest
+import torch
 
 from llm_installer.inference.engine.engine import Engine
 from llm_installer.inference.engine.request import BASE, Request, TooLong, UnknownModel
@@ -113,6 +114,16 @@ def test_a_chat_that_goes_on_is_not_read_again(engine: Engine, alone) -> None:
     engine._thread.submit(engine._scheduler._kept.shrink, 0).result()
     other = engine.submit(Request("plain", longer, 24), fresh.events.put)
     assert fresh.ends()[0] == said and other.reused_tokens == 0
+
+
+def test_a_prompt_that_cannot_be_begun_is_told_so_and_the_next_is_answered(engine: Engine, ask: Ask) -> None:
+    ids = engine.served["plain"].encoder.text_ids(TEXTS[3])
+    said = ask(TEXTS[3], "plain").ends()[0]
+    odd = torch.zeros(1, 3, len(ids), 3)
+    engine._thread.submit(engine._scheduler._kept.keep, "plain", ids, [(odd, odd)]).result()
+    assert ask(TEXTS[3], "plain").ends()[0][2].startswith("error") and engine.alive
+    engine._thread.submit(engine._scheduler._kept.shrink, 0).result()
+    assert ask(TEXTS[3], "plain").ends()[0] == said
 
 
 def test_what_one_model_computed_is_nothing_to_another(engine: Engine) -> None:
