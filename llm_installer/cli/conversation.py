@@ -122,14 +122,16 @@ def _compare(chat: Chat, text: str) -> None:
     if now is None and speakers.first is None:
         raise UsageError("There is only the base to ask; choose a run first, with: /run last")
     before = [*talk.turns]
-    for lora in (None, now if now is not None else speakers.first):
-        talk.assistant = speakers.use(lora)
-        if lora and typed():
-            print(flush=True)
-        chat.voice.line(f"{_words(chat)}:")
-        chat.ask(text)
-        talk.turns[:] = before
-    speakers.use(now)
+    try:
+        for lora in (None, now if now is not None else speakers.first):
+            talk.assistant = speakers.use(lora)
+            if lora and interactive():
+                print(flush=True)
+            chat.voice.line(f"{_words(chat)}:")
+            chat.ask(text)
+            talk.turns[:] = before
+    finally:
+        speakers.use(now)
 
 
 def _save(chat: Chat, text: str) -> None:

@@ -157,11 +157,11 @@ class Scheduler:
             row.take(token)
 
     def _guarded(self, work: Callable[[], None], coming: Sequence[Family] = ()) -> None:
-        """Do it; where torch cannot, for want of memory for one, those concerned and the `coming` ones hear of it, and
-        the next have a clean start."""
+        """Do it; where torch cannot, for want of memory for one, or a guide has no word to allow, those concerned and the
+        `coming` ones hear of it, and the next have a clean start."""
         try:
             work()
-        except RuntimeError as error:
+        except (RuntimeError, ValueError) as error:
             self.drop_all(coming, "error", reason(error))
 
     def _settle_unused(self) -> None:
