@@ -157,7 +157,7 @@ class Scheduler:
             row.take(token)
 
     def _guarded(self, work: Callable[[], None], coming: Sequence[Family] = ()) -> None:
-        """Do it; where torch cannot, for want of memory for one, or a guide has no word to allow, those concerned and the
+        """Do it; where torch cannot, for want of memory, or a guide has no word to allow, those concerned and the
         `coming` ones hear of it, and the next have a clean start."""
         try:
             work()
