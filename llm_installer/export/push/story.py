@@ -6,7 +6,6 @@ Run as: llm-installer push MODEL --repo OWNER/NAME
 from __future__ import annotations
 
 import filecmp
-import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,6 +38,7 @@ from llm_installer.export.push.request import (
     Pushed,
     PushRequest,
     refuse_words,
+    repo_name,
 )
 from llm_installer.export.push.rows import RowSearch
 from llm_installer.export.push.send import repository, send
@@ -71,8 +71,7 @@ class _Work:
     def name(self) -> str:
         """Of the repository, without its owner."""
         made_by = self.chosen.name if self.chosen else ""
-        name = default_name(self.folder.root.resolve().name, made_by)
-        name = re.sub(r"[^A-Za-z0-9_.-]+|\.\.+|--+", "-", name).strip("-.")
+        name = repo_name(default_name(self.folder.root.resolve().name, made_by))
         return f"{name}-{self.kind}" if self.kind != ADAPTER and self.chosen else name
 
 
