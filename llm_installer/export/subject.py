@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from llm_installer.core.adapter_info import AdapterInfo, merged_info, read_adapter_info
+from llm_installer.core.adapter_info import AdapterInfo, merged_info
 from llm_installer.core.errors import AdapterError, ModelError
 from llm_installer.core.hints import program, quoted, script
 from llm_installer.core.model_info import ModelInfo, read_model_info
@@ -13,7 +13,7 @@ from llm_installer.core.paths import ModelDir
 from llm_installer.core.quantisation import INSTEAD
 from llm_installer.core.text import short_path
 from llm_installer.core.weight_files import weight_files
-from llm_installer.export.chosen import made_by, run_of
+from llm_installer.export.chosen import made_by, run_of, sound_adapter
 from llm_installer.export.kinds import ExportRequest
 from llm_installer.inference.start import chosen_lora
 from llm_installer.runs.listing import RunRow, find_run
@@ -62,7 +62,7 @@ def subject_of(folder: ModelDir, request: ExportRequest) -> Subject:
     row = find_run(folder, request.run) if request.run else None
     lora = chosen_lora(folder, str(row.adapter) if row else request.lora, request.no_lora)
     info = read_model_info(folder.weights, folder.root.name)
-    about = read_adapter_info(lora, folder) if lora else merged_info(folder.info)
+    about = sound_adapter(lora, folder) if lora else merged_info(folder.info)
     return Subject(folder, info, lora, about, row or (run_of(folder, lora) if lora else None))
 
 
