@@ -119,7 +119,7 @@ def _chosen(folder: ModelDir, request: PushRequest) -> _Work:
 @contextmanager
 def _workplace(name: str) -> Iterator[Path]:
     """An empty folder for one push, whatever a killed one has left there; nothing is left in the end."""
-    with directory_lock(f"push-{name}", "--run"):
+    with directory_lock(f"push-{name}", "--run", f"pushing {name}"):
         place = cache_dir() / "push" / name
         shutil.rmtree(place, ignore_errors=True)
         try:
