@@ -15,9 +15,9 @@ def test_two_that_make_the_same_are_told_what_it_is(home: Path, tmp_path: Path) 
     target = tmp_path / "tiny.gguf"
     with leaving(target) as part:
         part.write_bytes(b"")
-        with pytest.raises(InstallerError, match=r"is making \S+/tiny\.gguf; wait for it, or choose another --out$"):
-            with leaving(target):
-                pass
+        wanted = r"is making \S+/tiny\.gguf; wait for it, or choose another --out$"
+        with pytest.raises(InstallerError, match=wanted), leaving(target):
+            pass
         assert part.exists(), "the other one's"
     assert target.exists()
 
