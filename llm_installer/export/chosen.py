@@ -36,6 +36,8 @@ def chosen_adapter(folder: ModelDir, run: str | None, lora: str | None, to: str)
     """
     if run and lora:
         raise UsageError("--run and --lora contradict each other; give one of them")
+    if lora and not (named := Path(lora).expanduser()).is_dir():
+        raise AdapterError(f"There is no adapter at {short_path(named)}; name another one with --run or --lora")
     row = find_run(folder, run) if run else None
     found = chosen_lora(folder, str(row.adapter) if row else lora, without=False)
     if found is None:

@@ -99,6 +99,10 @@ def test_python_pushes_the_same(hub: Hub, folder: ModelDir) -> None:
         (replace(ASKED, repo="lamps"), "is no name of a repository; give OWNER/NAME"),
         (replace(ASKED, repo="a/../b"), "is no name of a repository"),
         (PushRequest(repo="anna/lamps"), "has no adapter to push; train one with"),
+        (
+            PushRequest(lora="nowhere", repo="anna/lamps"),
+            "no adapter at ./nowhere; name another one with --run or --lora",
+        ),
         (replace(ASKED, run="nothing"), "No run of lamp-model is called 'nothing'"),
     ],
 )
