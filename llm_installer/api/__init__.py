@@ -23,7 +23,7 @@ from llm_installer.api.rows import (
 from llm_installer.api.scores import accuracy, f1_score, rouge
 from llm_installer.api.training import refuse, trained
 from llm_installer.api.watching import memory_usage, training_diagnostics
-from llm_installer.api.words import in_words_of_python
+from llm_installer.api.words import in_words_of_python, refuse_unknown
 from llm_installer.core.paths import ModelDir
 from llm_installer.core.startup import no_telemetry, quiet_libraries
 from llm_installer.core.state import Result
@@ -84,8 +84,7 @@ def merge(
         from llm_installer.export.merge import merge as merge_model
         from llm_installer.export.request import MergeRequest
 
-        request = MergeRequest(run, _text(lora), _text(to), dtype, onto)
-        return merge_model(ModelDir.find(model_path), request, Silence())
+        return merge_model(ModelDir.find(model_path), MergeRequest(run, _text(lora), _text(to), dtype, onto), Silence())
 
 
 def export(
@@ -108,8 +107,9 @@ def export(
     no_telemetry()
     given = {"model_path": model_path, "out": out, "lora": lora, **options}
     with in_words_of_python(given), quiet_libraries():
-        from llm_installer.export.kinds import ExportRequest, export_as
+        from llm_installer.export.kinds import ExportOptions, ExportRequest, export_as
 
+        refuse_unknown(options, ExportOptions.__annotations__)
         request = ExportRequest(out=_text(out), lora=_text(lora), **options)
         return export_as(ModelDir.find(model_path), request, Silence())
 
@@ -129,7 +129,8 @@ def push(model_path: str | Path, repo: str | None = None, **options: Unpack[Push
         from llm_installer.export.push.request import asked
         from llm_installer.export.push.story import push as push_model
 
-        return push_model(ModelDir.find(model_path), asked(repo, options), Silence())
+        request = asked(repo, options)
+        return push_model(ModelDir.find(model_path), request, Silence())
 
 
 def _text(path: str | Path | None) -> str | None:
@@ -145,15 +146,12 @@ def lora_sft(
 ) -> Result:
     """Fine-tune an installed model on `data_path`, or on the files that `mix` names.
 
-    `data_path` and `validation_data` are files, folders and the like, or rows in memory: a list of dicts.
-
-    Every option of train.sh is a keyword, spelled with underscores; names that other trainers use are understood, too
+    `data_path` and `validation_data` are files, folders and the like, or rows in memory: a list of dicts. Every option
+    of train.sh is a keyword, spelled with underscores; names that other trainers use are understood, too
     (docs/reference/other-names.md). `callbacks` is an object, or a list of them, with some of the hooks on_train_begin,
     on_epoch_begin, on_step_begin, on_step_end, on_log, on_evaluate, on_save, on_epoch_end and on_train_end; each is
-    called with a training.reporters.callbacks.Context.
-
-    In a script that torchrun started, all its processes train together; the first one speaks, writes and calls the
-    callbacks, and all return the same Result.
+    called with a training.reporters.callbacks.Context. In a script that torchrun started, all its processes train
+    together; the first one speaks, writes and calls the callbacks, and all return the same Result.
 
     Raises InstallerError where the command line would print one sentence; UsageError for unknown keywords.
     """

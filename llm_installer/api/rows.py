@@ -45,6 +45,8 @@ def create_instruct_dataset(max_num_examples: int, tasks_list: Sequence[str | Pa
     """
     if type(max_num_examples) is not int or max_num_examples < 1:
         raise UsageError(f"max_num_examples={max_num_examples!r}: it must be a whole number from 1")
+    if isinstance(tasks_list, str | Path):
+        raise UsageError(f"tasks_list={str(tasks_list)!r}: it must be a list; put a single task into one: [task]")
     with in_words_of_python({}):
         return shuffled([row for task in tasks_list for row in some_records(str(task), max_num_examples)], seed)
 

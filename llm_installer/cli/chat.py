@@ -15,7 +15,7 @@ import click
 from llm_installer.cli.conversation import chat, spoken
 from llm_installer.cli.line_editor import line_editor
 from llm_installer.cli.names import FILES, FOLDERS, chosen_model, model_or_path, offer_runs
-from llm_installer.cli.quantised import quantised_options
+from llm_installer.cli.options import held_in_bits
 from llm_installer.core.errors import UsageError
 from llm_installer.planning.bounds import Filled, Number, Whole
 from llm_installer.planning.settings import built
@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     help="0 always gives the likeliest answer.",
 )
 @click.option("--top-p", default=1.0, show_default=True, type=Number(0, 1, low_open=True), help="Nucleus size.")
-@quantised_options
+@held_in_bits
 @click.option("--raw/--chat", default=None, help="Continue plain text, or use the chat template; default as trained.")
 @click.option("--serve", is_flag=True, help="Serve the model and its runs over HTTP instead, as the command `serve`.")
 def start(model: str | None, model_path: str | None, run_id: str | None, serve: bool, **given: object) -> None:

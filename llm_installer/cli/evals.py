@@ -10,8 +10,7 @@ from pathlib import Path
 import click
 
 from llm_installer.cli.names import FILES, FOLDERS, chosen_model, model_or_path, offer_runs
-from llm_installer.cli.options import some_options
-from llm_installer.cli.quantised import quantised_options
+from llm_installer.cli.options import held_in_bits, some_options
 from llm_installer.planning.bounds import Filled, Whole
 
 
@@ -42,7 +41,7 @@ from llm_installer.planning.bounds import Filled, Whole
     help="Evaluate this adapter; may be given several times.",
 )
 @click.option("--base/--no-base", default=True, help="Evaluate the base model alone, too; default on.")
-@quantised_options
+@held_in_bits
 @click.option(
     "--task",
     default="auto",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 import click
 
@@ -99,6 +100,33 @@ class GroupedCommand(click.Command):
         _write(formatter, "The options that matter first", [_record(known[name]) for name in FIRST])
         rows = [(f"{HELP[0]} {slug(name)}", ", ".join(_examples(name))) for name in groups()]
         _write(formatter, "All options, by group", [*rows, (HELP_ALL, "Every option.")])
+
+
+def held_in_bits(command: Command) -> Command:
+    """The options --use-4bit and --use-8bit, which a command gets as `quantised`; both at once are refused."""
+    eight = click.option(
+        "--use-8bit",
+        is_flag=True,
+        expose_value=False,
+        callback=partial(_hold, "int8"),
+        help="Hold the base in 8 bits.",
+    )
+    four = click.option(
+        "--use-4bit",
+        is_flag=True,
+        expose_value=False,
+        callback=partial(_hold, "nf4"),
+        help="Hold the base in 4 bits, as --method qlora trains on.",
+    )
+    return four(eight(command))
+
+
+def _hold(kind: str, ctx: click.Context, _param: click.Parameter, value: bool) -> None:
+    other = ctx.params.setdefault("quantised", "")
+    if value and other:
+        raise UsageError("--use-4bit and --use-8bit contradict each other; give one of them")
+    if value:
+        ctx.params["quantised"] = kind
 
 
 def groups() -> list[str]:

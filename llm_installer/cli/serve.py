@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from llm_installer.cli.names import chosen_model, model_or_path
-from llm_installer.cli.quantised import quantised_options
+from llm_installer.cli.options import held_in_bits
 from llm_installer.planning.bounds import Filled, Number, Whole
 from llm_installer.server.request import ENGINES, ServeRequest, check
 
@@ -38,7 +38,7 @@ KEY = "LLM_API_KEY"
     type=click.Choice(ENGINES),
     help="vllm checks the runs and then starts vLLM, on a GPU.",
 )
-@quantised_options
+@held_in_bits
 @click.option("--rows", default=32, show_default=True, type=Whole(1), help="Answers made at once.")
 @click.option("--queue", default=256, show_default=True, type=Whole(1), help="Requests that may wait.")
 @click.option(

@@ -16,6 +16,7 @@ from llm_installer.core.model_info import fingerprint
 from llm_installer.core.paths import ModelDir
 from llm_installer.core.safetensors import TensorHeader, read_header
 from llm_installer.core.text import short_path, shortened
+from llm_installer.core.weight_files import read_headers
 
 INFO = "adapter_info.json"
 CONFIG = "adapter_config.json"
@@ -24,6 +25,10 @@ AGAIN = "copy it again from where it was made"
 
 _VOCABULARY = ("lm_head", "embed_out", "embed_tokens", "wte")
 """Layers that have a row for each token."""
+_OF_PEFT = "base_model.model."
+"""How PEFT begins the names of an adapter's tensors."""
+_NUMBERS = ("F64", "F32", "F16", "BF16")
+"""Types of weights that lie in files as they are."""
 _LONGEST = 5000
 """Characters of a name, or of a pattern that PEFT compares with the name of each layer."""
 _Rule: TypeAlias = "tuple[Callable[[object], bool], str]"
@@ -67,6 +72,8 @@ def read_adapter_info(lora: Path, folder: ModelDir) -> AdapterInfo:
         )
     _checked(lora / CONFIG, _CONFIG_FIELDS)
     _check_weights(lora / WEIGHT_NAMES[0], folder)
+    if not base and (file := lora / WEIGHT_NAMES[0]).is_file():
+        _check_shapes(file, folder)
     step = about.get("best_step")
     return AdapterInfo(
         style=str(about.get("style") or ""),
@@ -112,6 +119,25 @@ def _check_weights(file: Path, folder: ModelDir) -> None:
         raise AdapterError(
             f"{shown} was made for a vocabulary of {found:,} tokens, and {folder.root.name} has one of {rows:,}"
         )
+
+
+def _check_shapes(file: Path, folder: ModelDir) -> None:
+    """Raise AdapterError where a LoRA has not the shape of its weight, as far as that has the same name in the files of
+    the base, and is stored as numbers."""
+    header, weights = read_header(file), read_headers(folder.weights)
+    for name, a in header.items():
+        layer, found, _ = name.removeprefix(_OF_PEFT).partition(".lora_A.")
+        weight = weights.get(f"{layer}.weight")
+        if not found or weight is None or weight.dtype not in _NUMBERS or len(weight.shape) != 2:
+            continue
+        b = header[_other_half(name)]
+        shape = (*b.shape[:1], *a.shape[-1:])
+        if sorted(shape) != sorted(weight.shape):  # GPT-2 has its weights turned
+            sizes = (" x ".join(f"{size:,}" for size in each) for each in (shape, weight.shape))
+            raise AdapterError(
+                f"The adapter {short_path(file.parent)} was made for another base than {folder.root.name}: "
+                "its {} is {}, and there it is {}".format(shortened(layer, 100), *sizes)
+            )
 
 
 def _other_half(name: str) -> str:

@@ -11,13 +11,16 @@ from llm_installer.core.errors import AdapterError, UsageError
 from llm_installer.core.hints import suggest
 from llm_installer.core.paths import ModelDir
 from llm_installer.inference.start import ANOTHER, chosen_lora
-from llm_installer.planning.settings import built
+from llm_installer.planning.options import Options
+from llm_installer.planning.settings import built, checked
 from llm_installer.runs.listing import find_run
 
 TASKS = ("auto", "answers", "choices", "text")
 """What is done with the rows: as each of them is, or all answered, ranked, or only their losses computed."""
 BASE = "base"
 _BITS = {"use_4bit": "nf4", "use_8bit": "int8"}
+_OF_DATA = ("dataset_format", "columns", "answers_as", "seed")
+"""What training reads its data by, too."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,9 @@ def asked(data: object, options: Mapping[str, object]) -> EvalRequest:
         if name not in known:
             raise UsageError(f"There is no option {name!r}{suggest(name, [*known, *_BITS])}")
         values[name] = value
+    for name in _OF_DATA:
+        if name in options:
+            values[name] = checked(Options, name, options[name], name)
     for name in ("data", "run", "lora", "tasks"):
         values[name] = _several(values.get(name))
     for name in ("max_new_tokens", "max_examples"):

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from llm_installer.core.adapter_info import AdapterInfo, read_adapter_info
+from llm_installer.core.adapter_info import WEIGHT_NAMES, AdapterInfo, read_adapter_info
 from llm_installer.core.errors import AdapterError, UsageError
 from llm_installer.core.hints import script
 from llm_installer.core.paths import ModelDir
+from llm_installer.core.text import short_path, shortened
 from llm_installer.inference.start import ALONE, ANOTHER, chosen_lora
 from llm_installer.runs.listing import RunRow, find_run, list_runs
 
@@ -43,7 +44,23 @@ def find_adapter(
     found = chosen_lora(folder, str(row.adapter) if row else lora, without, instead)
     if found is None:
         return None
-    return Chosen(found, read_adapter_info(found, folder), row or run_of(folder, found))
+    return Chosen(found, sound_adapter(found, folder), row or run_of(folder, found))
+
+
+def sound_adapter(lora: Path, folder: ModelDir) -> AdapterInfo:
+    """What an adapter says of itself. Raises AdapterError where it is damaged, or made for another base: before it
+    leaves, or anything is made of it."""
+    about, file = read_adapter_info(lora, folder), lora / WEIGHT_NAMES[0]
+    if file.is_file():
+        from safetensors.torch import load_file
+
+        for name, weight in load_file(file).items():
+            if not bool(weight.float().isfinite().all()):
+                raise AdapterError(
+                    f"The adapter {short_path(lora)} is damaged: {shortened(name, 150)} holds values that are not "
+                    "numbers; choose another with --lora or --run"
+                )
+    return about
 
 
 def chosen_adapter(folder: ModelDir, run: str | None, lora: str | None, to: str) -> Chosen:

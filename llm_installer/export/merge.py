@@ -72,7 +72,7 @@ def merge(folder: ModelDir, request: MergeRequest, voice: Voice) -> Merged:
     """
     no_telemetry()
     work, target = _prepared(folder, request)
-    with directory_lock(lock_name(target), "--to"):
+    with directory_lock(lock_name(target), "--to", f"making {short_path(target.root)}"):
         refuse_taken(target.root)  # somebody else may just have finished
         staging = staging_of(target.root)
         _begin(staging)
@@ -119,7 +119,7 @@ def _prepared(folder: ModelDir, request: MergeRequest) -> tuple[_Work, ModelDir]
     target = target_of(folder, work.chosen.name, request.to)
     # Of a base that is published quantised there is a dequantised copy for a while.
     needed = info.parameters * 8 if info.stored.words else plan_files(base, changes, dtype).bytes
-    require_space(nearest_existing(target.root), needed)
+    require_space(nearest_existing(target.root), needed, "name with --to")
     return work, target
 
 

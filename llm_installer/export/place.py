@@ -16,6 +16,9 @@ from llm_installer.install.disk import delete
 from llm_installer.install.naming import wrong_with_name
 from llm_installer.install.staging import directory_lock
 
+OTHER_DISK = "name with --out"
+"""What puts a result on another disk."""
+
 
 def place(folder: ModelDir, out: str | None, name: str) -> Path:
     """The file or folder to be; `name` is what it is called where --out does not say, and its ending must be kept.
@@ -52,7 +55,7 @@ def leaving(target: Path) -> Iterator[Path]:
     Raises InstallerError where another process makes the same, DiskError where the disk refuses.
     """
     part = partial_of(target)
-    with directory_lock(lock_name(ModelDir(target)), "--out"):
+    with directory_lock(lock_name(ModelDir(target)), "--out", f"making {short_path(target)}"):
         try:
             delete(part)
             yield part

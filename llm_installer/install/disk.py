@@ -16,13 +16,15 @@ _CHUNK = 1 << 20
 _SPARE = 16 << 20
 
 
-def require_space(folder: Path, wanted: int) -> None:
-    """Raise InstallerError when `wanted` bytes and a twentieth to spare do not fit on the disk of `folder`."""
+def require_space(folder: Path, wanted: int, instead: str = "set LLM_HOME to") -> None:
+    """Raise InstallerError when `wanted` bytes and a twentieth to spare do not fit on the disk of `folder`; `instead`
+    is what chooses another one."""
     free = shutil.disk_usage(folder).free
+    spare = size(wanted // 20 + _SPARE)
     if wanted + wanted // 20 + _SPARE > free:
         raise InstallerError(
-            f"The model needs {size(wanted)} in {short_path(folder)}, and its disk has {size(free)} free; "
-            f"free some space, or set LLM_HOME to a folder on a larger disk"
+            f"The model needs {size(wanted)} in {short_path(folder)}, and {spare} to spare; its disk has {size(free)} "
+            f"free, so free some space, or {instead} a folder on a larger disk"
         )
 
 

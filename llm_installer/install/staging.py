@@ -36,10 +36,10 @@ def removing_dir(root: Path) -> Path:
 
 
 @contextmanager
-def directory_lock(dirname: str, option: str = "--name") -> Iterator[None]:
+def directory_lock(dirname: str, option: str = "--name", doing: str = "") -> Iterator[None]:
     """Hold the right to change the directory `dirname`. The system frees it when the process dies.
 
-    `option` is the one that chooses another directory.
+    `option` is the one that chooses another directory, `doing` what another process does that holds it.
 
     Raises InstallerError where another process holds it, or LLM_HOME cannot be written to.
     """
@@ -50,9 +50,8 @@ def directory_lock(dirname: str, option: str = "--name") -> Iterator[None]:
         locks.mkdir(parents=True, exist_ok=True)
         lock.acquire(blocking=False)
     except Timeout:
-        raise InstallerError(
-            f"Another process is installing or removing {dirname}; wait for it, or choose another {option}"
-        ) from None
+        what = doing or f"installing or removing {dirname}"
+        raise InstallerError(f"Another process is {what}; wait for it, or choose another {option}") from None
     except OSError as error:
         raise InstallerError(
             f"{short_path(models_dir().parent)} cannot be written to ({error.strerror}); "

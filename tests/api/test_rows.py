@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -63,6 +64,12 @@ def test_the_kind_of_a_file_can_be_said(folder: Path) -> None:
 def test_a_field_that_is_not_there_is_named(folder: Path) -> None:
     with pytest.raises(DataError, match=r"^a.csv:2: there is no text in a field 'body'; the record has text, content$"):
         prepare_dataset("a.csv", text_field="body")
+
+
+@pytest.mark.parametrize("task", ["qa.jsonl", Path("qa.jsonl")])
+def test_one_task_alone_is_put_into_a_list(task: Any) -> None:
+    with pytest.raises(UsageError, match=r"^tasks_list='qa.jsonl': it must be a list; put a single task into one"):
+        create_instruct_dataset(1, task)
 
 
 def test_tasks_are_mixed_with_as_many_rows_of_each(folder: Path) -> None:

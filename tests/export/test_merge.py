@@ -215,9 +215,9 @@ def test_what_another_process_has_just_made_is_not_replaced(
     """Between the first look at the name and the lock."""
     lock = story.directory_lock
 
-    def late(name: str, option: str) -> AbstractContextManager[None]:
+    def late(*words: str) -> AbstractContextManager[None]:
         (models_dir() / "new").mkdir()
-        return lock(name, option)
+        return lock(*words)
 
     monkeypatch.setattr(story, "directory_lock", late)
     with pytest.raises(ModelError, match="new is there already"):

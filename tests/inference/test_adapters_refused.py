@@ -60,6 +60,11 @@ def without(part: str) -> Callable[[Path], None]:
     return weights(drop)
 
 
+def another_width(held: Weights) -> None:
+    for name in [n for n in held if "v_proj.lora_B" in n]:
+        held[name] = torch.cat([held[name], held[name]])
+
+
 def more_layers(held: Weights) -> None:
     for name in [n for n in held if ".layers.1." in n]:
         held[name.replace(".layers.1.", ".layers.7.")] = held[name].clone()
@@ -102,6 +107,7 @@ WRONG: dict[str, tuple[Callable[[Path], None], str]] = {
     "a textual alpha": (config(lora_alpha="x"), 'lora_alpha in .* must be a finite number, not "x"'),
     "a negative rank": (config(r=-1), "r in .* must be a whole number from 1, not -1"),
     "another rank": (config(r=8), r"does not fit tiny-llama \(.*size mismatch"),
+    "another width": (weights(another_width), "for another base than tiny-llama: its .*v_proj is .* x .*, and there"),
     "an unknown kind": (
         config(peft_type="MAGIC"),
         'peft_type in .*json is "MAGIC", which this version of PEFT does not',

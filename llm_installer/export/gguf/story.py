@@ -14,7 +14,7 @@ from llm_installer.core.voice import Voice
 from llm_installer.export.chosen import made_by
 from llm_installer.export.gguf.file import plan_file, write_file
 from llm_installer.export.kinds import Exported, ExportRequest, type_of
-from llm_installer.export.place import keep_beside, leaving, place
+from llm_installer.export.place import OTHER_DISK, keep_beside, leaving, place
 from llm_installer.export.subject import subject_of
 from llm_installer.export.target import default_name
 from llm_installer.install.disk import nearest_existing, require_space
@@ -31,7 +31,7 @@ def export_gguf(folder: ModelDir, request: ExportRequest, voice: Voice) -> Expor
     subject = subject_of(folder, request)
     target = place(folder, request.out, f"{default_name(subject.base, ending(subject.lora, kind))}.gguf")
     plan = plan_file(subject, kind, voice)
-    require_space(nearest_existing(target.parent), plan.bytes)
+    require_space(nearest_existing(target.parent), plan.bytes, OTHER_DISK)
     with leaving(target) as part:
         receipt = write_file(plan, part, voice)
     more = {"indivisible": plan.indivisible, "notes": plan.notes, "file": target.name}

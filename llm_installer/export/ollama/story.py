@@ -25,7 +25,7 @@ from llm_installer.export.pairs.forms import form_of
 from llm_installer.export.pairs.pairs import Pair
 from llm_installer.export.pairs.receipt import PairReceipt
 from llm_installer.export.pairs.story import read_pairs, write_pairs
-from llm_installer.export.place import bytes_of, empty_folder, leaving, place
+from llm_installer.export.place import OTHER_DISK, bytes_of, empty_folder, leaving, place
 from llm_installer.export.receipt import RECEIPT
 from llm_installer.export.subject import Subject, needed_lora, subject_of
 from llm_installer.export.target import default_name
@@ -64,7 +64,7 @@ def export_ollama(folder: ModelDir, request: ExportRequest, voice: Voice) -> Exp
     target = place(folder, request.out, default_name(subject.base, ending))
     pairs = read_pairs(subject, form_of("gguf-lora"), voice) if request.as_adapter else None
     plan = plan_file(subject, type_of(request), voice, merging=not request.as_adapter)
-    require_space(nearest_existing(target.parent), plan.bytes)
+    require_space(nearest_existing(target.parent), plan.bytes, OTHER_DISK)
     work = _Work(subject, plan, pairs)
     lines, more = usage(subject, plan)
     text = written([*_files(work), *lines])  # what no Modelfile can say is refused before a weight is written

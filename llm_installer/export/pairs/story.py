@@ -24,7 +24,7 @@ from llm_installer.export.kinds import Exported, ExportRequest, type_of
 from llm_installer.export.pairs.forms import Form, form_of
 from llm_installer.export.pairs.pairs import Pair, pairs, refuse_unsayable
 from llm_installer.export.pairs.receipt import PairReceipt, problems
-from llm_installer.export.place import bytes_of, keep_beside, leaving, place
+from llm_installer.export.place import OTHER_DISK, bytes_of, keep_beside, leaving, place
 from llm_installer.export.prove import precision_for
 from llm_installer.export.receipt import RECEIPT
 from llm_installer.export.subject import Subject, needed_lora, refuse_stored, subject_of
@@ -48,7 +48,8 @@ def export_pairs(folder: ModelDir, request: ExportRequest, voice: Voice) -> Expo
     stem = default_name(subject.base, f"{made_by(lora)}-{form.ending.removesuffix(ending)}")
     target = place(folder, request.out, stem + ending)
     found = read_pairs(subject, form, voice)
-    require_space(nearest_existing(target.parent), 4 * sum(p.a.numel() + p.b.numel() for p in found.values()))
+    needed = 4 * sum(p.a.numel() + p.b.numel() for p in found.values())
+    require_space(nearest_existing(target.parent), needed, OTHER_DISK)
     notes = (*_notes(subject),)
     with leaving(target) as part:
         receipt = write_pairs(subject, (request.to, kind), found, part, voice)

@@ -117,3 +117,9 @@ def refuse_repo(repo: str | None) -> None:
             f"--repo {shortened(repo, 100)!r} is no name of a repository; give OWNER/NAME, in letters, digits, "
             "dots, dashes and underscores, such as --repo anna/my-model"
         )
+
+
+def repo_name(name: str) -> str:
+    """The name of a repository from any other: what no repository may be called is left out, and something stays."""
+    found = re.sub(r"--+", "-", re.sub(r"[^A-Za-z0-9_.-]+|\.\.+", "-", name)).lstrip("-._")
+    return re.sub(r"(\.git|[-._])+$", "", found) or "model"

@@ -6,7 +6,6 @@ Run as: llm-installer push MODEL --repo OWNER/NAME
 from __future__ import annotations
 
 import filecmp
-import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,6 +38,7 @@ from llm_installer.export.push.request import (
     Pushed,
     PushRequest,
     refuse_words,
+    repo_name,
 )
 from llm_installer.export.push.rows import RowSearch
 from llm_installer.export.push.send import repository, send
@@ -71,8 +71,7 @@ class _Work:
     def name(self) -> str:
         """Of the repository, without its owner."""
         made_by = self.chosen.name if self.chosen else ""
-        name = default_name(self.folder.root.resolve().name, made_by)
-        name = re.sub(r"[^A-Za-z0-9_.-]+|\.\.+|--+", "-", name).strip("-.")
+        name = repo_name(default_name(self.folder.root.resolve().name, made_by))
         return f"{name}-{self.kind}" if self.kind != ADAPTER and self.chosen else name
 
 
@@ -121,7 +120,7 @@ def _chosen(folder: ModelDir, request: PushRequest) -> _Work:
 @contextmanager
 def _workplace(name: str) -> Iterator[Path]:
     """An empty folder for one push, whatever a killed one has left there; nothing is left in the end."""
-    with directory_lock(f"push-{name}", "--run"):
+    with directory_lock(f"push-{name}", "--run", f"pushing {name}"):
         place = cache_dir() / "push" / name
         shutil.rmtree(place, ignore_errors=True)
         try:

@@ -9,15 +9,18 @@ from typing import Any
 
 import pytest
 import yaml
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from llm_installer.core.hub_base import HubBase
 from llm_installer.core.model_card import data_names
 from llm_installer.export.engines import Adapter
 from llm_installer.export.push.card import Told, card, licence_of
-from llm_installer.export.push.request import ADAPTER, GGUF, MERGED
+from llm_installer.export.push.request import ADAPTER, GGUF, MERGED, refuse_repo, repo_name
 from llm_installer.export.push.stage import shared_config, shared_info
 from llm_installer.runs.report import before_and_after
 from tests.export.push.made import REPORT
+from tests.generated import many
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
 PLAN: dict[str, Any] = {
@@ -119,3 +122,13 @@ def test_config_and_record_name_no_place() -> None:
     info = shared_info({**INFO, "speed": {"of": "my card"}, "plan": {**PLAN, "mix": [["/srv/a.json", 0.5]]}})
     assert "speed" not in info and info["data"] == "colours.json, org/words:train"
     assert info["plan"]["mix"] == [["a.json", 0.5]]  # type: ignore[index]
+
+
+@given(st.one_of(st.text(max_size=80), st.text("a-._é模:git ", max_size=12)))
+@settings(max_examples=many(150), deadline=None)
+@example("模型")
+@example("x.git-.git")
+@example("a-!b")
+def test_a_repository_can_be_named_after_any_model(name: str) -> None:
+    refuse_repo(f"anna/{repo_name(name)}-merged")
+    refuse_repo(f"anna/{repo_name(name)}")

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import torch
 from peft import PeftModel
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from llm_installer import api
@@ -103,6 +104,10 @@ def test_python_pushes_the_same(hub: Hub, folder: ModelDir) -> None:
         (replace(ASKED, repo="lamps"), "is no name of a repository; give OWNER/NAME"),
         (replace(ASKED, repo="a/../b"), "is no name of a repository"),
         (PushRequest(repo="anna/lamps"), "has no adapter to push; train one with"),
+        (
+            PushRequest(lora="nowhere", repo="anna/lamps"),
+            "no adapter at ./nowhere; name another one with --run or --lora",
+        ),
         (replace(ASKED, run="nothing"), "No run of lamp-model is called 'nothing'"),
     ],
 )
@@ -211,6 +216,16 @@ def test_an_adapter_of_elsewhere_is_pushed_too(hub: Hub, folder: ModelDir, tmp_p
     assert "not known here" in found.notes[0]
     (lora / "adapter_model.safetensors").rename(lora / "adapter_model.bin")
     assert "save it as safetensors" in refused(folder, PushRequest(lora=str(lora), repo="anna/lamps"))
+
+
+@pytest.mark.parametrize("request_", [ASKED, replace(ASKED, merged=True), replace(ASKED, dry_run=True)])
+def test_an_adapter_that_nobody_could_use_is_not_sent(request_: PushRequest, hub: Hub, folder: ModelDir) -> None:
+    file = folder.runs / ID / "adapter" / "adapter_model.safetensors"
+    held = load_file(file)
+    next(iter(held.values())).view(-1)[0] = float("nan")
+    save_file(held, file, metadata={"format": "pt"})
+    assert "is damaged: " in (said := refused(folder, request_)) and "not numbers" in said
+    assert not hub.repos
 
 
 def test_a_merged_model_arrives_and_answers_without_an_adapter(
