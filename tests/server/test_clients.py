@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -122,13 +123,26 @@ def test_runs_come_change_and_go_while_they_are_served(served: Running) -> None:
     assert remove(folder, new).run.id == new  # it is not served any more
 
 
+def test_a_run_may_be_called_what_the_server_calls_something_else(served: Running) -> None:
+    folder, base = served.folder, served.name
+    before = [served.chat("Who are you?", model=model).json()["choices"] for model in (base, f"{base}:lora")]
+    names = ["base", "lora#2"]
+    for seed, name in enumerate(names):
+        add_adapter(folder, name, seed=seed + 20)
+    found = [model["id"] for model in served.http.get("/v1/models").json()["data"]]
+    assert len(found) == len(set(found)) and {f"{base}:{name}" for name in names} <= set(found)
+    for name in names:
+        shutil.rmtree(folder.runs / name)
+        served.http.get("/v1/models").raise_for_status()
+        after = [served.chat("Who are you?", model=model).json()["choices"] for model in (base, f"{base}:lora")]
+        assert after == before, name
+
+
 def add_adapter_again(adapter: Path, seed: int, served: Running) -> bool:
     """Other weights in the place of those of an adapter, as a training that goes on writes them."""
     temporary = "20260301-100000-full"
     made = add_adapter(served.folder, temporary, seed)
     os.replace(made / "adapter_model.safetensors", adapter / "adapter_model.safetensors")
-    import shutil
-
     shutil.rmtree(served.folder.runs / temporary)
     return True
 
