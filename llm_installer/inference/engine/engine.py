@@ -58,7 +58,8 @@ class Engine:
     def add(self, name: str, lora: Path) -> None:
         """Serve the adapter in `lora` by this name. Raises AdapterError for one that cannot be."""
         self._thread.submit(self._models.add, name, lora).result()
-        self.served = dict(self._models.served)
+        with self._lock:  # not all that the models know: one may be leaving
+            self.served = {**self.served, name: self._models.served[name]}
 
     def remove(self, name: str) -> None:
         """Serve it no more: what has begun is answered to its end, what comes is unknown."""

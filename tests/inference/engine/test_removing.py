@@ -31,6 +31,8 @@ def test_who_waits_is_answered_by_what_was_asked_for(stories: Stories) -> None:
     alone, base = ids_of(asked("patterned", 24)), ids_of(asked(BASE, 24))
     long, waits = asked(BASE, 100), asked("patterned", 24)
     engine.remove("patterned")
+    engine.add("plain", stories.adapters["plain"])
+    assert set(engine.served) == {BASE, "plain"}  # what is leaving has not come back
     assert ids_of(waits) == alone != base
     assert len(ids_of(long)) == 100
     engine.add("patterned", stories.adapters["patterned"])  # the name is free again
