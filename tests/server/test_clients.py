@@ -16,9 +16,12 @@ import pytest
 
 from llm_installer.core.errors import TrainingError
 from llm_installer.core.files import switch_link
+from llm_installer.core.paths import ModelDir
 from llm_installer.core.run.served import servers
 from llm_installer.runs.listing import remove, use
-from tests.server.conftest import RUNS, Running, add_adapter
+from llm_installer.server import story
+from llm_installer.server.request import ServeRequest
+from tests.server.conftest import RUNS, Running, add_adapter, running
 
 ASK = [{"role": "user", "content": "Tell me a very long story."}]
 
@@ -121,6 +124,19 @@ def test_runs_come_change_and_go_while_they_are_served(served: Running) -> None:
     assert f"{base}:{new}" not in [model["id"] for model in served.http.get("/v1/models").json()["data"]]
     assert served.chat("Hi", model=f"{base}:{new}").status_code == 404
     assert remove(folder, new).run.id == new  # it is not served any more
+
+
+def test_who_never_ends_a_request_is_cut_off_at_the_end_without_a_word(
+    served_folder: ModelDir, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(story, "GRACE", 0)
+    for made in running(served_folder, ServeRequest(port=0)):
+        with socket.create_connection(("127.0.0.1", int(made.address.rpartition(":")[2]))) as half:
+            half.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\n{")
+            made.wait_for(lambda made=made: bool(made.server._uvicorn.server_state.tasks))
+            made.server.stop()
+            half.recv(99)
+    assert not caplog.records
 
 
 def test_a_run_may_be_called_what_the_server_calls_something_else(served: Running) -> None:
