@@ -34,6 +34,7 @@ class Conversation:
         """Answer `text`, asked about `images`, with the earlier turns as context; a plain-text model just continues
         it. `on_text` gets the answer piece by piece. Raises UsageError when the model cannot be shown the question, or
         not all of it."""
+        _refuse_bytes(self.system + text)
         if self.assistant.style == "text" and not images:
             ids = question_ids(self.assistant.encoder, text, "text")
         else:
@@ -105,3 +106,11 @@ class Conversation:
         config = self.assistant.model.config
         text = config.get_text_config() if hasattr(config, "get_text_config") else config
         return int(getattr(text, "max_position_embeddings", 0) or 0)
+
+
+def _refuse_bytes(text: str) -> None:
+    """Raise UsageError for a text that was typed or piped in another encoding than UTF-8, which no tokenizer takes."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise UsageError("The question, or the instructions, are not in UTF-8; write them in it") from None

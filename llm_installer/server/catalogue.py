@@ -5,9 +5,10 @@ The runs are looked at on the disk, so that new ones come and removed ones go wi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
+from itertools import count
 from pathlib import Path
 from threading import Lock
 from typing import Protocol
@@ -79,7 +80,8 @@ class Catalogue:
         self.skipped: dict[tuple[Path, Stamp], str] = {}
         """Why adapters are not served, a sentence each."""
         self._loaded: dict[Path, _Loaded] = {}
-        self._names: dict[str, int] = {}
+        self._inside = {BASE}
+        """Names in the engine, those that were used once included: a request may still mean what it had by one."""
         self._places: dict[str, Path] = {}
         self._entries: dict[tuple[str, Path], Entry] = {}
         """Entries as they were made last, by the part of a name behind the base's, and the adapter."""
@@ -189,8 +191,8 @@ class Catalogue:
 
     def _load(self, path: Path, stamp: Stamp, row: RunRow | None) -> _Loaded | None:
         stem = row.run.id if row else LORA
-        self._names[stem] = self._names.get(stem, 0) + 1
-        inside = stem if self._names[stem] == 1 else f"{stem}#{self._names[stem]}"
+        inside = next(name for name in _versions(stem) if name not in self._inside)
+        self._inside.add(inside)
         try:
             read_adapter_info(path, self._folder)
             self._engine.add(inside, path)
@@ -231,6 +233,12 @@ class Catalogue:
         """A short print of everything that decides an answer besides the request."""
         what = "\0".join((weights, voice.encoder.template.source, __version__))
         return f"fp_{sha256(what.encode('utf-8', 'replace')).hexdigest()[:12]}"
+
+
+def _versions(stem: str) -> Iterator[str]:
+    """The name, and others where it is taken."""
+    yield stem
+    yield from (f"{stem}#{number}" for number in count(2))
 
 
 def _stamp(path: Path) -> Stamp | None:

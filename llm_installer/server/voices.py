@@ -13,9 +13,12 @@ from llm_installer.core.examples import Message
 from llm_installer.data.encoding.call_forms import CallForm, call_form
 from llm_installer.data.encoding.encode import Encoder
 from llm_installer.data.encoding.template_probes import CannotRender
+from llm_installer.data.reading.images import ImageError, pixels
 from llm_installer.server.problems import invalid, too_long
 from llm_installer.server.token_bytes import TokenBytes
 
+MOST_PIXELS = 1 << 26
+"""Pixels that the images of a request may have in all."""
 _SLACK = 4
 """Characters that a tokenizer may leave out of a text, as a factor."""
 
@@ -66,6 +69,7 @@ class Voice:
         self._refuse_long(sum(len(m.content) + len(m.tool_calls) for m in messages) + len(tools), most)
         if images and self.encoder.vision is None:
             raise invalid(f"This model cannot be shown an image: {self.encoder.no_vision}", "messages")
+        _refuse_large(images)
         if self.style == "text" and not images and not tools:
             return self.text_ids(continued(messages), most)
         try:
@@ -95,6 +99,18 @@ class Voice:
         least = characters // (self.longest * _SLACK)
         if least > most:
             raise too_long(f"The prompt has more than {least:,} tokens, and this model reads {most:,} with its answer")
+
+
+def _refuse_large(images: Sequence[str]) -> None:
+    """Raise Problem before any work for images that others would wait for: a few bytes can stand for very many pixels,
+    of which a model sees few."""
+    try:
+        whole = sum(map(pixels, images))
+    except ImageError as error:
+        raise invalid(f"The model cannot be asked this: {error}", "messages") from None
+    if whole > MOST_PIXELS:
+        words = f"The images have {whole:,} pixels, and a request may have {MOST_PIXELS:,}; send smaller ones"
+        raise invalid(words, "messages")
 
 
 def voice_of(served: ServedVoice, vocabulary: int) -> Voice:

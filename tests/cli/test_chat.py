@@ -97,6 +97,14 @@ def test_a_question_that_cannot_be_asked_is_forgotten_and_the_chat_goes_on(
     assert [turn.content for turn in talk.turns][:1] == ["Hello!"] and len(talk.turns) == 2
 
 
+def test_what_is_not_in_utf_8_is_refused_in_a_sentence(monkeypatch: pytest.MonkeyPatch, talk: Conversation) -> None:
+    said = typed(monkeypatch, talk, "gr\udcfcn", "/system gr\udcfcn", "Hi", "/system", "/new")
+    assert [line for line in said if "UTF-8" in line] == [
+        "The question, or the instructions, are not in UTF-8; write them in it"
+    ] * 2
+    assert talk.turns == []
+
+
 def test_a_model_that_cannot_see_is_not_asked_about_a_picture(talk: Conversation) -> None:
     with pytest.raises(UsageError, match="The model cannot be asked this: "):
         talk.ask("What is this?", images=("picture.png",))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,9 +16,12 @@ import pytest
 
 from llm_installer.core.errors import TrainingError
 from llm_installer.core.files import switch_link
+from llm_installer.core.paths import ModelDir
 from llm_installer.core.run.served import servers
 from llm_installer.runs.listing import remove, use
-from tests.server.conftest import RUNS, Running, add_adapter
+from llm_installer.server import story
+from llm_installer.server.request import ServeRequest
+from tests.server.conftest import RUNS, Running, add_adapter, running
 
 ASK = [{"role": "user", "content": "Tell me a very long story."}]
 
@@ -122,13 +126,39 @@ def test_runs_come_change_and_go_while_they_are_served(served: Running) -> None:
     assert remove(folder, new).run.id == new  # it is not served any more
 
 
+def test_who_never_ends_a_request_is_cut_off_at_the_end_without_a_word(
+    served_folder: ModelDir, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(story, "GRACE", 0)
+    for made in running(served_folder, ServeRequest(port=0)):
+        with socket.create_connection(("127.0.0.1", int(made.address.rpartition(":")[2]))) as half:
+            half.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\n{")
+            made.wait_for(lambda made=made: bool(made.server._uvicorn.server_state.tasks))
+            made.server.stop()
+            half.recv(99)
+    assert not caplog.records
+
+
+def test_a_run_may_be_called_what_the_server_calls_something_else(served: Running) -> None:
+    folder, base = served.folder, served.name
+    before = [served.chat("Who are you?", model=model).json()["choices"] for model in (base, f"{base}:lora")]
+    names = ["base", "lora#2"]
+    for seed, name in enumerate(names):
+        add_adapter(folder, name, seed=seed + 20)
+    found = [model["id"] for model in served.http.get("/v1/models").json()["data"]]
+    assert len(found) == len(set(found)) and {f"{base}:{name}" for name in names} <= set(found)
+    for name in names:
+        shutil.rmtree(folder.runs / name)
+        served.http.get("/v1/models").raise_for_status()
+        after = [served.chat("Who are you?", model=model).json()["choices"] for model in (base, f"{base}:lora")]
+        assert after == before, name
+
+
 def add_adapter_again(adapter: Path, seed: int, served: Running) -> bool:
     """Other weights in the place of those of an adapter, as a training that goes on writes them."""
     temporary = "20260301-100000-full"
     made = add_adapter(served.folder, temporary, seed)
     os.replace(made / "adapter_model.safetensors", adapter / "adapter_model.safetensors")
-    import shutil
-
     shutil.rmtree(served.folder.runs / temporary)
     return True
 

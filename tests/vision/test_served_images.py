@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import io
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from llm_installer.core.examples import Message
 from llm_installer.server.messages import read_messages
@@ -27,6 +29,13 @@ def test_an_image_inside_a_request(seer: Seer, pictures: list[Path]) -> None:
         with pytest.raises(Problem) as refused:
             voice.chat_ids(messages, "", images, 4000)
         assert refused.value.status == 400
+    huge = io.BytesIO()
+    Image.new("1", (1 << 13, 1 << 13)).save(huge, "PNG")  # 10 kB
+    large = {"url": f"data:image/png;base64,{base64.b64encode(huge.getvalue()).decode()}"}
+    many = [{"type": "image_url", "image_url": large}] * 2
+    messages, images = read_messages([{"role": "user", "content": many}])
+    with pytest.raises(Problem, match="134,217,728 pixels, and a request may have"):
+        voice.chat_ids(messages, "", images, 4000)
     parts[0]["image_url"] = {"url": str(pictures[0])}
     with pytest.raises(Problem, match="must come inside"):
         read_messages([{"role": "user", "content": parts}])

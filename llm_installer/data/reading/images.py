@@ -67,6 +67,12 @@ def open_image(image: str) -> Image:
         return ImageOps.exif_transpose(picture).convert("RGB")
 
 
+def pixels(image: str) -> int:
+    """How many an image has, by its header alone. Raises ImageError."""
+    with _reading(image) as picture:
+        return picture.width * picture.height
+
+
 def image_content(image: str) -> bytes:
     """The bytes of an image, or the size and four samples of a large one: enough to tell it from another image.
 

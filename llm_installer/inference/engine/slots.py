@@ -125,13 +125,14 @@ class Slots:
         return self.bytes // places if places else 0
 
     def reserve(self, rows: int, length: int, used: int) -> None:
-        """Room for `rows` rows of `length` positions; the first `used` positions of each slot stay as they are."""
+        """Room for `rows` rows of `length` positions; the first `used` positions of each slot stay as they are. What
+        many short rows needed before is not kept for a long one, nor the other way round: that would be the product of
+        both."""
         window = self._window
         if rows <= window.slots and length <= window.capacity:
             return
-        window.slots = max(rows, window.slots)
-        if length > window.capacity:
-            window.capacity = max(-(-length // STEP) * STEP, window.capacity * 3 // 2 if used else 0)
+        larger = window.capacity * 3 // 2 if used and length > window.capacity else 0
+        window.slots, window.capacity = rows, max(-(-length // STEP) * STEP, larger)
         for layer in self._layers:
             layer.grow(used)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -39,6 +40,8 @@ def tried(model: PreTrainedModel) -> Tried:
     masks = masks_of(config, model.dtype)
     if masks is None:
         return Tried(None, "some of its layers keep more than keys and values")
+    if "longrope" in _rope_types(getattr(config, "rope_parameters", None)):
+        return Tried(None, "where a token stands means another thing in a longer text")
     slots = Slots(config.num_hidden_layers)
     try:
         apart = _apart(model, masks, slots)
@@ -47,6 +50,13 @@ def tried(model: PreTrainedModel) -> Tried:
     if not apart <= NEAR.get(model.dtype, 0.0):
         return Tried(None, f"rows at once give other answers than alone, by {apart:.2g}")
     return Tried(masks, token_bytes=slots.token_bytes)
+
+
+def _rope_types(given: object) -> set[object]:
+    """How positions are turned into angles; some models have one such table for each kind of layer."""
+    if not isinstance(given, Mapping):
+        return set()
+    return {given.get("rope_type")}.union(*map(_rope_types, given.values()))
 
 
 @torch.inference_mode()

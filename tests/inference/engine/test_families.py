@@ -45,7 +45,12 @@ TOGETHER: dict[str, Mapping[str, object]] = {
         "attention_chunk_size": 8, "no_rope_layers": [1, 0], "num_experts_per_tok": 1,
     },
 }  # fmt: skip
+LONGROPE = {
+    "rope_type": "longrope", "rope_theta": 1e4, "original_max_position_embeddings": 16,
+    "short_factor": [1.0] * 4, "long_factor": [1.0, 3.0, 5.0, 7.0],
+}  # fmt: skip
 ALONE: dict[str, Mapping[str, object]] = {
+    "phi3": {**SIZES, "rope_parameters": LONGROPE, "original_max_position_embeddings": 16},
     "mamba": MAMBA,
     "bloom": {"vocab_size": 96, "hidden_size": 32, "n_layer": 2, "n_head": 4},
     "falcon_h1": {
