@@ -20,6 +20,8 @@ from llm_installer.core.weight_files import read_headers
 
 INFO = "adapter_info.json"
 CONFIG = "adapter_config.json"
+Stamp = tuple[int, int, int]
+"""Changes when a file does: when it was written, its size and its number."""
 WEIGHT_NAMES = ("adapter_model.safetensors", "adapter_model.bin")
 AGAIN = "copy it again from where it was made"
 
@@ -225,3 +227,14 @@ _CONFIG_FIELDS: dict[str, _Rule] = {
     **dict.fromkeys(("fan_in_fan_out", "use_dora", "use_rslora", "inference_mode"), _FLAG),
     "megatron_config": (lambda value: value is None, "absent, since it names a module to import"),
 }
+
+
+def stamp_of(path: Path) -> Stamp | None:
+    """What changes when the weights of an adapter do; None where there are none."""
+    for name in WEIGHT_NAMES:
+        try:
+            seen = (path / name).stat()
+        except OSError:
+            continue
+        return seen.st_mtime_ns, seen.st_size, seen.st_ino
+    return None

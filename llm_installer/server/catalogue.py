@@ -13,7 +13,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Protocol
 
-from llm_installer.core.adapter_info import WEIGHT_NAMES, read_adapter_info
+from llm_installer.core.adapter_info import Stamp, read_adapter_info, stamp_of
 from llm_installer.core.errors import AdapterError, InstallerError, ModelError
 from llm_installer.core.model_info import fingerprint, read_model_info
 from llm_installer.core.paths import ModelDir
@@ -26,7 +26,6 @@ from llm_installer.server.problems import Problem, unknown_model
 from llm_installer.server.voices import ServedVoice, Voice, voice_of
 
 LORA = "lora"
-Stamp = tuple[int, int, int]
 Said = Callable[[str], None]
 Told = Callable[[Sequence[str]], None]
 
@@ -115,28 +114,28 @@ class Catalogue:
             return known
         with self._lock:
             rows = self._rows()
-            found: Entry | None = None
-            if name == id:
-                pass
-            elif id in rows:
-                found = self._entry(id, rows[id].adapter, rows[id])
-            elif id == LORA:
-                found = next((entry for lora in self._lora() if (entry := self._lora_entry(lora, rows))), None)
-            if found:
-                return found
-            paths = [rows[id].adapter] if name != id and id in rows else self._lora() if id == LORA else []
+            found, paths = self._named(id, rows) if name != id else (None, [])
+        if found:
+            return found
         raise self._unknown(name, paths)
+
+    def _named(self, id: str, rows: Mapping[str, RunRow]) -> tuple[Entry | None, list[Path]]:
+        """(the entry of a run, or of what ./lora is, if it can be served; where its adapter lies)."""
+        if id in rows:
+            return self._entry(id, rows[id].adapter, rows[id]), [rows[id].adapter]
+        lora = self._lora() if id == LORA else []
+        return next((entry for each in lora if (entry := self._lora_entry(each, rows))), None), lora
 
     def _unchanged(self, id: str) -> Entry | None:
         """The entry that was made last, where its adapter is what it was: runs are not listed for every request."""
         path = self._folder.lora.resolve() if id == LORA else self._places.get(id)
         loaded, entry = (self._loaded.get(path), self._entries.get((id, path))) if path else (None, None)
-        same = path and loaded and entry and entry.inside == loaded.inside and _stamp(path) == loaded.stamp
+        same = path and loaded and entry and entry.inside == loaded.inside and stamp_of(path) == loaded.stamp
         return entry if same else None
 
     def _unknown(self, name: str, paths: list[Path]) -> Problem:
         for path in paths:
-            if (stamp := _stamp(path)) and (why := self.skipped.get((path.resolve(), stamp))):
+            if (stamp := stamp_of(path)) and (why := self.skipped.get((path.resolve(), stamp))):
                 return Problem(404, why, param="model", code="model_not_found")
         return unknown_model(shortened(name, 100), [entry.id for entry in self.entries()])
 
@@ -164,7 +163,7 @@ class Catalogue:
 
     def _entry(self, id: str, path: Path, row: RunRow | None) -> Entry | None:
         """The entry of an adapter, loaded where it is not yet or has changed; None where it cannot be served."""
-        path, stamp = path.resolve(), _stamp(path)
+        path, stamp = path.resolve(), stamp_of(path)
         if stamp is None or (path, stamp) in self.skipped:
             return None
         known = self._loaded.get(path)
@@ -215,7 +214,7 @@ class Catalogue:
         self._say(f"Not served: {why}")
 
     def _forget_all_but(self, wanted: set[Path]) -> None:
-        for path in [path for path in self._loaded if path not in wanted or _stamp(path) is None]:
+        for path in [path for path in self._loaded if path not in wanted or stamp_of(path) is None]:
             self._let_go(self._loaded.pop(path))
             self._tell_of_runs()
 
@@ -239,14 +238,3 @@ def _versions(stem: str) -> Iterator[str]:
     """The name, and others where it is taken."""
     yield stem
     yield from (f"{stem}#{number}" for number in count(2))
-
-
-def _stamp(path: Path) -> Stamp | None:
-    """What changes when the weights of an adapter do; None where there are none."""
-    for name in WEIGHT_NAMES:
-        try:
-            seen = (path / name).stat()
-        except OSError:
-            continue
-        return seen.st_mtime_ns, seen.st_size, seen.st_ino
-    return None
