@@ -17,6 +17,8 @@ LENGTHS = (5, 9, 2)
 STEPS = 3
 NEAR = {torch.float32: 1e-3, torch.bfloat16: 0.06, torch.float16: 0.02}
 """Largest difference of logits, as a share of the largest logit."""
+_BY_LENGTH = {"longrope", "dynamic"}
+"""Kinds of positions that transformers counts by the longest text of a batch."""
 _FAULTS = (RuntimeError, TypeError, ValueError, AttributeError, LookupError)
 """What a model that knows no such cache or mask raises."""
 
@@ -40,7 +42,7 @@ def tried(model: PreTrainedModel) -> Tried:
     masks = masks_of(config, model.dtype)
     if masks is None:
         return Tried(None, "some of its layers keep more than keys and values")
-    if "longrope" in _rope_types(getattr(config, "rope_parameters", None)):
+    if _BY_LENGTH & _rope_types(getattr(config, "rope_parameters", None)):
         return Tried(None, "where a token stands means another thing in a longer text")
     slots = Slots(config.num_hidden_layers)
     try:

@@ -100,3 +100,8 @@ def test_what_cannot_be_together_answers_alone(family: str) -> None:
         steps += [batch._forward("base", ids[:, at : at + 1], {}) for at in range(9, 14)]
     for at, logits in enumerate(steps, 8):
         torch.testing.assert_close(logits[0], whole[at], rtol=1e-3, atol=1e-3)
+
+
+def test_positions_that_go_by_the_longest_text_are_not_shared() -> None:
+    rope = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}
+    assert tried(made("llama", {**SIZES, "rope_parameters": rope})).why_alone
