@@ -36,7 +36,7 @@ class Trainer:
         self.accelerator = Accelerator(cpu=plan.device == "cpu", mixed_precision="fp16" if fp16 else "no")
         self.plan, self.pad, self.model, self.inputs, self.sharded = plan, pad, model, inputs, sharded
         self.rank = plan.lora_r
-        """What is trained of each adapter: so many rows of A and columns of B, and all others are left alone."""
+        """What is trained of each adapter: so many rows of A and columns of B; all others get no gradient."""
         self.trained = [p for p in model.parameters() if p.requires_grad]
         processes.same_everywhere(self.trained)
         self.bare_optimizer = make_optimizer(model, plan)
