@@ -66,10 +66,16 @@ def start(model: str | None, model_path: str | None, run_id: str | None, serve: 
     """Talk to MODEL; ./lora is loaded by itself."""
     from llm_installer.core.paths import ModelDir
 
+    which = ("Say which model to serve", "serve {}") if serve else ("Say which model to talk to", "start {}")
+    talk_or_serve(ModelDir.find(chosen_model(model, model_path, *which)), run_id, serve, given)
+
+
+def talk_or_serve(folder: ModelDir, run_id: str | None, serve: bool, given: Mapping[str, object]) -> None:
+    """What the options of `start` say."""
     if serve:
-        folder = ModelDir.find(chosen_model(model, model_path, "Say which model to serve", "serve {}"))
-        return _serve(folder, {**given, "run": run_id})
-    talk(ModelDir.find(chosen_model(model, model_path, "Say which model to talk to", "start {}")), run_id, given)
+        _serve(folder, {**given, "run": run_id})
+    else:
+        talk(folder, run_id, given)
 
 
 def _serve(folder: ModelDir, given: Mapping[str, object]) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import click
 
-from llm_installer.cli.chat import start, talk
+from llm_installer.cli.chat import start, talk_or_serve
 from llm_installer.cli.echo import echo
 from llm_installer.cli.names import model_argument
 from llm_installer.core.errors import ModelError
@@ -22,9 +22,9 @@ OF_START = [param for param in start.params if param.name not in ("model", "mode
 @click.command(params=OF_START)
 @click.option("--revision", metavar="TEXT", help="Branch, tag or commit of a hub model that is not installed yet.")
 @model_argument()
-def run(model: str, revision: str | None, run_id: str | None, **given: object) -> None:
+def run(model: str, revision: str | None, run_id: str | None, serve: bool, **given: object) -> None:
     """Install MODEL if it is not installed yet, then talk to it as `start` does."""
-    talk(_found_or_installed(model, revision), run_id, given)
+    talk_or_serve(_found_or_installed(model, revision), run_id, serve, given)
 
 
 def _found_or_installed(model: str, revision: str | None) -> ModelDir:

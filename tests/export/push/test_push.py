@@ -106,7 +106,7 @@ def test_python_pushes_the_same(hub: Hub, folder: ModelDir) -> None:
         (PushRequest(repo="anna/lamps"), "has no adapter to push; train one with"),
         (
             PushRequest(lora="nowhere", repo="anna/lamps"),
-            "no adapter at ./nowhere; name another one with --run or --lora",
+            "or name another one with --run or --lora",
         ),
         (replace(ASKED, run="nothing"), "No run of lamp-model is called 'nothing'"),
     ],
