@@ -20,6 +20,8 @@ def serving(found: Serving) -> Iterator[RenderableType]:
     """A line for each model, then examples."""
     yield Text(f"Serving {found.folder.root.name} on {found.address} (Ctrl-C ends it)")
     yield Columns([(model.name, model.words) for model in found.models], indent=2, below=1)
+    yield Text(f"To chat in a browser, open {found.address}")
+    yield Text()
     yield Text("From a shell:")
     yield Text()
     yield from (Text(line) for line in curl(found))
