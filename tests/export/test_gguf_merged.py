@@ -33,6 +33,8 @@ from tests.export.gguf_models import make
 from tests.export.made_models import logits_of, make_adapter, tuned_logits
 from tests.export.test_gguf_command import GOOD
 
+ROOT = Path(__file__).parents[2]
+
 pytestmark = pytest.mark.filterwarnings("ignore")
 Base = Callable[[str], ModelDir]
 IDS = torch.randint(3, 2048, (2, 40), generator=torch.Generator().manual_seed(3))
@@ -250,6 +252,6 @@ def test_twenty_kills_at_random_moments_leave_all_or_nothing(home: Path) -> None
     (home / "out").mkdir()
     done = subprocess.run(
         [sys.executable, "-c", MOMENTS, str(home / "m"), str(home / "out" / "x")],
-        capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True, text=True, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"}, cwd=ROOT,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
