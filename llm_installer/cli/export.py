@@ -1,49 +1,51 @@
-"""What leaves a model directory: `llm-installer merge` makes a stand-alone model of a base and a run."""
+"""`llm-installer export`: a model, or an adapter alone, for other programs."""
 
 from __future__ import annotations
 
 import click
 
 from llm_installer.cli.names import FOLDERS, chosen_model, model_or_path, offer_runs
-from llm_installer.export.request import BASES, DTYPES, MergeRequest
+from llm_installer.export.kinds import KINDS, TYPES, ExportRequest, chosen_kind, export_as, require
 from llm_installer.planning.bounds import Filled
 
 
 @click.command()
 @model_or_path
 @click.option(
+    "--to",
+    required=True,
+    type=click.Choice(list(KINDS)),
+    help=f"What for: {'; '.join(f'{kind.name}: {kind.words}' for kind in KINDS.values())}.",
+)
+@click.option(
+    "--out",
+    metavar="FILE|DIR",
+    type=Filled(),
+    shell_complete=FOLDERS,
+    help="What to write; by default a file or folder with a fitting name in the model directory.",
+)
+@click.option("--type", type=click.Choice(TYPES), help="Type of the weights; by default f16, of gguf-lora and mlx f32.")
+@click.option(
     "--run",
     metavar="ID",
     type=Filled(),
     shell_complete=offer_runs,
-    help="Merge this run's adapter: its id, a part of it, or `last`; by default ./lora.",
+    help="With this run's adapter: its id, a part of it, or `last`; by default ./lora, where there is one.",
 )
-@click.option("--lora", metavar="DIR", type=Filled(), shell_complete=FOLDERS, help="Merge the adapter in this folder.")
-@click.option(
-    "--to", metavar="NAME|DIR", type=Filled(), shell_complete=FOLDERS, help="Name of the new model, or its folder."
-)
-@click.option(
-    "--dtype",
-    default="auto",
-    show_default=True,
-    type=click.Choice(DTYPES),
-    help="Type of the new weights; auto keeps the base's.",
-)
-@click.option(
-    "--onto",
-    type=click.Choice(BASES),
-    help="Of a run on 4 or 8 bits: the base as published, or as the run saw it; by default the one that is nearer.",
-)
-def merge(model: str | None, model_path: str | None, **given: str | None) -> None:
-    """Make a stand-alone model of MODEL and what a run has taught it, and prove that both say the same."""
+@click.option("--lora", metavar="DIR", type=Filled(), shell_complete=FOLDERS, help="With the adapter in this folder.")
+@click.option("--no-lora", is_flag=True, help="Export the base model alone, without ./lora.")
+@click.option("--as-adapter", is_flag=True, help="Of ollama: keep base and adapter in two files instead of merging.")
+def export(model: str | None, model_path: str | None, **given: str | bool | None) -> None:
+    """Write MODEL, or an adapter alone, for other programs, and prove that it is the same."""
     from llm_installer.core.paths import ModelDir
     from llm_installer.ui.console import Console
 
-    folder = ModelDir.find(chosen_model(model, model_path, "Say which model to merge a run into", "merge {}"))
+    folder = ModelDir.find(chosen_model(model, model_path, "Say which model to export", "export {} --to gguf"))
     console = Console()
-    with console.waiting("Reading the adapter"):
-        from llm_installer.export.merge import merge as merge_model
+    with console.waiting("Loading what it takes"):
         from llm_installer.planning.settings import built
 
-        found = merge_model(folder, built(MergeRequest, given), console)
+        request = built(ExportRequest, given)
+        require(chosen_kind(request))
+        found = export_as(folder, request, console)
     console.show(found)

@@ -25,9 +25,9 @@ from llm_installer.cli.config import config
 from llm_installer.cli.data import data
 from llm_installer.cli.echo import complain, echo
 from llm_installer.cli.evals import evaluate_command
-from llm_installer.cli.export import merge
+from llm_installer.cli.export import export
 from llm_installer.cli.fix import fix
-from llm_installer.cli.gguf import export
+from llm_installer.cli.merge import merge
 from llm_installer.cli.models import COMMANDS
 from llm_installer.cli.push import check_for, push
 from llm_installer.cli.run import run

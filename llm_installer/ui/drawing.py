@@ -25,9 +25,9 @@ FILES = {
     "evals.result": "evals",
     "install.check": "models",
     "install.doctor": "models",
-    "export.request": "export",
+    "export.request": "merge",
     "server.request": "serve",
-    "export.kinds": "gguf",
+    "export.kinds": "export",
     "export.check_for": "push",
     "export.push.request": "push",
 }

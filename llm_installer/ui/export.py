@@ -1,63 +1,68 @@
-"""How what leaves the program looks: the receipt of a result in a few lines, and what to type next."""
+"""How what leaves for other programs looks: its receipts in a few lines, what its user should know and type."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import singledispatch
 
 from rich.console import RenderableType
 from rich.text import Text
 
-from llm_installer.core.hints import script
-from llm_installer.core.text import counted, short_path, size
-from llm_installer.export.receipt import Difference, Receipt
-from llm_installer.export.request import Merged
+from llm_installer.core.text import counted, short_path, shortened, size
+from llm_installer.export.gguf.receipt import FileReceipt
+from llm_installer.export.kinds import Exported
+from llm_installer.export.pairs.receipt import PairReceipt
+from llm_installer.export.receipt import Answers
 from llm_installer.ui.drawing import drawing
+from llm_installer.ui.merge import apart, away
 from llm_installer.ui.tables import Cell, facts
 
-ON = {"full": "the full-precision base", "dequantised": "the dequantised base"}
-"""What a run on a quantised base was merged onto, in words."""
+_READ_BY = {"file": "transformers, from the file alone", "ours": "transformers, with the model's own config"}
 
 
 @drawing.register
-def merged(found: Merged) -> Iterator[RenderableType]:
-    """What was merged, the receipt, and what to do with the result."""
-    root = found.folder.root
-    onto = f"{found.base}, {ON[found.receipt.onto]}" if found.receipt.onto else found.base
-    yield Text(f"Merged {found.made_by} into {onto}: {short_path(root)} ({size(found.bytes)}, {found.receipt.dtype})")
-    yield facts(*_receipt(found.receipt))
-    if found.untied:
-        yield Text(f"Its output layer is no longer its embedding, and both are stored: {size(found.untied)} more.")
+def exported(found: Exported) -> Iterator[RenderableType]:
+    """What was written, the receipts, and what to do with it."""
+    yield Text(f"Wrote {found.name} as {short_path(found.file)} ({size(found.bytes)}, {found.receipt.dtype})")
+    for receipt in found.receipts:
+        yield facts(*_receipt(receipt))
+    if found.indivisible:
+        count, names = len(found.indivisible), shortened(", ".join(found.indivisible), 100)
+        blocks = "stays f16, since its rows do" if count == 1 else "stay f16, since their rows do"
+        yield Text(f"{counted(count, 'tensor')} {blocks} not divide into blocks of 32: {names}")
+    for note in found.notes:
+        yield Text(f"{note}.")
     yield Text()
-    yield Text(f"Talk to it:    {script(root, 'start.sh')}")
-    yield Text(f"Train it:      {script(root)} --data my.json")
+    for number, command in enumerate(found.commands):
+        yield Text(f"{'' if number else 'Try it:':<11}{command}")
 
 
-def _receipt(receipt: Receipt) -> Iterator[tuple[str, Cell]]:
+@singledispatch
+def _receipt(receipt: object) -> Iterator[tuple[str, Cell]]:
     """The figures that matter, a line each."""
+    raise TypeError(f"Nothing here draws a {type(receipt).__qualname__}")
+
+
+@_receipt.register
+def _of_file(receipt: FileReceipt) -> Iterator[tuple[str, Cell]]:
+    yield "read back by", _READ_BY[receipt.config]
+    yield "tuned model" if receipt.base else "the model", apart(receipt.tuned)
+    if receipt.base and receipt.trained:
+        yield "base", away(receipt.base, receipt.trained)
+    yield "answers", _answers(receipt.answers, receipt.prompts)
+    yield "tokens", f"{receipt.texts - len(receipt.other_tokens)} of {counted(receipt.texts, 'text')} equal"
+
+
+@_receipt.register
+def _of_pairs(receipt: PairReceipt) -> Iterator[tuple[str, Cell]]:
+    off = f"largest difference {receipt.largest:.1e} of the size of what was trained"
+    yield "read back", f"{counted(receipt.modules, 'weight')}; {off}"
     yield "tuned model", apart(receipt.tuned)
     yield "base", away(receipt.base, receipt.trained)
-    yield "answers", _answers(receipt)
-    if receipt.as_trained:
-        both = " and ".join(f"{each.kl:.2g} on {ON[name]}" for name, each in receipt.as_trained.items())
-        yield "as trained", f"{both}, in nats per token from the run on its quantised base; nearer: {receipt.nearer}"
-    if receipt.rounding.unchanged and receipt.dtype != "float32":
-        share = f"{receipt.rounding.share:.1%} of the trained weights stay as they were"
-        yield "rounding", f"{share}: their steps are smaller than {receipt.dtype} can hold"
+    yield "answers", _answers(receipt.answers, receipt.prompts)
 
 
-def away(base: Difference, trained: Difference) -> str:
-    """How far a result is from the base, beside what the training did to it."""
-    return f"{base.kl:.2g} nats per token away (the adapter itself: {trained.kl:.2g})"
-
-
-def apart(found: Difference) -> str:
-    """How far a result is from the tuned model."""
-    top = f"same likeliest token at {found.same_top:.2%} of {counted(found.positions, 'position')}"
-    return f"{found.kl:.2g} nats per token away, largest logit difference {found.largest_logit:.2g}; {top}"
-
-
-def _answers(receipt: Receipt) -> str:
-    found = receipt.answers
+def _answers(found: Answers, prompts: str) -> str:
     ties = f", {found.near_ties} apart at a near tie" if found.near_ties else ""
-    apart = f", {len(found.different)} in other words" if found.different else ""
-    return f"{found.equal} of {counted(found.asked, 'answer')} equal{ties}{apart} ({receipt.prompts})"
+    other = f", {len(found.different)} in other words" if found.different else ""
+    return f"{found.equal} of {counted(found.asked, 'answer')} equal{ties}{other} ({prompts})"
