@@ -47,5 +47,5 @@ def export(model: str | None, model_path: str | None, **given: str | bool | None
 
         request = built(ExportRequest, given)
         require(chosen_kind(request))
-        found = export_as(folder, request, console)
+    found = export_as(folder, request, console)
     console.show(found)

@@ -4,21 +4,14 @@ from __future__ import annotations
 
 import click
 
-from llm_installer.cli.names import FOLDERS, chosen_model, model_or_path, offer_runs
+from llm_installer.cli.names import FOLDERS, adapter_options, chosen_model, model_or_path
 from llm_installer.export.request import BASES, DTYPES, MergeRequest
 from llm_installer.planning.bounds import Filled
 
 
 @click.command()
 @model_or_path
-@click.option(
-    "--run",
-    metavar="ID",
-    type=Filled(),
-    shell_complete=offer_runs,
-    help="Merge this run's adapter: its id, a part of it, or `last`; by default ./lora.",
-)
-@click.option("--lora", metavar="DIR", type=Filled(), shell_complete=FOLDERS, help="Merge the adapter in this folder.")
+@adapter_options("Merge")
 @click.option(
     "--to", metavar="NAME|DIR", type=Filled(), shell_complete=FOLDERS, help="Name of the new model, or its folder."
 )

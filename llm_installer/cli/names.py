@@ -97,3 +97,12 @@ def offer_runs(ctx: click.Context, param: click.Parameter, incomplete: str) -> l
     except (InstallerError, OSError):
         return []
     return [name for name in [*ids, *ALWAYS] if name.startswith(incomplete)]
+
+
+def adapter_options(verb: str) -> Callable[[Command], Command]:
+    """--run and --lora: which adapter is meant; `verb` is what is done with it, as `Merge`."""
+    run_words = f"{verb} this run's adapter: its id, a part of it, or `last`; by default ./lora."
+    lora_words = f"{verb} the adapter in this folder."
+    run = click.option("--run", metavar="ID", type=Filled(), shell_complete=offer_runs, help=run_words)
+    lora = click.option("--lora", metavar="DIR", type=Filled(), shell_complete=FOLDERS, help=lora_words)
+    return lambda command: run(lora(command))

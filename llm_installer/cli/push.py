@@ -4,21 +4,14 @@ from __future__ import annotations
 
 import click
 
-from llm_installer.cli.names import FOLDERS, chosen_model, model_or_path, offer_runs
+from llm_installer.cli.names import adapter_options, chosen_model, model_or_path
 from llm_installer.core.paths import ModelDir
 from llm_installer.planning.bounds import Filled
 
 
 @click.command()
 @model_or_path
-@click.option(
-    "--run",
-    metavar="ID",
-    type=Filled(),
-    shell_complete=offer_runs,
-    help="Push this run's adapter: its id, a part of it, or `last`; by default ./lora.",
-)
-@click.option("--lora", metavar="DIR", type=Filled(), shell_complete=FOLDERS, help="Push the adapter in this folder.")
+@adapter_options("Push")
 @click.option(
     "--repo", metavar="OWNER/NAME", type=Filled(), help="Where to; by default your own, named after model and run."
 )
@@ -27,7 +20,7 @@ from llm_installer.planning.bounds import Filled
 @click.option("--gguf", is_flag=True, help="Push that as a GGUF file, for llama.cpp, Ollama and LM Studio.")
 @click.option("--dry-run", is_flag=True, help="Show the model card and the files, and send nothing.")
 def push(model: str | None, model_path: str | None, **given: str | bool | None) -> None:
-    """Send an adapter to the Hugging Face hub, with a model card, after a search for what is nobody's business."""
+    """Send an adapter to the Hugging Face hub, with a model card, after a search for keys, local paths and rows."""
     from llm_installer.ui.console import Console
 
     folder = ModelDir.find(chosen_model(model, model_path, "Say which model to push", "push {} --repo OWNER/NAME"))
@@ -43,14 +36,7 @@ def push(model: str | None, model_path: str | None, **given: str | bool | None) 
 @click.command(name="check-for")
 @click.argument("engine", type=click.Choice(("vllm", "ollama"), case_sensitive=False))
 @model_or_path
-@click.option(
-    "--run",
-    metavar="ID",
-    type=Filled(),
-    shell_complete=offer_runs,
-    help="Check this run's adapter: its id, a part of it, or `last`; by default ./lora.",
-)
-@click.option("--lora", metavar="DIR", type=Filled(), shell_complete=FOLDERS, help="Check the adapter in this folder.")
+@adapter_options("Check")
 def check_for(engine: str, model: str | None, model_path: str | None, run: str | None, lora: str | None) -> None:
     """Say what ENGINE would refuse or ignore of an adapter, and what to type to use it there."""
     from llm_installer.ui.console import Console
