@@ -14,6 +14,7 @@ from llm_installer.core.json_file import read_object, valued
 from llm_installer.core.manifest import MANIFEST, damage
 from llm_installer.core.model_info import fingerprint
 from llm_installer.core.paths import ModelDir
+from llm_installer.core.patterns import is_quick
 from llm_installer.core.safetensors import TensorHeader, read_header
 from llm_installer.core.text import short_path, shortened
 from llm_installer.core.weight_files import read_headers
@@ -189,7 +190,12 @@ def _optional(fits: Callable[[object], bool], wanted: str) -> _Rule:
 
 
 def _pattern(fits: Callable[[object], bool]) -> Callable[[object], bool]:
-    return lambda value: isinstance(value, dict) and all(fits(each) for each in value.values())
+    """PEFT compares each key, a regular expression, with the name of each layer."""
+    return lambda value: isinstance(value, dict) and all(map(fits, value.values())) and all(map(_is_quick, value))
+
+
+def _is_quick(value: object) -> bool:
+    return isinstance(value, str) and len(value) < _LONGEST and is_quick(value)
 
 
 def _is_rank(value: object) -> bool:
@@ -200,15 +206,11 @@ def _is_text(value: object) -> bool:
     return isinstance(value, str) and len(value) < _LONGEST
 
 
-def _is_texts(value: object) -> bool:
-    return isinstance(value, list) and all(map(_is_text, value))
-
-
 _TEXT = _optional(_is_text, f"a text of fewer than {_LONGEST:,} characters")
 _FLAG = _optional(lambda value: isinstance(value, bool), "true or false")
 _NAMES = _optional(
-    lambda value: _is_text(value) or _is_texts(value),
-    f"a text or a list of texts of fewer than {_LONGEST:,} characters",
+    lambda value: _is_quick(value) or (isinstance(value, list) and all(map(_is_quick, value))),
+    f"a list of names, or a pattern without repeats inside repeats, of fewer than {_LONGEST:,} characters",
 )
 _NUMBER = _optional(_is_number, "a finite number")
 _INFO_FIELDS: dict[str, _Rule] = {
@@ -218,7 +220,8 @@ _INFO_FIELDS: dict[str, _Rule] = {
     "base_model": _optional(lambda value: isinstance(value, dict), "an object"),
 }
 _CONFIG_FIELDS: dict[str, _Rule] = {
-    **dict.fromkeys(("peft_type", "base_model_name_or_path", "task_type", "bias", "revision"), _TEXT),
+    "peft_type": (_is_text, "the kind of the adapter, as LORA"),
+    **dict.fromkeys(("base_model_name_or_path", "task_type", "bias", "revision"), _TEXT),
     "r": _optional(_is_rank, "a whole number from 1"),
     **dict.fromkeys(("lora_alpha", "lora_dropout"), _NUMBER),
     "rank_pattern": _optional(_pattern(_is_rank), "an object of whole numbers"),

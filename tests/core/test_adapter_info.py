@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,7 +24,7 @@ def adapter(installed: Path, tmp_path: Path) -> Path:
     """An adapter of ours, by its files."""
     folder = tmp_path / "an adapter"
     folder.mkdir()
-    (folder / "adapter_config.json").write_text("{}")
+    (folder / "adapter_config.json").write_text('{"peft_type": "LORA"}')
     (folder / "adapter_model.safetensors").write_bytes(EMPTY)
     base = {"name": "tiny-llama", "fingerprint": fingerprint(installed / "model")}
     (folder / "adapter_info.json").write_text(json.dumps({"base_model": base, "style": "chat"}))
@@ -70,8 +71,28 @@ def test_one_from_elsewhere_has_no_manifest_and_is_taken(adapter: Path, installe
 @pytest.mark.parametrize("value", ["huge " * 20_000, ["q_proj", "huge " * 20_000]])
 def test_a_name_is_no_book(field: str, value: object, adapter: Path, installed: Path) -> None:
     (adapter / MANIFEST).unlink()
-    (adapter / "adapter_config.json").write_text(json.dumps({field: value}))
-    with pytest.raises(AdapterError, match=rf"{field} in .*adapter_config\.json must be a text"):
+    (adapter / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", field: value}))
+    with pytest.raises(AdapterError, match=rf"{field} in .*adapter_config\.json must be a (text|list)"):
+        read_adapter_info(adapter, ModelDir(installed))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "wanted"),
+    [
+        ("target_modules", "(a+)+$", "a list of names, or a pattern without repeats inside repeats"),
+        ("exclude_modules", "(.*a){30}x", "a list of names, or a pattern without repeats inside repeats"),
+        ("modules_to_save", ["lm_head", "(x|xx)+y"], "a list of names, or a pattern without repeats inside repeats"),
+        ("rank_pattern", {"(a*)*b": 8}, "an object of whole numbers"),
+        ("alpha_pattern", {"(": 8}, "an object of finite numbers"),
+        ("peft_type", None, "the kind of the adapter, as LORA"),
+    ],
+)
+def test_nothing_in_a_config_takes_for_ever_or_says_nothing(
+    field: str, value: object, wanted: str, adapter: Path, installed: Path
+) -> None:
+    (adapter / MANIFEST).unlink()
+    (adapter / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", field: value}))
+    with pytest.raises(AdapterError, match=rf"{field} in .*adapter_config\.json must be {re.escape(wanted)}"):
         read_adapter_info(adapter, ModelDir(installed))
 
 
