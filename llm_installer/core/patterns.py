@@ -20,10 +20,12 @@ _REPEATS = (codes.MAX_REPEAT, codes.MIN_REPEAT)
 
 
 def is_quick(pattern: str) -> bool:
-    """Whether `pattern` is a regular expression without a repeat inside a repeat, and with few of them in a row."""
+    """Whether `pattern` has no repeat inside a repeat, and few in a row. What is no regular expression fails at once."""
     try:
         return _repeats(reader.parse(pattern)) <= _MOST
-    except (re.error, OverflowError, RecursionError):
+    except re.error:
+        return True
+    except (OverflowError, RecursionError):
         return False
 
 

@@ -83,7 +83,7 @@ def test_a_name_is_no_book(field: str, value: object, adapter: Path, installed: 
         ("exclude_modules", "(.*a){30}x", "a list of names, or a pattern without repeats inside repeats"),
         ("modules_to_save", ["lm_head", "(x|xx)+y"], "a list of names, or a pattern without repeats inside repeats"),
         ("rank_pattern", {"(a*)*b": 8}, "an object of whole numbers"),
-        ("alpha_pattern", {"(": 8}, "an object of finite numbers"),
+        ("alpha_pattern", {"(a+)+": 8}, "an object of finite numbers"),
         ("peft_type", None, "the kind of the adapter, as LORA"),
     ],
 )
