@@ -20,7 +20,7 @@ _REPEATS = (codes.MAX_REPEAT, codes.MIN_REPEAT)
 
 
 def is_quick(pattern: str) -> bool:
-    """Whether `pattern` has no repeat inside a repeat, and few in a row. What is no regular expression fails at once."""
+    """Whether `pattern` has no repeat inside a repeat, and few in a row; what is no pattern at all fails at once."""
     try:
         return _repeats(reader.parse(pattern)) <= _MOST
     except re.error:
