@@ -54,6 +54,7 @@ def check_whole(folder: ModelDir, kind: str) -> None:
     assert [p.name for p in folder.root.iterdir() if p.name.endswith(".part")] == []
 
 
+@pytest.mark.slow
 def test_stories_through_the_whole_command(home: Path, shared: Path) -> None:
     folder = installed(str(shared / "models" / "stories260K"))
     check_whole(folder, "f32")

@@ -32,6 +32,7 @@ from llm_installer.export.subject import Subject, subject_of
 from tests.export.gguf_models import make
 from tests.export.made_models import logits_of, make_adapter, tuned_logits
 from tests.export.test_gguf_command import GOOD
+from tests.tiers import first_here
 
 ROOT = Path(__file__).parents[2]
 
@@ -52,7 +53,7 @@ def subject(folder: ModelDir, lora: Path | None) -> Subject:
     return subject_of(folder, ExportRequest(lora=str(lora) if lora else None))
 
 
-@pytest.mark.parametrize(("kind", "settings"), CASES)
+@pytest.mark.parametrize(("kind", "settings"), first_here(CASES, 2))
 def test_the_file_is_the_tuned_model(kind: str, settings: dict[str, object], base: Base, tmp_path: Path) -> None:
     folder = base(kind)
     lora = make_adapter(folder, tmp_path / "lora", **settings)

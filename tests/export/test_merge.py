@@ -53,6 +53,7 @@ def files(folder: Path) -> set[str]:
     return {p.relative_to(folder).as_posix() for p in folder.rglob("*")}
 
 
+@pytest.mark.slow
 def test_a_merged_model_is_installed_and_answers_and_trains(
     installed: Path, lora: Path, write_rows: Callable[..., Path]
 ) -> None:
@@ -143,7 +144,7 @@ def test_a_base_in_another_format_is_refused(installed: Path, lora: Path) -> Non
         merge(ModelDir(installed), MergeRequest(lora=str(lora)), Silence())
 
 
-@pytest.mark.parametrize("name", ["stories260K", pytest.param("tiny", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) for name in ("stories260K", "tiny")])
 def test_real_models_say_the_same(name: str, shared: Path, tmp_path: Path) -> None:
     """In float32 as good as exactly, in bfloat16 nearly."""
     folder = install(name if name == "tiny" else str(shared / "models" / name), say=lambda text: None)

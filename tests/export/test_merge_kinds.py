@@ -21,6 +21,7 @@ from llm_installer.export.write import write_model
 from llm_installer.models.file_names import places, tied_weights
 from llm_installer.models.from_files import check_weights, without_weights
 from tests.export.made_models import logits_of, make_adapter, make_model, tuned_logits
+from tests.tiers import first_here
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 EXPERTS = {"target_parameters": ["mlp.experts.gate_up_proj", "mlp.experts.down_proj"]}
@@ -75,7 +76,7 @@ def merged(base: ModelDir, lora: Path, folder: Path, dtype: str = "auto") -> Pla
     return plan
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", first_here(KINDS, 3))
 def test_the_merged_model_computes_what_peft_does(kind: str, base: Callable[[str], ModelDir], tmp_path: Path) -> None:
     family, settings = KINDS[kind]
     lora = make_adapter(base(family), tmp_path / "lora", **settings)

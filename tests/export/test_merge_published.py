@@ -40,7 +40,7 @@ def adapter(base: Path, kind: str, folder: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("kind", ["nf4", *(pytest.param(kind, marks=pytest.mark.slow) for kind in SLOWLY)])
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=pytest.mark.slow) for kind in ("nf4", *SLOWLY)])
 def test_a_run_on_a_published_base_is_merged_onto_the_dequantised_one(
     tiny_llama: Path, tmp_path: Path, kind: str
 ) -> None:

@@ -127,6 +127,7 @@ def peak_above_the_interpreter(folder: Path, rows: int, columns: int) -> int:
     return int(done.stdout)
 
 
+@pytest.mark.slow
 def test_no_more_than_a_few_rows_are_in_memory(tmp_path: Path) -> None:
     """Four tensors of 32 MiB: what is needed beside the interpreter is less than two of them in float32."""
     assert peak_above_the_interpreter(tmp_path, 4096, 4096) < 100 << 20

@@ -26,6 +26,7 @@ from llm_installer.planning.options import Options
 from llm_installer.runs.listing import list_runs
 from llm_installer.train_lora import run
 from tests.commands import command
+from tests.tiers import first_here
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning:transformers")
 QUIET = {"tensorboard": False, "seed": 1}
@@ -111,7 +112,7 @@ class Impatient(Silence):
             asking.join()
 
 
-@pytest.mark.parametrize(("after_switch", "number"), [(False, signal.SIGINT), (True, signal.SIGTERM)])
+@pytest.mark.parametrize(("after_switch", "number"), first_here([(False, signal.SIGINT), (True, signal.SIGTERM)]))
 def test_a_signal_during_before_and_after_ends_only_that(
     installed: Path, write_rows: Callable[..., Path], after_switch: bool, number: int
 ) -> None:
@@ -167,6 +168,7 @@ def test_ctrl_c_after_the_last_step_finds_the_run_finished(installed: Path, writ
     assert row.status == "finished" and row.current
 
 
+@pytest.mark.slow
 def test_what_lora_was_is_said_with_the_way_back(
     installed: Path, write_rows: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:

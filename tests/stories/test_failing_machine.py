@@ -119,6 +119,7 @@ def test_a_run_whose_folder_was_removed_says_so(installed: Path, write_rows: Cal
 WRONG = (None, True, -1, 10**30, 1.5, "x", "", [], [[]], {}, {"a": 1}, float("nan"))
 
 
+@pytest.mark.slow
 def test_a_damaged_plan_is_named_when_its_run_is_resumed(installed: Path, write_rows: Callable[..., Path]) -> None:
     ran = Run(lora_sft(installed, write_rows(20), **QUIET).run)
     folder, asked = ModelDir(installed), Options.from_kwargs(model_path=str(installed), resume=True)
@@ -146,6 +147,7 @@ def test_a_damaged_plan_is_named_when_its_run_is_resumed(installed: Path, write_
             assert refused(json.dumps({**good, "course": {**good["course"], name: value}})), (name, value)
 
 
+@pytest.mark.slow
 def test_a_password_is_neither_stored_nor_printed(
     installed: Path, write_rows: Callable[..., Path], capsys: pytest.CaptureFixture[str]
 ) -> None:

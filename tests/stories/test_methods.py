@@ -18,6 +18,7 @@ from llm_installer.planning.options import Options
 from llm_installer.planning.plan import Plan
 from llm_installer.train_lora import decide, run
 from llm_installer.ui.console import Console
+from tests.tiers import first_here
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning:transformers")
 Train = Callable[..., str]
@@ -39,10 +40,12 @@ def train(installed: Path, write_rows: Callable[..., Path], tmp_path: Path) -> T
 
 @pytest.mark.parametrize(
     ("options", "quantised", "words"),
-    [
-        ({"method": "qlora"}, "nf4", "4-bit"),
-        ({"use_8bit": True}, "int8", "8-bit"),
-    ],
+    first_here(
+        [
+            ({"method": "qlora"}, "nf4", "4-bit"),
+            ({"use_8bit": True}, "int8", "8-bit"),
+        ]
+    ),
 )
 def test_a_quantised_run_says_so_everywhere(
     train: Train, installed: Path, options: dict[str, object], quantised: str, words: str
@@ -76,7 +79,7 @@ def test_a_plain_adapter_on_a_quantised_base_is_said_too(train: Train, installed
     assert found.adapter.endswith("trained on the unquantised base but used on the 4-bit one")
 
 
-@pytest.mark.parametrize("init", ["pissa", "olora"])
+@pytest.mark.parametrize("init", first_here(["pissa", "olora"]))
 def test_what_pissa_and_olora_publish_is_a_plain_adapter_for_the_whole_base(
     train: Train, installed: Path, init: str
 ) -> None:

@@ -23,6 +23,7 @@ from llm_installer.core.state import Result
 from llm_installer.planning.modes import MODES
 from llm_installer.planning.options import Options
 from llm_installer.ui.console import Console
+from tests.tiers import first_here
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning:transformers")
 
@@ -73,7 +74,7 @@ def go(model: Path, data: Path, **given: Any) -> Ran:
     return Ran(found.result, said.getvalue())
 
 
-@pytest.mark.parametrize("mode", ENDING)
+@pytest.mark.parametrize("mode", first_here(ENDING))
 def test_a_mode_with_an_end_learns_and_publishes(stories: Path, lines: Path, mode: str) -> None:
     row = MODES[mode]
     ran = go(stories, lines, mode=mode, **({"max_circular_epochs": 3} if row.cycles else {}))
@@ -128,7 +129,9 @@ def test_circular_doubles_its_batch_from_cycle_to_cycle(stories: Path, lines: Pa
     assert ran.result.stop_reason == "all cycles are done"
 
 
-@pytest.mark.parametrize(("multiplier", "expected"), [(0.5, [16, 11, 11]), (1.0, [16, 8, 4]), (3.0, [16, 6, 2])])
+@pytest.mark.parametrize(
+    ("multiplier", "expected"), first_here([(0.5, [16, 11, 11]), (1.0, [16, 8, 4]), (3.0, [16, 6, 2])])
+)
 def test_circular_adds_below_two_and_multiplies_from_two_on(
     installed: Path, lines: Path, multiplier: float, expected: list[int]
 ) -> None:
@@ -139,6 +142,7 @@ def test_circular_adds_below_two_and_multiplies_from_two_on(
     assert ran.steps_of_passes == expected
 
 
+@pytest.mark.slow
 def test_circular_measures_the_same_held_out_rows_in_every_cycle(installed: Path, lines: Path) -> None:
     """At rate zero the weights stay, so any other set would have another loss."""
     ran = go(installed, lines, circular=True, max_circular_epochs=4, learning_rate=0.0, effective_batch_size=4)
@@ -156,7 +160,7 @@ def test_circular_ends_when_it_knows_the_rows_by_heart(stories: Path, lines: Pat
     assert ran.evaluations[-1]["train_loss"] <= 0.5 < ran.evaluations[-2]["train_loss"]
 
 
-@pytest.mark.parametrize("mode", ENDING)
+@pytest.mark.parametrize("mode", first_here(ENDING))
 def test_force_epochs_takes_exactly_these(installed: Path, lines: Path, mode: str) -> None:
     """With a rate that gets nowhere, patience would end it."""
     ran = go(installed, lines, mode=mode, force_epochs=True, epochs=4, learning_rate=0.0, effective_batch_size=6)
@@ -166,6 +170,7 @@ def test_force_epochs_takes_exactly_these(installed: Path, lines: Path, mode: st
     assert ran.result.stop_reason == f"all {passes} are done" and not ran.changes
 
 
+@pytest.mark.slow
 def test_adaptive_says_what_it_changes_and_why(stories: Path, lines: Path) -> None:
     ran = go(stories, lines, mode="adaptive", learning_rate=0.1, epochs=6)
     assert ran.changes, "ten times and more above what this model bears"

@@ -58,6 +58,7 @@ def test_one_is_used(folder: ModelDir) -> None:
     assert folder.lora.resolve() == folder.runs / FINISHED / "adapter"
 
 
+@pytest.mark.slow
 def test_one_is_resumed_to_where_the_other_came(folder: ModelDir) -> None:
     done = command("train", "--model-path", folder.root, "--resume", "--no-tensorboard")
     assert done.returncode == 0, done.stderr

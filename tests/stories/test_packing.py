@@ -6,9 +6,12 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from tests.commands import command
 
 
+@pytest.mark.slow
 def test_packed_rows_train_and_the_plan_keeps_the_choice(installed: Path, write_rows: Callable[..., Path]) -> None:
     words = ["train", "--model-path", installed, "--data", write_rows(24), "--packing", "on", "--epochs", "4"]
     words += ["--learning-rate", "1e-2", "--no-tensorboard", "--test-prompt", "Colour of thing 1?"]

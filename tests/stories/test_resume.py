@@ -24,6 +24,7 @@ from safetensors.torch import load_file
 from llm_installer.core.manifest import damage
 from llm_installer.install.installer import install
 from tests.commands import processes
+from tests.tiers import first_here
 
 KILLS = int(os.environ.get("KILLS", "2"))
 ROWS, EPOCHS = 60, 3.0
@@ -209,7 +210,9 @@ def is_saving(run: Path) -> bool:
     return any((run / "checkpoints").glob(".*.new"))
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT], ids=["KILL", "TERM", "INT"])
+@pytest.mark.parametrize(
+    "number", first_here([signal.SIGKILL, signal.SIGTERM, signal.SIGINT]), ids=["KILL", "TERM", "INT"]
+)
 def test_a_killed_run_goes_on_to_the_same_end(runner: Runner, unbroken: Path, number: signal.Signals) -> None:
     expected, weights = curve(unbroken), load_file(unbroken / "adapter" / "adapter_model.safetensors")
     seconds = max(0.3, json.loads((unbroken / "metrics.jsonl").read_text().splitlines()[-1]).get("seconds") or 1.0)
@@ -276,6 +279,7 @@ def wait_for_checkpoint(run: Path) -> None:
         time.sleep(0.005)
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_says_so_in_its_report(runner: Runner, interrupted_run: Path) -> None:
     step = json.loads((interrupted_run / "run.json").read_text())["result"]["steps"]
     last = (interrupted_run / "checkpoints" / "last").resolve()
@@ -288,6 +292,7 @@ def test_an_interrupted_run_says_so_in_its_report(runner: Runner, interrupted_ru
     assert "was interrupted" not in (interrupted_run / "report.md").read_text(encoding="utf-8"), "it ended well"
 
 
+@pytest.mark.slow
 def test_a_report_that_cannot_be_written_hides_nothing(runner: Runner) -> None:
     process = runner.start()
     run = wait_for_steps(runner, process, set())

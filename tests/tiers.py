@@ -1,0 +1,15 @@
+"""Which of many cases the default suite looks at, where each takes long and all of them go the same way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+
+def first_here(cases: Iterable[Any], here: int = 1) -> list[Any]:
+    """Cases for `parametrize`: the first in the default suite, all others in the slow one."""
+    first, rest = list(cases)[:here], list(cases)[here:]
+    values = (case if isinstance(case, tuple) else (case,) for case in rest)
+    return [*first, *(pytest.param(*each, marks=pytest.mark.slow) for each in values)]
