@@ -108,6 +108,7 @@ for fast in (False, True):
 """
 
 
+@pytest.mark.slow
 def test_the_allocator_is_only_told_with_the_switch_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """One process, with the switch off and then on: what libraries read once is in its environment."""
     monkeypatch.delenv("ONEDNN_PRIMITIVE_CACHE_CAPACITY", raising=False)
