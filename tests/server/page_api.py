@@ -89,7 +89,7 @@ class Api:
         self.app = FastAPI(openapi_url=None)
         self.app.add_api_route("/v1/models", self.served)
         self.app.add_api_route("/v1/chat/completions", self.answer, methods=["POST"], response_model=None)
-        add_page(self.app, "tiny", rows)
+        add_page(self.app, {"tiny": rows})
 
     def error(self, status: int, message: str, headers: dict[str, str] | None = None) -> Response:
         return JSONResponse({"error": {"message": message, "type": "x", "param": None, "code": None}}, status, headers)

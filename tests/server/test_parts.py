@@ -166,7 +166,8 @@ def test_the_command_of_vllm(installed: Path) -> None:
     modules, notes, template = vllm.looked_at(folder)
     words = vllm.command(folder, ServeRequest(api_key="k", port=9), modules, template)
     text = " ".join(words)
-    assert "--max-lora-rank 16" in text and "--max-loras 2" in text and "--port 9" in text
+    assert "--max-lora-rank" not in text, "16 is what vLLM takes by itself"
+    assert "--max-loras 2" in text and "--port 9" in text
     assert words[words.index("--lora-modules") + 1].endswith("20260101-100000-full/adapter")
     assert words[words.index("--chat-template") + 1].endswith(vllm.TEMPLATE)
     assert "rank_pattern" in notes[0] and "DoRA" in notes[1] and len(notes) == 2
@@ -175,6 +176,11 @@ def test_the_command_of_vllm(installed: Path) -> None:
     assert launch.shown[:2] == ["VLLM_API_KEY=***", "vllm"]
     with pytest.raises(UsageError, match="leave out --use-4bit"):
         check(ServeRequest(engine="vllm", quantised="nf4"))
+    for name, value in (("queue", 9), ("cache_gib", 1.5), ("max_tokens", 5)):
+        with pytest.raises(UsageError, match=f"^vLLM has limits of its own .*; leave out --{name.replace('_', '-')}$"):
+            check(ServeRequest(engine="vllm", **{name: value}))  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=r"^A vLLM serves one base"):
+        check(ServeRequest(engine="vllm"), models=2)
     with pytest.raises(InstallerError, match="vLLM is not installed"):
         vllm.become(launch)
     run_with(folder, "20260105-100000-full", template="other")
