@@ -47,7 +47,7 @@ def call_grammar(voice: Voice, form: CallForm, tools: Sequence[Tool], several: b
     require_llguidance("tool_choice")
     from llguidance import LLMatcher
 
-    rules = [f"start: {_calls(form, len(tools), several)}"]
+    rules = [f"start: {_quoted(voice, form.lead)} {_calls(form, len(tools), several)}"]
     for i, tool in enumerate(tools):
         function = tool["function"]
         parameters = function.get("parameters") or {"type": "object"}

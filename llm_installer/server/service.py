@@ -75,11 +75,11 @@ class Service:
             asked.cancel()
         shape: Shape = TextShape(asked, prepared.echoed) if prepared.echoed else ChatShape(asked)
         if asked.wish.stream:
-            stream = events(asked, shape, prepared.tooling, self.settings.heartbeat)
+            stream = events(asked, shape, prepared.forms, self.settings.heartbeat)
             abort = request.scope.get("abort") or (lambda: None)
             return EventStream(stream, lambda: self._give_up(asked), self.settings.patience, abort)
         try:
-            return _json(await whole(asked, shape, prepared.tooling))
+            return _json(await whole(asked, shape, prepared.forms))
         finally:
             self._give_up(asked)
 

@@ -15,11 +15,11 @@ from llm_installer.core.errors import InstallerError, UsageError
 from llm_installer.core.examples import Message
 from llm_installer.core.files import write_json
 from llm_installer.core.paths import ModelDir
-from llm_installer.data.encoding.call_forms import CallForm, call_form
+from llm_installer.data.encoding.call_forms import CallForm, Tools, call_form
 from llm_installer.data.encoding.encode import Encoder
 from llm_installer.inference.engine.request import Done, Piece, Token
 from llm_installer.server import vllm
-from llm_installer.server.answers import Answer, Tooling
+from llm_installer.server.answers import Answer, Forms, Tooling
 from llm_installer.server.mailbox import Mailbox
 from llm_installer.server.preparing import _tool_choice, read_chat
 from llm_installer.server.request import ServeRequest, check
@@ -35,7 +35,10 @@ NAMED = CallForm(" to=functions.", "<|channel|>commentary json<|message|>", "<|c
 CALL = '{"name": "f", "arguments": {"a": 1}}'
 
 
-def names(form: CallForm, text: str, known: tuple[str, ...] = ("f", "g")) -> tuple[str, list[object]]:
+KNOWN: Tools = {"f": {}, "g": {}}
+
+
+def names(form: CallForm, text: str, known: Tools = KNOWN) -> tuple[str, list[object]]:
     said, calls = form.read(text, known)
     return said, [(call["function"]["name"], call["function"]["arguments"]) for call in calls]  # type: ignore[index]
 
@@ -69,10 +72,10 @@ def test_pieces_of_an_answer_show_what_the_whole_says(before: str, cuts: list[in
     head = f"{form.before}f{form.between}" if form.between else form.before
     text = before + head + ('{"a": 1}' if form.between else CALL) + form.after
     places = sorted({0, len(text), *(cut for cut in cuts if cut < len(text))})
-    answer = Answer(0, 0, Tooling(form, ["f"]))
-    shown = "".join(answer.add(text[a:b]) for a, b in pairwise(places))
-    shown += answer.end("stop", 1)
-    said, calls = form.read(text, ["f"])
+    answer = Answer(0, 0, Forms(Tooling(form, {"f": {}})))
+    shown = "".join(answer.add(text[a:b]).text for a, b in pairwise(places))
+    shown += answer.end("stop", 1).text
+    said, calls = form.read(text, {"f": {}})
     assert answer.calls == calls and shown.startswith(said)
     assert shown.rstrip() == said.rstrip()
 
