@@ -80,7 +80,7 @@ def talk_or_serve(folder: ModelDir, run_id: str | None, serve: bool, given: Mapp
 
 def _serve(folder: ModelDir, given: Mapping[str, object]) -> None:
     """Serve with the options that mean the same there. Raises UsageError for those of a chat."""
-    from llm_installer.cli.serve import KEY, serve_folder
+    from llm_installer.cli.serve import KEY, serve_folders
     from llm_installer.inference.start import ChatRequest
     from llm_installer.server.request import ServeRequest, check
 
@@ -92,7 +92,7 @@ def _serve(folder: ModelDir, given: Mapping[str, object]) -> None:
         )
     request = ServeRequest(api_key=os.environ.get(KEY, ""), quantised=str(given["quantised"]))
     check(request)
-    serve_folder(folder, request)
+    serve_folders([folder], request)
 
 
 def _flag(name: str, value: object) -> str:

@@ -34,6 +34,15 @@ def model_or_path(command: Command) -> Command:
     return model_argument(required=False)(option(command))
 
 
+def models_or_path(command: Command) -> Command:
+    """Any number of arguments MODEL, and the option --model-path, which is another way to name one."""
+    words = "The model directory; another way to name MODEL."
+    option = click.option("--model-path", metavar="DIR", type=Filled(), help=words)
+    return click.argument("models", metavar="[MODEL]...", nargs=-1, type=Filled(), shell_complete=offer_models)(
+        option(command)
+    )
+
+
 def in_a_model() -> bool:
     """Whether the current folder is a model directory."""
     return ModelDir(Path(HERE)).info.is_file()

@@ -9,19 +9,21 @@ from typing import TYPE_CHECKING
 
 import click
 
-from llm_installer.cli.names import chosen_model, model_or_path
+from llm_installer.cli.names import chosen_model, models_or_path
 from llm_installer.cli.options import held_in_bits
 from llm_installer.planning.bounds import Filled, Number, Whole
 from llm_installer.server.request import ENGINES, ServeRequest, check
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from llm_installer.core.paths import ModelDir
 
 KEY = "LLM_API_KEY"
 
 
 @click.command()
-@model_or_path
+@models_or_path
 @click.option("--host", default="127.0.0.1", show_default=True, type=Filled(), help="The address to listen on.")
 @click.option("--port", default=8000, show_default=True, type=Whole(0, 65535), help="0 takes any that is free.")
 @click.option(
@@ -51,17 +53,18 @@ KEY = "LLM_API_KEY"
 @click.option(
     "--max-tokens", default=1024, show_default=True, type=Whole(1), help="Longest answer where a chat names no limit."
 )
-def serve(model: str | None, model_path: str | None, **given: object) -> None:
-    """Serve MODEL and all of its runs over HTTP, to clients of OpenAI's API."""
+def serve(models: tuple[str, ...], model_path: str | None, **given: object) -> None:
+    """Serve each MODEL and all of its runs over HTTP, to clients of OpenAI's API."""
     from llm_installer.core.paths import ModelDir
     from llm_installer.planning.settings import built
 
     request = built(ServeRequest, given)
-    check(request)
-    serve_folder(ModelDir.find(chosen_model(model, model_path, "Say which model to serve", "serve {}")), request)
+    check(request, len(models))
+    first = chosen_model(next(iter(models), None), model_path, "Say which model to serve", "serve {}")
+    serve_folders([ModelDir.find(model) for model in (first, *models[1:])], request)
 
 
-def serve_folder(folder: ModelDir, request: ServeRequest) -> None:
+def serve_folders(folders: Sequence[ModelDir], request: ServeRequest) -> None:
     """Serve until Ctrl-C, as the options of `serve` say."""
     from llm_installer.ui.console import Console
 
@@ -69,14 +72,14 @@ def serve_folder(folder: ModelDir, request: ServeRequest) -> None:
     if request.engine == "vllm":
         from llm_installer.server.vllm import become, prepared
 
-        launch = prepared(folder, request)
+        launch = prepared(folders[0], request)
         for note in launch.notes:
             console.line(note)
         console.command(launch.shown)
         return become(launch)
     with console.waiting("Loading what it takes"):
         from llm_installer.server.story import opened
-    with opened(folder, request, console) as server:
+    with opened(folders, request, console) as server:
         console.show(server.serving)
         server.run()
     console.line("Stopped.")

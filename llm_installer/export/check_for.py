@@ -11,7 +11,7 @@ from pathlib import Path
 from llm_installer.core.hints import program, quoted, typed
 from llm_installer.core.home import models_dir
 from llm_installer.core.paths import ModelDir
-from llm_installer.export.engines import OLLAMA, Finding, findings, read_adapter, served_name, vllm_command
+from llm_installer.export.engines import OLLAMA, Finding, Module, findings, read_adapter, served_name, vllm_words
 
 _OF_FOLDERS = (
     "A Modelfile of your own can name the folder after ADAPTER, too; what it names after FROM must then be these very "
@@ -46,7 +46,8 @@ def check(engine: str, folder: ModelDir, lora: Path, name: str) -> Checked:
         return Checked(engine, name, found, (merge, serve))
     template = lora / "chat_template.jinja"
     jinja = typed(template) if template.is_file() else ""
-    serve = vllm_command(typed(folder.weights), served_name(name), typed(lora), adapter.rank, jinja)
+    module = Module(served_name(name), typed(lora), adapter.rank)
+    serve = " ".join(vllm_words(typed(folder.weights), [module], jinja))
     return Checked(engine, name, (), (serve,), _vllm_notes(served_name(name)))
 
 

@@ -6,7 +6,7 @@ Read in vLLM (lora/peft_helper.py, lora/lora_model.py and config/lora.py of 2026
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -195,12 +195,25 @@ def max_rank(rank: int) -> int:
     return next((accepted for accepted in RANKS if accepted >= rank), RANKS[-1])
 
 
-def vllm_command(base: str, name: str, lora: str, rank: int, template: str = "") -> str:
-    """The whole command that serves a base with one adapter; every part is as a shell takes it."""
-    words = ["vllm serve", base, "--enable-lora"]
-    words += [f"--max-lora-rank {max_rank(rank)}"] if rank > USUAL_RANK else []
-    words += [f"--lora-modules {name}={lora}"]
-    return " ".join(words + ([f"--chat-template {template}"] if template else []))
+@dataclass(frozen=True)
+class Module:
+    """An adapter as vLLM is told of it."""
+
+    name: str
+    path: str
+    rank: int
+
+
+def vllm_words(base: str, modules: Sequence[Module], template: str = "", more: Sequence[str] = ()) -> list[str]:
+    """The words of the command that serves a base with these adapters; `more` are options of the server itself."""
+    words = ["vllm", "serve", base, *more]
+    if modules:
+        rank, count = max(module.rank for module in modules), str(len(modules))
+        words += ["--enable-lora"]
+        words += ["--max-loras", count, "--max-cpu-loras", count] if len(modules) > 1 else []
+        words += ["--max-lora-rank", str(max_rank(rank))] if rank > USUAL_RANK else []
+        words += ["--lora-modules", *(f"{module.name}={module.path}" for module in modules)]
+    return words + (["--chat-template", template] if template else [])
 
 
 def served_name(name: str) -> str:

@@ -1,15 +1,18 @@
-"""Answers as they grow: text that may be shown, tool calls that must be held back until they are complete."""
+"""Answers as they grow: thoughts and text that may be shown, tool calls that are held back until they are complete."""
 
 from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from llm_installer.data.encoding.call_forms import CallForm
+from llm_installer.data.encoding.call_forms import CallForm, Tools
+from llm_installer.data.encoding.thought_forms import ThoughtForm
 from llm_installer.data.formats.tools import Call
 from llm_installer.inference.engine.request import Reason, Token
+from llm_installer.server.thoughts import Apart
 
 
 @dataclass(frozen=True)
@@ -17,12 +20,37 @@ class Tooling:
     """How calls are told from text in an answer."""
 
     form: CallForm
-    known: Collection[str]
-    """Names of the tools that the request offers."""
-    special: bool = False
-    """Whether the text of answers has special tokens, since a call is marked by them."""
+    known: Tools
+    """The tools that the request offers."""
     most: int | None = None
     """Calls that may come at once; None: any number."""
+
+
+@dataclass(frozen=True)
+class Forms:
+    """What is told from text in the answers to a request."""
+
+    tooling: Tooling | None = None
+    thoughts: ThoughtForm | None = None
+    opened: bool = False
+    """The prompt ends within a thought."""
+    special: bool = False
+    """The text of answers has special tokens, since what is told from it is marked by them."""
+
+    @property
+    def marks(self) -> str:
+        """All that marks it."""
+        calls, thoughts = self.tooling, self.thoughts
+        return (calls.form.marks if calls else "") + (
+            f"{thoughts.before}{thoughts.after}{thoughts.head}" if thoughts else ""
+        )
+
+
+class Said(NamedTuple):
+    """What may be shown of an answer now."""
+
+    text: str = ""
+    thought: str = ""
 
 
 @dataclass
@@ -33,9 +61,10 @@ class Answer:
     """Which prompt of the request it is to."""
     index: int
     """Its place among all answers of the request."""
-    tooling: Tooling | None = None
+    forms: Forms = field(default_factory=Forms)
     text: str = ""
-    """All that was said, calls included."""
+    """All that was said behind the thought, calls included."""
+    thought: str = ""
     shown: int = 0
     """Characters of `text` that were given out."""
     tokens: list[Token] = field(default_factory=list)
@@ -44,24 +73,32 @@ class Answer:
     made: int = 0
     """Tokens that it took, the one that ended it included."""
 
-    def add(self, text: str) -> str:
-        """Some more; returns what is certainly no call and may be shown."""
-        self.text += text
-        if self.tooling is None:
-            self.shown = len(self.text)
-            return text
-        return self._show(self.tooling.form.may_begin(self.text))
+    def __post_init__(self) -> None:
+        self._apart = Apart(self.forms.thoughts, self.forms.opened) if self.forms.thoughts else None
 
-    def end(self, reason: Reason, made: int) -> str:
+    def add(self, text: str) -> Said:
+        """Some more; returns what is certainly no call and may be shown."""
+        thought, said = self._apart.add(text) if self._apart else ("", text)
+        return self._grown(thought, said)
+
+    def end(self, reason: Reason, made: int) -> Said:
         """It has ended; returns what was held back and is no call."""
         self.reason, self.made = reason, made
-        if self.tooling is None:
-            return ""
-        said, calls = self.tooling.form.read(self.text, self.tooling.known)
-        self.calls = calls[: self.tooling.most]
-        more = said[self.shown :]
+        more = self._grown(*self._apart.end()) if self._apart else Said()
+        tooling = self.forms.tooling
+        if tooling is None:
+            return more
+        said, calls = tooling.form.read(self.text, tooling.known)
+        self.calls = calls[: tooling.most]
+        left = said[self.shown :]
         self.text, self.shown = said, len(said)
-        return more
+        return Said(more.text + left, more.thought)
+
+    def _grown(self, thought: str, said: str) -> Said:
+        self.thought += thought
+        self.text += said
+        tooling = self.forms.tooling
+        return Said(self._show(tooling.form.may_begin(self.text) if tooling else len(self.text)), thought)
 
     @property
     def finish(self) -> str:

@@ -14,6 +14,7 @@ from llm_installer.core.version import __version__
 from llm_installer.server.catalogue import Entry
 from llm_installer.server.fields import CHAT, COMPLETION, document
 from llm_installer.server.guard import Guard, answered
+from llm_installer.server.hosts import Host
 from llm_installer.server.metrics import metrics
 from llm_installer.server.page.mount import add_page
 from llm_installer.server.problems import Problem, encoded, fault, invalid
@@ -38,27 +39,26 @@ def app_of(service: Service) -> ASGIApp:
         _refused(app, path, words)
     _watching(app, service)
     _problems(app)
-    add_page(app, service.catalogue.name, service.catalogue.rows_file)
-    return Guard(app, service.settings)
+    free = add_page(app, {host.name: host.catalogue.rows_file for host in service.hosts.all})
+    return Guard(app, service.settings, free)
 
 
 def _models(app: FastAPI, service: Service) -> None:
     @app.get("/v1/models")
     async def models() -> Response:
         """Everything that is served; runs that are new on the disk are loaded."""
-        found = await asyncio.to_thread(service.catalogue.entries)
-        data = [_model(entry, service) for entry in found]
+        found = await asyncio.to_thread(service.hosts.entries)
+        data = [_model(host, entry) for host, entry in found]
         return _json({"object": "list", "data": data})
 
     @app.get("/v1/models/{name:path}")
     async def model(name: str) -> Response:
         """One of them."""
-        return _json(_model(await asyncio.to_thread(service.catalogue.find, name), service))
+        return _json(_model(*await asyncio.to_thread(service.hosts.find, name)))
 
 
-def _model(entry: Entry, service: Service) -> dict[str, object]:
+def _model(host: Host, entry: Entry) -> dict[str, object]:
     """A model as OpenAI's API has it, with `root` and `parent` as in vLLM; the rest is this program's own."""
-    base = service.catalogue.name
     encoder = entry.voice.encoder
     return {
         "id": entry.id,
@@ -66,8 +66,8 @@ def _model(entry: Entry, service: Service) -> dict[str, object]:
         "created": entry.created,
         "owned_by": "llm-installer",
         "root": entry.root,
-        "parent": None if entry.id == base else base,
-        "max_model_len": service.engine.positions,
+        "parent": None if entry.id == host.name else host.name,
+        "max_model_len": host.engine.positions,
         "style": entry.voice.style,
         "images": encoder.vision is not None,
         "score": entry.words,
@@ -86,16 +86,16 @@ def _refused(app: FastAPI, path: str, words: str) -> None:
 def _watching(app: FastAPI, service: Service) -> None:
     @app.get("/health")
     async def health() -> Response:
-        """200 while the engine answers."""
-        if service.engine.alive:
+        """200 while the engines answer."""
+        fault = service.hosts.fault
+        if not fault:
             return _json({"status": "ok"})
-        return Response(encoded({"status": "ended", "fault": service.engine.fault}), 503, media_type="application/json")
+        return Response(encoded({"status": "ended", "fault": fault}), 503, media_type="application/json")
 
     @app.get("/metrics")
     async def measured() -> Response:
         """What it does, for Prometheus."""
-        text = metrics(service.engine.counts(), len(service.engine.served), service.engine.alive)
-        return PlainTextResponse(text, media_type="text/plain; version=0.0.4; charset=utf-8")
+        return PlainTextResponse(metrics(service.hosts.all), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
 def _problems(app: FastAPI) -> None:

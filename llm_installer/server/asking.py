@@ -4,8 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import ceil
 
-from llm_installer.inference.engine.request import Counts, Listener, QueueFull, Request, Ticket, TooLong, UnknownModel
+from llm_installer.inference.engine.request import (
+    Counts,
+    EngineEnded,
+    Listener,
+    QueueFull,
+    Request,
+    Ticket,
+    TooLong,
+    UnknownModel,
+)
 from llm_installer.server.catalogue import Entry
 from llm_installer.server.guides import guide_factory
 from llm_installer.server.mailbox import Mail, Mailbox
@@ -101,7 +111,7 @@ def ask(submit: Submit, counts: Callable[[], Counts], prompted: Prompted, reques
     try:
         for i, request in enumerate(requests):
             tickets.append(submit(request, mailbox.listener(i)))
-    except (QueueFull, TooLong, UnknownModel, RuntimeError) as error:
+    except (QueueFull, TooLong, UnknownModel, EngineEnded) as error:
         for ticket in tickets:
             ticket.cancel()
         raise _problem(error, prompted.entry, counts) from None
@@ -110,10 +120,14 @@ def ask(submit: Submit, counts: Callable[[], Counts], prompted: Prompted, reques
 
 def _problem(error: Exception, entry: Entry, counts: Callable[[], Counts]) -> Problem:
     if isinstance(error, QueueFull):
-        now = counts()
-        return busy(min(LONGEST_WAIT, 1 + now.waiting // max(1, now.answering)))
+        return busy(_patience(counts()))
     if isinstance(error, TooLong):
         return too_long(str(error))
     if isinstance(error, UnknownModel):  # it was removed this moment
         return unknown_model(entry.id, [])
     return ended("The engine has ended; restart the server")
+
+
+def _patience(now: Counts) -> int:
+    """Seconds after which half of those who wait will have been begun, so that those who come again find room."""
+    return max(1, min(LONGEST_WAIT, ceil(now.pace * now.waiting / 2)))

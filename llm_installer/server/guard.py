@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
@@ -14,8 +14,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from llm_installer.server.problems import Problem, encoded, no_key, too_large
 from llm_installer.server.request import LOOPBACK, ServeRequest
 
-KEYED = ("/v1/", "/page/rows", "/metrics", "/openapi.json")
-"""Paths that want the key, where there is one; the page and /health do not."""
+FREE = ("/health",)
+"""What needs no key where there is one, besides the files of the page."""
 _THROWN_AWAY = 3
 """Of a body that is too long so many times the limit is read before the connection is closed."""
 
@@ -23,8 +23,10 @@ _THROWN_AWAY = 3
 class Guard:
     """Checks the address, the origin and the key of requests."""
 
-    def __init__(self, app: ASGIApp, request: ServeRequest) -> None:
+    def __init__(self, app: ASGIApp, request: ServeRequest, free: Collection[str] = ()) -> None:
+        """`free` are paths that need no key, besides FREE."""
         self._app, self._key = app, request.api_key.encode()
+        self._free = frozenset([*FREE, *free])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Hand on what may pass; answer the rest."""
@@ -38,7 +40,7 @@ class Guard:
     def _problem(self, headers: Headers, path: str) -> Problem | None:
         if not self._key:
             return foreign(headers)
-        if path.startswith(KEYED) and not self._knows_key(headers.get("authorization", "")):
+        if path not in self._free and not self._knows_key(headers.get("authorization", "")):
             return no_key()
         return None
 

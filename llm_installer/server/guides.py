@@ -47,7 +47,7 @@ def call_grammar(voice: Voice, form: CallForm, tools: Sequence[Tool], several: b
     require_llguidance("tool_choice")
     from llguidance import LLMatcher
 
-    rules = [f"start: {_calls(form, len(tools), several)}"]
+    rules = [f"start: {_quoted(voice, form.lead)} {_calls(form, len(tools), several)}"]
     for i, tool in enumerate(tools):
         function = tool["function"]
         parameters = function.get("parameters") or {"type": "object"}
@@ -91,13 +91,14 @@ def _filled(example: object, name: object, parameters: object) -> object:
 
 
 def guide_factory(grammar: str, voice: Voice) -> Callable[[], Guide]:
-    """Makes the guide of each answer. Raises Problem for a grammar that cannot be used."""
+    """Makes the guide of each answer: a copy of one that is made here, which may take long where a copy does not.
+    Raises Problem for a grammar that cannot be used."""
     from llguidance import LLMatcher
 
-    tokenizer = _tokenizer(voice)
-    if wrong := str(LLMatcher.validate_grammar(grammar, tokenizer)):
+    matcher = LLMatcher(_tokenizer(voice), grammar)
+    if wrong := str(matcher.get_error()):
         raise invalid(f"The schema cannot be obeyed: {wrong.splitlines()[0]}", "response_format")
-    return lambda: _Matcher(LLMatcher(tokenizer, grammar), voice)
+    return lambda: _Matcher(matcher.deep_copy(), voice)
 
 
 class _Matches(Protocol):

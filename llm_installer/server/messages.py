@@ -55,6 +55,16 @@ def tool_names(tools: str) -> tuple[str, ...]:
     return tuple(str(tool["function"]["name"]) for tool in json.loads(tools)) if tools else ()
 
 
+def tool_arguments(tools: str) -> dict[str, Mapping[str, object]]:
+    """The schemas of arguments in tool definitions, by the names of tools."""
+    found: dict[str, Mapping[str, object]] = {}
+    for tool in json.loads(tools) if tools else ():
+        parameters = tool["function"].get("parameters") or {}
+        properties = parameters.get("properties")
+        found[str(tool["function"]["name"])] = properties if isinstance(properties, dict) else {}
+    return found
+
+
 def _message(turn: object, where: str, images: list[str]) -> Message:
     if not isinstance(turn, dict):
         raise invalid(f"{where} must be an object with role and content", "messages")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from llm_installer.core.process_memory import resident_bytes
 from llm_installer.inference.engine.request import Counts
+from llm_installer.server.hosts import Host
 
 ROWS: tuple[tuple[str, str, str, Callable[[Counts], int]], ...] = (
     ("answering_rows", "gauge", "Answers that are being made.", lambda c: c.answering),
@@ -18,16 +19,26 @@ ROWS: tuple[tuple[str, str, str, Callable[[Counts], int]], ...] = (
     ("cache_bytes", "gauge", "Memory of keys and values.", lambda c: c.cache_bytes),
     ("kept_conversations", "gauge", "Conversations whose keys and values are kept.", lambda c: c.kept),
 )
+_RESIDENT = "Memory of the process."
 
 
-def metrics(counts: Counts, models: int, alive: bool) -> str:
-    """The text of /metrics."""
-    found = [(name, kind, words, value(counts)) for name, kind, words, value in ROWS]
-    found.append(("models", "gauge", "Models that are served.", models))
-    found.append(("up", "gauge", "1 while the engine answers.", int(alive)))
-    found.append(("resident_bytes", "gauge", "Memory of the process.", resident_bytes()))
-    lines = []
-    for name, kind, words, value in found:
-        full = f"llm_installer_{name}"
-        lines += [f"# HELP {full} {words}", f"# TYPE {full} {kind}", f"{full} {value}"]
-    return "\n".join(lines) + "\n"
+def metrics(hosts: Sequence[Host]) -> str:
+    """The text of /metrics; of several models, each figure is told for each."""
+    counts = [host.engine.counts() for host in hosts]
+    marks = [f'{{model="{_quoted(host.name)}"}}' if len(hosts) > 1 else "" for host in hosts]
+    found = [(name, kind, words, [value(each) for each in counts]) for name, kind, words, value in ROWS]
+    found.append(("models", "gauge", "Models that are served.", [len(host.engine.served) for host in hosts]))
+    found.append(("up", "gauge", "1 while the engine answers.", [int(host.engine.alive) for host in hosts]))
+    lines = [line for row in found for line in _lines(*row, marks)]
+    return "\n".join([*lines, *_lines("resident_bytes", "gauge", _RESIDENT, [resident_bytes()], [""])]) + "\n"
+
+
+def _lines(name: str, kind: str, words: str, values: Sequence[int], marks: Sequence[str]) -> list[str]:
+    full = f"llm_installer_{name}"
+    figures = [f"{full}{mark} {value}" for mark, value in zip(marks, values, strict=True)]
+    return [f"# HELP {full} {words}", f"# TYPE {full} {kind}", *figures]
+
+
+def _quoted(name: str) -> str:
+    """As the value of a label may stand."""
+    return name.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import cast
 
-from llm_installer.server.answers import Tooling
+from llm_installer.server.answers import Forms, Tooling
 from llm_installer.server.asking import Prompted
 from llm_installer.server.catalogue import Entry
 from llm_installer.server.fields import CHAT, COMPLETION, Body, checked, parsed
 from llm_installer.server.guides import call_grammar, json_grammar
-from llm_installer.server.messages import read_messages, read_tool_list, tool_names
+from llm_installer.server.messages import read_messages, read_tool_list, tool_arguments, tool_names
 from llm_installer.server.problems import invalid
 from llm_installer.server.request import ServeRequest
 from llm_installer.server.voices import Voice
@@ -28,7 +28,7 @@ class Prepared:
     """What is asked, and what of it shapes the answer."""
 
     prompted: Prompted
-    tooling: Tooling | None = None
+    forms: Forms = field(default_factory=Forms)
     echoed: Sequence[str] = ()
     """What stands before the answers to each prompt of a completion."""
 
@@ -60,17 +60,18 @@ def prepare_chat(fields: Body, entry: Entry, settings: ServeRequest, positions: 
     messages, images = read_messages(fields["messages"])
     choice = _tool_choice(fields)
     voice = entry.voice
-    tooling = _tooling(voice, choice) if choice.tools and not wish.schema else None
+    ids = voice.chat_ids(messages, choice.tools, images, positions)
+    forms = Forms() if wish.schema else _forms(voice, choice, ids)
     prompted = Prompted(
         entry,
         wish,
-        [voice.chat_ids(messages, choice.tools, images, positions)],
+        [ids],
         settings.max_tokens,
         images,
-        special=tooling is not None and tooling.special,
+        special=forms.special,
         grammar=_grammar(wish, voice, choice),
     )
-    return Prepared(prompted, tooling)
+    return Prepared(prompted, forms)
 
 
 def prepare_completion(fields: Body, entry: Entry, settings: ServeRequest, positions: int) -> Prepared:
@@ -118,14 +119,12 @@ def _tool_choice(fields: Body) -> _Choice:
     return _Choice(tools, (name,), several=False)
 
 
-def _tooling(voice: Voice, choice: _Choice) -> Tooling | None:
-    """How calls are read out of answers; None where the template writes them in a form that is not known."""
-    form = voice.calls
-    if form is None:
-        return None
-    around = f"{form.before}{form.between or ''}{form.after}"
-    special = voice.special.search(around) is not None
-    return Tooling(form, tool_names(choice.tools), special, None if choice.several else 1)
+def _forms(voice: Voice, choice: _Choice, ids: Sequence[int]) -> Forms:
+    """What is told from text in answers: calls, in a form of the template that is known, and thoughts."""
+    calls = voice.calls if choice.tools else None
+    tooling = Tooling(calls, tool_arguments(choice.tools), None if choice.several else 1) if calls else None
+    forms = Forms(tooling, voice.thoughts, voice.opens_thought(ids))
+    return replace(forms, special=voice.special.search(forms.marks) is not None)
 
 
 def _grammar(wish: Wish, voice: Voice, choice: _Choice) -> str:
@@ -135,7 +134,7 @@ def _grammar(wish: Wish, voice: Voice, choice: _Choice) -> str:
         return json_grammar(wish.schema)
     if not choice.forced:
         return ""
-    if voice.calls is None:
+    if voice.calls is None or voice.calls.tags:
         raise invalid("This model's chat template writes calls in a form that cannot be enforced", "tool_choice")
     tools = [tool for tool in json.loads(choice.tools) if tool["function"]["name"] in choice.forced]
     return call_grammar(voice, voice.calls, tools, choice.several)

@@ -55,7 +55,7 @@ class ServedModel:
 class Serving:
     """A server that is about to take requests."""
 
-    folder: ModelDir
+    folders: tuple[ModelDir, ...]
     address: str
     """With its scheme, host and port."""
     needs_key: bool
@@ -63,9 +63,11 @@ class Serving:
     """Examples use the last."""
 
 
-def check(request: ServeRequest) -> None:
+def check(request: ServeRequest, models: int = 1) -> None:
     """Raise UsageError where the network would reach a server that asks for no key, or the engine cannot hold the base
-    so, and InstallerError where what serves is not installed."""
+    so, or not so many `models`, and InstallerError where what serves is not installed."""
+    if models > 1 and request.engine == "vllm":
+        raise UsageError("A vLLM serves one base; name one model, and start another vLLM with --port for the next")
     if request.host not in LOOPBACK and not request.api_key:
         raise UsageError(
             f"--host {request.host} lets others on the network use this server; add --api-key KEY, or leave --host out"
@@ -75,6 +77,11 @@ def check(request: ServeRequest) -> None:
     if request.engine == "vllm":
         if request.quantised:
             raise UsageError("--engine vllm holds the base as its files are; leave out --use-4bit and --use-8bit")
+        usual = ServeRequest()
+        for name in ("queue", "cache_gib", "max_tokens"):
+            if getattr(request, name) != getattr(usual, name):
+                words = "vLLM has limits of its own for its queue, its memory and the length of answers"
+                raise UsageError(f"{words}; leave out --{name.replace('_', '-')}")
         return
     if any(importlib.util.find_spec(name) is None for name in ("fastapi", "uvicorn")):
         raise InstallerError(

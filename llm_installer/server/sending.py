@@ -9,7 +9,7 @@ from typing import TypeVar
 from starlette.responses import Response
 
 from llm_installer.inference.engine.request import Done, Event, Piece, Token
-from llm_installer.server.answers import Answer, Tooling
+from llm_installer.server.answers import Answer, Forms, Said
 from llm_installer.server.asking import Asked
 from llm_installer.server.problems import Problem, encoded, ended, fault
 from llm_installer.server.shapes import Json, Shape
@@ -33,10 +33,10 @@ class Slow(Exception):
 class Answers:
     """All answers of a request, as its mail makes them grow."""
 
-    def __init__(self, asked: Asked, tooling: Tooling | None) -> None:
-        self._asked = asked
+    def __init__(self, asked: Asked, forms: Forms) -> None:
+        self._asked, self._forms, self._marks = asked, forms, forms.marks
         n = asked.wish.n
-        self.all = [Answer(i // n, i, tooling) for i in range(asked.answers)]
+        self.all = [Answer(i // n, i, forms) for i in range(asked.answers)]
         self._stops = frozenset(asked.entry.voice.encoder.stop_ids)
         self._special = asked.entry.voice.special
 
@@ -45,7 +45,7 @@ class Answers:
         """Some have not ended."""
         return any(answer.reason is None for answer in self.all)
 
-    def take(self, prompt: int, event: Event) -> tuple[Answer, str, tuple[Token, ...]]:
+    def take(self, prompt: int, event: Event) -> tuple[Answer, Said, tuple[Token, ...]]:
         """The answer that an event is about, and what of it may be shown now. Raises Problem for one that failed."""
         answer = self.all[prompt * self._asked.wish.n + event.index]
         if isinstance(event, Done):
@@ -59,27 +59,24 @@ class Answers:
         return answer, answer.add(self._plain(event)), tokens
 
     def _plain(self, piece: Piece) -> str:
-        """The text of a piece; special tokens are in it where they may be part of a call, and only those stay."""
-        tooling = self.all[0].tooling
-        if tooling is None or not tooling.special:
+        """The text of a piece; special tokens are in it where they may mark something, and only those stay."""
+        if not self._forms.special:
             return piece.text
-        form = tooling.form
-        ours = f"{form.before}{form.between or ''}{form.after}"
-        return self._special.sub(lambda found: found[0] if found[0] in ours else "", piece.text)
+        return self._special.sub(lambda found: found[0] if found[0] in self._marks else "", piece.text)
 
 
-async def whole(asked: Asked, shape: Shape, tooling: Tooling | None) -> Json:
+async def whole(asked: Asked, shape: Shape, forms: Forms) -> Json:
     """All answers, when they have ended. Raises Problem."""
-    answers = Answers(asked, tooling)
+    answers = Answers(asked, forms)
     while answers.open:
         for prompt, event in await asked.news():
             answers.take(prompt, event)
     return shape.whole(answers.all)
 
 
-async def events(asked: Asked, shape: Shape, tooling: Tooling | None, heartbeat: float) -> AsyncIterator[bytes]:
+async def events(asked: Asked, shape: Shape, forms: Forms, heartbeat: float) -> AsyncIterator[bytes]:
     """The events of a stream; an error after its beginning is one, too."""
-    answers = Answers(asked, tooling)
+    answers = Answers(asked, forms)
     try:
         yield _event(shape, [choice for answer in answers.all for choice in shape.first(answer.index)])
         while answers.open:
@@ -94,9 +91,9 @@ async def events(asked: Asked, shape: Shape, tooling: Tooling | None, heartbeat:
 
 def _told(answers: Answers, shape: Shape, asked: Asked, mail: Sequence[tuple[int, Event]]) -> Iterator[bytes]:
     for prompt, event in mail:
-        answer, text, tokens = answers.take(prompt, event)
-        if text or (tokens and asked.wish.logprobs is not None):
-            yield _event(shape, [shape.piece(answer.index, text, tokens)])
+        answer, said, tokens = answers.take(prompt, event)
+        if any(said) or (tokens and asked.wish.logprobs is not None):
+            yield _event(shape, [shape.piece(answer.index, said, tokens)])
         if isinstance(event, Done):
             for choice in shape.last(answer):
                 yield _event(shape, [choice])

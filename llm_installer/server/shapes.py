@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from llm_installer.inference.engine.request import Token
-from llm_installer.server.answers import Answer, written_calls
+from llm_installer.server.answers import Answer, Said, written_calls
 from llm_installer.server.asking import Asked
 from llm_installer.server.token_bytes import TokenBytes
 
@@ -24,7 +24,7 @@ class Shape(Protocol):
     def first(self, index: int) -> list[Json]:
         """What a stream says of an answer before its text."""
 
-    def piece(self, index: int, text: str, tokens: Sequence[Token]) -> Json:
+    def piece(self, index: int, said: Said, tokens: Sequence[Token]) -> Json:
         """Some more of an answer."""
 
     def last(self, answer: Answer) -> list[Json]:
@@ -85,9 +85,12 @@ class ChatShape:
         """The role."""
         return [_choice(index, {"role": "assistant", "content": ""})]
 
-    def piece(self, index: int, text: str, tokens: Sequence[Token]) -> Json:
-        """A delta of text."""
-        return _choice(index, {"content": text}, self._logprobs(tokens))
+    def piece(self, index: int, said: Said, tokens: Sequence[Token]) -> Json:
+        """A delta of text, of a thought, or of both."""
+        delta: Json = {"reasoning_content": said.thought} if said.thought else {}
+        if said.text or not said.thought:
+            delta["content"] = said.text
+        return _choice(index, delta, self._logprobs(tokens))
 
     def last(self, answer: Answer) -> list[Json]:
         """The calls, each as its name and then its arguments; and an empty delta with the reason."""
@@ -116,6 +119,8 @@ class ChatShape:
     def _message(self, answer: Answer) -> Json:
         content = answer.text if answer.text or not answer.calls else None
         message: Json = {"role": "assistant", "content": content, "refusal": None}
+        if answer.thought:
+            message["reasoning_content"] = answer.thought
         if answer.calls:
             message["tool_calls"] = written_calls(answer.calls)
         return {
@@ -147,9 +152,9 @@ class TextShape:
         before = self._before(index)
         return [self._choice(index, before)] if before else []
 
-    def piece(self, index: int, text: str, tokens: Sequence[Token]) -> Json:
+    def piece(self, index: int, said: Said, tokens: Sequence[Token]) -> Json:
         """Some text."""
-        return self._choice(index, text, tokens)
+        return self._choice(index, said.text, tokens)
 
     def last(self, answer: Answer) -> list[Json]:
         """No text, and the reason."""

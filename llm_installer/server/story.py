@@ -6,21 +6,25 @@ import errno
 import logging
 import signal
 import socket
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from types import FrameType
 
 import uvicorn
 
 from llm_installer.core.errors import InstallerError, UsageError
+from llm_installer.core.hardware import memory_bytes, probe_hardware
 from llm_installer.core.paths import ModelDir
 from llm_installer.core.run.served import ServedRuns
 from llm_installer.core.startup import import_bitsandbytes, ready
+from llm_installer.core.text import size
 from llm_installer.core.voice import Voice
 from llm_installer.inference.engine.engine import Engine
 from llm_installer.inference.engine.request import Limits
+from llm_installer.inference.loadable import base_bytes
 from llm_installer.server.app import app_of
 from llm_installer.server.catalogue import Catalogue
+from llm_installer.server.hosts import Host, Hosts
 from llm_installer.server.request import ServedModel, ServeRequest, Serving
 from llm_installer.server.service import Service
 
@@ -86,27 +90,44 @@ class _Uvicorn(uvicorn.Server):
 
 
 @contextmanager
-def opened(folder: ModelDir, request: ServeRequest, voice: Voice) -> Iterator[Server]:
-    """A server of the base and the runs in `folder`. Raises UsageError where the address is taken or is not of this
-    machine, and what loading a model raises."""
-    with _listening(request.host, request.port) as listener:
-        with voice.waiting("Loading the model"):
-            import_bitsandbytes()
-            limits = Limits(request.rows, request.queue, int(request.cache_gib * (1 << 30)))
-            engine = Engine(folder, limits, request.quantised)
+def opened(folders: Sequence[ModelDir], request: ServeRequest, voice: Voice) -> Iterator[Server]:
+    """A server of the bases and the runs in `folders`. Raises UsageError where the address is taken or is not of this
+    machine or two models have one name, and what loading a model raises."""
+    with ExitStack() as opened:
+        _refuse_same_names(folders)
+        listener = opened.enter_context(_listening(request.host, request.port))
         address = address_of(request.host, listener.getsockname()[1])
-        told = _told(folder, address)
-        catalogue = Catalogue(engine, folder, voice.line, told.tell if told else lambda runs: None)
-        service = Service(engine, catalogue, request)
-        try:
-            with voice.waiting("Loading the runs"):
-                catalogue.entries()
-            ready()
-            yield Server(service, listener, _serving(folder, address, request, catalogue))
-        finally:
-            if told:
-                told.close()
-            service.close()
+        import_bitsandbytes()
+        if len(folders) > 1:
+            voice.line(memory_words(folders, request))
+        hosts = Hosts([_host(folder, request, voice, address, opened) for folder in folders])
+        service = Service(hosts, request)
+        opened.callback(service.close)
+        ready()
+        yield Server(service, listener, _serving(folders, address, request, hosts))
+
+
+def _host(folder: ModelDir, request: ServeRequest, voice: Voice, address: str, opened: ExitStack) -> Host:
+    """A model directory, loaded, its runs too; what it holds is let go with `opened`."""
+    limits = Limits(request.rows, request.queue, int(request.cache_gib * (1 << 30)))
+    with voice.waiting(f"Loading {folder.root.name}"):
+        engine = Engine(folder, limits, request.quantised)
+        opened.callback(engine.close)
+    told = _told(folder, address)
+    if told:
+        opened.callback(told.close)
+    catalogue = Catalogue(engine, folder, voice.line, told.tell if told else lambda runs: None)
+    with voice.waiting(f"Loading the runs of {folder.root.name}"):
+        catalogue.entries()
+    return Host(engine, catalogue)
+
+
+def _refuse_same_names(folders: Sequence[ModelDir]) -> None:
+    names = [folder.root.name for folder in folders]
+    twice = next((name for name in names if names.count(name) > 1), "")
+    if twice:
+        words = f"Two of these models are called {twice}, and requests could not tell them apart"
+        raise UsageError(f"{words}; serve one of them, or rename its folder")
 
 
 def address_of(host: str, port: int) -> str:
@@ -115,12 +136,25 @@ def address_of(host: str, port: int) -> str:
     return f"http://{f'[{name}]' if ':' in name else name}:{port}"
 
 
-def _serving(folder: ModelDir, address: str, request: ServeRequest, catalogue: Catalogue) -> Serving:
+def memory_words(folders: Sequence[ModelDir], request: ServeRequest) -> str:
+    """What several models take of the memory, before one of them is loaded."""
+    held = [base_bytes(folder, request.quantised) for folder in folders]
+    each = ", ".join(f"{folder.root.name} {size(bytes)}" for folder, bytes in zip(folders, held, strict=True))
+    most = sum(held) + len(held) * int(request.cache_gib * (1 << 30))
+    words = f"Weights: {each}; with what is read and said {size(most)} at most"
+    if probe_hardware().device != "cpu":
+        return f"{words}."
+    free = memory_bytes()[0]
+    enough = "" if most <= free else "; serve fewer models, or give them less with --cache-gib or --use-4bit"
+    return f"{words}, and {size(free)} are free{enough}."
+
+
+def _serving(folders: Sequence[ModelDir], address: str, request: ServeRequest, hosts: Hosts) -> Serving:
     models = tuple(
         ServedModel(entry.id, entry.words if entry.root == entry.id else f"now {entry.root}")
-        for entry in catalogue.entries()
+        for _, entry in hosts.entries()
     )
-    return Serving(folder, address, bool(request.api_key), models)
+    return Serving(tuple(folders), address, bool(request.api_key), models)
 
 
 @contextmanager

@@ -11,22 +11,13 @@ from pathlib import Path
 from llm_installer.core.errors import InstallerError, ModelError, UsageError
 from llm_installer.core.hints import pip, quoted
 from llm_installer.core.paths import ModelDir
-from llm_installer.export.engines import VLLM, findings, max_rank, read_adapter
+from llm_installer.export.engines import VLLM, Module, findings, read_adapter, vllm_words
 from llm_installer.runs.listing import list_runs
 from llm_installer.server.request import ServeRequest
 
 KEY = "VLLM_API_KEY"
 """Where vLLM finds its key: in the environment, which other users of the machine cannot read as they can a command."""
 TEMPLATE = "chat_template.jinja"
-
-
-@dataclass(frozen=True)
-class Module:
-    """An adapter as vLLM is told of it."""
-
-    name: str
-    path: Path
-    rank: int
 
 
 @dataclass(frozen=True)
@@ -69,7 +60,7 @@ def looked_at(folder: ModelDir) -> tuple[list[Module], list[str], Path | None]:
         if why:
             notes.append(f"Run {row.run.id} is left out: {why}; serve it with --engine own, or merge it first")
             continue
-        modules.append(Module(f"{folder.root.name}:{row.run.id}", row.adapter, rank))
+        modules.append(Module(f"{folder.root.name}:{row.run.id}", str(row.adapter), rank))
         if (row.adapter / TEMPLATE).is_file():
             templates.setdefault((row.adapter / TEMPLATE).read_text("utf-8"), row.adapter / TEMPLATE)
     if len(templates) > 1:
@@ -82,16 +73,9 @@ def looked_at(folder: ModelDir) -> tuple[list[Module], list[str], Path | None]:
 
 def command(folder: ModelDir, request: ServeRequest, modules: Sequence[Module], template: Path | None) -> list[str]:
     """vLLM's command line."""
-    words = ["vllm", "serve", str(folder.weights), "--served-model-name", folder.root.name]
-    words += ["--host", request.host, "--port", str(request.port)]
-    words += ["--chat-template", str(template)] if template else []
-    words += ["--generation-config", "vllm", "--max-num-seqs", str(request.rows)]
-    if modules:
-        count = str(len(modules))
-        words += ["--enable-lora", "--max-loras", count, "--max-cpu-loras", count]
-        words += ["--max-lora-rank", str(max_rank(max(module.rank for module in modules)))]
-        words += ["--lora-modules", *(f"{module.name}={module.path}" for module in modules)]
-    return words
+    more = ["--served-model-name", folder.root.name, "--host", request.host, "--port", str(request.port)]
+    more += ["--generation-config", "vllm", "--max-num-seqs", str(request.rows)]
+    return vllm_words(str(folder.weights), modules, str(template) if template else "", more)
 
 
 def _rank_and_reason(lora: Path, folder: ModelDir) -> tuple[int, str]:

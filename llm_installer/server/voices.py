@@ -13,12 +13,15 @@ from llm_installer.core.examples import Message
 from llm_installer.data.encoding.call_forms import CallForm, call_form
 from llm_installer.data.encoding.encode import Encoder
 from llm_installer.data.encoding.template_probes import CannotRender
+from llm_installer.data.encoding.thought_forms import ThoughtForm, thought_form
 from llm_installer.data.reading.images import ImageError, pixels
 from llm_installer.server.problems import invalid, too_long
 from llm_installer.server.token_bytes import TokenBytes
 
 MOST_PIXELS = 1 << 26
 """Pixels that the images of a request may have in all."""
+_TAIL = 24
+"""Tokens at the end of a prompt in which a thought is opened."""
 _SLACK = 4
 """Characters that a tokenizer may leave out of a text, as a factor."""
 
@@ -51,6 +54,18 @@ class Voice:
     def calls(self) -> CallForm | None:
         """How its answers call tools."""
         return call_form(self.encoder.template)
+
+    @cached_property
+    def thoughts(self) -> ThoughtForm | None:
+        """How its answers think."""
+        return thought_form(self.encoder.template) if self.style == "chat" else None
+
+    def opens_thought(self, ids: Sequence[int]) -> bool:
+        """Whether a prompt ends within a thought."""
+        if self.thoughts is None:
+            return False
+        end = str(self.encoder.tokenizer.decode([*ids[-_TAIL:]], skip_special_tokens=False))
+        return end.rstrip().endswith(self.thoughts.before)
 
     @cached_property
     def special(self) -> re.Pattern[str]:

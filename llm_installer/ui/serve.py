@@ -18,7 +18,8 @@ KEY = "KEY"
 @drawing.register
 def serving(found: Serving) -> Iterator[RenderableType]:
     """A line for each model, then examples."""
-    yield Text(f"Serving {found.folder.root.name} on {found.address} (Ctrl-C ends it)")
+    names = " and ".join(folder.root.name for folder in found.folders)
+    yield Text(f"Serving {names} on {found.address} (Ctrl-C ends it)")
     yield Columns([(model.name, model.words) for model in found.models], indent=2, below=1)
     yield Text(f"To chat in a browser, open {found.address}")
     yield Text()

@@ -18,11 +18,12 @@ from llm_installer.export.engines import (
     ROWS,
     VLLM,
     Finding,
+    Module,
     findings,
     max_rank,
     read_adapter,
     served_name,
-    vllm_command,
+    vllm_words,
 )
 from tests.install.conftest import safetensors
 
@@ -109,7 +110,7 @@ def test_the_whole_command_is_said(tmp_path: Path) -> None:
     assert "--lora-modules 20261120-090000-fast=" in command and command.endswith("chat_template.jinja'")
     assert served_name("a=b c/d") == "a-b-c-d" and served_name("==") == "tuned"
     short = "vllm serve org/base --enable-lora --lora-modules n=org/lora"
-    assert vllm_command("org/base", "n", "org/lora", 16) == short
+    assert " ".join(vllm_words("org/base", [Module("n", "org/lora", 16)])) == short
 
 
 @pytest.mark.parametrize("engine", [VLLM, OLLAMA])

@@ -16,6 +16,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from llm_installer.core.paths import ModelDir
 from llm_installer.install.installer import install
+from llm_installer.server.catalogue import Catalogue
+from llm_installer.server.hosts import EngineOfServer
 from llm_installer.server.request import ServeRequest
 from llm_installer.server.story import Server, opened
 from tests.made_runs import make_run
@@ -91,12 +93,20 @@ class Running:
         return self.server.serving.address
 
     @property
+    def engine(self) -> EngineOfServer:
+        return self.server.service.hosts.all[0].engine
+
+    @property
+    def catalogue(self) -> Catalogue:
+        return self.server.service.hosts.all[0].catalogue
+
+    @property
     def name(self) -> str:
         return self.folder.root.name
 
     def rows(self) -> int:
         """Answers that are being made or wait."""
-        now = self.server.service.engine.counts()
+        now = self.engine.counts()
         return now.answering + now.reading + now.waiting
 
     def wait_for(self, is_so: Callable[[], bool], seconds: float = 60) -> None:
@@ -116,10 +126,10 @@ class Running:
         return self.http.post("/v1/chat/completions", json=body | more)
 
 
-def running(folder: ModelDir, request: ServeRequest) -> Iterator[Running]:
+def running(folder: ModelDir, request: ServeRequest, *others: ModelDir) -> Iterator[Running]:
     """A server in a thread of its own."""
     voice = Quiet()
-    with opened(folder, request, voice) as server:
+    with opened([folder, *others], request, voice) as server:
         thread = threading.Thread(target=server.run)
         thread.start()
         with httpx2.Client(base_url=server.serving.address, timeout=120, headers=_headers(request)) as http:

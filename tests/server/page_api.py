@@ -89,7 +89,7 @@ class Api:
         self.app = FastAPI(openapi_url=None)
         self.app.add_api_route("/v1/models", self.served)
         self.app.add_api_route("/v1/chat/completions", self.answer, methods=["POST"], response_model=None)
-        add_page(self.app, "tiny", rows)
+        add_page(self.app, {"tiny": rows})
 
     def error(self, status: int, message: str, headers: dict[str, str] | None = None) -> Response:
         return JSONResponse({"error": {"message": message, "type": "x", "param": None, "code": None}}, status, headers)
@@ -129,7 +129,7 @@ class Api:
             pieces = re.findall(r"\S+\s*", text)
         yield event({"role": "assistant", "content": ""})
         for n, piece in enumerate(pieces):
-            yield event({"content": piece})
+            yield event({"reasoning_content" if piece.startswith("hm") else "content": piece})
             await asyncio.sleep(0.001)
             while waits and n >= 2 and not self.gate.is_set():
                 await asyncio.sleep(0.005)
@@ -155,6 +155,7 @@ def canned(asked: dict[str, object]) -> str:
         "hostile": HOSTILE,
         "wait": "wait " * 12,
         "length": "length " * 12,
+        "ponder": "hm hm <b>hm</b> Done.",
         "long line": "x" * 1_000_000,
         "nesting": f"{'>' * 50_000}a\n\n{'- ' * 20_000}b\n\n{'[' * 60_000}c\n\n{'*a **b ' * 20_000}\n\n{'`' * 30_000}",
     }

@@ -28,7 +28,7 @@ ASK = [{"role": "user", "content": "Tell me a very long story."}]
 
 def endless(served: Running, **more: object) -> bytes:
     """A request whose answer takes long: nothing that ends one may be chosen."""
-    stops = served.server.service.engine.served["base"].encoder.stop_ids
+    stops = served.engine.served["base"].encoder.stop_ids
     body = {"model": served.name, "messages": ASK, "max_tokens": 900, "logit_bias": {str(i): -100 for i in stops}}
     return json.dumps(body | more).encode()
 
@@ -44,7 +44,7 @@ def sent(served: Running, body: bytes) -> socket.socket:
 
 @pytest.mark.parametrize("stream", [True, False])
 def test_a_client_that_leaves_frees_its_rows(served: Running, stream: bool) -> None:
-    engine = served.server.service.engine
+    engine = served.engine
     with sent(served, endless(served, stream=stream, n=2)) as client:
         served.wait_for(lambda: engine.counts().answering == 2)
         if stream:
@@ -57,7 +57,7 @@ def test_a_client_that_leaves_frees_its_rows(served: Running, stream: bool) -> N
 
 
 def test_a_client_that_leaves_the_queue_is_forgotten(served: Running) -> None:
-    engine = served.server.service.engine
+    engine = served.engine
     clients = [sent(served, endless(served, n=24)) for _ in range(3)]
     served.wait_for(lambda: engine.counts().waiting == 2)
     for client in reversed(clients):
@@ -74,7 +74,7 @@ def test_a_client_that_does_not_read_is_cut_off_and_others_go_on(served: Running
         slow.connect((url.host, url.port or 80))
         head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: {url.host}\r\nContent-Length: {len(body)}\r\n\r\n"
         slow.sendall(head.encode() + body)
-        served.wait_for(lambda: served.server.service.engine.counts().answering == 20)
+        served.wait_for(lambda: served.engine.counts().answering == 20)
         assert served.chat("Hi").status_code == 200  # beside it
         served.idle()  # long before its answers could have ended
         assert not served.server.service._open

@@ -113,7 +113,7 @@ def test_completions(client: openai.OpenAI, served: Running) -> None:
     for chunk in client.completions.create(**asked, stream=True):
         texts[chunk.choices[0].index] += chunk.choices[0].text
     assert texts == [choice.text for choice in found.choices]
-    ids = served.server.service.catalogue.find(served.name).voice.encoder.text_ids("You are")
+    ids = served.catalogue.find(served.name).voice.encoder.text_ids("You are")
     assert client.completions.create(**asked | {"prompt": ids, "n": 1}).choices[0].text == texts[0]
 
 

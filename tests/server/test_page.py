@@ -230,6 +230,15 @@ PIECES = re.split(
 )
 
 
+def test_a_thought_is_folded_and_stays_in_the_conversation(page: Page, api: Served) -> None:
+    ask(page, "ponder")
+    page.wait_for_selector(".answer .thought")
+    assert page.locator(".answer .thought").evaluate("node => node.open") is False
+    assert answers(page)[0].rstrip().endswith("Done.") and "hm hm" not in answers(page)[0]
+    ask(page, "Go on")
+    assert api[0].asked[-1]["messages"][1]["content"] == "<think>\nhm hm \n</think>\n\n<b>hm</b> Done."
+
+
 def test_no_text_makes_more_than_what_markdown_may(page: Page) -> None:
     """Random rows of marks: only known elements, no address but http, and a text that grew looks like one at once."""
     dice = random.Random(7)

@@ -138,8 +138,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[httpx2.Cl
     root = tmp_path_factory.mktemp("model")
     (root / "train.sh").touch()
     app = FastAPI()
-    add_page(app, '<script>"&', root / "rows.jsonl")
-    with running(app) as port, httpx2.Client(base_url=f"http://127.0.0.1:{port}") as client:
+    guarded = Guard(app, ServeRequest(), add_page(app, {'<script>"&': root / "rows.jsonl"}))
+    with running(guarded) as port, httpx2.Client(base_url=f"http://127.0.0.1:{port}") as client:
         yield client, root
 
 
@@ -163,11 +163,11 @@ def test_every_file_comes_under_the_strict_policy(served: tuple[httpx2.Client, P
 def test_rows_come_from_the_page_alone(served: tuple[httpx2.Client, Path]) -> None:
     client, root = served
     body = orjson.dumps({"messages": [HI, HELLO]})
-    form = {"content-type": "text/plain"}
     json = {"content-type": "application/json"}
-    for headers in (form, {**json, "origin": "http://evil.invalid"}, {**json, "sec-fetch-site": "cross-site"}):
+    form = {"content-type": "text/plain"}  # what a page from elsewhere may send without asking first
+    for headers in ({**form, "origin": "http://evil.invalid"}, {**json, "origin": "null"}, {"host": "evil.invalid"}):
         refused = client.post("/page/rows", content=body, headers=headers)
-        assert refused.status_code == 403 and refused.json()["error"]["message"].endswith(".")
+        assert refused.status_code == 403 and refused.json()["error"]["code"].startswith("forbidden")
     assert not (root / "rows.jsonl").exists()
     own = {**json, "origin": str(client.base_url).rstrip("/"), "sec-fetch-site": "same-origin"}
     answer = client.post("/page/rows", content=body, headers=own).json()
@@ -183,10 +183,11 @@ def test_rows_come_from_the_page_alone(served: tuple[httpx2.Client, Path]) -> No
 
 def test_where_there_is_a_key_rows_need_it_and_the_page_does_not(tmp_path: Path) -> None:
     app = FastAPI()
-    add_page(app, "tiny", tmp_path / "rows.jsonl")
-    guarded = Guard(app, ServeRequest(api_key="secret"))
+    guarded = Guard(app, ServeRequest(api_key="secret"), add_page(app, {"tiny": tmp_path / "rows.jsonl"}))
     with running(guarded) as port, httpx2.Client(base_url=f"http://127.0.0.1:{port}") as client:
         assert client.get("/").status_code == client.get("/page/page.js").status_code == 200
         body = {"messages": [HI, HELLO]}
         assert client.post("/page/rows", json=body).status_code == 401
+        for path in ("/page/rows", "/page/nothing", "/page/../v1/models", "/openapi.json", "/v1"):
+            assert client.get(path).status_code == 401, path
         assert client.post("/page/rows", json=body, headers={"Authorization": "Bearer secret"}).json()["rows"] == 1

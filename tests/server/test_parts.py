@@ -15,11 +15,11 @@ from llm_installer.core.errors import InstallerError, UsageError
 from llm_installer.core.examples import Message
 from llm_installer.core.files import write_json
 from llm_installer.core.paths import ModelDir
-from llm_installer.data.encoding.call_forms import CallForm, call_form
+from llm_installer.data.encoding.call_forms import CallForm, Tools, call_form
 from llm_installer.data.encoding.encode import Encoder
 from llm_installer.inference.engine.request import Done, Piece, Token
 from llm_installer.server import vllm
-from llm_installer.server.answers import Answer, Tooling
+from llm_installer.server.answers import Answer, Forms, Tooling
 from llm_installer.server.mailbox import Mailbox
 from llm_installer.server.preparing import _tool_choice, read_chat
 from llm_installer.server.request import ServeRequest, check
@@ -35,7 +35,10 @@ NAMED = CallForm(" to=functions.", "<|channel|>commentary json<|message|>", "<|c
 CALL = '{"name": "f", "arguments": {"a": 1}}'
 
 
-def names(form: CallForm, text: str, known: tuple[str, ...] = ("f", "g")) -> tuple[str, list[object]]:
+KNOWN: Tools = {"f": {}, "g": {}}
+
+
+def names(form: CallForm, text: str, known: Tools = KNOWN) -> tuple[str, list[object]]:
     said, calls = form.read(text, known)
     return said, [(call["function"]["name"], call["function"]["arguments"]) for call in calls]  # type: ignore[index]
 
@@ -69,10 +72,10 @@ def test_pieces_of_an_answer_show_what_the_whole_says(before: str, cuts: list[in
     head = f"{form.before}f{form.between}" if form.between else form.before
     text = before + head + ('{"a": 1}' if form.between else CALL) + form.after
     places = sorted({0, len(text), *(cut for cut in cuts if cut < len(text))})
-    answer = Answer(0, 0, Tooling(form, ["f"]))
-    shown = "".join(answer.add(text[a:b]) for a, b in pairwise(places))
-    shown += answer.end("stop", 1)
-    said, calls = form.read(text, ["f"])
+    answer = Answer(0, 0, Forms(Tooling(form, {"f": {}})))
+    shown = "".join(answer.add(text[a:b]).text for a, b in pairwise(places))
+    shown += answer.end("stop", 1).text
+    said, calls = form.read(text, {"f": {}})
     assert answer.calls == calls and shown.startswith(said)
     assert shown.rstrip() == said.rstrip()
 
@@ -166,7 +169,8 @@ def test_the_command_of_vllm(installed: Path) -> None:
     modules, notes, template = vllm.looked_at(folder)
     words = vllm.command(folder, ServeRequest(api_key="k", port=9), modules, template)
     text = " ".join(words)
-    assert "--max-lora-rank 16" in text and "--max-loras 2" in text and "--port 9" in text
+    assert "--max-lora-rank" not in text, "16 is what vLLM takes by itself"
+    assert "--max-loras 2" in text and "--port 9" in text
     assert words[words.index("--lora-modules") + 1].endswith("20260101-100000-full/adapter")
     assert words[words.index("--chat-template") + 1].endswith(vllm.TEMPLATE)
     assert "rank_pattern" in notes[0] and "DoRA" in notes[1] and len(notes) == 2
@@ -175,6 +179,11 @@ def test_the_command_of_vllm(installed: Path) -> None:
     assert launch.shown[:2] == ["VLLM_API_KEY=***", "vllm"]
     with pytest.raises(UsageError, match="leave out --use-4bit"):
         check(ServeRequest(engine="vllm", quantised="nf4"))
+    for name, value in (("queue", 9), ("cache_gib", 1.5), ("max_tokens", 5)):
+        with pytest.raises(UsageError, match=f"^vLLM has limits of its own .*; leave out --{name.replace('_', '-')}$"):
+            check(ServeRequest(engine="vllm", **{name: value}))  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=r"^A vLLM serves one base"):
+        check(ServeRequest(engine="vllm"), models=2)
     with pytest.raises(InstallerError, match="vLLM is not installed"):
         vllm.become(launch)
     run_with(folder, "20260105-100000-full", template="other")

@@ -200,8 +200,8 @@ def test_a_body_that_is_too_long_is_not_read_as_one(guarded: Running) -> None:
 
 def test_a_full_queue_says_when_to_come_again(guarded: Running) -> None:
     body = {"model": guarded.name, "messages": HI, "max_tokens": 400, "temperature": 1.5, "stream": True}
-    body |= {"logit_bias": {str(i): -100 for i in guarded.server.service.engine.served["base"].encoder.stop_ids}}
-    counts = guarded.server.service.engine.counts
+    body |= {"logit_bias": {str(i): -100 for i in guarded.engine.served["base"].encoder.stop_ids}}
+    counts = guarded.engine.counts
     with guarded.http.stream("POST", "/v1/chat/completions", json=body):
         guarded.wait_for(lambda: counts().answering == 1)
         with guarded.http.stream("POST", "/v1/chat/completions", json=body):
@@ -224,7 +224,7 @@ def test_a_schema_needs_a_package(guarded: Running, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_server_whose_engine_has_ended_says_so(guarded: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guarded.server.service.engine, "fault", "RuntimeError: broken")
+    monkeypatch.setattr(guarded.engine, "fault", "RuntimeError: broken")
     assert guarded.http.get("/health").status_code == 503
     assert "broken" in str(refused(guarded.chat("Hi"), 503)["message"])
     assert "llm_installer_up 0" in guarded.http.get("/metrics").text
@@ -270,11 +270,11 @@ def test_an_address_that_cannot_be_had_is_said_before_a_model_is_loaded(tmp_path
         port = taken.getsockname()[1]
         with (
             pytest.raises(UsageError, match=f"Port {port} .* in use"),
-            opened(nothing, ServeRequest(port=port), Quiet()),
+            opened([nothing], ServeRequest(port=port), Quiet()),
         ):
             pass
     with (
         pytest.raises(UsageError, match="not an address"),
-        opened(nothing, ServeRequest(host="192.0.2.1", api_key="k"), Quiet()),
+        opened([nothing], ServeRequest(host="192.0.2.1", api_key="k"), Quiet()),
     ):
         pass

@@ -12,7 +12,7 @@ from llm_installer.core.hub_base import HubBase
 from llm_installer.core.markdown import document, plain, table
 from llm_installer.core.model_card import NOTE, facts, peft_code
 from llm_installer.core.text import counted
-from llm_installer.export.engines import OLLAMA, USUAL_RANK, VLLM, Adapter, findings, max_rank, served_name
+from llm_installer.export.engines import OLLAMA, VLLM, Adapter, Module, findings, served_name, vllm_words
 from llm_installer.export.push.request import ADAPTER, GGUF, MERGED
 from llm_installer.planning.plan import flat
 from llm_installer.runs.report import COMPARED
@@ -209,11 +209,9 @@ def _vllm(told: Told, base: str) -> Iterator[list[str]]:
     if stops := findings(VLLM, told.adapter):
         yield ["vLLM cannot take this adapter as it is, so merge it first:", "", *(f"- {each.said}" for each in stops)]
         return
-    rank = told.adapter.rank
-    limit = f" --max-lora-rank {max_rank(rank)}" if rank > USUAL_RANK else ""
-    name = served_name(told.repo.rpartition("/")[2])
+    module = Module(served_name(told.repo.rpartition("/")[2]), told.repo, told.adapter.rank)
     yield ["With vLLM:"]
-    yield _shell(f"vllm serve {base} --enable-lora{limit} --lora-modules {name}={told.repo}")
+    yield _shell(" ".join(vllm_words(base, [module])))
 
 
 def _merged_uses(repo: str) -> Iterator[list[str]]:

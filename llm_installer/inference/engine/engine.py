@@ -15,6 +15,7 @@ from llm_installer.core.text import counted
 from llm_installer.inference.engine.models import Models
 from llm_installer.inference.engine.request import (
     Counts,
+    EngineEnded,
     Limits,
     Listener,
     QueueFull,
@@ -68,18 +69,17 @@ class Engine:
         self._thread.submit(self._retire, name).result()
 
     def submit(self, request: Request, listener: Listener) -> Ticket:
-        """Take a request; its events come to `listener`. Raises UnknownModel, TooLong and QueueFull."""
+        """Take a request; its events come to `listener`. Raises UnknownModel, TooLong, QueueFull and EngineEnded."""
+        served = self._served(request)
+        self._refuse(request)
+        taken = Taken(request, listener, len(request.ids))
+        each = [range(request.n)] if not self.why_alone else [range(i, i + 1) for i in range(request.n)]
+        families = [family(taken, served, indices) for indices in each]  # without the lock, which a step waits for
         with self._lock:
-            if not self.alive:
-                raise RuntimeError(f"the engine has ended: {self.fault or 'it was closed'}")
-            if request.model not in self.served:
-                raise UnknownModel(f"No model is served by the name {request.model}")
-            self._refuse_too_long(request)
-            if len(self._waiting) >= self._limits.queue:
-                raise QueueFull(f"{counted(len(self._waiting), 'request')} wait already; try again in a moment")
-            taken = Taken(request, listener, len(request.ids))
-            each = [range(request.n)] if not self.why_alone else [range(i, i + 1) for i in range(request.n)]
-            self._waiting += [family(taken, self.served[request.model], indices) for indices in each]
+            self._refuse(request)
+            if self._served(request) is not served:
+                raise UnknownModel(f"The model {request.model} has changed this moment")
+            self._waiting += families
             self._taken += 1
             if not self._going:
                 self._go()
@@ -95,6 +95,19 @@ class Engine:
             self._closed = True
         self._thread.shutdown()
         self._scheduler.drop_all(self._waiting, "cancelled")
+
+    def _refuse(self, request: Request) -> None:
+        if not self.alive:
+            raise EngineEnded(f"the engine has ended: {self.fault or 'it was closed'}")
+        self._refuse_too_long(request)
+        if len(self._waiting) >= self._limits.queue:
+            raise QueueFull(f"{counted(len(self._waiting), 'request')} wait already; try again in a moment")
+
+    def _served(self, request: Request) -> Served:
+        served = self.served.get(request.model)
+        if served is None:
+            raise UnknownModel(f"No model is served by the name {request.model}")
+        return served
 
     def _refuse_too_long(self, request: Request) -> None:
         whole = len(request.ids) + request.max_new_tokens

@@ -62,6 +62,7 @@ class Request:
     logprobs: int | None = None
     """None: none. k: that of each chosen token and of the k likeliest (before temperature and penalties)."""
     guide: Callable[[], Guide] | None = None
+    """Makes the guide of each answer; called by whoever submits the request, so it must return at once."""
     images: tuple[str, ...] = ()
     """Paths or data: addresses of the pictures that the prompt is about."""
     special: bool = False
@@ -126,6 +127,10 @@ class UnknownModel(UsageError):
     """No model is served by that name."""
 
 
+class EngineEnded(RuntimeError):
+    """The engine answers nobody any more."""
+
+
 @dataclass(frozen=True)
 class Limits:
     """What the engine may take."""
@@ -161,3 +166,5 @@ class Counts:
     """Held now."""
     kept: int
     """Conversations kept."""
+    pace: float = 0.0
+    """Seconds between two requests that were begun, lately; 0 where that is not known."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
@@ -34,6 +35,10 @@ class Batch(Protocol):
     def clear(self) -> None: ...
 
 
+LATELY = 16
+"""Beginnings by which it is told how fast the queue moves."""
+
+
 class Scheduler:
     """Gives a batch its work, step by step, on the engine's thread and in torch's inference mode."""
 
@@ -44,6 +49,8 @@ class Scheduler:
         self._when_unused: dict[str, Callable[[], None]] = {}
         self._wanted: frozenset[str] = frozenset()
         """Models that somebody waits for."""
+        self._begun: deque[float] = deque(maxlen=LATELY)
+        """When the last requests were begun."""
 
     @property
     def busy(self) -> bool:
@@ -62,6 +69,7 @@ class Scheduler:
             new_tokens=self._new_tokens,
             cache_bytes=self._batch.bytes + self._kept.bytes,
             kept=len(self._kept),
+            pace=_pace([*self._begun], time.monotonic()),
         )
 
     def admit(self, waiting: deque[Family]) -> None:
@@ -73,6 +81,7 @@ class Scheduler:
                 break
             chosen.append(waiting.popleft())
         if chosen:
+            self._begun.extend([time.monotonic()] * len(chosen))
             self._prompt_tokens += sum(len(each.ids) for each in chosen)
             self._guarded(lambda: self._batch.begin(chosen, self._kept), chosen)
             self._reused_tokens += chosen[0].taken.reused_tokens
@@ -169,3 +178,10 @@ class Scheduler:
         used |= {family.taken.request.model for family in self._batch.reading}
         for name in [name for name in self._when_unused if name not in used]:
             self._when_unused.pop(name)()
+
+
+def _pace(begun: Sequence[float], now: float) -> float:
+    """Seconds between two of these moments, the time since the last counted where it is longer; 0 for less than two."""
+    if len(begun) < 2:
+        return 0.0
+    return max((begun[-1] - begun[0]) / (len(begun) - 1), (now - begun[0]) / len(begun))

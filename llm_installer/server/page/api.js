@@ -51,8 +51,9 @@ export async function models() {
   return found.data.filter((entry) => typeof entry?.id === 'string');
 }
 
-/** Keeps one training row; answers with `path`, `rows` and `command`. */
-export const saveRow = async (messages) => (await post('page/rows', { messages })).json();
+/** Keeps one training row beside `model`; answers with `path`, `rows` and `command`. */
+export const saveRow = async (messages, model) => (
+  await post(`page/rows?model=${encodeURIComponent(model)}`, { messages })).json();
 
 /** The data of each server-sent event. */
 async function* events(body) {

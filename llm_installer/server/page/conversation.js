@@ -99,17 +99,19 @@ export function facts(one) {
 
 /** What kind of model an entry of /v1/models is, what it is called here, and what a user should know about it. */
 export function described(entry, name) {
-  const short = entry.id.startsWith(`${name}:`) ? entry.id.slice(name.length + 1) : entry.id;
-  const kind = short === 'lora' ? 'lora' : [name, 'base'].includes(short) ? 'base' : 'run';
+  const base = name || entry.parent || entry.id; // several bases are served where there is no name
+  const short = entry.id.startsWith(`${base}:`) ? entry.id.slice(base.length + 1) : entry.id;
+  const kind = short === 'lora' ? 'lora' : [base, 'base'].includes(short) ? 'base' : 'run';
   const root = typeof entry.root === 'string' && entry.root !== entry.id ? entry.root : '';
-  const now = root.startsWith(`${name}:`) ? root.slice(name.length + 1) : root;
+  const now = root.startsWith(`${base}:`) ? root.slice(base.length + 1) : root;
   const goesOn = entry.style === 'text' ? ' It goes on from your text rather than answer it.' : '';
   const about = {
     base: `The model as it was installed, without any training of yours.${goesOn}`,
     lora: `What ./lora is${now && ` now, ${now}`}: the newest finished run, or the one that “adapters use” chose.`,
     run: (typeof entry.about === 'string' ? entry.about : '') + goesOn,
   }[kind];
-  return { id: entry.id, kind, label: kind === 'base' ? 'base' : short, about, score: kind === 'base' && typeof entry.score === 'string' ? '' : score(entry), sees: entry.vision === true || entry.images === true };
+  const label = kind === 'base' ? 'base' : short;
+  return { id: entry.id, kind, label: name ? label : entry.id, about, score: kind === 'base' && typeof entry.score === 'string' ? '' : score(entry), sees: entry.vision === true || entry.images === true };
 }
 
 function score({ score: given, base_loss: before, best_loss: after }) {

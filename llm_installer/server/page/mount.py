@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from html import escape
 from pathlib import Path
 
@@ -11,7 +12,9 @@ from fastapi.responses import JSONResponse
 
 from llm_installer.core.errors import DataError, InstallerError
 from llm_installer.core.hints import script, typed
+from llm_installer.server.guard import body_of
 from llm_installer.server.page.rows import LARGEST, RowsFile, checked_row
+from llm_installer.server.problems import Problem
 
 HERE = Path(__file__).parent
 KINDS = {
@@ -35,16 +38,19 @@ HEADERS = {
 }
 
 
-def add_page(app: FastAPI, model: str, rows_file: Path) -> None:
-    """Serve the page at `/`, its files at `/page/NAME`, and take training rows at `POST /page/rows`.
+def add_page(app: FastAPI, rows_files: Mapping[str, Path]) -> list[str]:
+    """Serve the page at `/`, its files at `/page/NAME`, and take training rows at `POST /page/rows`. Returns the paths
+    that anybody may ask for.
 
-    `model` is what the page calls itself; rows are appended to `rows_file`. Who may send them is decided by whatever
-    checks the host and the key of every request, as for `/v1`.
+    `rows_files` says for each base by its name where rows are appended; a row is for that of `?model=`, else for the
+    first. Who may send them is decided by the guard, which checks the host, the origin and the key of every request,
+    as for `/v1`.
     """
     files = {file.name: (KINDS[file.suffix], file.read_bytes()) for file in HERE.iterdir() if file.suffix in KINDS}
     kind, page = files.pop("index.html")
-    first = page.replace(b"{model}", escape(model).encode())
-    rows = RowsFile(rows_file)
+    title, model = " and ".join(rows_files), next(iter(rows_files)) if len(rows_files) == 1 else ""
+    first = page.replace(b"{title}", escape(title).encode()).replace(b"{model}", escape(model).encode())
+    all_rows = {name: RowsFile(rows_files[name]) for name in sorted(rows_files, key=len)}
 
     def index() -> Response:
         return Response(first, media_type=kind, headers=HEADERS)
@@ -56,13 +62,14 @@ def add_page(app: FastAPI, model: str, rows_file: Path) -> None:
         return Response(content, media_type=media_type, headers=HEADERS)
 
     async def save(request: Request) -> Response:
-        if reason := foreign(request):
-            return refused(reason, 403)
-        body = await read(request)
-        if body is None:
-            return refused(f"A training row has at most {LARGEST >> 20} MB.", 413)
+        name = request.query_params.get("model", "")
+        mine = [rows for base, rows in all_rows.items() if f"{name}:".startswith(f"{base}:")]
+        rows = mine[-1] if mine else all_rows[next(iter(rows_files))]
         try:
+            body = await body_of(request, LARGEST)
             count = await run_in_threadpool(rows.append, checked_row(body))
+        except Problem as problem:
+            return refused(f"A training row has at most {LARGEST >> 20} MB.", problem.status)
         except InstallerError as error:
             return refused(str(error), 400 if isinstance(error, DataError) else 507)
         answer = {"path": str(rows.path), "rows": count, "command": command(rows.path)}
@@ -74,6 +81,7 @@ def add_page(app: FastAPI, model: str, rows_file: Path) -> None:
         ("/page/rows", ["POST"], save),
     ):
         app.add_api_route(path, endpoint, methods=methods, response_model=None, include_in_schema=False)
+    return ["/", *(f"/page/{name}" for name in files)]
 
 
 def command(rows: Path) -> str:
@@ -87,29 +95,3 @@ def refused(message: str, status: int) -> Response:
     kind = "invalid_request_error" if status < 500 else "server_error"
     error = {"message": message, "type": kind, "param": None, "code": None}
     return JSONResponse({"error": error}, status, headers=HEADERS)
-
-
-def foreign(request: Request) -> str:
-    """Why a request cannot have come from this page; empty where it can.
-
-    A page from elsewhere cannot send JSON without asking first, which nobody here answers, and its browser says where
-    it comes from.
-    """
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-        return "Training rows are sent as application/json."
-    origin = request.headers.get("origin")
-    host = request.headers.get("host", "")
-    elsewhere = origin is not None and origin.partition("://")[2] != host
-    if elsewhere or request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
-        return "Training rows are taken from this server's own page only."
-    return ""
-
-
-async def read(request: Request) -> bytes | None:
-    """The body; None where it is larger than a row may be."""
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > LARGEST:
-            return None
-    return bytes(body)

@@ -25,7 +25,7 @@ export function open(chat, place, n, denied) {
     event.preventDefault();
     save.disabled = true;
     try {
-      done(dialog, await api.saveRow(row(chat, place, one.model, area.value.trim(), alone.checked)));
+      done(dialog, await api.saveRow(row(chat, place, one.model, area.value.trim(), alone.checked), one.model));
     } catch (error) {
       problem.textContent = error.message;
       problem.hidden = false;

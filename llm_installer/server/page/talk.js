@@ -73,12 +73,27 @@ export async function run(chat, place, one, tell) {
   tell.ended(chat, one);
 }
 
+/** A piece as text: thoughts stand between the marks by which text has them, so that rows and later turns keep them. */
+function written({ reasoning_content: thought, content: said }, clock) {
+  let text = '';
+  if (thought) {
+    text += clock.thinks ? thought : `<think>\n${thought}`;
+    clock.thinks = true;
+  }
+  if (said) {
+    text += clock.thinks ? `\n</think>\n\n${said}` : said;
+    clock.thinks = false;
+  }
+  return text;
+}
+
 function take(chat, one, chunk, clock, tell) {
   const choice = chunk.choices?.[0];
-  if (choice?.delta?.content) {
+  const more = written(choice?.delta ?? {}, clock);
+  if (more) {
     clock.last = performance.now();
     clock.first ||= clock.last;
-    one.text += choice.delta.content;
+    one.text += more;
     one.tokens += 1; // until the server says how many there were
     soon(one, tell.grown(chat));
     if (clock.last - clock.kept > KEEP) {
