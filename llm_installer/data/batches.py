@@ -79,13 +79,23 @@ def _rising(lengths: Indices, rows: Indices, rows_per_step: int, random: np.rand
     return [rows[i : i + rows_per_step] for i in range(0, len(rows), rows_per_step)]
 
 
+def _shuffled(lengths: Indices, rows: Indices, rows_per_step: int, random: np.random.Generator) -> list[Indices]:
+    """Rows at random, whatever their length: steps then have about one size."""
+    return [rows[i : i + rows_per_step] for i in range(0, len(rows), rows_per_step)]
+
+
 def _as_given(lengths: Indices, rows: Indices, rows_per_step: int, random: np.random.Generator) -> list[Indices]:
     """As the rows stand in the data."""
     rows = np.sort(rows)
     return [rows[i : i + rows_per_step] for i in range(0, len(rows), rows_per_step)]
 
 
-_ORDERS = {"random": (_windows, _windows), "short-first": (_rising, _windows), "given": (_as_given, _windows)}
+_ORDERS = {
+    "random": (_windows, _windows),
+    "shuffled": (_shuffled, _shuffled),
+    "short-first": (_rising, _windows),
+    "given": (_as_given, _windows),
+}
 """How steps are made in the first epoch, and in later ones."""
 
 

@@ -65,6 +65,8 @@ def backing_off(trainer: Trainer, work: Callable[[], T], *, size: int, longest: 
         if trainer.accelerator.num_processes > 1 and error is not RanOut:
             raise TrainingError(SEVERAL)
         trainer.bare_optimizer.zero_grad()
+        if trainer.fixed:
+            trainer.fixed.refuse("memory is short")
         trainer.fast.forget_half_done()
         release(trainer.plan.device)
         layers = len(checkpointable(trainer.model))

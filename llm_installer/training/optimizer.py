@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from peft import PeftModel
-from torch import nn
+from torch import Tensor, nn
 
 from llm_installer.planning.optimizers import OPTIMIZERS
 from llm_installer.planning.plan import Plan
@@ -54,7 +54,19 @@ def set_learning_rate(optimizer: HasGroups, rate: float) -> None:
     for group in optimizer.param_groups:
         factor = group[LEARNING_RATE_FACTOR]
         assert isinstance(factor, (int, float))
-        group["lr"] = rate * factor
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate * factor)
+        else:
+            group["lr"] = rate * factor
+
+
+def plain_rates(state: dict[str, Any]) -> dict[str, Any]:
+    """An optimizer's state in which learning rates are numbers, wherever they are while it trains."""
+    groups = [
+        {**group, "lr": float(group["lr"]), "capturable": False} if isinstance(group["lr"], Tensor) else group
+        for group in state["param_groups"]
+    ]
+    return {**state, "param_groups": groups}
 
 
 def _note_changes(optimizer: torch.optim.Optimizer, *_args: object) -> None:

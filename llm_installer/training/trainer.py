@@ -19,9 +19,10 @@ from llm_installer.data.encoding.row import Row
 from llm_installer.distributed import processes
 from llm_installer.planning.plan import Plan
 from llm_installer.training.device_memory import checkpoint_layers
+from llm_installer.training.fast.fixed_steps import FixedSteps
 from llm_installer.training.fast.interface import prepare
 from llm_installer.training.neftune import add_noise
-from llm_installer.training.optimizer import make_optimizer, set_learning_rate
+from llm_installer.training.optimizer import make_optimizer, plain_rates, set_learning_rate
 
 Part = TypeVar("Part")
 
@@ -37,6 +38,8 @@ class Trainer:
         self.plan, self.pad, self.model, self.inputs, self.sharded = plan, pad, model, inputs, sharded
         self.rank = plan.lora_r
         """What is trained of each adapter: so many rows of A and columns of B; all others get no gradient."""
+        self.fixed: FixedSteps | None = None
+        """Where micro-batches have fixed shapes (fixed_shapes.py)."""
         self.trained = [p for p in model.parameters() if p.requires_grad]
         processes.same_everywhere(self.trained)
         self.bare_optimizer = make_optimizer(model, plan)
@@ -75,6 +78,11 @@ class Trainer:
         self._add_up_gradients()
         if self.rank < self.plan.lora_r:
             self._keep_above(self.rank)
+        if self.fixed and self.fixed.decides(self.bare_optimizer):
+            total.copy_(self.accelerator.reduce(total, reduction="sum"))
+            set_learning_rate(self.optimizer, rate)
+            loss, size, taken = self.fixed.step()
+            return loss / supervised, size, taken
         norm = self.accelerator.clip_grad_norm_(self.trained, self.plan.max_grad_norm)
         mean = float(self.accelerator.reduce(total, reduction="sum")) / supervised
         size = float(norm) if norm is not None else math.nan
@@ -92,8 +100,11 @@ class Trainer:
             total = self.fast.add_gradients(batches, supervised)
             self.fast.micro_batch_done(max(b.ids.size for b in batches))
             return total
-        total = torch.zeros((), device=self.accelerator.device)
+        total = self.fixed.begin() if self.fixed else torch.zeros((), device=self.accelerator.device)
         for batch, weight in self._mine(batches, [b.ids.size for b in batches]):
+            if self.fixed and self.fixed.add(batch, supervised):
+                self.fast.micro_batch_done(batch.ids.size)
+                continue
             loss = self.loss_sum(batch) * weight
             self.accelerator.backward(loss / supervised)
             total += loss.detach()
@@ -126,8 +137,18 @@ class Trainer:
         self, rows: Sequence[Row], lengths: npt.NDArray[np.int64], step: npt.NDArray[np.int64]
     ) -> list[Batch]:
         """The rows of one step in parts that fit into memory, and are enough for all processes."""
-        parts = self.fast.split_step(lengths, step, self.plan.micro_batch_tokens, self.rows_at_once(len(step)))
-        return [self.batch(rows, part) for part in parts]
+        return [self.batch(rows, part) for part in self.parts_of_step(lengths, step)]
+
+    def parts_of_step(self, lengths: npt.NDArray[np.int64], step: npt.NDArray[np.int64]) -> list[npt.NDArray[np.int64]]:
+        """Which rows of a step are a micro-batch."""
+        return self.fast.split_step(lengths, step, self.plan.micro_batch_tokens, self.rows_at_once(len(step)))
+
+    def gradients(self) -> list[Tensor]:
+        """The gradient of each trained parameter, zero where it had none."""
+        for parameter in self.trained:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        return [p.grad for p in self.trained if p.grad is not None]
 
     def rows_at_once(self, rows: int) -> int:
         """The most rows of a step of so many that are computed together, were memory no limit."""
@@ -147,11 +168,14 @@ class Trainer:
     def optimizer_state(self) -> dict[str, Any]:
         """All the optimizer remembers, for a checkpoint."""
         scaler = self.accelerator.scaler
-        return {"optimizer": self.bare_optimizer.state_dict(), "scaler": scaler.state_dict() if scaler else None}
+        state = plain_rates(self.bare_optimizer.state_dict())
+        return {"optimizer": state, "scaler": scaler.state_dict() if scaler else None}
 
     def set_optimizer_state(self, saved: dict[str, Any]) -> None:
         """Remember what optimizer_state said."""
         self.bare_optimizer.load_state_dict(saved["optimizer"])
+        if self.fixed:
+            self.fixed.loaded()
         if saved["scaler"] and self.accelerator.scaler:
             self.accelerator.scaler.load_state_dict(saved["scaler"])
 
@@ -204,7 +228,10 @@ class Trainer:
         grads = [p.grad if p.grad is not None else torch.zeros_like(p) for p in self.trained]
         flat = self.accelerator.reduce(torch.cat([g.flatten() for g in grads]), reduction="sum")
         for parameter, part in zip(self.trained, flat.split([p.numel() for p in self.trained]), strict=True):
-            parameter.grad = part.view_as(parameter)
+            if parameter.grad is None:
+                parameter.grad = part.view_as(parameter)
+            else:  # in its place, which may be known
+                parameter.grad.copy_(part.view_as(parameter))
 
 
 def row_lengths(rows: Sequence[Row]) -> npt.NDArray[np.int64]:

@@ -27,6 +27,7 @@ from llm_installer.data.batches import Batch, micro_batches
 from llm_installer.distributed.processes import count, shares
 from llm_installer.planning.plan import Plan
 from llm_installer.training.fast.cpu.precision import OtherProducts, exactly
+from llm_installer.training.fast.dropout import drops
 from llm_installer.training.fast.lora import forget_half_done, replace_forward
 from llm_installer.training.fast.loss import LossSum
 from llm_installer.training.fast.packed_rows import as_packed
@@ -53,12 +54,6 @@ def refusal(model: nn.Module, plan: Plan, images: bool, sharded: bool) -> str:
         (images, "there are images"),
     )
     return next((why for found, why in checks if found), "")
-
-
-def drops(model: nn.Module) -> bool:
-    """Whether dropout is on anywhere: in the adapters, or in the base, as in GPT-2."""
-    rates = (getattr(m, "p" if isinstance(m, nn.Dropout) else "attention_dropout", 0.0) for m in model.modules())
-    return any(isinstance(rate, float) and rate > 0 for rate in rates)
 
 
 class ParallelMicroBatches:
