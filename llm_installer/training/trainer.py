@@ -19,7 +19,7 @@ from llm_installer.data.encoding.row import Row
 from llm_installer.distributed import processes
 from llm_installer.planning.plan import Plan
 from llm_installer.training.device_memory import checkpoint_layers
-from llm_installer.training.fast.interface import prepare
+from llm_installer.training.fast.interface import flat_adapters, prepare
 from llm_installer.training.neftune import add_noise
 from llm_installer.training.optimizer import make_optimizer, set_learning_rate
 
@@ -39,17 +39,21 @@ class Trainer:
         """What is trained of each adapter: so many rows of A and columns of B; all others get no gradient."""
         self.trained = [p for p in model.parameters() if p.requires_grad]
         processes.same_everywhere(self.trained)
-        self.bare_optimizer = make_optimizer(model, plan)
+        self.flat = flat_adapters(model, plan, sharded)
+        self.bare_optimizer = make_optimizer(model, plan, self.flat)
         self.optimizer = self.accelerator.prepare(self.bare_optimizer)
         checkpoint_layers(model, plan.checkpointed_layers)
-        self.fast = prepare(model, plan, self.accelerator.device, images=inputs is not None, sharded=sharded)
+        self.fast = prepare(
+            model, plan, self.accelerator.device,
+            images=inputs is not None, sharded=sharded, flat=self.flat and self.flat.flat,
+        )  # fmt: skip
         if plan.method.neftune_noise_alpha:
             add_noise(model, plan.method.neftune_noise_alpha)
 
     @property
     def notes(self) -> tuple[str, ...]:
         """Which fast paths are on, and why others are not."""
-        return self.fast.notes
+        return (*self.fast.notes, *filter(None, [self.flat and self.flat.reason]))
 
     @property
     def packing(self) -> str:
@@ -75,7 +79,7 @@ class Trainer:
         self._add_up_gradients()
         if self.rank < self.plan.lora_r:
             self._keep_above(self.rank)
-        norm = self.accelerator.clip_grad_norm_(self.trained, self.plan.max_grad_norm)
+        norm = self._clip(self.plan.max_grad_norm)
         mean = float(self.accelerator.reduce(total, reduction="sum")) / supervised
         size = float(norm) if norm is not None else math.nan
         # Under float16 the scaler tries scales until gradients fit, and skips steps by itself.
@@ -83,8 +87,20 @@ class Trainer:
         if taken:
             set_learning_rate(self.optimizer, rate)
             self.optimizer.step()
-        self.optimizer.zero_grad()
+        self.zero_grad()
         return mean, size, taken
+
+    def zero_grad(self) -> None:
+        """Forget all gradients."""
+        if self.flat:
+            self.flat.zero_grad()
+        else:
+            self.bare_optimizer.zero_grad()
+
+    def weights_changed(self) -> None:
+        """Somebody other than the optimizer has written adapters."""
+        if self.flat:
+            self.flat.flat.refresh()
 
     def add_gradients(self, batches: Sequence[Batch], supervised: int) -> Tensor:
         """The summed loss of this process's micro-batches; its gradient, divided by `supervised`, is added."""
@@ -146,13 +162,23 @@ class Trainer:
     def optimizer_state(self) -> dict[str, Any]:
         """All the optimizer remembers, for a checkpoint."""
         scaler = self.accelerator.scaler
-        return {"optimizer": self.bare_optimizer.state_dict(), "scaler": scaler.state_dict() if scaler else None}
+        state = self.flat.state(self.bare_optimizer) if self.flat else self.bare_optimizer.state_dict()
+        return {"optimizer": state, "scaler": scaler.state_dict() if scaler else None}
 
     def set_optimizer_state(self, saved: dict[str, Any]) -> None:
         """Remember what optimizer_state said."""
-        self.bare_optimizer.load_state_dict(saved["optimizer"])
+        state = self.flat.joined(saved["optimizer"]) if self.flat else saved["optimizer"]
+        if state is None:  # some of its adapters were left out of steps: each goes on by itself
+            self.keep_apart()
+            state = saved["optimizer"]
+        self.bare_optimizer.load_state_dict(state)
         if saved["scaler"] and self.accelerator.scaler:
             self.accelerator.scaler.load_state_dict(saved["scaler"])
+
+    def keep_apart(self) -> None:
+        """Let the optimizer move each adapter by itself from here on, with nothing remembered."""
+        self.bare_optimizer = make_optimizer(self.model, self.plan, self.flat, apart=True)
+        self.optimizer = self.accelerator.prepare(self.bare_optimizer)
 
     def forget(self) -> None:
         """Make the optimizer forget its state."""
@@ -166,6 +192,13 @@ class Trainer:
             return ""
         self.forget()
         return f"the rank grows from {before} to {rank}"
+
+    def _clip(self, most: float) -> Tensor | None:
+        """Scale gradients above a norm down to it; the norm before that."""
+        if self.flat is None:
+            return self.accelerator.clip_grad_norm_(self.trained, most)
+        self.accelerator.unscale_gradients()
+        return self.flat.clip(most)
 
     def _keep_above(self, rank: int) -> None:
         """Take the gradient from the rows of A and the columns of B above a rank."""
@@ -199,6 +232,10 @@ class Trainer:
     def _add_up_gradients(self) -> None:
         """Sum the gradients of all processes: adapters are small, so one exchange a step does."""
         if processes.count() == 1:
+            return
+        if self.flat and (flat := self.flat.gradients()):
+            for gradient in flat:
+                gradient.copy_(self.accelerator.reduce(gradient, reduction="sum"))
             return
         grads = [p.grad if p.grad is not None else torch.zeros_like(p) for p in self.trained]
         flat = self.accelerator.reduce(torch.cat([g.flatten() for g in grads]), reduction="sum")
