@@ -25,7 +25,7 @@ from llm_installer.data.encoding.encoded import EncodedSet
 from llm_installer.data.encoding.row import Row
 from llm_installer.planning.plan import Plan
 from llm_installer.training.fast.device_step import DeviceStep, suits
-from llm_installer.training.fast.fixed_steps import recorded_steps, refused
+from llm_installer.training.fast.fixed_steps import recorded_steps, refused, without
 from llm_installer.training.fast.loss import SupervisedLoss
 from llm_installer.training.fast.static_batches import StaticBatches
 from llm_installer.training.trainer import Trainer, row_lengths
@@ -49,9 +49,9 @@ def fix_shapes(trainer: Trainer, data: TrainingData, begins: bool, say: Callable
     wanted = switch == "1" or (torch.device(device).type == "cuda" and switch != "0")
     if not wanted or trainer.fast.parallel or not plan.fast:
         return
-    rope = _rope(trainer.model)
-    if why := refused(trainer.fast, plan, rope, trainer.sharded, trainer.inputs is not None):
-        say(f"Without CUDA graphs: {why}.")
+    apart = trainer.flat.reason if trainer.flat else ""
+    if why := apart or refused(trainer.fast, plan, _rope(trainer.model), trainer.sharded, trainer.inputs is not None):
+        say(without(why))
         return
     if begins and trainer.packing and plan.order == "random":
         trainer.plan = plan = replace(plan, order=ORDER, why={**plan.why, "order": WHY_ORDER})

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
+from llm_installer.data.batches import Batch, collate_packed
+from llm_installer.data.buckets import Need, choose_buckets
 from llm_installer.planning.method import PLAIN
 from llm_installer.planning.plan import Plan
 from llm_installer.training.fast.cuda.graphs import WORTH, Graphs, refusal, worth_recording
 from llm_installer.training.fast.device_step import DeviceStep, suits
+from llm_installer.training.fast.fixed_steps import recorded_steps
+from llm_installer.training.fast.static_batches import StaticBatches
+from llm_installer.training.memory_probe import backing_off
+from llm_installer.training.trainer import Trainer
+from tests.training.test_static import LONGEST, rows, trainer_of
 from tests.training.traces import PlayingBack
 
 
@@ -144,7 +153,7 @@ def test_what_cannot_be_recorded_is_said_once_and_nothing_is_lost(more: dict[str
         found, right = setting.again()
         assert scale or torch.allclose(found, right, rtol=1e-6), "gradients are as if nothing had been tried"
     (said,) = setting.said
-    assert said.startswith("without CUDA graphs: ") and why in said
+    assert said.startswith("Without CUDA graphs: ") and why in said
     assert setting.graphs.recorded == 0
 
 
@@ -208,7 +217,7 @@ def test_a_step_that_is_decided_on_the_device_is_that_of_the_host(recorded: bool
         parameter.grad = torch.zeros_like(parameter)
     total = torch.zeros(())
     step = DeviceStep(optimizers[0], lambda: [p.grad for p in mine], 1.0)
-    graphs = Graphs(PlayingBack(), step.changed, {"step": math.inf}, lambda why: pytest.fail(why), adds=False)
+    graphs = Graphs(PlayingBack(), step.changed, {"step": math.inf}, lambda why: pytest.fail(why), whole=True)
     for i in range(40):
         rate, found = 1e-2 * (1 - i / 50), gradients_of(i)
         total.fill_(2.0 + i)
@@ -244,3 +253,107 @@ def test_a_loss_that_is_no_number_is_not_taken() -> None:
     assert step.read()[2] is False and torch.equal(weight.detach(), torch.ones(3))
     step.work(torch.tensor(1.0))()
     assert step.read()[2] is True
+
+
+def batches_of(step: int) -> list[Batch]:
+    random = np.random.default_rng(step)
+    return [collate_packed(rows(count, random)) for count in (3 + step % 4, 5)]
+
+
+def given_fixed_shapes(trainer: Trainer, capture: PlayingBack | None, said: list[str]) -> Trainer:
+    """As fixed_shapes.py gives them, with graphs that run on a CPU."""
+    needs = [Need.of(batch) for step in range(12) for batch in batches_of(step)]
+    buckets = choose_buckets(needs, LONGEST)
+    static = StaticBatches(trainer.fast.loss, trainer.packing, buckets, "cpu")
+    step = DeviceStep(trainer.bare_optimizer, trainer.gradients, trainer.plan.max_grad_norm)
+    trainer.fixed = recorded_steps(static, trainer.gradients, step, dict.fromkeys(buckets, 99.0), said.append, capture)
+    return trainer
+
+
+def taken(trainer: Trainer, steps: range) -> list[tuple[float, float, bool]]:
+    return [trainer.step(batches_of(i), 2e-3 * (1 - i / 20)) for i in steps]
+
+
+def weights(trainer: Trainer) -> Tensor:
+    return torch.cat([p.detach().flatten() for p in trainer.trained])
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"checkpointed_layers": 1},
+        pytest.param({}, marks=pytest.mark.slow),
+        pytest.param({"loraplus": 4.0}, marks=pytest.mark.slow),
+        pytest.param({"rank": 4}, marks=pytest.mark.slow),
+    ],
+    ids=["checkpointed", "plain", "lora+", "rank"],
+)
+def test_a_run_that_is_played_back_is_the_eager_one(more: dict[str, Any], plan_for: Callable[..., Plan]) -> None:
+    method = dataclasses.replace(PLAIN, optimizer="adamw_torch_fused", loraplus_ratio=more.get("loraplus", 1.0))
+    plan = plan_for(5, method=method, max_grad_norm=0.5, checkpointed_layers=more.get("checkpointed_layers", 0))
+    eager, played = trainer_of("llama", plan), trainer_of("llama", plan)
+    said: list[str] = []
+    given_fixed_shapes(played, PlayingBack(), said)
+    for trainer in (eager, played):
+        trainer.rank = more.get("rank", trainer.rank)
+    expected, found = taken(eager, range(7)), taken(played, range(7))
+    assert said == [] and played.fixed and played.fixed.recorded >= 2, "a bucket at least, and the step"
+    for (loss, norm, well), (own, size, good) in zip(expected, found, strict=True):
+        assert own == pytest.approx(loss, rel=1e-6) and size == pytest.approx(norm, rel=2e-6) and well and good
+    assert float((weights(played) - weights(eager)).norm() / weights(eager).norm()) < 1e-5
+
+
+@pytest.mark.slow
+def test_a_played_back_run_is_saved_and_resumed_as_an_eager_one(plan_for: Callable[..., Plan]) -> None:
+    """The state that is loaded is in other tensors: they are recorded anew, and rates stay numbers in the file."""
+    plan = plan_for(5, method=dataclasses.replace(PLAIN, optimizer="adamw_torch_fused"))
+    first = given_fixed_shapes(trainer_of("llama", plan), PlayingBack(), [])
+    taken(first, range(5))
+    saved = first.optimizer_state()
+    kept = {name: p.detach().clone() for name, p in first.model.named_parameters() if p.requires_grad}
+    assert all(isinstance(group["lr"], float) for group in saved["optimizer"]["param_groups"])
+    ends = []
+    for fixed in (True, False):
+        trainer = trainer_of("llama", plan)
+        if fixed:
+            given_fixed_shapes(trainer, PlayingBack(), [])
+            taken(trainer, range(4))  # what was recorded before the state came
+        with torch.no_grad():
+            for name, parameter in trainer.model.named_parameters():
+                if name in kept:
+                    parameter.copy_(kept[name])
+        trainer.weights_changed()
+        trainer.set_optimizer_state(copy.deepcopy(saved))
+        taken(trainer, range(5, 10))
+        ends.append(weights(trainer))
+    assert float((ends[0] - ends[1]).norm() / ends[1].norm()) < 1e-5
+
+
+def test_a_step_without_a_finite_loss_is_left_out_when_it_is_played_back(plan_for: Callable[..., Plan]) -> None:
+    plan = plan_for(5, method=dataclasses.replace(PLAIN, optimizer="adamw_torch_fused"))
+    trainer = given_fixed_shapes(trainer_of("llama", plan), PlayingBack(), [])
+    assert all(good for _, _, good in taken(trainer, range(5)))
+    before, state = weights(trainer).clone(), trainer.optimizer_state()
+    trainer.fixed.begin()
+    trainer.gradients()[0].fill_(math.nan)
+    _, size, good = trainer.step(batches_of(1), 1e-3)
+    assert not good and math.isnan(size) and torch.equal(weights(trainer), before)
+    assert torch.equal(
+        trainer.optimizer_state()["optimizer"]["state"][0]["step"], state["optimizer"]["state"][0]["step"]
+    )
+    assert taken(trainer, range(6, 7))[0][2] and not torch.equal(weights(trainer), before)
+
+
+def test_where_memory_runs_out_nothing_is_played_back_any_longer(plan_for: Callable[..., Plan]) -> None:
+    said: list[str] = []
+    trainer = given_fixed_shapes(trainer_of("llama", plan_for(5)), PlayingBack(), said)
+    failing = iter([True])
+
+    def once() -> int:
+        if next(failing, False):
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+        return len(taken(trainer, range(2)))
+
+    assert backing_off(trainer, once, size=2048, longest=32, say=said.append) == 2
+    assert said[0] == "Without CUDA graphs: memory is short." and said[1].startswith("Out of memory with")
+    assert trainer.fixed.recorded == 0

@@ -10,12 +10,13 @@ from torch import Tensor
 
 from llm_installer.data.batches import Batch
 from llm_installer.planning.plan import Plan
-from llm_installer.training.fast.cuda.graphs import Capture, CudaCapture, Graphs, refusal
+from llm_installer.training.fast.cuda.graphs import Capture, CudaCapture, Graphs, refusal, without
 from llm_installer.training.fast.device_step import DeviceStep
 from llm_installer.training.fast.interface import FastPath
 from llm_installer.training.fast.loss import SupervisedLoss
 from llm_installer.training.fast.static_batches import StaticBatches, attention_is_static
 
+__all__ = ["STEP", "FixedSteps", "recorded_steps", "refused", "without"]
 STEP = "step"
 """The key of the optimizer step among what is recorded."""
 
@@ -65,8 +66,10 @@ class FixedSteps:
 
     def refuse(self, why: str) -> None:
         """Play nothing back from here on."""
-        for graphs in filter(None, (self._of_batches, self._of_steps)):
-            graphs.refuse(why)
+        if self._of_batches and self._of_steps:
+            self._of_steps.refused = self._of_steps.refused or why  # said by the other
+            self._of_batches.refuse(why)
+            self._of_steps.refuse(why)
 
     @property
     def recorded(self) -> int:
@@ -95,7 +98,7 @@ def recorded_steps(
         return [*gradients(), static.total]
 
     of_batches = Graphs(capture, changed, meets, say)
-    of_steps = Graphs(capture, device_step.changed if device_step else changed, {STEP: math.inf}, say, adds=False)
+    of_steps = Graphs(capture, device_step.changed if device_step else changed, {STEP: math.inf}, say, whole=True)
     return FixedSteps(static, gradients, device_step, (of_batches, of_steps))
 
 

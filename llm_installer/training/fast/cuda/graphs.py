@@ -89,11 +89,12 @@ class Graphs:
         changed: Callable[[], Sequence[Tensor]],
         meets: Mapping[Hashable, float],
         say: Callable[[str], None],
-        adds: bool = True,
+        whole: bool = False,
     ) -> None:
-        """`changed` are all the tensors that work changes; `adds` is whether it only adds to them, so that it can be
-        tried from zero. `meets` says how often each key will come, `say` is told why nothing is recorded."""
-        self.capture, self.changed, self.meets, self.say, self.adds = capture, changed, dict(meets), say, adds
+        """`changed` are all the tensors that work changes. It only adds to them, so that it can be tried from zero, but
+        where it is `whole` steps of the optimizer. `meets` says how often each key will come, `say` is told why nothing
+        is recorded."""
+        self.capture, self.changed, self.meets, self.say, self.whole = capture, changed, dict(meets), say, whole
         self.refused = ""
         """Why nothing is recorded any longer."""
         self._entries: dict[Hashable, _Entry] = {}
@@ -124,7 +125,7 @@ class Graphs:
         """Record nothing from here on, and forget what was recorded; said once."""
         if not self.refused:
             self.refused = why
-            self.say(without(why))
+            self.say(without(why, "Optimizer steps" if self.whole else ""))
         self._entries.clear()
 
     def _recorded(self, work: Work, held: list[Tensor]) -> Work | None:
@@ -160,7 +161,7 @@ class Graphs:
         """Nothing that is done in here changes what work changes, or random numbers; errors are refusals. What is given
         puts all of it to its start, and returns that."""
         before = [tensor.detach().clone() for tensor in held]
-        begin = [torch.zeros_like(tensor) for tensor in before] if self.adds else before
+        begin = before if self.whole else [torch.zeros_like(tensor) for tensor in before]
         cuda = held[0].is_cuda
         random = torch.cuda.get_rng_state() if cuda else torch.get_rng_state()
         try:
@@ -188,9 +189,9 @@ def worth_recording(met: int, meets: float) -> bool:
     return met >= MET and meets >= WORTH
 
 
-def without(why: str) -> str:
-    """That there are no graphs, as a sentence."""
-    return f"without CUDA graphs: {why}"
+def without(why: str, what: str = "") -> str:
+    """That there are no graphs, or none for a part of the work, as a sentence."""
+    return f"{what} run without CUDA graphs: {why}." if what else f"Without CUDA graphs: {why}."
 
 
 def refusal(plan: Plan, rope: str, sharded: bool, images: bool) -> str:
