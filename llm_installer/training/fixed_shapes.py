@@ -1,7 +1,7 @@
 """Whether a run computes micro-batches of fixed shapes, which ones, and whether they are recorded.
 
-On an NVIDIA GPU they are, where nothing speaks against it. LLM_STATIC=1 computes so on any device, without recording:
-that is how it is tested on a CPU. LLM_STATIC=0 does without on a GPU too.
+On an NVIDIA GPU they are, where the plan says so and the model allows it. LLM_STATIC=1 computes so on any device, and
+records nothing on a CPU: that is how it is tested there. LLM_STATIC=0 does without on a GPU too.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def fix_shapes(trainer: Trainer, data: TrainingData, begins: bool, say: Callable
     """
     plan, switch = trainer.plan, os.environ.get(SWITCH, "")
     device = trainer.accelerator.device
-    wanted = switch == "1" or (torch.device(device).type == "cuda" and switch != "0")
+    wanted = switch == "1" or (torch.device(device).type == "cuda" and plan.graphs and switch != "0")
     if not wanted or trainer.fast.parallel or not plan.fast:
         return
     apart = trainer.flat.reason if trainer.flat else ""
