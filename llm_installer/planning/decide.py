@@ -18,6 +18,8 @@ from llm_installer.planning.chooser import (
 )
 from llm_installer.planning.compiling import choose_compiling
 from llm_installer.planning.duration import choose_course, choose_mode
+from llm_installer.planning.fitting import Fit
+from llm_installer.planning.graphs import choose_graphs
 from llm_installer.planning.layers import adapter_parameters
 from llm_installer.planning.method import choose_method, usual_alpha
 from llm_installer.planning.micro_batch import choose_micro_batch
@@ -27,6 +29,7 @@ from llm_installer.planning.packing import choose_packing
 from llm_installer.planning.plan import Plan
 from llm_installer.planning.ranks import ranks, words
 from llm_installer.planning.setup import Adapters, Setup
+from llm_installer.planning.sharding import asked_processes, shared_memory
 
 SWITCH = {"on": True, "off": False}
 """What a switch of three positions says; the third is to say nothing."""
@@ -46,6 +49,7 @@ def make_plan(
     most_rows = data.rows if mode.cycles else course.effective_batch_size
     step_tokens = int(course.effective_batch_size * min(setup.longest, 2 * data.mean_length))
     fit, rows = choose_micro_batch(options, setup, most_rows, step_tokens, choose)
+    fit, graphs = _graphs(options, setup, fit, step_tokens, choose)
     return Plan(
         mode=mode.name,
         task=data.task,
@@ -65,6 +69,7 @@ def make_plan(
         compiling=_compiling(options, setup, data.mean_length, data.rows * course.epochs, choose),
         checkpointed_layers=fit.checkpointed,
         predicted_peak_bytes=fit.peak,
+        graphs=graphs,
         max_seq_length=setup.longest,
         course=course,
         seed=options.seed,
@@ -125,6 +130,14 @@ def _why_targets(handler: Handler) -> str:
     if handler.target_modules == ALL_LINEAR:
         return "every linear layer learns more than attention alone"
     return f"the usual ones of {handler.name} models ({handler.source})"
+
+
+def _graphs(options: Options, setup: Setup, fit: Fit, step_tokens: int, choose: Chooser) -> tuple[Fit, bool]:
+    memory, sharded = shared_memory(setup, asked_processes(options, setup.hardware))
+    found, on, why = choose_graphs(setup, memory, fit, step_tokens, sharded)
+    if why:
+        choose.why["graphs"] = why
+    return found, on
 
 
 def _fast(options: Options) -> bool:

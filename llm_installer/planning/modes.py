@@ -78,6 +78,7 @@ def _as_long(share: float) -> str:
 
 ORDERS = {
     "random": "a new order each epoch",
+    "shuffled": "a new order each epoch, in which rows of similar length do not share a step",
     "short-first": "the first epoch from short rows to long ones, then a new order each epoch",
     "given": "the first epoch as the rows stand in the data, then a new order each epoch",
 }

@@ -22,6 +22,8 @@ class Optimizer:
     why: str
     cuda: bool = False
     """Whether it needs an NVIDIA GPU."""
+    elementwise: bool = False
+    """Whether each number moves by its own gradients alone, so that all adapters may be one tensor for it."""
 
     @property
     def library(self) -> str:
@@ -30,9 +32,9 @@ class Optimizer:
 
 
 OPTIMIZERS: dict[str, Optimizer] = {
-    "adamw_torch": Optimizer("torch.optim:AdamW", (), 8, 1.0, "the usual optimizer"),
+    "adamw_torch": Optimizer("torch.optim:AdamW", (), 8, 1.0, "the usual optimizer", elementwise=True),
     "adamw_torch_fused": Optimizer(
-        "torch.optim:AdamW", (("fused", True),), 8, 1.0, "AdamW in one fused kernel for all adapters"
+        "torch.optim:AdamW", (("fused", True),), 8, 1.0, "AdamW in one fused kernel for all adapters", elementwise=True
     ),
     "adamw_bnb_8bit": Optimizer(
         "bitsandbytes.optim:AdamW8bit", (), 2.1, 1.0, "AdamW with its averages in 8 bits (those of small layers in 32)"
@@ -45,7 +47,10 @@ OPTIMIZERS: dict[str, Optimizer] = {
         "transformers.optimization:Adafactor", (("scale_parameter", False), ("relative_step", False)), 0.5, 1.0,
         "one average per row and column instead of two per number",
     ),
-    "sgd": Optimizer("torch.optim:SGD", (("momentum", 0.9),), 4, 20.0, "one average; steps as large as the gradient"),
+    "sgd": Optimizer(
+        "torch.optim:SGD", (("momentum", 0.9),), 4, 20.0, "one average; steps as large as the gradient",
+        elementwise=True,
+    ),
     "lion": Optimizer(
         "bitsandbytes.optim:Lion", (), 4, 0.3, "one average; every number moves by the learning rate itself"
     ),

@@ -63,6 +63,8 @@ class Plan:
     """Peak memory of the process, by the memory formula."""
     packing: bool = False
     """Several rows share a sequence without padding, where the model can take that."""
+    graphs: bool = False
+    """The work of a step is recorded as CUDA graphs where it comes again, and played back."""
     compiling: bool = False
     """The passes over memory between matrix products go through torch.compile, where there is a compiler."""
     fast: bool = True

@@ -99,6 +99,8 @@ def _memory(plan: Plan) -> Iterator[PlanRow]:
     if not plan.fast:
         yield PlanRow("fast paths", "off", PLAIN_PEFT, flag("fast"))
     yield _row(plan, "packing", "on" if plan.packing else "off", "packing")
+    if why := plan.why.get("graphs"):
+        yield PlanRow("CUDA graphs", "on" if plan.graphs else "off", why, flag("fast"))
     if plan.compiling:
         yield _row(plan, "torch.compile", "on", "compiling", "compile")
     if plan.checkpointed_layers:

@@ -11,6 +11,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from llm_installer.core.process_memory import forget_peak_resident, peak_resident_bytes
+from llm_installer.training.fast.dropout import drops
 
 
 def peak_bytes(device: str) -> int:
@@ -44,9 +45,11 @@ def checkpoint_layers(model: nn.Module, count: int) -> int:
     Fewer than `count` where the model has fewer, or 0 where its family cannot.
     """
     trained = checkpointable(model)
+    # Random numbers are only kept where any are drawn: a CUDA graph may not ask for the state of their generator.
+    again = partial(checkpoint, use_reentrant=False, preserve_rng_state=drops(model))
     for i, layer in enumerate(trained):
         layer.gradient_checkpointing = i < count
-        vars(layer)["_gradient_checkpointing_func"] = partial(checkpoint, use_reentrant=False)
+        vars(layer)["_gradient_checkpointing_func"] = again
     return min(max(0, count), len(trained))
 
 

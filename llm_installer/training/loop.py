@@ -83,6 +83,7 @@ class _Loop:
     def resume(self, since: Checkpoint) -> None:
         """Weights, optimizer, random state, counters and history as they were."""
         load_weights(self.trainer.model, since.weights)
+        self.trainer.weights_changed()
         self.trainer.set_optimizer_state(since.optimizer)
         set_random_state(since.random)
         self.state, self.best = since.state, since.best
@@ -213,6 +214,7 @@ class _Loop:
         self.state.evaluations_without_improvement = self.state.skipped_in_a_row = 0
         if change.restore_best:
             load_weights(self.trainer.model, self.best if self.first is None else self.first)
+            self.trainer.weights_changed()
             self.trainer.forget()
         self.report.on_note(f"Step {change.step}: {change.why}")
         return True

@@ -64,7 +64,9 @@ def backing_off(trainer: Trainer, work: Callable[[], T], *, size: int, longest: 
             return result[0]
         if trainer.accelerator.num_processes > 1 and error is not RanOut:
             raise TrainingError(SEVERAL)
-        trainer.bare_optimizer.zero_grad()
+        trainer.zero_grad()
+        if trainer.fixed:
+            trainer.fixed.refuse("memory is short")
         trainer.fast.forget_half_done()
         release(trainer.plan.device)
         layers = len(checkpointable(trainer.model))
@@ -131,11 +133,12 @@ def untouched(trainer: Trainer) -> Iterator[None]:
         try:
             yield
         finally:
-            trainer.bare_optimizer.zero_grad()
+            trainer.zero_grad()
             trainer.bare_optimizer.state.clear()
             with torch.no_grad():
                 for parameter, before in zip(trainer.trained, weights, strict=True):
                     parameter.copy_(before)
+            trainer.weights_changed()
             trainer.model.train(mode)
             if scaler and scale:
                 scaler.load_state_dict(scale)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Protocol
+from typing import Protocol, cast
 
 import torch
 from peft import PeftModel
-from torch import nn
+from torch import Tensor, nn
 
 from llm_installer.planning.optimizers import OPTIMIZERS
 from llm_installer.planning.plan import Plan
+from llm_installer.training.fast.interface import FlatOptimizer
 
 LEARNING_RATE_FACTOR = "rate_factor"
 """Key of a parameter group, in checkpoints too: the multiple of the plan's learning rate that it is trained with."""
@@ -25,16 +26,22 @@ class HasGroups(Protocol):
         ...
 
 
-def make_optimizer(model: PeftModel, plan: Plan) -> torch.optim.Optimizer:
-    """The plan's optimizer over everything that is trained."""
+def make_optimizer(
+    model: PeftModel, plan: Plan, flat: FlatOptimizer | None = None, apart: bool = False
+) -> torch.optim.Optimizer:
+    """The plan's optimizer over everything that is trained: its adapters as the one tensor, or two, in which they lie,
+    if it can tell no difference and need not keep them `apart`."""
     row = OPTIMIZERS[plan.method.optimizer]
     module, _, name = row.path.partition(":")
     made = getattr(import_module(module), name)
     groups = parameter_groups(model, plan.method.loraplus_ratio)
+    if flat:
+        flat.take(groups, row.elementwise and not apart)
     settings = {"lr": plan.learning_rate, "weight_decay": plan.weight_decay, **dict(row.settings)}
     optimizer: torch.optim.Optimizer = made(groups, **settings)
     set_learning_rate(optimizer, plan.learning_rate)
-    optimizer.register_step_post_hook(_note_changes)
+    if flat:
+        optimizer.register_step_post_hook(flat.stepped)
     return optimizer
 
 
@@ -54,14 +61,16 @@ def set_learning_rate(optimizer: HasGroups, rate: float) -> None:
     for group in optimizer.param_groups:
         factor = group[LEARNING_RATE_FACTOR]
         assert isinstance(factor, (int, float))
-        group["lr"] = rate * factor
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate * factor)
+        else:
+            group["lr"] = rate * factor
 
 
-def _note_changes(optimizer: torch.optim.Optimizer, *_args: object) -> None:
-    """Count the change of each parameter: torch's fused kernels and bitsandbytes write without counting.
-
-    The fused LoRA keeps copies of the adapters in the compute type for as long as that count stays.
-    """
-    for group in optimizer.param_groups:
-        for parameter in group["params"]:
-            torch.autograd.graph.increment_version(parameter)
+def plain_rates(state: dict[str, object]) -> dict[str, object]:
+    """An optimizer's state in which learning rates are numbers, wherever they are while it trains."""
+    groups = []
+    for group in cast(list[dict[str, object]], state["param_groups"]):
+        rate = group["lr"]
+        groups.append({**group, "lr": float(rate), "capturable": False} if isinstance(rate, Tensor) else group)
+    return {**state, "param_groups": groups}

@@ -18,10 +18,12 @@ from llm_installer.data.encoding.encoded import EncodedSet
 from llm_installer.data.encoding.row import Row
 from llm_installer.distributed import processes
 from llm_installer.planning.plan import Plan
+from llm_installer.training import gradients
 from llm_installer.training.device_memory import checkpoint_layers
-from llm_installer.training.fast.interface import prepare
+from llm_installer.training.fast.fixed_steps import FixedSteps
+from llm_installer.training.fast.interface import flat_adapters, prepare
 from llm_installer.training.neftune import add_noise
-from llm_installer.training.optimizer import make_optimizer, set_learning_rate
+from llm_installer.training.optimizer import make_optimizer, plain_rates, set_learning_rate
 
 Part = TypeVar("Part")
 
@@ -37,19 +39,25 @@ class Trainer:
         self.plan, self.pad, self.model, self.inputs, self.sharded = plan, pad, model, inputs, sharded
         self.rank = plan.lora_r
         """What is trained of each adapter: so many rows of A and columns of B; all others get no gradient."""
+        self.fixed: FixedSteps | None = None
+        """Where micro-batches have fixed shapes (fixed_shapes.py)."""
         self.trained = [p for p in model.parameters() if p.requires_grad]
         processes.same_everywhere(self.trained)
-        self.bare_optimizer = make_optimizer(model, plan)
+        self.flat = flat_adapters(model, plan, sharded)
+        self.bare_optimizer = make_optimizer(model, plan, self.flat)
         self.optimizer = self.accelerator.prepare(self.bare_optimizer)
         checkpoint_layers(model, plan.checkpointed_layers)
-        self.fast = prepare(model, plan, self.accelerator.device, images=inputs is not None, sharded=sharded)
+        self.fast = prepare(
+            model, plan, self.accelerator.device,
+            images=inputs is not None, sharded=sharded, flat=self.flat and self.flat.flat,
+        )  # fmt: skip
         if plan.method.neftune_noise_alpha:
             add_noise(model, plan.method.neftune_noise_alpha)
 
     @property
     def notes(self) -> tuple[str, ...]:
         """Which fast paths are on, and why others are not."""
-        return self.fast.notes
+        return (*self.fast.notes, *filter(None, [self.flat and self.flat.reason]))
 
     @property
     def packing(self) -> str:
@@ -72,10 +80,15 @@ class Trainer:
         supervised = sum(len(b.targets) for b in batches)
         with processes.all_or_none(exchanges=self.sharded):
             total = self.add_gradients(batches, supervised)
-        self._add_up_gradients()
+        gradients.add_up(self.accelerator, self.trained, self.flat)
         if self.rank < self.plan.lora_r:
-            self._keep_above(self.rank)
-        norm = self.accelerator.clip_grad_norm_(self.trained, self.plan.max_grad_norm)
+            gradients.keep_below(self.model, self.rank)
+        if self.fixed and self.fixed.decides(self.bare_optimizer):
+            total.copy_(self.accelerator.reduce(total, reduction="sum"))
+            set_learning_rate(self.optimizer, rate)
+            loss, size, taken = self.fixed.step()
+            return loss / supervised, size, taken
+        norm = gradients.clip(self.accelerator, self.trained, self.flat, self.plan.max_grad_norm)
         mean = float(self.accelerator.reduce(total, reduction="sum")) / supervised
         size = float(norm) if norm is not None else math.nan
         # Under float16 the scaler tries scales until gradients fit, and skips steps by itself.
@@ -83,8 +96,20 @@ class Trainer:
         if taken:
             set_learning_rate(self.optimizer, rate)
             self.optimizer.step()
-        self.optimizer.zero_grad()
+        self.zero_grad()
         return mean, size, taken
+
+    def zero_grad(self) -> None:
+        """Forget all gradients."""
+        if self.flat:
+            self.flat.zero_grad()
+        else:
+            self.bare_optimizer.zero_grad()
+
+    def weights_changed(self) -> None:
+        """Somebody other than the optimizer has written adapters."""
+        if self.flat:
+            self.flat.flat.refresh()
 
     def add_gradients(self, batches: Sequence[Batch], supervised: int) -> Tensor:
         """The summed loss of this process's micro-batches; its gradient, divided by `supervised`, is added."""
@@ -92,8 +117,11 @@ class Trainer:
             total = self.fast.add_gradients(batches, supervised)
             self.fast.micro_batch_done(max(b.ids.size for b in batches))
             return total
-        total = torch.zeros((), device=self.accelerator.device)
+        total = self.fixed.begin() if self.fixed else torch.zeros((), device=self.accelerator.device)
         for batch, weight in self._mine(batches, [b.ids.size for b in batches]):
+            if self.fixed and self.fixed.add(batch, supervised):
+                self.fast.micro_batch_done(batch.ids.size)
+                continue
             loss = self.loss_sum(batch) * weight
             self.accelerator.backward(loss / supervised)
             total += loss.detach()
@@ -117,16 +145,24 @@ class Trainer:
 
     def batch(self, rows: Sequence[Row], chosen: npt.NDArray[np.int64]) -> Batch:
         """The chosen rows as one micro-batch."""
-        if self.packing:
-            return collate_packed([rows[i] for i in chosen])
-        return collate([rows[i] for i in chosen], self.pad, self.inputs)
+        found = [rows[i] for i in chosen]
+        if self.fast.pads(row_lengths(found), [np.arange(len(found))]):
+            return collate(found, self.pad, self.inputs)
+        return collate_packed(found)
 
     def micro_batches(
         self, rows: Sequence[Row], lengths: npt.NDArray[np.int64], step: npt.NDArray[np.int64]
     ) -> list[Batch]:
         """The rows of one step in parts that fit into memory, and are enough for all processes."""
-        parts = self.fast.split_step(lengths, step, self.plan.micro_batch_tokens, self.rows_at_once(len(step)))
-        return [self.batch(rows, part) for part in parts]
+        return [self.batch(rows, part) for part in self.parts_of_step(lengths, step)]
+
+    def parts_of_step(self, lengths: npt.NDArray[np.int64], step: npt.NDArray[np.int64]) -> list[npt.NDArray[np.int64]]:
+        """Which rows of a step are a micro-batch."""
+        return self.fast.split_step(lengths, step, self.plan.micro_batch_tokens, self.rows_at_once(len(step)))
+
+    def gradients(self) -> list[Tensor]:
+        """The gradient of each trained parameter, zero where it had none."""
+        return gradients.of_each(self.trained)
 
     def rows_at_once(self, rows: int) -> int:
         """The most rows of a step of so many that are computed together, were memory no limit."""
@@ -146,13 +182,25 @@ class Trainer:
     def optimizer_state(self) -> dict[str, Any]:
         """All the optimizer remembers, for a checkpoint."""
         scaler = self.accelerator.scaler
-        return {"optimizer": self.bare_optimizer.state_dict(), "scaler": scaler.state_dict() if scaler else None}
+        state = self.flat.state(self.bare_optimizer) if self.flat else self.bare_optimizer.state_dict()
+        return {"optimizer": plain_rates(state), "scaler": scaler.state_dict() if scaler else None}
 
     def set_optimizer_state(self, saved: dict[str, Any]) -> None:
         """Remember what optimizer_state said."""
-        self.bare_optimizer.load_state_dict(saved["optimizer"])
+        state = self.flat.joined(saved["optimizer"]) if self.flat else saved["optimizer"]
+        if state is None:  # some of its adapters were left out of steps: each goes on by itself
+            self.keep_apart()
+            state = saved["optimizer"]
+        self.bare_optimizer.load_state_dict(state)
+        if self.fixed:
+            self.fixed.loaded()
         if saved["scaler"] and self.accelerator.scaler:
             self.accelerator.scaler.load_state_dict(saved["scaler"])
+
+    def keep_apart(self) -> None:
+        """Let the optimizer move each adapter by itself from here on, with nothing remembered."""
+        self.bare_optimizer = make_optimizer(self.model, self.plan, self.flat, apart=True)
+        self.optimizer = self.accelerator.prepare(self.bare_optimizer)
 
     def forget(self) -> None:
         """Make the optimizer forget its state."""
@@ -166,16 +214,6 @@ class Trainer:
             return ""
         self.forget()
         return f"the rank grows from {before} to {rank}"
-
-    def _keep_above(self, rank: int) -> None:
-        """Take the gradient from the rows of A and the columns of B above a rank."""
-        for name, parameter in self.model.named_parameters():
-            if parameter.grad is None:
-                continue
-            if ".lora_A." in name or ".lora_embedding_A." in name:
-                parameter.grad[rank:] = 0
-            elif ".lora_B." in name or ".lora_embedding_B." in name:
-                parameter.grad[:, rank:] = 0
 
     def _most(self, rows: int) -> int:
         """Rows of a part that leave something for every process."""
@@ -195,15 +233,6 @@ class Trainer:
             smallest = parts[min(range(len(sizes)), key=sizes.__getitem__)]
             mine += [(smallest, 0.0)] * (max(map(len, dealt)) - len(mine))
         return mine
-
-    def _add_up_gradients(self) -> None:
-        """Sum the gradients of all processes: adapters are small, so one exchange a step does."""
-        if processes.count() == 1:
-            return
-        grads = [p.grad if p.grad is not None else torch.zeros_like(p) for p in self.trained]
-        flat = self.accelerator.reduce(torch.cat([g.flatten() for g in grads]), reduction="sum")
-        for parameter, part in zip(self.trained, flat.split([p.numel() for p in self.trained]), strict=True):
-            parameter.grad = part.view_as(parameter)
 
 
 def row_lengths(rows: Sequence[Row]) -> npt.NDArray[np.int64]:

@@ -122,7 +122,7 @@ def compared(family: str, dtype: torch.dtype = torch.float32, packed: bool = Fal
     bare.fused = False
     theirs = gradients(narrow, bare, packed)[1]
     checkpoint_layers(model, layers)
-    speed_up(model)
+    speed_up(model, kernels=False)  # on CUDA it would put them on by itself, and a second time they find their own
     notes = put_on(model, kernels)
     head = SupervisedLoss(model)
     alike = scores_alike(kernels, model.get_output_embeddings(), head.rule)

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from transformers import (
+    AttentionInterface,
     GemmaConfig,
     GemmaForCausalLM,
     GPT2Config,
@@ -27,7 +32,20 @@ from llm_installer.core.hardware import GIB, Hardware
 from llm_installer.data.encoding.row import Row
 from llm_installer.planning.packing import choose_packing
 from llm_installer.planning.plan import Plan
-from llm_installer.training.fast.document_attention import FLEX, NAME, Documents, Machine, attend, choose_kind, refusal
+from llm_installer.training.fast import document_attention
+from llm_installer.training.fast.cuda import varlen
+from llm_installer.training.fast.cuda.varlen import by_signature
+from llm_installer.training.fast.document_attention import (
+    FLASH,
+    FLEX,
+    NAME,
+    VARLEN,
+    Documents,
+    Machine,
+    attend,
+    kinds,
+    refusal,
+)
 from llm_installer.training.trainer import Trainer
 
 SHAPE = {
@@ -154,20 +172,25 @@ def test_what_cannot_be_packed_is_refused_in_a_sentence(config, noise: bool, why
     assert bool(said) == bool(why)
 
 
+ALL = {"flash": True, "varlen": True, "triton": True}
+
+
 @pytest.mark.parametrize(
-    ("machine", "size", "kind", "says"),
+    ("machine", "size", "expected"),
     [
-        (Machine("cuda", "bfloat16", (9, 0), True, True), 128, NAME, "various lengths"),
-        (Machine("cuda", "bfloat16", (9, 0), True, True), 512, FLEX, "flex"),
-        (Machine("cuda", "float32", (9, 0), True, True), 64, FLEX, "flex"),
-        (Machine("cuda", "float16", (7, 5), True, True), 64, FLEX, "flex"),
-        (Machine("cuda", "float16", (7, 5), True, False), 64, NAME, "one document at a time"),
-        (Machine("cpu", "float32"), 64, NAME, "one document at a time"),
+        (Machine("cuda", "bfloat16", (9, 0), **ALL), 128, [FLASH, VARLEN, FLEX]),
+        (Machine("cuda", "bfloat16", (9, 0), **{**ALL, "varlen": False}), 128, [FLASH, FLEX]),
+        (Machine("cuda", "bfloat16", (9, 0), **ALL), 512, [FLEX]),
+        (Machine("cuda", "bfloat16", (9, 0), **ALL), 100, [FLEX]),
+        (Machine("cuda", "float32", (9, 0), **ALL), 64, [FLEX]),
+        (Machine("cuda", "float16", (7, 5), **ALL), 64, [FLEX]),
+        (Machine("cuda", "float16", (7, 5), **{**ALL, "triton": False}), 64, [NAME]),
+        (Machine("cuda", "float16", (8, 6), True), 64, [FLASH, NAME]),
+        (Machine("cpu", "float32"), 64, [NAME]),
     ],
 )
-def test_the_kind_of_attention(machine: Machine, size: int, kind: str, says: str) -> None:
-    found, note = choose_kind(machine, size)
-    assert (found, says in note) == (kind, True)
+def test_the_kinds_of_attention_that_are_tried(machine: Machine, size: int, expected: list[str]) -> None:
+    assert [kind for kind, _ in kinds(machine, size)] == expected
 
 
 @pytest.mark.parametrize(
@@ -205,3 +228,98 @@ def test_padded_prompts_are_masked_as_before(plan_for: Callable[..., Plan]) -> N
         expected = padded(input_ids=ids, attention_mask=seen).logits
         assert torch.equal(packed(input_ids=ids, attention_mask=seen).logits, expected)
     assert torch.equal(packed.generate(**given), padded.generate(**given))
+
+
+def own_varlen(query: Any, key: Any, value: Any, bounds: Any, scale: float | None, causal: bool) -> torch.Tensor:
+    """Documents of [tokens, heads, size], one at a time, as torch's kernel computes them."""
+    assert causal and query.shape[1] == key.shape[1], "Hq != Hkv is refused"
+    q, k, v = (t.transpose(0, 1).unsqueeze(0) for t in (query, key, value))
+    given = Documents(bounds, 0, tuple(bounds.diff().tolist()))
+    return attend(None, q, k, v, None, scaling=scale, packed=given)[0].squeeze(0)
+
+
+def varlen_2_10(q, k, v, a, b, longest, most, is_causal=False, return_aux=None):
+    return own_varlen(q, k, v, a, None, is_causal)
+
+
+def varlen_2_11(q, k, v, a, b, longest, most, *, return_aux=None, scale=None, window_size=(-1, -1)):
+    return own_varlen(q, k, v, a, scale, window_size == (-1, 0))
+
+
+def varlen_2_12(q, k, v, a, b, longest, most, *, return_aux=None, scale=None, window_size=(-1, -1), enable_gqa=False):
+    k, v = (t.repeat_interleave(q.shape[1] // t.shape[1], 1) if enable_gqa else t for t in (k, v))
+    return own_varlen(q, k, v, a, scale, window_size == (-1, 0))
+
+
+@pytest.mark.parametrize("version", [varlen_2_10, varlen_2_11, varlen_2_12])
+@pytest.mark.parametrize("scale", [None, 0.3])
+@pytest.mark.parametrize("key_heads", [2, 4])
+def test_varlen_is_called_by_the_signature_that_is_there(version: Any, scale: float | None, key_heads: int) -> None:
+    torch.manual_seed(0)
+    q, k, v = torch.randn(9, 4, 8), torch.randn(9, key_heads, 8), torch.randn(9, key_heads, 8)
+    bounds = torch.tensor([0, 4, 9], dtype=torch.int32)
+    found = by_signature(version, inspect.signature(version).parameters)(q, k, v, bounds, 5, scale)
+    rows = [t.transpose(0, 1).unsqueeze(0) for t in (q, k, v)]
+    expected = attend(None, *rows, None, scaling=scale, packed=Documents.of((4, 5), "cpu"))[0].squeeze(0)
+    assert torch.allclose(found, expected, atol=1e-6)
+
+
+def test_the_operator_takes_fewer_key_heads_and_has_a_gradient() -> None:
+    """On tensors without numbers: its kernel is for CUDA alone."""
+    make = partial(torch.empty, device="meta", dtype=torch.bfloat16, requires_grad=True)
+    q, k = make(9, 4, 16), make(9, 2, 16)
+    out = varlen.flash(q, k, k, torch.empty(3, device="meta", dtype=torch.int32), 5, 0.3)
+    assert out.shape == q.shape and out.requires_grad and varlen.has_flash()
+
+
+def trainer_with(way: Any, plan: Plan, monkeypatch: pytest.MonkeyPatch) -> Trainer:
+    """One whose attention for documents is another's."""
+    monkeypatch.setitem(AttentionInterface._global_mapping, NAME, way)
+    return trainer_of("llama", plan, True)
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (TypeError("varlen_attn() got an unexpected keyword argument"), "LLM Installer makes a mistake with this"),
+        (RuntimeError("no kernel image\nat all"), "attention for documents failed (no kernel image)"),
+    ],
+)
+def test_why_packing_is_refused_is_said_truly(
+    error: Exception, says: str, plan_for: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = str(Path(document_attention.__file__))
+    space: dict[str, Any] = {"error": error}
+    exec(compile("def call(*_given):\n    raise error", ours, "exec"), space)
+    trainer = trainer_with(document_attention._by_operator(space["call"]), plan_for(5), monkeypatch)
+    assert not trainer.packing and says in trainer.notes[-1], trainer.notes
+    assert trainer.model.get_base_model().config._attn_implementation == "sdpa"
+
+
+def test_a_family_that_takes_no_such_argument_is_named_and_not_us(
+    plan_for: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = LlamaForCausalLM.forward
+
+    def forward(self, input_ids=None, use_cache=None, attention_mask=None, **more):
+        if "packed" in more:
+            raise TypeError("forward() got an unexpected keyword argument 'packed'")
+        return own(self, input_ids, **more)
+
+    monkeypatch.setattr(LlamaForCausalLM, "forward", forward)
+    trainer = trainer_of("llama", plan_for(5), True)
+    assert "this model takes no packed documents (" in trainer.notes[-1] and "'packed'" in trainer.notes[-1]
+
+
+@pytest.mark.parametrize(("lengths", "documents"), [((8, 8, 8, 8), 0), ((8, 3, 9, 4), 4)])
+def test_rows_of_one_length_stay_rows_where_those_are_faster(
+    lengths: tuple[int, ...], documents: int, plan_for: Callable[..., Plan]
+) -> None:
+    rows = [Row(np.arange(1, n + 1), np.ones(n, dtype=np.bool_), 0) for n in lengths]
+    trainer = trainer_of("llama", plan_for(4), True)
+    trainer.plan = dataclasses.replace(trainer.plan, micro_batch_tokens=64)
+    packed = trainer.evaluate(rows)
+    trainer.fast.keeps_rows = True
+    (batch,) = trainer.micro_batches(rows, np.array(lengths), np.arange(4))
+    assert len(batch.documents) == documents and batch.ids.shape == ((1, 24) if documents else (4, 8))
+    assert trainer.evaluate(rows) == pytest.approx(packed, rel=1e-5)

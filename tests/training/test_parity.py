@@ -58,10 +58,12 @@ def collate(features: list[dict[str, list[int]]]) -> dict[str, torch.Tensor]:
     }
 
 
-def gradients_at_first_step(optimizer: torch.optim.Optimizer, found: dict[int, torch.Tensor]) -> None:
-    def note(chosen: torch.optim.Optimizer, *_args: object) -> None:
+def gradients_at_first_step(
+    optimizer: torch.optim.Optimizer, trained: list[torch.nn.Parameter], found: dict[int, torch.Tensor]
+) -> None:
+    def note(*_args: object) -> None:
         if not found:
-            for i, p in enumerate(p for group in chosen.param_groups for p in group["params"]):
+            for i, p in enumerate(trained):
                 found[i] = p.grad.detach().clone()
 
     optimizer.register_step_pre_hook(note)
@@ -77,7 +79,7 @@ class Deaf:
 def ours(folder: Path, plan: Plan, rows: list[Row]) -> tuple[list[float], dict[int, torch.Tensor]]:
     trainer = Trainer(add_lora(load_base(folder, "float32", "cpu"), plan), plan, pad=0)
     found: dict[int, torch.Tensor] = {}
-    gradients_at_first_step(trainer.optimizer.optimizer, found)
+    gradients_at_first_step(trainer.optimizer.optimizer, trainer.trained, found)
     lengths, state = row_lengths(rows), RunState()
     losses = [
         trainer.step(trainer.micro_batches(rows, lengths, chosen), plan.learning_rate_at(state))[0]
@@ -103,7 +105,7 @@ def theirs(
         [p for p in model.parameters() if p.requires_grad], lr=plan.learning_rate, weight_decay=plan.weight_decay
     )
     found: dict[int, torch.Tensor] = {}
-    gradients_at_first_step(optimizer, found)
+    gradients_at_first_step(optimizer, [p for p in model.parameters() if p.requires_grad], found)
     schedule = LambdaLR(optimizer, lambda i: rate_scale(i + 1, plan.course.warmup_steps, plan.course.total_steps))
     arguments = TrainingArguments(
         output_dir=str(output), per_device_train_batch_size=micro, num_train_epochs=1, use_cpu=True, report_to="none",

@@ -24,6 +24,8 @@ CPU_CHUNK_BYTES = 32 * 2**20
 WORK_BYTES = {"cpu": 2 * 2**20, "cuda": 64 * 2**20}
 """Float32 logits worked on at once: on a CPU what the caches near its cores hold, on CUDA enough to hide launches."""
 MOST_ROWS = 1024
+IGNORED = -100
+"""A target that counts for nothing, as PyTorch and liger have it."""
 
 
 @dataclass(frozen=True)
@@ -56,13 +58,19 @@ def logit_rule(config: _Config) -> LogitRule:
 
 
 def cross_entropy_sum(
-    hidden: Tensor, head: nn.Linear, targets: Tensor, rule: LogitRule, score: Score | None = None
+    hidden: Tensor,
+    head: nn.Linear,
+    targets: Tensor,
+    rule: LogitRule,
+    score: Score | None = None,
+    ignoring: bool = False,
 ) -> Tensor:
     """Summed negative log likelihood of `targets` [n] after `hidden` [n, width]: a float32 scalar.
 
-    `score` computes the loss of a chunk of logits in the place of PyTorch's own operations.
+    `score` computes the loss of a chunk of logits in the place of PyTorch's own operations. `ignoring` says that some
+    targets may be IGNORED, which `score` must then know.
     """
-    layer = _OutputLayer(head.weight, head.bias, rule, score)
+    layer = _OutputLayer(head.weight, head.bias, rule, score, ignoring)
     result: Tensor = _CrossEntropy.apply(hidden, targets, layer)  # type: ignore[no-untyped-call]
     return result
 
@@ -76,6 +84,7 @@ class _OutputLayer:
     bias: Tensor | None
     rule: LogitRule
     score: Score | None
+    ignoring: bool
 
     def logits(self, hidden: Tensor, out: Tensor) -> Tensor:
         """Logits [n, vocabulary] of hidden states [n, width], in `out`."""
@@ -101,7 +110,7 @@ class _CrossEntropy(torch.autograd.Function):
                 total += score(logits, aims, layer.rule, wanted)
             for at in range(0, 0 if score else len(part), inner):
                 piece = logits[at : at + inner]
-                total += _piece(piece, aims[at : at + inner], work[: len(piece)], layer.rule, wanted)
+                total += _piece(piece, aims[at : at + inner], work[: len(piece)], layer, wanted)
             if gradient is not None:
                 torch.mm(logits, layer.weight, out=gradient[start : start + chunk])
         if gradient is not None:
@@ -128,8 +137,9 @@ def _rows_at_once(hidden: Tensor, vocabulary: int) -> tuple[int, int]:
     return chunk, max(1, WORK_BYTES[device] // (vocabulary * 4)) if device in WORK_BYTES else chunk
 
 
-def _piece(logits: Tensor, targets: Tensor, work: Tensor, rule: LogitRule, wanted: bool) -> Tensor:
+def _piece(logits: Tensor, targets: Tensor, work: Tensor, layer: _OutputLayer, wanted: bool) -> Tensor:
     """The loss of a few rows; their logits become the gradient of the loss by them when it is wanted."""
+    rule = layer.rule
     work.copy_(logits)
     if rule.scale != 1.0:
         work.mul_(rule.scale)
@@ -138,7 +148,8 @@ def _piece(logits: Tensor, targets: Tensor, work: Tensor, rule: LogitRule, wante
     derivative = None
     if wanted and rule.softcap is not None:  # that of the cap, before the logits are overwritten
         derivative = (work / rule.softcap).square_().neg_().add_(1.0)
-    aim = targets.unsqueeze(1)
+    counted = (targets != IGNORED).unsqueeze(1) if layer.ignoring else None
+    aim = targets.unsqueeze(1) if counted is None else targets.unsqueeze(1).clamp(min=0)
     top = work.amax(1, keepdim=True)
     own = work.gather(1, aim) - top
     # In place, row by row in the caches. The largest of a row is 1 / mass, so no digits are lost to get it back.
@@ -150,5 +161,8 @@ def _piece(logits: Tensor, targets: Tensor, work: Tensor, rule: LogitRule, wante
             work.mul_(derivative)
         if rule.scale != 1.0:
             work.mul_(rule.scale)
+        if counted is not None:
+            work.mul_(counted)
         logits.copy_(work)
-    return (mass.log() - own).sum()
+    losses = mass.log() - own
+    return (losses if counted is None else losses * counted).sum()

@@ -1,18 +1,18 @@
-"""Attention over several documents in one row, none of which sees another: which kind a model can take, and how.
+"""Attention over several documents in one row, none of which sees another: which kinds a model may take, and how.
 
-The two kinds for CUDA follow the installed torch and transformers by their source. Whatever is chosen is tried on two
-short documents before it is used (packed_rows.py).
+The kinds for CUDA follow the installed torch and transformers by their source. Whatever is chosen is tried on two short
+documents before it is used (packed_rows.py).
 Delete when transformers' own attention takes the bounds of documents without a dense mask and without flash-attn, on
 CUDA and on a CPU.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import partial
 from importlib.util import find_spec
 from itertools import pairwise
 from typing import TypeAlias, cast
@@ -26,10 +26,13 @@ from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from llm_installer.training.fast.context import Attention
 from llm_installer.training.fast.cpu.native.attention import attention, usable
+from llm_installer.training.fast.cuda import varlen
 from llm_installer.training.fast.cuda.to_device import pinned_to_device
 
 NAME, KERNEL, FLEX = "packed_documents", "packed_kernel", "flex_attention"
-"""As transformers knows them: varlen or a document at a time, by the kernels in C, and flex."""
+"""As transformers knows them: a document at a time, by the kernels in C, and flex."""
+FLASH, VARLEN = "packed_flash", "packed_varlen"
+"""Torch's operator for documents of various lengths, and its public face."""
 _STATEFUL = (
     "mamba", "rwkv", "jamba", "zamba", "bamba", "xlstm", "recurrent", "lfm2", "hybrid", "nemotron_h", "falcon_h1",
 )  # fmt: skip
@@ -42,15 +45,20 @@ _PACKED: ContextVar[bool] = ContextVar("packed", default=False)
 class Documents:
     """Where the documents of a packed row begin and end."""
 
-    lengths: tuple[int, ...]
     bounds: Tensor
     """Cumulative lengths from 0, int32, on the device."""
+    longest: int
+    """Tokens that none of them exceeds."""
+    lengths: tuple[int, ...] = ()
+    """Tokens of each; empty where the device alone knows them."""
+    mask: Tensor | None = None
+    """Which tokens each token sees, [tokens, tokens], where attention is computed in one go from a mask."""
 
     @classmethod
     def of(cls, lengths: Sequence[int], device: Device) -> Documents:
         """Made on the CPU, so that no kernel has to wait for a count."""
         bounds = torch.tensor([0, *lengths]).cumsum(0).to(torch.int32)
-        return cls(tuple(lengths), pinned_to_device(bounds, device))
+        return cls(pinned_to_device(bounds, device), max(lengths), tuple(lengths))
 
 
 @dataclass(frozen=True)
@@ -60,8 +68,10 @@ class Machine:
     device: str
     dtype: str
     capability: tuple[int, int] = (0, 0)
+    flash: bool = False
+    """Torch's operator for documents of various lengths is there."""
     varlen: bool = False
-    """torch.nn.attention.varlen is there."""
+    """Its public face, torch.nn.attention.varlen, is there."""
     triton: bool = False
     kernels: bool = False
     """There are kernels in C."""
@@ -70,9 +80,9 @@ class Machine:
     def here(cls, device: str, dtype: str, kernels: bool = True) -> Machine:
         """This machine; `kernels` is whether any may be compiled."""
         capability = torch.cuda.get_device_capability() if device == "cuda" else (0, 0)
-        varlen = find_spec("torch.nn.attention.varlen") is not None
+        ways = varlen.has_flash(), varlen.has_varlen(), find_spec("triton") is not None
         in_c = kernels and device == "cpu" and dtype == "bfloat16" and usable()
-        return cls(device, dtype, capability, varlen, find_spec("triton") is not None, in_c)
+        return cls(device, dtype, capability, *ways, in_c)
 
 
 def refusal(config: PreTrainedConfig, noise: bool = False) -> str:
@@ -96,16 +106,18 @@ def refusal(config: PreTrainedConfig, noise: bool = False) -> str:
     return ""
 
 
-def choose_kind(machine: Machine, head_dim: int) -> tuple[str, str]:
-    """(attention implementation, a sentence): the first of varlen, flex and one document at a time that can be had."""
-    if machine.device == "cuda":
-        if machine.varlen and machine.capability >= (8, 0) and machine.dtype != "float32" and head_dim <= 256:
-            return NAME, "packed rows: torch's attention for documents of various lengths"
-        if machine.triton:
-            return FLEX, "packed rows: flex attention"
-    if machine.kernels and head_dim % 2 == 0:
-        return KERNEL, "packed rows: C kernels for attention"
-    return NAME, "packed rows: attention one document at a time"
+def kinds(machine: Machine, head_dim: int) -> list[tuple[str, str]]:
+    """(attention implementation, a sentence) of each kind to try for heads of this size, the fastest first."""
+    cuda = machine.device == "cuda"
+    fits = cuda and varlen.fits(machine.capability, machine.dtype, head_dim)
+    rows = (
+        (fits and machine.flash, FLASH, "packed rows: torch's attention for documents of various lengths"),
+        (fits and machine.varlen, VARLEN, "packed rows: torch's varlen_attn"),
+        (cuda and machine.triton, FLEX, "packed rows: flex attention"),
+        (machine.kernels and head_dim % 2 == 0, KERNEL, "packed rows: C kernels for attention"),
+        (not (cuda and machine.triton), NAME, "packed rows: attention one document at a time"),
+    )
+    return [(kind, note) for can, kind, note in rows if can]
 
 
 @contextmanager
@@ -152,52 +164,42 @@ def attend_by_kernel(
     return attention(query, key, value, packed.bounds, scale), None
 
 
+def _by_operator(ragged: Callable[..., Tensor]) -> Callable[..., tuple[Tensor, None]]:
+    """The same by one operation on [tokens, heads, size]; where it drops, or sizes differ, as `attend` does it."""
+
+    def attend_ragged(
+        module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **more: object
+    ) -> tuple[Tensor, None]:
+        packed = cast("Documents | None", more.get("packed"))
+        if packed is None or more.get("dropout") or query.shape[-1] != value.shape[-1]:
+            return attend(module, query, key, value, attention_mask, **more)
+        q, k, v = (t.squeeze(0).transpose(0, 1) for t in (query, key, value))
+        scaling = _call(query, key, value, more).scaling
+        return ragged(q, k, v, packed.bounds, packed.longest, scaling).unsqueeze(0), None
+
+    return attend_ragged
+
+
 def _call(query: Tensor, key: Tensor, value: Tensor, more: dict[str, object]) -> _Call:
     scaling, dropout = cast("float | None", more.get("scaling")), cast(float, more.get("dropout") or 0.0)
     return _Call(query, key, value, scaling, dropout)
 
 
 def _by_documents(call: _Call, packed: Documents) -> Tensor:
-    """Torch's own kernel for documents of various lengths, or one product after the other."""
+    """One product after the other; or one for all documents, where a mask says what each token sees."""
     query, key, value = call.query, call.key, call.value
-    if query.is_cuda and query.dtype != torch.float32 and not call.dropout and _varlen_fits(query, value):
-        return _varlen(call, packed)
     grouped = query.shape[1] != key.shape[1]
+    product = partial(
+        F.scaled_dot_product_attention, scale=call.scaling, dropout_p=call.dropout, enable_gqa=grouped
+    )  # fmt: skip
+    if packed.mask is not None:
+        return product(query, key, value, packed.mask).transpose(1, 2).contiguous()
+    assert packed.lengths, "without a mask the lengths are known"
     bounds = [sum(packed.lengths[:i]) for i in range(len(packed.lengths) + 1)]
     parts = [
-        F.scaled_dot_product_attention(
-            query[:, :, a:b], key[:, :, a:b], value[:, :, a:b],
-            is_causal=True, scale=call.scaling, dropout_p=call.dropout, enable_gqa=grouped,
-        )
-        for a, b in pairwise(bounds)
+        product(query[:, :, a:b], key[:, :, a:b], value[:, :, a:b], is_causal=True) for a, b in pairwise(bounds)
     ]  # fmt: skip
     return torch.cat(parts, 2).transpose(1, 2).contiguous()
-
-
-def _varlen_fits(query: Tensor, value: Tensor) -> bool:
-    machine = _this_machine(str(query.dtype))
-    same = query.shape[-1] == value.shape[-1] and query.shape[-1] <= 256
-    return same and machine.varlen and machine.capability >= (8, 0)
-
-
-@lru_cache(maxsize=4)
-def _this_machine(dtype: str) -> Machine:
-    """Asked by every layer of every pass."""
-    return Machine.here("cuda", dtype)
-
-
-def _varlen(call: _Call, packed: Documents) -> Tensor:
-    """torch's own kernel: [tokens, heads, size] in and out; a window of (-1, 0) is causal."""
-    from torch.nn.attention.varlen import varlen_attn
-
-    q, k, v = (t[0].transpose(0, 1).contiguous() for t in (call.query, call.key, call.value))
-    longest = max(packed.lengths)
-    out = varlen_attn(
-        q, k, v, packed.bounds, packed.bounds, longest, longest,
-        scale=call.scaling, window_size=(-1, 0), enable_gqa=q.shape[1] != k.shape[1],
-    )  # fmt: skip
-    assert isinstance(out, Tensor), "only the output was asked for"
-    return out.unsqueeze(0)
 
 
 def _mask(*args: object, **more: object) -> Tensor | None:
@@ -205,6 +207,12 @@ def _mask(*args: object, **more: object) -> Tensor | None:
     return None if _PACKED.get() else sdpa_mask(*args, **more)  # type: ignore[arg-type]
 
 
-for name, way in ((NAME, attend), (KERNEL, attend_by_kernel)):
+WAYS = {
+    NAME: attend,
+    KERNEL: attend_by_kernel,
+    FLASH: _by_operator(varlen.flash),
+    VARLEN: _by_operator(varlen.varlen),
+}
+for name, way in WAYS.items():
     AttentionInterface.register(name, way)
     AttentionMaskInterface.register(name, _mask)

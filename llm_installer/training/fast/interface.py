@@ -15,7 +15,7 @@ import torch
 from peft import PeftModel
 from torch import Tensor
 
-from llm_installer.data.batches import Batch, micro_batches, pack
+from llm_installer.data.batches import Batch, alike, micro_batches, pack
 from llm_installer.models.base import DTYPES, model_inputs, to_device
 from llm_installer.planning.plan import Plan
 from llm_installer.training.fast.compiled import Compiler
@@ -24,8 +24,10 @@ from llm_installer.training.fast.cpu.attention import choose_attention
 from llm_installer.training.fast.cpu.reserved import ReservedMemory
 from llm_installer.training.fast.cuda.to_device import pinned_to_device
 from llm_installer.training.fast.document_attention import FLEX, Device
+from llm_installer.training.fast.flat import FlatAdapters, flatten
+from llm_installer.training.fast.flat_optimizer import FlatOptimizer, separate_gradients
 from llm_installer.training.fast.kernel_choice import fuse_kernels
-from llm_installer.training.fast.lora import forget_half_done, fuse_lora
+from llm_installer.training.fast.lora import flat_of, forget_half_done, fuse_lora
 from llm_installer.training.fast.loss import LossSum, PlainLoss, SupervisedLoss
 from llm_installer.training.fast.mask_search import without_search
 from llm_installer.training.fast.packed_rows import as_packed, try_packing
@@ -44,13 +46,28 @@ def prepare_process(device: str, fast: bool = True) -> None:
         allocator.remember_few_products()
 
 
+def flat_adapters(model: PeftModel, plan: Plan, sharded: bool = False) -> FlatOptimizer | None:
+    """The model's adapters as views of one tensor, before its optimizer is made; None where they stay apart: with the
+    switch off, and beside a sharded base, whose layers are left alone. A gradient for all is only there where each step
+    reaches each adapter."""
+    flat = flatten(model) if plan.fast and not sharded else None
+    if flat is None:
+        return None
+    reason = separate_gradients(model, flat)
+    if not reason:
+        flat.attach()
+    return FlatOptimizer(model, flat, reason)
+
+
 def prepare(
-    model: PeftModel, plan: Plan, device: Device | None = None, *, images: bool = False, sharded: bool = False
-) -> FastPath:
+    model: PeftModel, plan: Plan, device: Device | None = None, *, images: bool = False, sharded: bool = False,
+    flat: FlatAdapters | None = None,
+) -> FastPath:  # fmt: skip
     """Choose and put on everything fast that this model can take, on `device`, the plan's kind where none is named.
 
     `images` says that rows come with pixels, `sharded` that the base is divided over processes: its layers then keep
-    their own forwards, because the shards are fetched where those are called.
+    their own forwards, because the shards are fetched where those are called. `flat` are its adapters where they lie
+    side by side.
     """
     path = FastPath(model, plan, device or plan.device)
     if not plan.fast:
@@ -58,19 +75,25 @@ def prepare(
         return path
     if plan.checkpointed_layers:
         path.short_of_memory()
+    flat = flat or (None if sharded else flatten(model))
     alone = parallel.refusal(model, plan, images, sharded)
     replicas = [] if alone else [parallel.replica(model) for _ in range(parallel.COUNT - 1)]
     threads = parallel.threads_each(1 + len(replicas))
-    notes = [SHARDED] if sharded else speed_up(model, plan.compiling, threads, plan.kernels)
+    notes = [SHARDED] if sharded else speed_up(model, plan.compiling, threads, plan.kernels, flat)
     path.loss = SupervisedLoss(model, plan.kernels)
-    path.parallel, beside = make_parallel([model, *replicas], path.loss, plan.compiling) if replicas else (None, "")
+    beside = ""
+    if replicas:
+        path.parallel, beside = make_parallel([model, *replicas], path.loss, plan.compiling)
     packed = ""
     if plan.packing:
         path.packing, packed = ("", NOT_PACKED) if sharded else try_packing(model, path.loss, plan)
+        path.keeps_rows = plan.device == "cuda" and path.packing != FLEX
     if path.parallel and path.packing:
         path.parallel.pack(path.packing)
     path.notes = (*notes, path.loss.note, *filter(None, [packed, beside]))
     path.reserved = ReservedMemory() if plan.device == "cpu" else None
+    if flat and flat.attached:
+        flat.zero_grad()
     return path
 
 
@@ -84,6 +107,8 @@ class FastPath:
         """Which fast paths are on, and why others are not, a sentence each."""
         self.packing = ""
         """The attention for packed rows; empty where rows are padded."""
+        self.keeps_rows = False
+        """Whether rows of about one length stay rows where others are packed."""
         self.parallel: parallel.ParallelMicroBatches | None = None
         self.reserved: ReservedMemory | None = None
 
@@ -94,7 +119,12 @@ class FastPath:
 
     def split(self, lengths: Indices, rows: Indices, tokens: int, most_rows: int) -> list[Indices]:
         """Rows that are computed together, at most `tokens` and `most_rows`: packed, or padded to the longest."""
-        return (pack if self.packing else micro_batches)(lengths, rows, tokens, most_rows)
+        padded = micro_batches(lengths, rows, tokens, most_rows) if self.keeps_rows or not self.packing else []
+        return padded if padded and self.pads(lengths, padded) else pack(lengths, rows, tokens, most_rows)
+
+    def pads(self, lengths: Indices, parts: Sequence[Indices]) -> bool:
+        """Whether rows in these parts are padded, not packed."""
+        return not self.packing or (self.keeps_rows and alike(lengths, parts))
 
     def split_step(self, lengths: Indices, rows: Indices, tokens: int, most_rows: int) -> list[Indices]:
         """The same for the rows of an optimizer step, of which several may be computed at the same time."""
@@ -135,13 +165,16 @@ class FastPath:
         forget_half_done(self.model)
 
 
-def speed_up(model: PeftModel, compiling: bool = False, threads: int = 0, kernels: bool = True) -> list[str]:
+def speed_up(
+    model: PeftModel, compiling: bool = False, threads: int = 0, kernels: bool = True, flat: FlatAdapters | None = None
+) -> list[str]:
     """Replace the forwards of modules by equal, faster ones; a sentence for each thing done, or why it was not done.
 
     `compiling` compiles some of them, where that works, for so many `threads` (0: all); `kernels` is whether libraries
-    of kernels may be used. Weights, names and configuration stay as they are.
+    of kernels may be used, `flat` are the adapters where they lie side by side already. Weights, names and
+    configuration stay as they are.
     """
-    notes = fuse_lora(model)
+    notes = fuse_lora(model, flat)
     compiler = Compiler(threads) if compiling else None
     refused = compiler.refusal() if compiler else ""
     if refused:
@@ -157,11 +190,13 @@ def make_parallel(
 
     The first of the models is fast already, and has this loss; the others are its replicas, and are made as fast.
     """
-    for other in models[1:]:
-        speed_up(other, compiling, parallel.threads_each(len(models)), loss.kernels)
+    flat = flat_of(models[0])
+    flats = [flat, *(flat and flat.twin(other) for other in models[1:])]
+    for other, twin in zip(models[1:], flats[1:], strict=True):
+        speed_up(other, compiling, parallel.threads_each(len(models)), loss.kernels, twin)
     parallel.guard_rotary(models)
     if parallel.multiplies_exactly_elsewhere(models[0], loss):
         return None, "one micro-batch at a time: the model also multiplies in float32"
     losses = [loss, *(SupervisedLoss(other, loss.kernels) for other in models[1:])]
-    made = parallel.ParallelMicroBatches(models, losses)
+    made = parallel.ParallelMicroBatches(models, losses, [f for f in flats if f and f.attached])
     return made, f"{len(models)} parallel micro-batches on {torch.get_num_threads()} cores"

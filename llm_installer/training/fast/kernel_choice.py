@@ -35,6 +35,12 @@ def loss_kernel(head: nn.Linear, rule: LogitRule, wanted: bool = True) -> Score 
     return kernels.score if kernels and scores_alike(kernels, head, rule) else None
 
 
+def ignores(head: nn.Linear, wanted: bool = True) -> bool:
+    """Whether the loss of a chunk of logits knows targets that count for nothing."""
+    kernels, _ = choose(head.weight.device.type, head.weight.dtype, wanted)
+    return bool(kernels and kernels.ignores)
+
+
 @lru_cache(maxsize=8)
 def choose(device: str, dtype: torch.dtype, wanted: bool = True) -> tuple[Kernels | None, str]:
     """The kernels for a device, or a sentence that says why there are none; no word where they were never asked for.

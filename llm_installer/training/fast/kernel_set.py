@@ -50,6 +50,8 @@ class Kernels:
     """Of queries, keys, cosines and sines."""
     score: Score
     failures: tuple[type[Exception], ...] = FAILURES
+    ignores: bool = False
+    """Whether `score` knows targets that count for nothing."""
 
 
 def put_on(model: nn.Module, kernels: Kernels) -> list[str]:

@@ -1,8 +1,9 @@
 """LoRA layers that share an input, computed as one autograd function that saves only the input and its low-rank image.
 
 PEFT adds each adapter in several passes over large outputs and keeps the operands of each; here the product is added in
-place, the scale is folded into the small matrix, and float32 adapters are cast once for each change, not once for each
-use. PEFT's modules stay as they are: only the `forward` of instances is replaced, so saving and merging are PEFT's own.
+place, the scale is folded into the small matrix, and float32 adapters are cast once for each step (flat.py), not once
+for each use. PEFT's modules stay as they are: only the `forward` of instances is replaced, so saving and
+merging are PEFT's own.
 Delete when PEFT's own LoRA layer adds in place and shares one input between q, k and v: PEFT 0.21 moves 430 kB
 for each token and layer of Llama-3-8B to add its adapters.
 """
@@ -21,26 +22,38 @@ from transformers.pytorch_utils import Conv1D
 
 from llm_installer.models.quantise import is_four_bit
 from llm_installer.training.fast.context import Context, Forward
+from llm_installer.training.fast.flat import DOWN, UP, FlatAdapters, flatten
 from llm_installer.training.fast.quantised import BaseLayer, computes_in, product_weight
-
-SHARING = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
-"""Names of neighbours that read the same input."""
+from llm_installer.training.fast.watch import Watch
 
 
-def fuse_lora(model: nn.Module) -> list[str]:
-    """Replace the forward of every LoRA layer that allows it; sentences that say what was done."""
+def fuse_lora(model: nn.Module, flat: FlatAdapters | None = None) -> list[str]:
+    """Replace the forward of every LoRA layer that allows it; sentences that say what was done.
+
+    `flat` are the model's adapters, where they lie side by side already.
+    """
     layers = {name: module for name, module in model.named_modules() if isinstance(module, LoraLayer)}
-    reasons = {name: refusal(module) for name, module in layers.items()}
+    flat = flat or flatten(model)
+    reasons = {name: refusal(module) or _unlike(name, module, flat) for name, module in layers.items()}
     fit = {name: layer for name, layer in layers.items() if not reasons[name]}
-    for members in _groups(list(fit)):
-        group = _Group([fit[name] for name in members])
-        for index, name in enumerate(members):
-            replace_forward(cast(nn.Module, fit[name]), group.forward_of(index))
+    if flat and fit:
+        watch = Watch(model, flat, list(fit.values()))
+        for members in flat.neighbours(list(fit)):
+            group = _Group([(name, fit[name]) for name in members], watch)
+            for index, name in enumerate(members):
+                replace_forward(cast(nn.Module, fit[name]), group.forward_of(index))
     notes = [f"fused LoRA on {len(fit)} of {len(layers)} layers"]
     for reason in sorted({r for r in reasons.values() if r}):
         count = sum(r == reason for r in reasons.values())
         notes.append(f"{count} LoRA layers use PEFT's own path: {reason}")
     return notes
+
+
+def flat_of(model: nn.Module) -> FlatAdapters | None:
+    """Where the adapters of a model lie whose layers are fused; None where none are."""
+    watches = (getattr(vars(module).get("forward"), "watch", None) for module in model.modules())
+    found = next((watch for watch in watches if watch), None)
+    return cast(Watch, found).flat if found else None
 
 
 def replace_forward(module: nn.Module, forward: Callable[..., object]) -> None:
@@ -73,6 +86,15 @@ def refusal(layer: LoraLayer) -> str:
     return next((why for found, why in checks if found), "")
 
 
+def _unlike(name: str, layer: LoraLayer, flat: FlatAdapters | None) -> str:
+    """Why the adapters of this layer have no copy that its base could be computed with."""
+    if flat is None:
+        return "adapters are of several types or on several devices"
+    if not all(f"{name}{factor}{next(iter(layer.lora_A))}.weight" in flat.parts for factor in (DOWN, UP)):
+        return "the adapter is not trained"
+    return "" if computes_in(cast(BaseLayer, layer.get_base_layer()), flat.dtype) else "its base is of another type"
+
+
 def _covered(layer: LoraLayer) -> bool:
     """PEFT's layer for plain or for 4-bit weights; the latter by name, because PEFT has it only with bitsandbytes."""
     kind = type(layer)
@@ -83,35 +105,22 @@ def _plain(base: nn.Module) -> bool:
     return type(base) in (nn.Linear, Conv1D) or is_four_bit(base)
 
 
-def _groups(names: Sequence[str]) -> list[list[str]]:
-    """Layer names, those under one parent that share an input together."""
-    found: dict[tuple[str, tuple[str, ...]], list[str]] = {}
-    for name in names:
-        parent, _, own = name.rpartition(".")
-        shared = next((s for s in SHARING if own in s), (own,))
-        found.setdefault((parent, shared), []).append(name)
-    return list(found.values())
-
-
-@dataclass(frozen=True)
-class _Copies:
-    """The adapters of a group in the compute type: what a pass multiplies by."""
-
-    down: Tensor
-    """All A, one under the other: [ranks, inputs]."""
-    up: tuple[Tensor, ...]
-    """Each B times its scale: [outputs, rank]."""
-
-
 class _Group:
     """Layers with one input. The first that is called computes all; the others collect theirs."""
 
-    def __init__(self, layers: Sequence[LoraLayer]) -> None:
-        self.layers = layers
-        self.names = [next(iter(layer.lora_A)) for layer in layers]
-        self.bases = [cast(BaseLayer, layer.get_base_layer()) for layer in layers]
-        self._key: tuple[object, ...] = ()
-        self._copies: _Copies | None = None
+    def __init__(self, members: Sequence[tuple[str, LoraLayer]], watch: Watch) -> None:
+        self.layers, self.watch = [layer for _, layer in members], watch
+        adapters = [next(iter(layer.lora_A)) for layer in self.layers]
+        downs = [f"{name}{DOWN}{a}.weight" for (name, _), a in zip(members, adapters, strict=True)]
+        ups = [f"{name}{UP}{a}.weight" for (name, _), a in zip(members, adapters, strict=True)]
+        flat, bases = watch.flat, tuple(cast(BaseLayer, layer.get_base_layer()) for layer in self.layers)
+        self.adapters = [flat.parts[name].parameter for name in (*downs, *ups)]
+        self.call = _Call(
+            flat.down(downs), tuple(flat.up(name) for name in ups), bases,
+            tuple(float(layer.scaling[a]) for layer, a in zip(self.layers, adapters, strict=True)),
+            [len(flat.parts[name].parameter) for name in downs],
+        )  # fmt: skip
+        self.quantised = any(is_four_bit(cast(nn.Module, base)) for base in bases)
         self._input: Tensor | None = None
         self._outputs: dict[int, Tensor] = {}
 
@@ -124,7 +133,7 @@ class _Group:
                 return cast(Tensor, own(x, *args, **kwargs))
             return self._output(index, x)
 
-        forward.__dict__["forget"] = self.forget
+        forward.__dict__.update(forget=self.forget, watch=self.watch)
         return forward
 
     def forget(self) -> None:
@@ -133,50 +142,28 @@ class _Group:
 
     def _usable(self, x: Tensor) -> bool:
         """Whether each member would now compute base plus its one adapter, its base in the type of `x`."""
-        for layer, name, base in zip(self.layers, self.names, self.bases, strict=True):
-            if layer.disable_adapters or layer.merged or layer.active_adapters != [name]:
-                return False
-            if not computes_in(base, x.dtype):
-                return False
-        return not torch.is_autocast_enabled(x.device.type)
+        if not self.watch.on or x.dtype != self.call.down.dtype:
+            return False
+        return not self.quantised or all(computes_in(base, x.dtype) for base in self.call.bases)
 
     def _output(self, index: int, x: Tensor) -> Tensor:
         if self._input is not x or index not in self._outputs:
-            results = self._compute(x)
+            results: tuple[Tensor, ...] = _FusedLora.apply(x, self.call, *self.adapters)  # type: ignore[no-untyped-call]
             self._input, self._outputs = x, dict(enumerate(results))
         result = self._outputs.pop(index)
         if not self._outputs:
             self._input = None
         return result
 
-    def _compute(self, x: Tensor) -> tuple[Tensor, ...]:
-        pairs = list(zip(self.layers, self.names, strict=True))
-        downs = [cast(nn.Linear, layer.lora_A[n]).weight for layer, n in pairs]
-        ups = [cast(nn.Linear, layer.lora_B[n]).weight for layer, n in pairs]
-        scales = tuple(float(layer.scaling[n]) for layer, n in pairs)
-        copies = self._cast(downs, ups, scales, x.dtype)
-        call = _Call(copies, tuple(self.bases), scales, [down.shape[0] for down in downs])
-        results: tuple[Tensor, ...] = _FusedLora.apply(x, call, *downs, *ups)  # type: ignore[no-untyped-call]
-        return results
-
-    def _cast(
-        self, downs: Sequence[Tensor], ups: Sequence[Tensor], scales: tuple[float, ...], dtype: torch.dtype
-    ) -> _Copies:
-        """Copies of the adapters, made again only when one has changed."""
-        key = (dtype, scales, *((t.data_ptr(), t._version) for t in (*downs, *ups)))
-        if self._copies is None or key != self._key:
-            with torch.no_grad():
-                down = torch.cat([d.detach() for d in downs]).to(dtype)
-                up = tuple((u.detach() * s).to(dtype) for u, s in zip(ups, scales, strict=True))
-            self._key, self._copies = key, _Copies(down, up)
-        return self._copies
-
 
 @dataclass(frozen=True)
 class _Call:
-    """What one pass over a group needs beside its input."""
+    """What a pass over a group needs beside its input."""
 
-    copies: _Copies
+    down: Tensor
+    """All A, one under the other, in the compute type: [ranks, inputs]."""
+    up: tuple[Tensor, ...]
+    """Each B times its scale: [outputs, rank]."""
     bases: tuple[BaseLayer, ...]
     scales: tuple[float, ...]
     ranks: list[int]
@@ -191,9 +178,9 @@ class _FusedLora(torch.autograd.Function):
     @staticmethod
     def forward(ctx: _LoraContext, x: Tensor, call: _Call, *adapters: Tensor) -> tuple[Tensor, ...]:
         flat = x.reshape(-1, x.shape[-1])
-        small = flat @ call.copies.down.t()
+        small = flat @ call.down.t()
         results = []
-        for low, base, up in zip(torch.split(small, call.ranks, 1), call.bases, call.copies.up, strict=True):
+        for low, base, up in zip(torch.split(small, call.ranks, 1), call.bases, call.up, strict=True):
             weight = product_weight(base, x.dtype)
             result = torch.mm(flat, weight) if base.bias is None else torch.addmm(base.bias.to(x.dtype), flat, weight)
             del weight
@@ -212,9 +199,7 @@ class _FusedLora(torch.autograd.Function):
         ups: list[Tensor] = []
         dx: Tensor | None = None
         start = 0
-        for gradient, base, up, scale, rank in zip(
-            outer, call.bases, call.copies.up, call.scales, call.ranks, strict=True
-        ):
+        for gradient, base, up, scale, rank in zip(outer, call.bases, call.up, call.scales, call.ranks, strict=True):
             g = gradient.reshape(-1, gradient.shape[-1])
             span = slice(start, start + rank)
             low[:, span] = g @ up
@@ -226,5 +211,5 @@ class _FusedLora(torch.autograd.Function):
             start += rank
         downs = torch.split(torch.mm(low.t(), flat).float(), call.ranks)
         if dx is not None:
-            dx = dx.addmm_(low, call.copies.down).view(ctx.shape)
+            dx = dx.addmm_(low, call.down).view(ctx.shape)
         return (dx, None, *downs, *ups)

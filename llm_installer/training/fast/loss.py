@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Protocol, cast
 
 import torch
@@ -17,7 +18,8 @@ from peft import PeftModel
 from torch import Tensor, nn
 
 from llm_installer.training.fast.cross_entropy import Score, cross_entropy_sum, logit_rule
-from llm_installer.training.fast.kernel_choice import loss_kernel
+from llm_installer.training.fast.kernel_choice import ignores, loss_kernel
+from llm_installer.training.fast.pick_rows import pick_rows
 
 NEAR = {torch.float32: 1e-4}
 """How far fused and plain loss may be apart, as a share of the loss; LOOSE in 16 bits."""
@@ -66,6 +68,20 @@ class PlainLoss:
         return F.cross_entropy(picked.float(), targets, reduction=reduction)
 
 
+@dataclass(frozen=True)
+class _Aims:
+    """What is scored: flat positions [n], and the token that follows each."""
+
+    positions: Tensor
+    targets: Tensor
+    unused: bool = False
+    """Whether some may be unused."""
+
+    def pick(self, hidden: Tensor) -> Tensor:
+        """The hidden states [n, width] at the positions."""
+        return pick_rows(hidden, self.positions) if self.unused else hidden.index_select(0, self.positions)
+
+
 class SupervisedLoss:
     """The loss from an output layer that is only given the supervised positions.
 
@@ -79,6 +95,7 @@ class SupervisedLoss:
         self.rule = logit_rule(model.config)
         self.fused = False
         self.score: Score | None = None
+        self._ignores = False
         self.note = self._choose()
 
     def __call__(
@@ -90,26 +107,38 @@ class SupervisedLoss:
         reduction: str = "sum",
     ) -> Tensor:
         """As LossSum says."""
-        with self._supervised(positions, targets if self.fused and reduction == "sum" else None) as fused:
+        return self._loss(_Aims(positions, targets), ids, extra, reduction)
+
+    def of_fixed_shape(
+        self, ids: Tensor, positions: Tensor, targets: Tensor, extra: Mapping[str, object] | None = None
+    ) -> Tensor:
+        """The same sum where some positions are unused: they are the one past the last token, their targets IGNORED.
+        What is computed depends on shapes alone."""
+        return self._loss(_Aims(positions, targets, unused=True), ids, extra, "sum")
+
+    def _loss(self, aims: _Aims, ids: Tensor, extra: Mapping[str, object] | None, reduction: str) -> Tensor:
+        with self._supervised(aims, self.fused and reduction == "sum") as fused:
             logits: Tensor = self.model(input_ids=ids, use_cache=False, **(extra or {})).logits
         if fused:
             # Where the family leaves logits alone the loss has come through as they would, past any wrapper.
             return logits.sum() if self.rule.plain else fused[0]
-        return F.cross_entropy(logits.view(-1, logits.shape[-1]).float(), targets, reduction=reduction)
+        return F.cross_entropy(logits.view(-1, logits.shape[-1]).float(), aims.targets, reduction=reduction)
 
     @contextmanager
-    def _supervised(self, positions: Tensor, targets: Tensor | None) -> Iterator[list[Tensor]]:
-        """For one pass of the model: its output layer only sees `positions`. With `targets` it puts one number in the
-        place of logits, the loss, and into the list."""
+    def _supervised(self, aims: _Aims, fused: bool) -> Iterator[list[Tensor]]:
+        """For one pass of the model: its output layer only sees the positions. Where the loss is fused it puts one
+        number in the place of logits, the loss, and into the list."""
         head = self._head()
         own, before = head.forward, vars(head).get("forward")
         losses: list[Tensor] = []
 
         def forward(hidden: Tensor) -> Tensor:
-            picked = hidden.reshape(-1, hidden.shape[-1]).index_select(0, positions)
-            if targets is None:
+            picked = aims.pick(hidden.reshape(-1, hidden.shape[-1]))
+            if not fused:
                 return cast(Tensor, own(picked.unsqueeze(0)))
-            losses.append(cross_entropy_sum(picked, cast(nn.Linear, head), targets, self.rule, self.score))
+            layer = cast(nn.Linear, head)
+            score = self.score if not aims.unused or self._ignores else None
+            losses.append(cross_entropy_sum(picked, layer, aims.targets, self.rule, score, aims.unused))
             return losses[0].view(1, 1, 1)
 
         vars(head)["forward"] = forward
@@ -130,7 +159,7 @@ class SupervisedLoss:
             return "plain loss: the output layer is trained or is not a plain linear layer"
         if not head.weight.is_floating_point():
             return "plain loss: the output layer is quantised"
-        self.score = loss_kernel(head, self.rule, self.kernels)
+        self.score, self._ignores = loss_kernel(head, self.rule, self.kernels), ignores(head, self.kernels)
         if not self._agrees(head):
             return "plain loss: this model does something to its logits that the fused one does not know"
         return "fused loss: logits one chunk at a time" + (", by one kernel" if self.score else "")

@@ -36,6 +36,15 @@ class _FourBit(Protocol):
     weight: _FourBitWeight
 
 
+def computed_in(base: nn.Module) -> torch.dtype:
+    """The type in which a frozen layer multiplies; float32 where its weights do not say."""
+    if is_four_bit(base):
+        return cast(_FourBit, base).compute_dtype
+    weight = getattr(base, "weight", None)
+    plain = isinstance(weight, Tensor) and weight.is_floating_point()
+    return cast(Tensor, weight).dtype if plain else torch.float32
+
+
 def computes_in(base: BaseLayer, dtype: torch.dtype) -> bool:
     """Whether this layer, given an input of this type, multiplies in it too."""
     if not is_four_bit(cast(nn.Module, base)):

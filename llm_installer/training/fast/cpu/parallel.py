@@ -27,6 +27,8 @@ from llm_installer.data.batches import Batch, micro_batches
 from llm_installer.distributed.processes import count, shares
 from llm_installer.planning.plan import Plan
 from llm_installer.training.fast.cpu.precision import OtherProducts, exactly
+from llm_installer.training.fast.dropout import drops
+from llm_installer.training.fast.flat import FlatAdapters
 from llm_installer.training.fast.lora import forget_half_done, replace_forward
 from llm_installer.training.fast.loss import LossSum
 from llm_installer.training.fast.packed_rows import as_packed
@@ -55,18 +57,17 @@ def refusal(model: nn.Module, plan: Plan, images: bool, sharded: bool) -> str:
     return next((why for found, why in checks if found), "")
 
 
-def drops(model: nn.Module) -> bool:
-    """Whether dropout is on anywhere: in the adapters, or in the base, as in GPT-2."""
-    rates = (getattr(m, "p" if isinstance(m, nn.Dropout) else "attention_dropout", 0.0) for m in model.modules())
-    return any(isinstance(rate, float) and rate > 0 for rate in rates)
-
-
 class ParallelMicroBatches:
     """Threads with a model and its loss each; the first model is the one that is trained, evaluated and saved."""
 
-    def __init__(self, models: Sequence[PeftModel], losses: Sequence[LossSum]) -> None:
-        self.models, self.losses = models, losses
-        self._trained = [[p for p in m.parameters() if p.requires_grad] for m in models]
+    def __init__(
+        self, models: Sequence[PeftModel], losses: Sequence[LossSum], flats: Sequence[FlatAdapters] = ()
+    ) -> None:
+        """`flats` are the adapters of each model, where the gradients of each are one tensor."""
+        self.models, self.losses, self._flats = models, losses, flats
+        trained = [[p for p in m.parameters() if p.requires_grad] for m in models]
+        flat = [{id(part.parameter) for part in f.parts.values()} for f in flats] or [set() for _ in models]
+        self._trained = [[p for p in own if id(p) not in inside] for own, inside in zip(trained, flat, strict=True)]
         self.packing = ""
         """The attention for packed rows; empty where rows are padded."""
         cores, each = torch.get_num_threads(), (threads_each(len(models)),)
@@ -90,6 +91,11 @@ class ParallelMicroBatches:
             if error:
                 self.forget()
                 raise error
+        for flat in self._flats:
+            flat.collect()
+        for flat in self._flats[1:]:
+            self._flats[0].gradients.add_(flat.gradients)
+            flat.zero_grad()
         for parameters in zip(*self._trained, strict=True):
             first = parameters[0]
             for other in parameters[1:]:
@@ -110,6 +116,8 @@ class ParallelMicroBatches:
             forget_half_done(model)
             for parameter in trained:
                 parameter.grad = None
+        for flat in self._flats[1:]:
+            flat.zero_grad()
 
     def _compute(self, index: int, batches: Sequence[Batch], supervised: int) -> Tensor:
         total = torch.zeros(())
@@ -153,7 +161,7 @@ def multiplies_exactly_elsewhere(model: PeftModel, loss: LossSum) -> bool:
     # What is compiled multiplies nothing, and cannot be watched.
     with torch.compiler.set_stance("force_eager"), watched, torch.enable_grad():
         torch.autograd.backward(loss(ids, torch.arange(7), ids[0, 1:]))
-    model.zero_grad()
+    model.zero_grad(set_to_none=False)
     return watched.found
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from llm_installer.training.fast.cross_entropy import LogitRule
+from llm_installer.training.fast.cross_entropy import IGNORED, LogitRule
 from llm_installer.training.fast.kernel_set import FAILURES, Kernels
 
 
@@ -31,10 +31,10 @@ def load_kernels() -> Kernels:
         if rule.scale != 1.0:
             logits.mul_(rule.scale)
         rows, vocabulary = logits.shape
-        losses = logits.new_empty(rows, dtype=torch.float32)
+        losses = logits.new_zeros(rows, dtype=torch.float32)  # the kernel writes none for a target of IGNORED
         liger_cross_entropy_kernel[(rows,)](
             X_ptr=logits, X_stride=logits.stride(0), Y_ptr=targets, Y_stride=targets.stride(0),
-            loss_ptr=losses, loss_stride=1, n_cols=vocabulary, n_non_ignore=rows, ignore_index=-100,
+            loss_ptr=losses, loss_stride=1, n_cols=vocabulary, n_non_ignore=rows, ignore_index=IGNORED,
             weight_ptr=None, sum_non_ignore_weight=rows, weight_sum=0.0, HAS_WEIGHT=False,
             z_loss_ptr=None, RETURN_Z_LOSS=False, lse_square_scale=0.0, label_smoothing=0.0, reduction="sum",
             token_accuracy_ptr=None, token_accuracy_stride=0, RETURN_TOKEN_ACCURACY=False,
@@ -48,4 +48,5 @@ def load_kernels() -> Kernels:
         return losses.sum()
 
     gates = {"silu": LigerSiLUMulFunction.apply, "tanh": LigerGELUMulFunction.apply}
-    return Kernels("liger's kernels", norm, gates, LigerRopeFunction.apply, score, (*FAILURES, triton.TritonError))
+    failures = (*FAILURES, triton.TritonError)
+    return Kernels("liger's kernels", norm, gates, LigerRopeFunction.apply, score, failures, ignores=True)

@@ -1,0 +1,111 @@
+"""Steps whose micro-batches have fixed shapes: computed as they stand, or recorded and played back."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from llm_installer.data.batches import Batch
+from llm_installer.planning.plan import Plan
+from llm_installer.training.fast.cuda.graphs import Capture, CudaCapture, Graphs, refusal, without
+from llm_installer.training.fast.device_step import DeviceStep
+from llm_installer.training.fast.interface import FastPath
+from llm_installer.training.fast.loss import SupervisedLoss
+from llm_installer.training.fast.static_batches import StaticBatches, attention_is_static
+
+__all__ = ["STEP", "FixedSteps", "recorded_steps", "refused", "without"]
+STEP = "step"
+"""The key of the optimizer step among what is recorded."""
+
+
+class FixedSteps:
+    """The parts of such a step. Without `device_step` the trainer itself clips and steps."""
+
+    def __init__(
+        self,
+        static: StaticBatches,
+        gradients: Callable[[], Sequence[Tensor]],
+        device_step: DeviceStep | None = None,
+        graphs: tuple[Graphs, Graphs] | None = None,
+    ) -> None:
+        """`graphs` are those of micro-batches and of the optimizer step; without them all is computed as it stands."""
+        self.static, self.gradients, self.device_step = static, gradients, device_step
+        self._of_batches, self._of_steps = graphs or (None, None)
+        static.replayer = self._of_batches
+
+    def begin(self) -> Tensor:
+        """Where the losses of a step add up: zero, and always the same tensor; so is the gradient of each parameter."""
+        self.gradients()
+        return self.static.total.zero_()
+
+    def add(self, batch: Batch, supervised: int) -> bool:
+        """Add gradient and loss of a batch; False, with nothing done, where it has another shape."""
+        return self.static.add_gradients(batch, supervised)
+
+    def decides(self, optimizer: torch.optim.Optimizer) -> bool:
+        """Whether the steps of this optimizer are decided on the device."""
+        return self.device_step is not None and self.device_step.optimizer is optimizer
+
+    def step(self) -> tuple[float, float, bool]:
+        """(summed loss, norm before clipping, taken): clip, step, and zero the gradients."""
+        assert self.device_step, "asked for only where it decides"
+        work = self.device_step.work(self.static.total)
+        if self._of_steps:
+            self._of_steps.run(STEP, work)
+        else:
+            work()
+        return self.device_step.read()
+
+    def loaded(self) -> None:
+        """The optimizer was given a state, and numbers for its rates."""
+        if self.device_step:
+            self.device_step.keep_rates_on_device()
+
+    def refuse(self, why: str) -> None:
+        """Play nothing back from here on."""
+        if self._of_batches and self._of_steps:
+            self._of_steps.refused = self._of_steps.refused or why  # said by the other
+            self._of_batches.refuse(why)
+            self._of_steps.refuse(why)
+
+    @property
+    def recorded(self) -> int:
+        """What is played back."""
+        return sum(graphs.recorded for graphs in (self._of_batches, self._of_steps) if graphs)
+
+
+def recorded_steps(
+    static: StaticBatches,
+    gradients: Callable[[], Sequence[Tensor]],
+    device_step: DeviceStep | None,
+    meets: Mapping[Hashable, float],
+    say: Callable[[str], None],
+    capture: Capture | None = None,
+) -> FixedSteps:
+    """Steps that are recorded where work comes again: as CUDA graphs, or by `capture`; as they stand on other devices.
+
+    `meets` says how often each bucket will come, and `say` is told why something is not recorded.
+    """
+    if capture is None and static.total.is_cuda:
+        capture = CudaCapture()
+    if capture is None:
+        return FixedSteps(static, gradients, device_step)
+
+    def changed() -> list[Tensor]:
+        return [*gradients(), static.total]
+
+    of_batches = Graphs(capture, changed, meets, say)
+    of_steps = Graphs(capture, device_step.changed if device_step else changed, {STEP: math.inf}, say, whole=True)
+    return FixedSteps(static, gradients, device_step, (of_batches, of_steps))
+
+
+def refused(path: FastPath, plan: Plan, rope: str, sharded: bool, images: bool) -> str:
+    """Why shapes are not fixed in this run, as part of a sentence; empty where they can be."""
+    if not isinstance(path.loss, SupervisedLoss):
+        return "the loss is computed from all logits"
+    if not attention_is_static(path.packing, torch.device(path.device).type):
+        return "attention for packed rows is not one operation of fixed shape"
+    return refusal(plan, rope, sharded, images)
