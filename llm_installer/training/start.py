@@ -10,8 +10,10 @@ from llm_installer.core.voice import Voice
 from llm_installer.data.encoding.encode import Encoder
 from llm_installer.distributed.placement import load_model
 from llm_installer.models.end_token import teach_end_token
+from llm_installer.models.float8 import refuse_untried
 from llm_installer.models.quantise import check_ready
 from llm_installer.models.skeleton import skeleton
+from llm_installer.planning.method import FLOAT8
 from llm_installer.planning.plan import Plan
 from llm_installer.training.checkpoint import check_room
 from llm_installer.training.fast.interface import prepare_process
@@ -45,6 +47,8 @@ def checked(plan: Plan, info: ModelInfo, folder: Path) -> Plan:
     needs is missing, or there is no room for the checkpoints.
     """
     check_ready(plan.method)
+    if plan.method.quantised == FLOAT8:
+        refuse_untried(plan.device)
     model, chosen = skeleton(info, plan)
     check_room(folder, model)
     return replace(plan, adapted=chosen.value, why={**plan.why, "adapted": chosen.why})

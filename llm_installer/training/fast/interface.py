@@ -24,8 +24,9 @@ from llm_installer.training.fast.cpu.attention import choose_attention
 from llm_installer.training.fast.cpu.reserved import ReservedMemory
 from llm_installer.training.fast.cuda.to_device import pinned_to_device
 from llm_installer.training.fast.document_attention import FLEX, Device
+from llm_installer.training.fast.float8 import fuse_adapters
 from llm_installer.training.fast.kernel_choice import fuse_kernels
-from llm_installer.training.fast.lora import forget_half_done, fuse_lora
+from llm_installer.training.fast.lora import forget_half_done
 from llm_installer.training.fast.loss import LossSum, PlainLoss, SupervisedLoss
 from llm_installer.training.fast.mask_search import without_search
 from llm_installer.training.fast.packed_rows import as_packed, try_packing
@@ -141,7 +142,7 @@ def speed_up(model: PeftModel, compiling: bool = False, threads: int = 0, kernel
     `compiling` compiles some of them, where that works, for so many `threads` (0: all); `kernels` is whether libraries
     of kernels may be used. Weights, names and configuration stay as they are.
     """
-    notes = fuse_lora(model)
+    notes = fuse_adapters(model)
     compiler = Compiler(threads) if compiling else None
     refused = compiler.refusal() if compiler else ""
     if refused:
