@@ -198,7 +198,7 @@ def _ready(job: Job, voice: Voice) -> tuple[Trainer, TrainingData, Checkpoint | 
         load_weights(trainer.model, since.weights)
         since = None
     with timed(job.phases, "rehearse"):
-        probe_memory(trainer, data, voice)
+        probe_memory(trainer, data, voice, fresh=not job.run)
     return trainer, data, since
 
 

@@ -1,8 +1,8 @@
 """A frozen linear layer in float8 (e4m3): one stored copy, a scale for each row, and a product that has a gradient.
 
-Forward: y = x W', with rows of the input and of the weight W in float8. Backward: dx = g W. The weight's scales lie along
-the dimension that is summed over there, so they are multiplied into the gradient before its rows are cast: one copy of
-the weight serves both, and the gradient is that of the weight that was used. Adapters are not touched by this.
+Forward: y = x W', with rows of the input and of the weight W in float8. Backward: dx = g W. The weight's scales lie
+along the dimension that is summed over there, so they are multiplied into the gradient before its rows are cast: one
+copy of the weight serves both, and the gradient is that of the weight that was used. Adapters are not touched by this.
 
 Delete when a library trains adapters above float8 weights: torchao's have no gradient (pytorch/ao#4376), and its layers
 for training keep the unrounded weight.
