@@ -56,8 +56,10 @@ def checked(plan: Plan, info: ModelInfo, folder: Path) -> Plan:
 
 
 def probe_memory(trainer: Trainer, data: TrainingData, voice: Voice, fresh: bool = True) -> None:
-    """One step and one evaluation on the longest rows; where they do not fit, the trainer's plan backs off. In a `fresh`
-    run larger micro-batches are timed, where they can pay."""
+    """One step and one evaluation on the longest rows; where they do not fit, the trainer's plan backs off.
+
+    In a `fresh` run larger micro-batches are timed, where they can pay.
+    """
     evaluated = [*data.train_slice, *data.validation]
     with voice.waiting("Probing memory with the longest rows"):
         probe(trainer, data.rows, evaluated, voice.line)
