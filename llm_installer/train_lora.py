@@ -30,9 +30,9 @@ from llm_installer.data.encoding.processor import load_encoder
 from llm_installer.data.encoding.prompts import read_prompts
 from llm_installer.data.prepare import prepare, read, room
 from llm_installer.distributed.launch import check_processes
+from llm_installer.planning.contradictions import refuse_contradictions
 from llm_installer.planning.cuts import refuse_lost_answers
 from llm_installer.planning.decide import make_plan
-from llm_installer.planning.method import refuse_contradictions
 from llm_installer.planning.options import Options
 from llm_installer.planning.plan import Plan
 from llm_installer.planning.registry import find_handler
@@ -199,7 +199,7 @@ def _ready(job: Job, voice: Voice) -> tuple[Trainer, TrainingData, Checkpoint | 
         load_weights(trainer.model, since.weights)
         since = None
     with timed(job.phases, "rehearse"):
-        probe_memory(trainer, data, voice)
+        probe_memory(trainer, data, voice, fresh=not job.run)
         fix_shapes(trainer, data, begins=since is None, say=voice.line)
     return trainer, data, since
 
@@ -240,7 +240,7 @@ def _changes(trained: Trained) -> Changes | None:
     validation = choose_side(job.prepared.validation, data.validation, seed, state)
     file = Run(trained.result.run).own_text
     own = own_text(trained.trainer, job.encoder, state, job.info.max_positions, file)
-    return evaluate_changes(trained.trainer, job.encoder, training, validation, own)
+    return evaluate_changes(trained.trainer, job.encoder, training, validation, own, job.info.path)
 
 
 def _answers(trained: Trained) -> list[Comparison]:

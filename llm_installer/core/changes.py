@@ -73,6 +73,9 @@ class Changes:
     """On text that the base wrote."""
     no_own: str = ""
     """Why there is none, as the end of a sentence."""
+    unrounded: Pair | None = None
+    """On the rows of every evaluation (validation, else training), with the base as published, where it was held in
+    float8; None where it was not, or memory holds it only so."""
 
     def learned(self, memorising: bool = False) -> Pair:
         """On what the run was to learn: validation rows, and where there are none, or it was `memorising`, training

@@ -27,6 +27,8 @@ class Hardware:
     cores: int
     compiler: bool = False
     """Whether there is a C compiler, for kernels that training on a CPU can use."""
+    float8: bool = False
+    """Whether it multiplies matrices in float8 (Ada, Hopper and later)."""
 
     @property
     def summary(self) -> str:
@@ -44,9 +46,10 @@ def probe_hardware() -> Hardware:
     cores = usable_cores()
     if torch.cuda.is_available():
         free, total = torch.cuda.mem_get_info()
-        major, _ = torch.cuda.get_device_capability()
+        capability = torch.cuda.get_device_capability()
         name = torch.cuda.get_device_name()
-        return Hardware("cuda", name, torch.cuda.device_count(), free, total, major >= 8, cores)
+        bf16, float8 = capability >= (8, 0), capability >= (8, 9)
+        return Hardware("cuda", name, torch.cuda.device_count(), free, total, bf16, cores, float8=float8)
     free, total = memory_bytes()
     if torch.backends.mps.is_available():
         return Hardware("mps", "Apple GPU", 1, free, total, True, cores)

@@ -19,7 +19,7 @@ from llm_installer.data.encoding.processor import load_encoder
 from llm_installer.data.encoding.row import Row
 from llm_installer.data.prepare import Given, read
 from llm_installer.planning.chooser import choose_length
-from llm_installer.planning.method import refuse_contradictions
+from llm_installer.planning.contradictions import refuse_contradictions
 from llm_installer.planning.options import Options
 from llm_installer.planning.registry import find_handler
 

@@ -13,6 +13,7 @@ from llm_installer.distributed.processes import count, device_of, of_main
 from llm_installer.distributed.sharding import shard_base
 from llm_installer.models.base import add_lora, load_base
 from llm_installer.models.quantise import unquantised_line
+from llm_installer.planning.method import FLOAT8
 from llm_installer.planning.plan import Plan
 from llm_installer.planning.sharding import shared_memory
 
@@ -38,10 +39,12 @@ def load_model(info: ModelInfo, plan: Plan, answering: bool = False) -> Loaded:
     sharded = of_main(lambda: must_shard(info, plan, count()))
     if sharded and quantised == "int8":
         raise UsageError("A base in 8 bits that does not fit one GPU cannot be sharded; use --use-4bit instead")
+    if sharded and quantised == FLOAT8:
+        raise UsageError("A base in float8 that does not fit one GPU cannot be sharded; use --method qlora instead")
     if sharded and answering:
         raise UsageError("--eval-prompts needs a model that fits one GPU; leave it out")
     base = load_base(info.path, plan.precision, "cpu" if sharded else device_of(plan.device), quantised)
-    unquantised = unquantised_line(base, bool(info.stored.kept)) if quantised else ""
+    unquantised = unquantised_line(base, bool(info.stored.kept), quantised == FLOAT8) if quantised else ""
     model = add_lora(base, plan)
     if sharded:
         shard_base(model, plan.device)

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from llm_installer.export.tensors import RoundTrip
+from llm_installer.models.float8 import cast_back, cast_rows
 from llm_installer.models.quantise import STORED
+from llm_installer.planning.method import FLOAT8
 
 
 def quantised_weights(model: nn.Module, kind: str) -> frozenset[str]:
@@ -44,4 +46,8 @@ def _int8(weight: Tensor) -> Tensor:
     return found
 
 
-_WAYS: dict[str, Callable[[Tensor], Tensor]] = {"nf4": _nf4, "int8": _int8}
+def _float8(weight: Tensor) -> Tensor:
+    return cast_back(*cast_rows(weight))
+
+
+_WAYS: dict[str, Callable[[Tensor], Tensor]] = {"nf4": _nf4, "int8": _int8, FLOAT8: _float8}

@@ -32,7 +32,7 @@ from llm_installer.models.from_files import is_finite
 from llm_installer.models.peft_names import config_from_files, names_as_given
 from llm_installer.models.quantise import check_ready
 from llm_installer.planning.chooser import choose_precision
-from llm_installer.planning.method import QUANTISED, Method, base_quantisation
+from llm_installer.planning.method import FLOAT8, QUANTISED, Method, base_quantisation
 from llm_installer.planning.registry import find_handler
 
 INSTEAD = "choose another adapter with --lora, or use the base model alone with --no-lora"
@@ -223,7 +223,7 @@ def _on_which_base(trained: str, loaded: str) -> str:
     on = {"": "unquantised"} | {name: words.partition(" ")[0] for name, words in QUANTISED.items()}
     if trained == loaded or trained not in on:  # a word that no version of this program has written says nothing
         return ""
-    same = f" (add --use-{on[trained].replace('-', '')} to use the same)" if trained else ""
+    same = f" (add --use-{on[trained].replace('-', '')} to use the same)" if trained and trained != FLOAT8 else ""
     return f", trained on the {on[trained]} base but used on the {on[loaded]} one{same}"
 
 

@@ -19,12 +19,13 @@ from llm_installer.core.errors import ModelError
 from llm_installer.core.handler import ALL_LINEAR, EXPERTS
 from llm_installer.core.quantisation import stored_as
 from llm_installer.core.text import short_path
+from llm_installer.models.float8 import hold_in_float8
 from llm_installer.models.from_files import from_files, refuse_missing, refuse_not_numbers
 from llm_installer.models.init_lora import INITIALISERS, initialise_from_weights
 from llm_installer.models.peft_names import names_as_given
-from llm_installer.models.quantise import quantising, settle_quantised
+from llm_installer.models.quantise import leave_file, quantising, settle_quantised
 from llm_installer.models.targets import Targets, choose_targets
-from llm_installer.planning.method import Method
+from llm_installer.planning.method import FLOAT8, Method
 from llm_installer.planning.plan import Plan
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -44,11 +45,16 @@ def load_base(folder: Path, dtype: str, device: str, quantised: str = "") -> Pre
     # Even a None would take the place of the config's own.
     wish = {"quantization_config": quantising(quantised, DTYPES[dtype])} if quantised and not stored.kept else {}
     dequantise = bool(stored.words) and not stored.kept
-    found = from_files(folder, dequantise, dtype=DTYPES[dtype], device_map={"": device}, **wish)
+    # What is rounded here comes from main memory layer by layer: a GPU never holds all of it unrounded.
+    there = "cpu" if quantised == FLOAT8 else device
+    found = from_files(folder, dequantise, dtype=DTYPES[dtype], device_map={"": there}, **wish)
     refuse_missing(found, short_path(folder))
     model = found.model
     refuse_not_numbers(model, short_path(folder))
-    if quantised:
+    if quantised == FLOAT8:
+        hold_in_float8(model, device, prefix=decoder_prefix(model))
+        leave_file(model)
+    elif quantised:
         settle_quantised(model, quantised, DTYPES[dtype])
     model.config.use_cache = False
     return model.requires_grad_(False)

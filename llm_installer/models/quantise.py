@@ -13,14 +13,15 @@ from transformers import BitsAndBytesConfig, PreTrainedModel
 from llm_installer.core.errors import ModelError, TrainingError
 from llm_installer.core.hints import pip
 from llm_installer.core.text import counted
-from llm_installer.planning.method import Method
+from llm_installer.planning.layers import FLOAT8_MULTIPLE
+from llm_installer.planning.method import FLOAT8, Method
 from llm_installer.planning.optimizers import BITSANDBYTES, OPTIMIZERS
 
 _REPACKS = "support_avx512bf16_for_cpu"
 _COMPUTES = "compute_dtype"
 _FOUR_BITS = ("bitsandbytes.nn.modules", "Linear4bit")
 """Module and class; compared by name, so that nothing imports bitsandbytes where no base is quantised."""
-STORED = {"nf4": "Linear4bit", "int8": "Linear8bitLt"}
+STORED = {"nf4": "Linear4bit", "int8": "Linear8bitLt", FLOAT8: "Float8Linear"}
 """The class a linear layer has afterwards."""
 
 
@@ -28,7 +29,7 @@ def check_ready(method: Method) -> None:
     """Raise TrainingError when the method needs bitsandbytes and that cannot be used; before a weight is loaded."""
     if OPTIMIZERS[method.optimizer].library == BITSANDBYTES:
         _import_bitsandbytes(f"--optimizer {method.optimizer}")
-    if method.quantised:
+    if method.quantised in _CONFIGS:
         _import_bitsandbytes("a quantised base")
 
 
@@ -54,8 +55,9 @@ _CONFIGS: dict[str, Callable[[torch.dtype], BitsAndBytesConfig]] = {"nf4": _nf4,
 
 
 def quantising(name: str, dtype: torch.dtype) -> BitsAndBytesConfig | None:
-    """What from_pretrained is told: nothing where `name` is empty. Embeddings and output layer are not quantised."""
-    return _CONFIGS[name](dtype) if name else None
+    """What from_pretrained is told: nothing where bitsandbytes has no part in it. Embeddings and output layer are not
+    quantised."""
+    return _CONFIGS[name](dtype) if name in _CONFIGS else None
 
 
 def settle_quantised(model: PreTrainedModel, name: str, dtype: torch.dtype) -> None:
@@ -76,25 +78,27 @@ def settle_quantised(model: PreTrainedModel, name: str, dtype: torch.dtype) -> N
         if is_four_bit(layer):
             # What was quantised elsewhere names the type that was best there.
             setattr(layer, _COMPUTES, dtype)
-    _leave_file(model)
+    leave_file(model)
 
 
-def _leave_file(model: PreTrainedModel) -> None:
+def leave_file(model: PreTrainedModel) -> None:
     """Copy what is not quantised out of the file on a CPU, which stays mapped as long as one tensor of it is used."""
     for weight in model.parameters():
         if weight.is_floating_point() and weight.device.type == "cpu":
             weight.data = weight.data.clone()
 
 
-def unquantised_line(model: nn.Module, published: bool = False) -> str:
+def unquantised_line(model: nn.Module, published: bool = False, float8: bool = False) -> str:
     """Which weights are not quantised, besides embeddings and output layer; empty where there are none.
 
-    `published` says that whoever made the files chose them.
+    `published` says that whoever made the files chose them, `float8` that the others are held in it.
     """
     found = unquantised(model)
     if not found:
         return ""
     names = ", ".join(f"{name} ({counted(count, 'weight')})" for name, count in found.items())
+    if float8:
+        return f"Not in float8, which takes linear layers with widths in multiples of {FLOAT8_MULTIPLE}: {names}."
     why = "as the model is published" if published else "because they are not plain linear layers"
     return f"Not quantised, {why}: {names}."
 

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 from llm_installer.core.text import size
 from llm_installer.planning.memory import MemoryPlan, plan_memory
+from llm_installer.planning.method import FLOAT8
 from llm_installer.planning.setup import Setup
 
-QUANTISED = {"int8": "8-bit", "nf4": "4-bit"}
+QUANTISED = {FLOAT8: "float8", "int8": "8-bit", "nf4": "4-bit"}
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,8 @@ def memory_rows(setup: Setup, tokens: int) -> list[tuple[str, str, str]]:
     rows, stored = [], setup.model.stored
     for quantised, name in {"": setup.precision, **QUANTISED}.items():
         if stored.words and quantised != stored.kept:
+            continue
+        if quantised == FLOAT8 and not setup.hardware.float8:
             continue
         memory = plan_memory(setup.quantised_as(quantised))
         for checkpointed, words in ((0, "no checkpointing"), (memory.layers, "every layer checkpointed")):

@@ -13,6 +13,8 @@ _SHARED = {
     **dict.fromkeys(("o_proj", "out_proj", "wo"), "attention output"),
 }
 """Layers that read the same input; the attention output is kept by the attention itself."""
+FLOAT8_MULTIPLE = 16
+"""What both widths of a layer must be multiples of for a product in float8 (torch's _scaled_mm)."""
 _GATED = ("gate_proj", "gate_up_proj", "w3")
 
 
@@ -32,6 +34,11 @@ def linears(info: ModelInfo) -> tuple[Linear, ...]:
         "down_proj": (inner, hidden),
     }
     return tuple(Linear(name, *shape, info.layers) for name, shape in shapes.items())
+
+
+def float8_linears(info: ModelInfo) -> tuple[Linear, ...]:
+    """Those of them that a base in float8 holds in it."""
+    return tuple(n for n in linears(info) if n.inputs % FLOAT8_MULTIPLE == n.outputs % FLOAT8_MULTIPLE == 0)
 
 
 def adapted(info: ModelInfo, targets: tuple[str, ...]) -> tuple[Linear, ...]:

@@ -11,14 +11,24 @@ from dataclasses import dataclass
 from llm_installer.core.model_info import ModelInfo
 from llm_installer.core.quantisation import DOUBLE
 from llm_installer.planning.compute_path import Path, path_of
-from llm_installer.planning.layers import adapted, adapter_parameters, distinct_inputs, is_gated, linears
+from llm_installer.planning.layers import (
+    adapted,
+    adapter_parameters,
+    distinct_inputs,
+    float8_linears,
+    is_gated,
+    linears,
+)
+from llm_installer.planning.method import FLOAT8
 from llm_installer.planning.optimizers import OPTIMIZERS
 from llm_installer.planning.setup import Setup
 
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 """Of one number of the base model."""
-LINEAR_BYTES = {"": 0.0, "int8": 1.0, "nf4": DOUBLE}
+LINEAR_BYTES = {"": 0.0, "int8": 1.0, FLOAT8: 1.0, "nf4": DOUBLE}
 """Of one weight of a linear layer when it is quantised (4 bits and its double-quantised scale); "" when it is not."""
+CAST = 3
+"""Bytes of each number of a gradient beside it while a float8 product is made: times the weight's scales, and cast."""
 HEADROOM = {"cpu": 0.8, "cuda": 0.92, "mps": 0.7}
 """Share of the free memory a plan may fill; the rest is for other programs."""
 PROCESS = {"cpu": 490_000_000}
@@ -115,7 +125,10 @@ def plan_memory(setup: Setup, path: Path | None = None, scored: float = 1.0) -> 
     device, dtype, quantised = hardware.device, setup.precision, setup.method.quantised
     size = BYTES[dtype]
     row = info.vocab_size * size if path.chunk_bytes else 0
-    unpacked = max((n.inputs * n.outputs for n in linears(info)), default=0) * size if quantised else 0
+    # In float8 what is made anew for each layer is its transpose.
+    each = 1 if quantised == FLOAT8 else size
+    unpacked = max((n.inputs * n.outputs for n in linears(info)), default=0) * each if quantised else 0
+    cast = CAST * info.intermediate_size if quantised == FLOAT8 else 0
     # Chunked: the chosen positions and their gradient. At once: float32 logits, their gradient, and the softmax's.
     per_scored = 3 * size * info.hidden_size if path.chunk_bytes else 12 * info.vocab_size
     scores = 0.0 if setup.packing or not path.blocks else SCORES.get((device, dtype), 0.0) * info.heads
@@ -127,7 +140,7 @@ def plan_memory(setup: Setup, path: Path | None = None, scored: float = 1.0) -> 
         layers=info.layers,
         per_layer=activation_bytes(setup, path),
         boundary=size * info.hidden_size,
-        transient=int(max(size * (2 * info.intermediate_size + 2 * info.hidden_size), scores)),
+        transient=int(max(size * (2 * info.intermediate_size + 2 * info.hidden_size) + cast, scores)),
         logits=int(4 * info.hidden_size + scored * per_scored),
         chunk=min(CHUNK_BYTES.get(device, path.chunk_bytes), CHUNK_ROWS * row),
         chunk_per_token=int(scored * row),
@@ -148,7 +161,7 @@ def weight_bytes(info: ModelInfo, size: int, quantised: str = "") -> int:
     """The frozen base: quantised linear layers, everything else (embeddings, head, norms) in `size` bytes a number."""
     if not quantised:
         return info.parameters * size
-    inside = sum(n.parameters for n in linears(info))
+    inside = sum(n.parameters for n in (float8_linears if quantised == FLOAT8 else linears)(info))
     # What was published quantised may have other scales.
     each = info.stored.bytes_each if info.stored.kept == quantised else LINEAR_BYTES[quantised]
     return int(inside * each + (info.parameters - inside) * size)

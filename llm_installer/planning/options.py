@@ -115,7 +115,10 @@ class Options:
     )
     seed: int = setting("Seed of everything random.", "Training", default=42, minimum=0, maximum=2**32 - 1)
 
-    method: str | None = setting("qlora quantises the base to 4 bits.", "Method", choices=("lora", "qlora"))
+    method: str | None = setting(
+        "qlora quantises the base to 4 bits; fp8 holds it in float8, which is faster on GPUs that have it.", "Method",
+        choices=("lora", "qlora", "fp8"),
+    )  # fmt: skip
     use_4bit: bool = setting("The same as --method qlora (bitsandbytes NF4).", "Method", default=False)
     use_8bit: bool = setting("Quantise the base to 8 bits (bitsandbytes).", "Method", default=False)
     lora_r: int | str | None = setting(

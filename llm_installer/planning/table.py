@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from llm_installer.core.text import counted
 from llm_installer.planning.chooser import PLAIN_PEFT, YOURS
-from llm_installer.planning.method import QUANTISED
+from llm_installer.planning.method import FLOAT8, QUANTISED
 from llm_installer.planning.modes import MODES, ORDERS, time_of
 from llm_installer.planning.plan import Plan
 from llm_installer.planning.saving import KEEPS, KEPT
@@ -16,6 +16,10 @@ from llm_installer.planning.settings import flag
 OF_MODE = ("learning_rate", "epochs", "effective_batch_size", "schedule")
 """What a mode says, by the names of its reasons."""
 YOURS_FIRST = "; your own settings override it"
+
+
+_HELD = {"nf4": "use_4bit", "int8": "use_8bit", FLOAT8: "method"}
+"""The option that asks for a base in fewer bits."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +62,8 @@ def _method(plan: Plan) -> Iterator[PlanRow]:
     yield _row(plan, "method", method.name, "method")
     published = plan.why.get("base_weights", "")
     if method.quantised:
-        option = "" if published else flag("use_4bit" if method.quantised == "nf4" else "use_8bit")
-        kept = published or "frozen; embeddings and output layer are not quantised"
+        option = "" if published else flag(_HELD[method.quantised])
+        kept = published or plan.why.get("float8") or "frozen; embeddings and output layer are not quantised"
         bits = QUANTISED[method.quantised].partition(" ")[0]
         yield PlanRow("base weights", bits if published else QUANTISED[method.quantised], kept, option)
     elif published:

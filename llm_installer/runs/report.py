@@ -94,7 +94,7 @@ def render(report: Report) -> str:
 
 def in_short(report: Report) -> list[str]:
     """The same for the console: what was forgotten, and which rows to look at."""
-    lines = [*found_forgotten(report.changes), f"Forgetting: {_forgetting(report)}."]
+    lines = [*on_published(report.changes), *found_forgotten(report.changes), f"Forgetting: {_forgetting(report)}."]
     worst = ", ".join(f"{row.origin} ({row.loss.tuned:.1f})" for row in report.rows[:ON_CONSOLE])
     lines.append(f"Highest loss{', likely wrong or hard' if stands_out(report.rows) else ''}: {worst}.")
     if known := memorised(report.rows):
@@ -131,6 +131,7 @@ def _before_and_after(report: Report) -> list[str]:
     pairs = (
         ("loss on {} training rows", changes.training),
         ("loss on {} validation rows", changes.validation),
+        ("loss on {} of them, with the base as published", changes.unrounded),
         ("loss on {} sentences of general text", changes.general),
         ("loss on {} samples of text that the base wrote", changes.own),
     )
@@ -145,9 +146,21 @@ def _before_and_after(report: Report) -> list[str]:
         "",
         *table(("", "base", "tuned", "change", "perplexity"), rows),
         "",
-        *(f"- {sentence}" for sentence in found_forgotten(changes)),
+        *(f"- {sentence}" for sentence in (*on_published(changes), *found_forgotten(changes))),
         "",
         f"Forgetting: {_forgetting(report)}.",
+    ]
+
+
+def on_published(changes: Changes) -> list[str]:
+    """What a run on a base in float8 is worth on the base that it will be used on; nothing for other runs."""
+    found = changes.unrounded
+    if found is None:
+        return []
+    rounded = changes.validation or changes.training
+    return [
+        f"The base was held in float8. On the base as published, which chat and merge use, the loss of the tuned model "
+        f"is {found.tuned:.4f}, in place of {rounded.tuned:.4f}."
     ]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +13,15 @@ import torch
 
 from llm_installer.core.changes import Changes, Pair, RowLoss
 from llm_installer.core.examples import Example, Message, Origin
+from llm_installer.core.hardware import probe_hardware
 from llm_installer.core.state import RunState
 from llm_installer.data.batches import sample
 from llm_installer.data.encoding.encode import Encoder
 from llm_installer.data.encoding.row import Row
+from llm_installer.models.base import load_base
+from llm_installer.models.float8 import Float8Linear, unround
+from llm_installer.planning.memory import BYTES, HEADROOM
+from llm_installer.training.device_memory import release
 from llm_installer.training.own_text import OwnText
 from llm_installer.training.trainer import Trainer, row_lengths
 
@@ -64,16 +69,38 @@ def choose_side(rows: Sequence[Row], fixed: Sequence[Row], seed: int, state: Run
 
 
 def evaluate_changes(
-    trainer: Trainer, encoder: Encoder, training: Side, validation: Side, own: OwnText | None = None
+    trainer: Trainer,
+    encoder: Encoder,
+    training: Side,
+    validation: Side,
+    own: OwnText | None = None,
+    published: Path | None = None,
 ) -> Changes:
-    """Losses of the model as it is now and without its adapter."""
+    """Losses of the model as it is now and without its adapter.
+
+    A base in float8 is as `published` from then on, where there is memory for it.
+    """
     own = own or OwnText()
     trained, trained_rows = _side(trainer, training, validation=False)
     validated, validated_rows = _side(trainer, validation, validation=True) if validation.fixed else (None, [])
     general, _ = _side(trainer, Side(general_rows(encoder)), validation=False)
     worst = sorted([*trained_rows, *validated_rows], key=_badness, reverse=True)
     written = _side(trainer, Side(own.rows), validation=False)[0] if own.rows else None
-    return Changes(trained, validated, general, tuple(worst), written, own.why_none)
+    found = Changes(trained, validated, general, tuple(worst), written, own.why_none)
+    fixed = Side((validation if validation.fixed else training).fixed)
+    whole = published is not None and as_published(trainer, published)
+    return replace(found, unrounded=_side(trainer, fixed, validation=False)[0]) if whole else found
+
+
+def as_published(trainer: Trainer, folder: Path) -> bool:
+    """Let a base in float8 multiply by the weights of its folder; whether it does now."""
+    layers = [m for m in trainer.model.modules() if isinstance(m, Float8Linear)]
+    release(trainer.plan.device)
+    more = sum(m.weight.numel() for m in layers) * BYTES[trainer.plan.precision]
+    if not layers or more > HEADROOM[trainer.plan.device] * probe_hardware().free_bytes:
+        return False
+    unround(trainer.model, load_base(folder, trainer.plan.precision, "cpu"))
+    return True
 
 
 def _badness(row: RowLoss) -> float:

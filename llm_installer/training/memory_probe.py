@@ -59,16 +59,12 @@ def backing_off(trainer: Trainer, work: Callable[[], T], *, size: int, longest: 
     of them know; where one ran out in the middle of an exchange, they cannot, and the error says what to type.
     """
     while True:
-        error, result = _attempt(work)
+        error, result = attempt(work)
         if error is None:
             return result[0]
         if trainer.accelerator.num_processes > 1 and error is not RanOut:
             raise TrainingError(SEVERAL)
-        trainer.zero_grad()
-        if trainer.fixed:
-            trainer.fixed.refuse("memory is short")
-        trainer.fast.forget_half_done()
-        release(trainer.plan.device)
+        clean_up(trainer)
         layers = len(checkpointable(trainer.model))
         found = smaller(trainer.plan, tokens=size, longest=longest, layers=layers)
         if found is None:
@@ -79,6 +75,15 @@ def backing_off(trainer: Trainer, work: Callable[[], T], *, size: int, longest: 
         say(line)
 
 
+def clean_up(trainer: Trainer) -> None:
+    """Give back what a step that ran out of memory has left behind."""
+    trainer.zero_grad()
+    if trainer.fixed:
+        trainer.fixed.refuse("memory is short")
+    trainer.fast.forget_half_done()
+    release(trainer.plan.device)
+
+
 def _suggestion(longest: int) -> str:
     return (
         f"There is not enough memory for one row of {longest} tokens; "
@@ -86,7 +91,7 @@ def _suggestion(longest: int) -> str:
     )
 
 
-def _attempt(work: Callable[[], T]) -> tuple[type[RuntimeError] | None, list[T]]:
+def attempt(work: Callable[[], T]) -> tuple[type[RuntimeError] | None, list[T]]:
     """(which error said that memory ran out, the result in a list); the error and all it holds are gone on return."""
     try:
         return None, [work()]

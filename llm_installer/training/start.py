@@ -10,12 +10,15 @@ from llm_installer.core.voice import Voice
 from llm_installer.data.encoding.encode import Encoder
 from llm_installer.distributed.placement import load_model
 from llm_installer.models.end_token import teach_end_token
+from llm_installer.models.float8 import refuse_untried
 from llm_installer.models.quantise import check_ready
 from llm_installer.models.skeleton import skeleton
+from llm_installer.planning.method import FLOAT8
 from llm_installer.planning.plan import Plan
 from llm_installer.training.checkpoint import check_room
 from llm_installer.training.fast.interface import prepare_process
 from llm_installer.training.memory_probe import probe
+from llm_installer.training.token_sizes import choose_size
 from llm_installer.training.trainer import Trainer
 from llm_installer.training.training_data import TrainingData
 
@@ -45,13 +48,26 @@ def checked(plan: Plan, info: ModelInfo, folder: Path) -> Plan:
     needs is missing, or there is no room for the checkpoints.
     """
     check_ready(plan.method)
+    if plan.method.quantised == FLOAT8:
+        refuse_untried(plan.device)
     model, chosen = skeleton(info, plan)
     check_room(folder, model)
     return replace(plan, adapted=chosen.value, why={**plan.why, "adapted": chosen.why})
 
 
-def probe_memory(trainer: Trainer, data: TrainingData, voice: Voice) -> None:
-    """One step and one evaluation on the longest rows; where they do not fit, the trainer's plan backs off."""
+def probe_memory(trainer: Trainer, data: TrainingData, voice: Voice, fresh: bool = True) -> None:
+    """One step and one evaluation on the longest rows; where they do not fit, the trainer's plan backs off.
+
+    In a `fresh` run larger micro-batches are timed, where they can pay.
+    """
+    evaluated = [*data.train_slice, *data.validation]
     with voice.waiting("Probing memory with the longest rows"):
-        probe(trainer, data.rows, [*data.train_slice, *data.validation], voice.line)
+        probe(trainer, data.rows, evaluated, voice.line)
+        if fresh and choose_size(trainer, data.rows):
+            voice.line(f"Micro-batches of {trainer.plan.micro_batch_tokens} tokens: {_why_tokens(trainer)}.")
+            probe(trainer, data.rows, evaluated, voice.line)
     voice.line(f"Fast path: {'; '.join(trainer.notes)}.")
+
+
+def _why_tokens(trainer: Trainer) -> str:
+    return trainer.plan.why["micro_batch_tokens"]

@@ -27,9 +27,9 @@ from llm_installer.models.peft_names import config_from_files
 from llm_installer.models.skeleton import skeleton
 from llm_installer.models.targets import Targets, choose_targets
 from llm_installer.planning.chooser import DataFacts
+from llm_installer.planning.contradictions import refuse_contradictions
 from llm_installer.planning.decide import make_plan
 from llm_installer.planning.layers import adapter_parameters
-from llm_installer.planning.method import refuse_contradictions
 from llm_installer.planning.options import Options
 from llm_installer.planning.plan import Plan
 from llm_installer.planning.registry import find_handler

@@ -198,3 +198,22 @@ def test_gradient_checkpointing_is_nothing_else(given) -> None:
 
 def test_a_cpu_without_room_is_no_error() -> None:
     assert planned(device="cpu", free=1, precision="float32").fitting_tokens() == 0
+
+
+def test_in_float8_a_weight_is_a_byte_where_its_layer_fits() -> None:
+    """8 billion parameters: 1.05 billion of embeddings and head in 16 bits, the rest in 8."""
+    assert weight_bytes(LARGE, 2, "fp8") / 1e9 == pytest.approx(9.1, rel=0.01)
+    odd = dataclasses.replace(LARGE, linears=(Linear("q_proj", 4096, 4096, 32), Linear("up_proj", 4096, 14337, 32)))
+    assert weight_bytes(LARGE, 2) - weight_bytes(odd, 2, "fp8") == 32 * 4096 * 4096
+    here, there = planned(quantised="fp8"), planned()
+    assert here.per_layer == there.per_layer and here.workspace == 4096 * 14336 and here.transient > there.transient
+
+
+def test_the_table_shows_float8_where_the_gpu_has_it() -> None:
+    made = setup()
+    able = dataclasses.replace(made, hardware=dataclasses.replace(made.hardware, float8=True))
+    names = [[name for name, _, _ in memory_rows(each, 4096)] for each in (made, able)]
+    assert [name for name in names[1] if name not in names[0]] == [
+        "float8, no checkpointing",
+        "float8, every layer checkpointed",
+    ]

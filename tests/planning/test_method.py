@@ -9,10 +9,10 @@ import pytest
 
 from llm_installer.core.errors import UsageError
 from llm_installer.core.hardware import GIB, Hardware
-from llm_installer.core.model_info import read_model_info
+from llm_installer.core.model_info import Linear, read_model_info
 from llm_installer.planning.chooser import DataFacts
+from llm_installer.planning.contradictions import refuse_contradictions
 from llm_installer.planning.decide import make_plan
-from llm_installer.planning.method import refuse_contradictions
 from llm_installer.planning.optimizers import OPTIMIZERS
 from llm_installer.planning.options import Options
 from llm_installer.planning.plan import Plan
@@ -79,6 +79,9 @@ def test_a_given_rate_is_obeyed_whatever_the_method(planned) -> None:
         ({"init_lora_weights": "olora", "use_8bit": True}, "--init-lora-weights olora needs unquantised weights"),
         ({"init_lora_weights": "olora", "use_dora": True}, "--init-lora-weights olora and --use-dora"),
         ({"use_8bit": True, "use_dora": True}, "--use-dora needs the size of every weight"),
+        ({"method": "fp8", "use_dora": True}, "--use-dora needs the size of every weight"),
+        ({"method": "fp8", "use_4bit": True}, "--method fp8 holds the base in float8, and --use-4bit"),
+        ({"init_lora_weights": "pissa", "method": "fp8"}, "--init-lora-weights pissa needs unquantised weights"),
         ({"fast": "off", "packing": "on"}, "--fast off and --packing on contradict"),
         ({"fast": "off", "compile": "on"}, "--fast off and --compile on contradict"),
     ],
@@ -165,6 +168,23 @@ def test_a_plan_reads_back_as_it_was_written(planned) -> None:
     plan = planned(rank_pattern="q_proj=4", alpha_pattern="v_proj=3", neftune_noise_alpha=5, use_4bit=True)
     assert Plan.from_json(plan.to_json()).method == plan.method
     assert dataclasses.replace(plan).method is plan.method
+
+
+def test_float8_is_for_gpus_that_have_it_and_for_layers_that_fit(planned, tiny_llama: Path) -> None:
+    ada = dataclasses.replace(GPU, float8=True)
+    plan = planned(ada, method="fp8")
+    assert (plan.method.name, plan.method.quantised, plan.precision) == ("fp8 lora", "fp8", "bfloat16")
+    assert plan.learning_rate == planned(ada).learning_rate
+    row = next(row for row in plan_rows(plan) if row.name == "base weights")
+    assert row.value.startswith("float8 (e4m3") and row.flag == "--method" and "output layer" in row.why
+    assert "gains no time" in next(r for r in plan_rows(planned(method="fp8")) if r.name == "base weights").why
+    for other in (GPU, Hardware("mps", "Apple GPU", 1, 8 * GIB, 8 * GIB, True, 8)):
+        with pytest.raises(UsageError, match=f"and {other.name} has no products in float8; leave it out, or use"):
+            planned(other, method="fp8")
+    odd = dataclasses.replace(read_model_info(tiny_llama), name="odd", linears=(Linear("q_proj", 100, 64, 2),))
+    facts = DataFacts(40, 5, "instruct", 50, 100)
+    with pytest.raises(UsageError, match="widths are multiples of 16, and odd has none; leave it out"):
+        make_plan(Options(data="x", method="fp8"), odd, find_handler(odd), ada, facts, (256, "test"))
 
 
 def test_the_micro_batch_knows_that_a_quantised_base_is_smaller(tiny_llama: Path) -> None:

@@ -79,6 +79,21 @@ def test_a_plain_adapter_on_a_quantised_base_is_said_too(train: Train, installed
     assert found.adapter.endswith("trained on the unquantised base but used on the 4-bit one")
 
 
+def test_a_run_in_float8_leaves_a_plain_adapter_for_the_base_as_published(train: Train, installed: Path) -> None:
+    said = train(method="fp8", epochs=2.0)
+    assert "fused LoRA above float8" in said
+    lora = installed / "lora"
+    info = json.loads((lora / "adapter_info.json").read_text())
+    assert (info["method"], info["quantised"]) == ("fp8 lora", "fp8")
+    report = (lora.resolve().parent / "report.md").read_text()
+    sentence = "The base was held in float8. On the base as published, which chat and merge use, the loss of the tuned"
+    assert (
+        sentence in report and sentence in " ".join(said.split()) and "of them, with the base as published |" in report
+    )
+    found = load_assistant(ModelDir.find(str(installed)), lora)
+    assert found.adapter.endswith("trained on the float8 base but used on the unquantised one")
+
+
 @pytest.mark.parametrize("init", first_here(["pissa", "olora"]))
 def test_what_pissa_and_olora_publish_is_a_plain_adapter_for_the_whole_base(
     train: Train, installed: Path, init: str

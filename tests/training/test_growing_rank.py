@@ -16,7 +16,7 @@ from llm_installer.core.errors import UsageError
 from llm_installer.core.run.signals import Requests
 from llm_installer.core.state import RunState
 from llm_installer.models.base import add_lora, load_base
-from llm_installer.planning.method import refuse_contradictions
+from llm_installer.planning.contradictions import refuse_contradictions
 from llm_installer.planning.options import Options
 from llm_installer.planning.plan import Plan
 from llm_installer.planning.ranks import ranks, stage

@@ -26,8 +26,9 @@ from llm_installer.training.fast.cuda.to_device import pinned_to_device
 from llm_installer.training.fast.document_attention import FLEX, Device
 from llm_installer.training.fast.flat import FlatAdapters, flatten
 from llm_installer.training.fast.flat_optimizer import FlatOptimizer, separate_gradients
+from llm_installer.training.fast.float8 import fuse_adapters
 from llm_installer.training.fast.kernel_choice import fuse_kernels
-from llm_installer.training.fast.lora import flat_of, forget_half_done, fuse_lora
+from llm_installer.training.fast.lora import flat_of, forget_half_done
 from llm_installer.training.fast.loss import LossSum, PlainLoss, SupervisedLoss
 from llm_installer.training.fast.mask_search import without_search
 from llm_installer.training.fast.packed_rows import as_packed, try_packing
@@ -83,7 +84,7 @@ def prepare(
     path.loss = SupervisedLoss(model, plan.kernels)
     beside = ""
     if replicas:
-        path.parallel, beside = make_parallel([model, *replicas], path.loss, plan.compiling)
+        path.parallel, beside = make_parallel([model, *replicas], path.loss, plan.compiling, flat)
     packed = ""
     if plan.packing:
         path.packing, packed = ("", NOT_PACKED) if sharded else try_packing(model, path.loss, plan)
@@ -174,7 +175,7 @@ def speed_up(
     of kernels may be used, `flat` are the adapters where they lie side by side already. Weights, names and
     configuration stay as they are.
     """
-    notes = fuse_lora(model, flat)
+    notes = fuse_adapters(model, flat)
     compiler = Compiler(threads) if compiling else None
     refused = compiler.refusal() if compiler else ""
     if refused:
@@ -184,13 +185,13 @@ def speed_up(
 
 
 def make_parallel(
-    models: Sequence[PeftModel], loss: SupervisedLoss, compiling: bool
+    models: Sequence[PeftModel], loss: SupervisedLoss, compiling: bool, flat: FlatAdapters | None = None
 ) -> tuple[parallel.ParallelMicroBatches | None, str]:
     """Parallel micro-batches and a sentence, or None and why not.
 
     The first of the models is fast already, and has this loss; the others are its replicas, and are made as fast.
     """
-    flat = flat_of(models[0])
+    flat = flat or flat_of(models[0])
     flats = [flat, *(flat and flat.twin(other) for other in models[1:])]
     for other, twin in zip(models[1:], flats[1:], strict=True):
         speed_up(other, compiling, parallel.threads_each(len(models)), loss.kernels, twin)

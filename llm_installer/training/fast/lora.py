@@ -10,7 +10,7 @@ for each token and layer of Llama-3-8B to add its adapters.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol, cast
 
@@ -27,12 +27,13 @@ from llm_installer.training.fast.quantised import BaseLayer, computes_in, produc
 from llm_installer.training.fast.watch import Watch
 
 
-def fuse_lora(model: nn.Module, flat: FlatAdapters | None = None) -> list[str]:
+def fuse_lora(model: nn.Module, flat: FlatAdapters | None = None, leave: Collection[str] = ()) -> list[str]:
     """Replace the forward of every LoRA layer that allows it; sentences that say what was done.
 
-    `flat` are the model's adapters, where they lie side by side already.
+    `flat` are the model's adapters, where they lie side by side already; `leave` names layers that have their own way.
     """
-    layers = {name: module for name, module in model.named_modules() if isinstance(module, LoraLayer)}
+    every = {name: module for name, module in model.named_modules() if isinstance(module, LoraLayer)}
+    layers = {name: layer for name, layer in every.items() if name not in leave}
     flat = flat or flatten(model)
     reasons = {name: refusal(module) or _unlike(name, module, flat) for name, module in layers.items()}
     fit = {name: layer for name, layer in layers.items() if not reasons[name]}

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from llm_installer.models.float8 import is_float8
 from llm_installer.models.quantise import is_four_bit
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class _FourBit(Protocol):
 
 def computed_in(base: nn.Module) -> torch.dtype:
     """The type in which a frozen layer multiplies; float32 where its weights do not say."""
-    if is_four_bit(base):
+    if is_four_bit(base) or is_float8(base):
         return cast(_FourBit, base).compute_dtype
     weight = getattr(base, "weight", None)
     plain = isinstance(weight, Tensor) and weight.is_floating_point()
