@@ -171,7 +171,11 @@ def cancel(store: Store, session: Session, job_id: str) -> Job:
         return job
     if job.state in ENDED:
         raise NotAllowed(f"Job {job.id} is {words_of(job.state)} and cannot be cancelled")
-    move(job, CANCELLING if job.state in HELD else CANCELLED, session, store.now(session))
+    now = store.now(session)
+    if job.state in HELD:
+        move(job, CANCELLING, session, now)
+    if job.state not in HELD or job.lease_until is None:  # nobody who would hear of it
+        move(job, CANCELLED, session, now)
     return job
 
 
