@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import logging
-import signal
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -12,7 +10,7 @@ from types import FrameType
 
 import uvicorn
 
-from llm_installer.core.errors import InstallerError, UsageError
+from llm_installer.core.errors import UsageError
 from llm_installer.core.hardware import memory_bytes, probe_hardware
 from llm_installer.core.paths import ModelDir
 from llm_installer.core.run.served import ServedRuns
@@ -25,6 +23,7 @@ from llm_installer.inference.loadable import base_bytes
 from llm_installer.server.app import app_of
 from llm_installer.server.catalogue import Catalogue
 from llm_installer.server.hosts import Host, Hosts
+from llm_installer.server.listening import address_of, listening, signals_stay_here
 from llm_installer.server.request import ServedModel, ServeRequest, Serving
 from llm_installer.server.service import Service
 
@@ -32,8 +31,6 @@ GRACE = 5
 """Seconds that clients have to hear the end."""
 KEEP_ALIVE = 75
 """Seconds after which a connection that is not used is closed; longer than clients keep theirs."""
-WAITING = 2048
-"""Connections that may wait to be taken."""
 
 
 class Server:
@@ -63,7 +60,7 @@ class Server:
 
     def run(self) -> None:
         """Answer until `stop`, or a signal where this is the main thread."""
-        with _signals_stay_here():
+        with signals_stay_here():
             self._uvicorn.run(sockets=[self._listener])
 
     def stop(self) -> None:
@@ -95,7 +92,7 @@ def opened(folders: Sequence[ModelDir], request: ServeRequest, voice: Voice) -> 
     machine or two models have one name, and what loading a model raises."""
     with ExitStack() as opened:
         _refuse_same_names(folders)
-        listener = opened.enter_context(_listening(request.host, request.port))
+        listener = opened.enter_context(listening(request.host, request.port))
         address = address_of(request.host, listener.getsockname()[1])
         import_bitsandbytes()
         if len(folders) > 1:
@@ -130,12 +127,6 @@ def _refuse_same_names(folders: Sequence[ModelDir]) -> None:
         raise UsageError(f"{words}; serve one of them, or rename its folder")
 
 
-def address_of(host: str, port: int) -> str:
-    """What clients on this machine use."""
-    name = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    return f"http://{f'[{name}]' if ':' in name else name}:{port}"
-
-
 def memory_words(folders: Sequence[ModelDir], request: ServeRequest) -> str:
     """What several models take of the memory, before one of them is loaded."""
     held = [base_bytes(folder, request.quantised) for folder in folders]
@@ -157,45 +148,8 @@ def _serving(folders: Sequence[ModelDir], address: str, request: ServeRequest, h
     return Serving(tuple(folders), address, bool(request.api_key), models)
 
 
-@contextmanager
-def _listening(host: str, port: int) -> Iterator[socket.socket]:
-    """A socket that has the address; who connects waits until the model is loaded."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as found:
-        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            found.bind((host, port))
-            found.listen(WAITING)
-        except OSError as error:
-            raise _unbindable(host, port, error) from None
-        yield found
-
-
-def _unbindable(host: str, port: int, error: OSError) -> InstallerError:
-    if error.errno == errno.EADDRINUSE:
-        other = port + 1 if port < 65535 else 8000
-        return UsageError(f"Port {port} of {host} is in use already; choose another one, for example: --port {other}")
-    if error.errno == errno.EACCES:
-        return UsageError(f"Port {port} is kept for the system; choose one from 1024 on, for example: --port 8000")
-    return UsageError(f"{host} is not an address of this machine ({error.strerror or error}); leave --host out")
-
-
 def _told(folder: ModelDir, address: str) -> ServedRuns | None:
     """What tells others which runs are served; None where that cannot be written down."""
     with suppress(OSError):
         return ServedRuns(folder, address)
     return None
-
-
-@contextmanager
-def _signals_stay_here() -> Iterator[None]:
-    """uvicorn raises again the signals that ended it, which here is how a server is meant to end."""
-    try:
-        before = {each: signal.signal(each, lambda *_: None) for each in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # not the main thread
-        before = {}
-    try:
-        yield
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
