@@ -19,9 +19,10 @@ from llm_installer.server.guard import answered
 from llm_installer.server.problems import Problem, fault
 from llm_installer.studio.context import Studio
 from llm_installer.studio.guard import Guard
+from llm_installer.studio.pages.router import router_of as pages
 from llm_installer.studio.store.refusals import Refused
 
-ROUTERS: tuple[Callable[[Studio], APIRouter], ...] = ()
+ROUTERS: tuple[Callable[[Studio], APIRouter], ...] = (pages,)
 
 
 def app_of(studio: Studio) -> ASGIApp:
