@@ -11,7 +11,7 @@ from typing import TypeAlias
 from fastapi import Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 from fastapi.routing import APIRoute
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 
 from llm_installer.core.errors import InstallerError
@@ -62,7 +62,7 @@ def place(row: Mapping[str, object]) -> str:
 def templates() -> Environment:
     """The templates; whatever is put into one is text, never HTML."""
     found = Environment(
-        loader=FileSystemLoader(HERE / "templates"), autoescape=True, undefined=StrictUndefined,
+        loader=FileSystemLoader(HERE / "templates"), autoescape=True,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     shared = {"picture": picture, "size": size, "counted": counted, "when": when, "place": place, "nav": NAV}

@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
@@ -42,6 +42,14 @@ class Known:
 
     answers: OrderedDict[str, Values] = field(default_factory=OrderedDict)
     lock: Lock = field(default_factory=Lock)
+    busy: dict[str, Lock] = field(default_factory=dict)
+
+    def once(self, make: Callable[[], Values], *key: object) -> Values:
+        """What is known, else what `make` finds, which several who ask at the same time wait for."""
+        with self.lock:
+            alone = self.busy.setdefault(repr(key), Lock())
+        with alone:
+            return self.get(*key) or self.put(make(), *key)
 
     def get(self, *key: object) -> Values | None:
         """What is known."""
@@ -96,12 +104,13 @@ def router_of(studio: Studio) -> APIRouter:
         return drawn("new_file.html", here="New training", **values)
 
     @router.get("/new/{file_id}/data")
-    def data(file_id: str, model: str = "") -> Response:
-        asked = _asked(studio, file_id, {"model": model})
-        found = known.get("data", file_id, asked.model) or known.put(
-            insight.dataset(asked.place, asked.model, SHOWN), "data", file_id, asked.model
-        )
-        return drawn("data.html", found=found, **_skipped(found))
+    def data(file_id: str) -> Response:
+        place = _asked(studio, file_id, {}).place
+        return drawn("data.html", found=known.once(lambda: insight.dataset(place), "data", file_id))
+
+    @router.get("/new/{file_id}/rows")
+    def rows(request: Request, file_id: str) -> Response:
+        return _drawn_rows(known, _asked(studio, file_id, request.query_params))
 
     @router.get("/new/{file_id}/plan")
     def plan(request: Request, file_id: str) -> Response:
@@ -191,20 +200,32 @@ def named(folder: Path, file: File) -> Path:
     return place
 
 
-def _skipped(found: Values) -> dict[str, object]:
+def _drawn_rows(known: Known, asked: Asked) -> Response:
+    """Rows as tokens: from the plan, and where there is none, from the data alone."""
+    found, data = _plan(known, asked), None
+    if isinstance(found.get("data"), dict):
+        data = {**found["data"], "shown": found.get("shown", [])}  # type: ignore[dict-item]
+    else:
+        alone = known.once(lambda: insight.dataset(asked.place, asked.model, SHOWN), "rows", asked.file.id, asked.model)
+        data = alone if "error" not in alone else None
+    return drawn("rows.html", found=data, error="" if data else found.get("error", ""), **_skipped(data or {}))
+
+
+def _skipped(found: Mapping[str, object]) -> dict[str, object]:
     """Rows that are skipped when they are encoded, and those that are learned only in part."""
     tokens = found.get("tokens")
     rows = tokens.get("skipped", []) if isinstance(tokens, dict) else []
     return {"whole": [row for row in rows if not row["partly"]], "partly": [row for row in rows if row["partly"]]}
 
 
-def _plan(studio: Studio, known: Known, asked: Asked) -> Values:
+def _plan(known: Known, asked: Asked) -> Values:
+    options = {"show": SHOWN, **asked.options}
     key = ("plan", asked.file.id, asked.model, sorted(asked.options.items()))
-    return known.get(*key) or known.put(insight.plan(asked.place, asked.model, asked.options), *key)
+    return known.once(lambda: insight.plan(asked.place, asked.model, options), *key)
 
 
 def _drawn_plan(studio: Studio, known: Known, asked: Asked) -> Response:
-    found = _plan(studio, known, asked)
+    found = _plan(known, asked)
     given = {"found": found, "file": asked.file, "model": asked.model, "given": asked.options}
     seen = SimpleNamespace(names=[])
     return drawn("plan.html", **given, prompts=asked.prompts, time=_known_time(studio, known, asked), seen=seen)
@@ -231,7 +252,7 @@ def _timed(found: Values) -> Values:
 
 def _start(studio: Studio, known: Known, asked: Asked) -> str:
     """The id of a new job. Raises DataError where there is no plan for it."""
-    found = _plan(studio, known, asked)
+    found = _plan(known, asked)
     if "error" in found:
         raise DataError(str(found["error"]))
     options: dict[str, object] = dict(asked.options)
