@@ -17,12 +17,20 @@ from starlette.types import ASGIApp
 from llm_installer.core.version import __version__
 from llm_installer.server.guard import answered
 from llm_installer.server.problems import Problem, fault
+from llm_installer.studio.api import files, fine_tuning, jobs, seed, workers
 from llm_installer.studio.context import Studio
 from llm_installer.studio.guard import Guard
 from llm_installer.studio.pages.router import router_of as pages
 from llm_installer.studio.store.refusals import Refused
 
-ROUTERS: tuple[Callable[[Studio], APIRouter], ...] = (pages,)
+ROUTERS: tuple[Callable[[Studio], APIRouter], ...] = (
+    seed.router_of,
+    jobs.router_of,
+    workers.router_of,
+    files.router_of,
+    fine_tuning.router_of,
+    pages,
+)
 
 
 def app_of(studio: Studio) -> ASGIApp:

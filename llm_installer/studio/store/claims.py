@@ -10,28 +10,36 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import select, update
+from sqlalchemy import select
+from sqlalchemy import update as changed
 from sqlalchemy.orm import Session
 
+from llm_installer.studio.plain import Json
 from llm_installer.studio.states import (
     CANCELLED,
     CANCELLING,
     CLAIMABLE,
     COMPLETED,
+    ENDED,
     FAILED,
     HELD,
     PREPARING,
+    QUEUED,
     RESUMABLE,
     RUNNING,
+    TRAINING,
+    status_of,
 )
 from llm_installer.studio.store import events, jobs
 from llm_installer.studio.store.events import NewEvent
 from llm_installer.studio.store.opening import Store
 from llm_installer.studio.store.refusals import NotAllowed, Stale
-from llm_installer.studio.store.tables import Job, Json
+from llm_installer.studio.store.tables import Job
 
 LEASE = 60.0
 """Seconds that a worker keeps a job without a word."""
+NOTEBOOK = "a notebook"
+"""The worker of jobs that are only told about."""
 MOST_PROGRESS = 99
 """Of a job that is not completed."""
 
@@ -45,6 +53,16 @@ class Claim:
     job_id: str = ""
     """This one alone; empty for whichever is next."""
     lease: float = LEASE
+
+
+@dataclass(frozen=True)
+class Told:
+    """An update that names no attempt."""
+
+    status: str
+    """One of STATUSES."""
+    progress: int | None = None
+    error: str = ""
 
 
 @dataclass(frozen=True)
@@ -72,7 +90,7 @@ def claim(store: Store, claim: Claim) -> Job | None:
             waiting = waiting.where(Job.id == claim.job_id)
         first = waiting.order_by(Job.priority.desc(), Job.created_at, Job.id).limit(1).with_for_update(skip_locked=True)
         taken = session.scalars(
-            update(Job)
+            changed(Job)
             .where(Job.id == first.scalar_subquery(), Job.state.in_(CLAIMABLE))
             .values(
                 state=PREPARING,
@@ -162,6 +180,30 @@ def lose(job: Job, session: Session, now: datetime, why: str) -> None:
         jobs.move(job, CANCELLED, session, now, why)
     elif job.state in RUNNING:
         jobs.move(job, RESUMABLE, session, now, why)
+
+
+def update(store: Store, session: Session, job_id: str, told: Told) -> Job:
+    """What a notebook says that knows nothing of attempts: the first word of one takes a job that nobody has yet.
+
+    It has no lease, since it promises no further word. Raises Unknown, and NotAllowed where a worker has the job, or
+    the status cannot follow.
+    """
+    job, now = jobs.locked(session, job_id), store.now(session)
+    if job.state in ENDED and status_of(job.state) == told.status:
+        return job
+    if job.state in HELD and job.worker != NOTEBOOK:
+        raise NotAllowed(f"Job {job.id} is being done by {job.worker}; only that worker may report on it")
+    if job.state in CLAIMABLE and told.status == status_of(TRAINING):
+        job.attempt, job.worker, job.engine = job.attempt + 1, NOTEBOOK, "colab"
+        jobs.move(job, PREPARING, session, now)
+        jobs.move(job, TRAINING, session, now)
+    elif told.status != status_of(job.state):
+        after = next((state for state in (QUEUED, COMPLETED, FAILED) if status_of(state) == told.status), TRAINING)
+        jobs.move(job, after, session, now, told.error)
+    if told.progress is not None and job.state not in ENDED:
+        job.progress = max(job.progress, min(told.progress, MOST_PROGRESS))
+    job.updated_at = now
+    return job
 
 
 def lose_all_of(store: Store, worker: str) -> int:

@@ -16,6 +16,7 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from llm_installer.studio.plain import Json
 from llm_installer.studio.states import (
     CANCELLED,
     CANCELLING,
@@ -34,9 +35,7 @@ from llm_installer.studio.store import events
 from llm_installer.studio.store.events import NewEvent
 from llm_installer.studio.store.opening import Store
 from llm_installer.studio.store.refusals import NotAllowed, OtherBody, Unknown
-from llm_installer.studio.store.tables import File, Job, Json
-
-ENGINES = ("local", "worker", "colab")
+from llm_installer.studio.store.tables import File, Job
 
 
 @dataclass(frozen=True)
@@ -171,7 +170,11 @@ def cancel(store: Store, session: Session, job_id: str) -> Job:
         return job
     if job.state in ENDED:
         raise NotAllowed(f"Job {job.id} is {words_of(job.state)} and cannot be cancelled")
-    move(job, CANCELLING if job.state in HELD else CANCELLED, session, store.now(session))
+    now = store.now(session)
+    if job.state in HELD:
+        move(job, CANCELLING, session, now)
+    if job.state not in HELD or job.lease_until is None:  # nobody who would hear of it
+        move(job, CANCELLED, session, now)
     return job
 
 

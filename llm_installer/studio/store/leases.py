@@ -34,7 +34,8 @@ class Watch:
     def look(self) -> list[str]:
         """Put jobs whose worker was silent for too long back, and return their ids."""
         with self._store.reading() as session:
-            rows = session.execute(select(Job.id, Job.attempt, Job.lease_until).where(Job.state.in_(HELD))).all()
+            leased = select(Job.id, Job.attempt, Job.lease_until).where(Job.state.in_(HELD))
+            rows = session.execute(leased.where(Job.lease_until.is_not(None))).all()
         now = self._clock()
         present: dict[str, Seen] = {row.id: (row.attempt, row.lease_until) for row in rows}
         known = {id: found for id, found in self._since.items() if present.get(id) == found[0]}
