@@ -65,7 +65,11 @@ def router_of(studio: Studio) -> APIRouter:
 
     @router.get("/models/installing")
     def progress() -> Response:
-        return drawn("installing.html", installing=installing(folder))
+        found = installing(folder)
+        answer = drawn("installing.html", installing=found)
+        if any(not one.running and not one.failed for one in found):
+            answer.headers["HX-Refresh"] = "true"  # what was installed is in the list now
+        return answer
 
     @router.post("/models/install")
     def install(model: str = Form(max_length=200)) -> Response:

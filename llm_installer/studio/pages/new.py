@@ -22,6 +22,7 @@ from llm_installer.install.installed import list_models
 from llm_installer.studio import foresight, insight
 from llm_installer.studio.context import Studio
 from llm_installer.studio.insight import Values
+from llm_installer.studio.options import checked
 from llm_installer.studio.pages.drawing import PageRoute, drawn, to
 from llm_installer.studio.pages.models import installed_names
 from llm_installer.studio.store import files, jobs
@@ -255,7 +256,7 @@ def _start(studio: Studio, known: Known, asked: Asked) -> str:
     found = _plan(known, asked)
     if "error" in found:
         raise DataError(str(found["error"]))
-    options: dict[str, object] = dict(asked.options)
+    options = checked(asked.options)
     if asked.prompts:
         options["eval_prompts"] = str(_prompts(studio, asked))
     predicted = foresight.predicted(found, _known_time(studio, known, asked))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -51,7 +52,8 @@ class View:
     foresight: str = ""
     actions: Sequence[Action] = ()
     samples: Sequence[tuple[str, list[tuple[int, str]]]] = ()
-    report: str = ""
+    report: Sequence[tuple[str, str]] = ()
+    """(title, Markdown) of its parts, what matters most first."""
     files: Sequence[tuple[str, str, int]] = ()
     commands: Sequence[str] = ()
     events: Sequence[tuple[datetime, str, str]] = ()
@@ -126,7 +128,7 @@ def _folder(run: Run, key: str) -> Json:
         commands = [f"{program()} merge {model} --run {name}", f"{program()} export {model} --run {name} --to gguf"]
     return {
         "samples": _samples(run),
-        "report": _start_of(run.report),
+        "report": report_parts(_start_of(run.report)),
         "files": list(_files(run, key)),
         "commands": commands,
         "plan": list(_plan(run)),
@@ -220,6 +222,15 @@ def _start_of(file: Path) -> str:
     with suppress(OSError):
         return file.read_text(encoding="utf-8", errors="replace")[:LONGEST_REPORT]
     return ""
+
+
+def report_parts(text: str) -> list[tuple[str, str]]:
+    """A report by its headings, without what the page shows elsewhere."""
+    first, *parts = re.split(r"^## ", text, flags=re.MULTILINE)
+    lines = first.partition("\n")[2].partition("Talk to it:")[0].splitlines()
+    found = [("", "\n".join(line for line in lines if not line.startswith("![")).strip())]
+    found += [(title.strip(), body.strip()) for title, _, body in (part.partition("\n") for part in parts)]
+    return [(title, body) for title, body in found if body and title not in ("Plan", "Your own prompts")]
 
 
 def _files(run: Run, key: str) -> Iterable[tuple[str, str, int]]:

@@ -49,7 +49,7 @@ async function markdown(within) {
   const { Shown } = await import('/static/chat/markdown.js');
   for (const one of texts) {
     one.classList.add('drawn');
-    const text = find('pre', one).textContent.replace(/^# .*\n/, '').replace(/^!\[.*\n/gm, '');
+    const text = find('pre', one).textContent;
     const shown = new Shown();
     shown.update(text);
     one.replaceChildren(shown.node);
