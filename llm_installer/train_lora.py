@@ -135,6 +135,22 @@ def decide(options: Options, voice: Voice, base: Path | None = None) -> Job:
     return replace(job, plan=checked(job.plan, info, folder.root))
 
 
+def foresee(options: Options, voice: Voice, base: Path | None = None) -> Job:
+    """The first step alone; where `options.timed` asks for it, the model is loaded and a few steps are timed, too."""
+    if not options.timed:
+        return decide(options, voice, base)
+    with voice.waiting(STARTING):
+        from llm_installer.distributed.processes import together
+
+    with together():
+        job = decide(options, voice, base)
+        with voice.waiting(STARTING):
+            import_bitsandbytes()
+        trainer, data, since = _ready(job, voice)
+        before = since.state if since else RunState()
+        return replace(job, plan=trainer.plan, forecast=_forecast(job, voice, trainer, data, before))
+
+
 def train(job: Job, voice: Voice, tell_run: TellRun, callbacks: Sequence[object] = ()) -> Trained | None:
     """Load, train, and write the best adapter. None in the processes beside the main one: they only compute.
 

@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
+from llm_installer.cli.as_json import errors_as_json, print_json
 from llm_installer.cli.names import FILES, offer_models
 from llm_installer.cli.options import some_options
 from llm_installer.core.errors import UsageError
-from llm_installer.core.text import visible
 from llm_installer.planning.bounds import Filled, Whole
 from llm_installer.planning.options import Options
 from llm_installer.planning.settings import built
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What to do with the data, beside what training would do."""
-
-    as_object: bool
-    out: str | None
 
 
 @click.command()
@@ -42,36 +33,51 @@ class Wanted:
 @click.option("--fix", "out", metavar="OUT.jsonl", type=Filled(), help="Write a cleaned copy.")
 def data(paths: tuple[str, ...], model: str | None, as_object: bool, out: str | None, **given: object) -> None:
     """Examine a dataset without training: what is kept, what is skipped, and why."""
-    _examine(built(Options, {"data": ",".join(paths), "model_path": model, **given}), Wanted(as_object, out))
+    with errors_as_json(as_object):
+        options = built(Options, {"data": ",".join(paths), "model_path": model, **given})
+        if options.show and not options.model_path:
+            raise UsageError("--show needs a tokenizer; say whose, for example: --model tiny")
+        if out:
+            _clean(options, Path(out))
+        elif as_object:
+            _describe(options)
+        else:
+            _examine(options)
 
 
-def _examine(options: Options, wanted: Wanted) -> None:
+def _clean(options: Options, out: Path) -> None:
+    from llm_installer.data.fix import fix
+    from llm_installer.data.prepare import request
     from llm_installer.ui.console import Console
 
-    base, console = Path.cwd(), Console()
-    if wanted.out:
-        from llm_installer.data.fix import fix
-        from llm_installer.data.prepare import request
+    console = Console()
+    with console.waiting("Cleaning the data"):
+        fixed = fix(request(options, Path.cwd()), out)
+    console.show(fixed)
 
-        with console.waiting("Cleaning the data"):
-            fixed = fix(request(options, base), Path(wanted.out))
-        console.show(fixed)
-        return
+
+def _describe(options: Options) -> None:
+    """All that is found, as one JSON object."""
+    from llm_installer.data.document import overview_values, shown_values
+    from llm_installer.data.inspection import inspect_data
+
+    found = inspect_data(options, Path.cwd())
+    print_json({**overview_values(found.overview), "shown": shown_values(found.preview)})
+
+
+def _examine(options: Options) -> None:
+    from llm_installer.ui.console import Console
+
+    console = Console()
     if options.show:
         from llm_installer.data.preview import preview
 
-        if not options.model_path:
-            raise UsageError("--show needs a tokenizer; say whose, for example: --model tiny")
         with console.progress("Encoding") as progress:
-            found = preview(options, base, progress)
-        console.show(found)
+            rows = preview(options, Path.cwd(), progress)
+        console.show(rows)
         return
     with console.waiting("Reading the data"):
         from llm_installer.data.inspection import inspect_data
-        from llm_installer.data.overview import as_json
 
-        overview = inspect_data(options, base)
-    if wanted.as_object:
-        click.echo(visible(as_json(overview), lines=True))
-    else:
-        console.show(overview)
+        found = inspect_data(options, Path.cwd())
+    console.show(found.overview)

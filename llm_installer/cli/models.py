@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from llm_installer.cli.as_json import errors_as_json, print_json
 from llm_installer.cli.echo import complain, echo
 from llm_installer.cli.names import FOLDERS, model_argument
 from llm_installer.core.errors import InstallerError, UsageError
@@ -128,16 +129,22 @@ def update(model: str | None, every: bool) -> None:
 @click.command()
 @model_argument()
 @click.option("--revision", type=Filled(), help="Branch, tag or commit of a hub model.")
-def check(model: str, revision: str | None) -> None:
+@click.option("--json", "as_object", is_flag=True, help="Print one JSON object for other programs.")
+def check(model: str, revision: str | None, as_object: bool) -> None:
     """Say whether MODEL runs and trains here, before any of its weights is downloaded."""
     from llm_installer.ui.console import Console
 
-    console = Console()
-    with console.waiting(f"Checking {visible(model)}"):
+    console = Console(stderr=as_object)
+    with errors_as_json(as_object), console.waiting(f"Checking {visible(model)}"):
         from llm_installer.install.check import check_model
 
         found = check_model(model, revision)
-    console.show(found)
+    if as_object:
+        checks = [{"name": one.name, "ok": one.ok, "found": one.detail, "hint": one.fix} for one in found.checks]
+        ways = [{"setting": setting, "peak": peak, "verdict": verdict} for setting, peak, verdict in found.memory]
+        print_json({"checks": checks, "memory": ways})
+    else:
+        console.show(found)
     if any(each.ok is False for each in found.checks):
         raise SystemExit(1)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 from click.core import ParameterSource
 
+from llm_installer.cli.as_json import errors_as_json, print_json
 from llm_installer.cli.echo import complain, echo
 from llm_installer.cli.names import chosen_model, model_argument
 from llm_installer.cli.options import GroupedCommand, click_options
@@ -35,6 +36,12 @@ def train(model: str | None, **given: object) -> None:
     """Fine-tune MODEL with LoRA on your data. Only --data is needed; everything else is chosen and explained. In a
     model directory ./train.sh is the same."""
     options = built(Options, given)
+    with errors_as_json(options.json and not options.controlling):
+        _told(options, model)
+
+
+def _told(options: Options, model: str | None) -> None:
+    """What the options ask for."""
     asks, example = "Say which model to train", "train {} --data my.json"
     if options.controlling:
         asks, example = "Say whose training", f"train {{}} {flag(options.controlling)}"
@@ -44,6 +51,8 @@ def train(model: str | None, **given: object) -> None:
         _show_past_runs(options, options.tensorboard_only)
     if options.controlling:
         return _control(options)
+    if options.timed and not options.dry_run:
+        raise UsageError("--timed goes with --dry-run, for every training is timed; leave it out, or add that")
     if not options.sources and not options.resuming:
         raise UsageError(f"Say what to train on, for example: {script(ModelDir.find(path).root)} --data my.json")
     from llm_installer.distributed.launch import Worker, launch, wanted
@@ -83,18 +92,24 @@ def _continues(options: Options) -> bool:
 def _train(options: Options) -> None:
     from llm_installer.ui.console import Console
 
-    console = Console()
+    console = Console(stderr=options.json)
     with console.waiting("Starting"):
         from llm_installer.data.preview import preview
-        from llm_installer.train_lora import decide, run
-    if options.show:
+        from llm_installer.train_lora import foresee, run
+    if options.json:
+        from llm_installer.runs.document import job_values
+
+        print_json(job_values(foresee(options, console)))
+    elif options.show:
         with console.progress("Encoding") as progress:
             found = preview(*_remembered(options, console), progress)
         console.show(found)
     elif options.dry_run:
         with console.waiting("Planning"):
-            job = decide(options, console)
+            job = foresee(options, console)
         console.show(job)
+        if job.forecast:
+            console.line(job.forecast.said())
     elif options.push:
         from llm_installer.export.push.after import push_after, ready_to_push
 

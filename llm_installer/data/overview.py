@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 from llm_installer.core.examples import Dropped
 from llm_installer.data.cut_rows import NO_PIECES, TextPieces
@@ -40,6 +39,12 @@ class TokenFacts:
     """Why training would stop over what is lost; empty where it would not."""
     not_learned: Mapping[str, int] = field(default_factory=dict)
     """Examples that are skipped when they are encoded, or learned only in part, by reason."""
+    skipped: tuple[Dropped, ...] = ()
+    """The first thousand of them."""
+    cut_rows: tuple[Dropped, ...] = ()
+    """The first thousand rows that are cut, and what each of them loses."""
+    histogram: tuple[tuple[int, int], ...] = ()
+    """(length in tokens, rows of at most that length, and longer than the one before)."""
 
 
 @dataclass(frozen=True)
@@ -102,16 +107,3 @@ def make_overview(
         changes=changes or {},
         epoch=dict(zip(mix.names, mix.counts, strict=True)) if mix else {},
     )
-
-
-def as_json(overview: DataOverview) -> str:
-    """The overview as one JSON object."""
-    found = {**asdict(overview), "dropped": [_skipped(dropped) for dropped in overview.dropped]}
-    # A file name that is not valid text becomes an escape, as JSON writes it.
-    return json.dumps(found, ensure_ascii=False, indent=2).encode(errors="backslashreplace").decode()
-
-
-def _skipped(dropped: Dropped) -> dict[str, str | int]:
-    origin = dropped.origin
-    number = {"line": origin.line} if origin.line else {"record": origin.record} if origin.record else {}
-    return {"file": origin.file, **number, "reason": dropped.reason}

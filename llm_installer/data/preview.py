@@ -55,7 +55,12 @@ def preview(options: Options, base: Path, progress: Progress = lambda done, tota
     given, encoder = read(options, base), load_encoder(info, options.train_on_prompt)
     lost = [] if options.max_seq_length else _lost_shares(given, encoder, progress)
     limit, _ = choose_length(options, info, find_handler(info), lost)
-    return Preview([_shown(example, encoder, limit) for example in given.train[: options.show or 0]], encoder)
+    return first_rows(given, encoder, limit, options.show or 0)
+
+
+def first_rows(given: Given, encoder: Encoder, limit: int, count: int) -> Preview:
+    """The first `count` training examples as they are trained on, where rows have at most `limit` tokens."""
+    return Preview([_shown(example, encoder, limit) for example in given.train[:count]], encoder)
 
 
 def _lost_shares(given: Given, encoder: Encoder, progress: Progress) -> list[tuple[int, float]]:

@@ -180,6 +180,10 @@ class Options:
         metavar="OWNER/NAME",
     )  # fmt: skip
     dry_run: bool = setting("Print the plan and exit.", "Output", default=False)
+    timed: bool = setting(
+        "With --dry-run: load the model and time a few steps, to say how long training would take.", "Output",
+        default=False,
+    )  # fmt: skip
     skip_test: bool = setting("Skip the comparison of base and tuned answers.", "Output", default=False)
     test_prompt: str | None = setting("Ask this in the comparison, too.", "Output", metavar="TEXT")
 
@@ -201,7 +205,7 @@ class Options:
     )  # fmt: skip
 
     status: bool = setting("Show the status of the current or the last run.", "Run control", default=False)
-    json: bool = setting("With --status: print one JSON object.", "Run control", default=False)
+    json: bool = setting("With --status or --dry-run: print one JSON object.", "Run control", default=False)
     save_now: bool = setting("Write a checkpoint after the current step.", "Run control", default=False)
     stop_now: bool = setting(
         "Stop after the current step; the best adapter so far is published.", "Run control", default=False
@@ -220,7 +224,8 @@ class Options:
     @property
     def controlling(self) -> str:
         """The option that makes this about a training in another process; empty where there is none."""
-        return next((name for name in ("status", "json", "save_now", "stop_now") if getattr(self, name)), "")
+        names = ("status", *(() if self.dry_run else ("json",)), "save_now", "stop_now")
+        return next((name for name in names if getattr(self, name)), "")
 
     def given(self) -> dict[str, object]:
         """Every setting that differs from its default, by name."""

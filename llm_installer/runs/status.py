@@ -68,7 +68,7 @@ def control(options: Options, voice: Voice) -> RunStatus | Saved | Ended:
     folder = ModelDir.find(options.model_path or ".")
     asked = [name for name in ("status", "save_now", "stop_now") if getattr(options, name)]
     if len(asked) != 1 or (options.json and not options.status):
-        raise UsageError("Give one of --status, --save-now and --stop-now; --json goes with --status")
+        raise UsageError("Give one of --status, --save-now and --stop-now; --json goes with --status or --dry-run")
     if options.status:
         return status_of(folder)
     with voice.waiting("Waiting for the step to end"):

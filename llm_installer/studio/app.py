@@ -20,6 +20,7 @@ from llm_installer.server.problems import Problem, fault
 from llm_installer.studio.api import files, fine_tuning, jobs, seed, workers
 from llm_installer.studio.context import Studio
 from llm_installer.studio.guard import Guard
+from llm_installer.studio.pages.router import router_of as pages
 from llm_installer.studio.store.refusals import Refused
 
 ROUTERS: tuple[Callable[[Studio], APIRouter], ...] = (
@@ -28,6 +29,7 @@ ROUTERS: tuple[Callable[[Studio], APIRouter], ...] = (
     workers.router_of,
     files.router_of,
     fine_tuning.router_of,
+    pages,
 )
 
 

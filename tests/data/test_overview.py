@@ -11,7 +11,8 @@ from click.testing import CliRunner
 from rich.console import Console
 
 from llm_installer.cli.main import cli
-from llm_installer.data.overview import DataOverview, TokenFacts, as_json, make_overview
+from llm_installer.data.document import as_json, overview_values
+from llm_installer.data.overview import DataOverview, TokenFacts, make_overview
 from llm_installer.data.prepare import read
 from llm_installer.data.splitting import split
 from llm_installer.data.store.load import DataRequest, load_examples
@@ -68,7 +69,7 @@ def test_figures_add_up(messy):
 
 
 def test_json_is_one_object_with_every_dropped_place(messy):
-    found = json.loads(as_json(overview(messy, "my.jsonl,other [x].jsonl,empty.jsonl", TOKENS)))
+    found = json.loads(as_json(overview_values(overview(messy, "my.jsonl,other [x].jsonl,empty.jsonl", TOKENS))))
     assert (found["examples"], found["train"], found["validation"], found["duplicates"]) == (36, 28, 3, 5)
     assert [(place["file"], place["line"]) for place in found["dropped"]] == [
         *(("my.jsonl", line) for line in (36, 37, 38, 39)),
@@ -84,7 +85,7 @@ def test_json_is_one_object_with_every_dropped_place(messy):
 
 def test_json_names_the_record_where_there_are_no_lines(tmp_path):
     (tmp_path / "my.json").write_text(json.dumps([{"text": "a"}, {"text": " "}]))
-    (place,) = json.loads(as_json(overview(tmp_path, "my.json")))["dropped"]
+    (place,) = json.loads(as_json(overview_values(overview(tmp_path, "my.json"))))["dropped"]
     assert place["file"] == "my.json" and place["record"] == 2 and "line" not in place
 
 

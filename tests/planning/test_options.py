@@ -27,7 +27,7 @@ use_rslora use_dora init_lora_weights loraplus_ratio neftune_noise_alpha
 patience overfitting_threshold min_evaluations force_epochs
 resume resume_from resume_anyway
 gpus nnodes node_rank rdzv_endpoint
-model_path output push dry_run skip_test test_prompt
+model_path output push dry_run timed skip_test test_prompt
 tensorboard tensorboard_port tensorboard_only report_to wandb_project wandb_entity mlflow_tracking_uri
 mlflow_experiment_name eval_prompts status json save_now stop_now
 """.split()  # noqa: SIM905

@@ -274,7 +274,7 @@ def test_what_is_not_shown_is_said_by_row(name: str, message: Message, words: st
 def test_the_look_at_a_dataset_says_it_too(installed: Path, tmp_path: Path) -> None:
     turns = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a", "thinking": "RRR"}]
     (tmp_path / "a.jsonl").write_text(json.dumps({"messages": turns}) + "\n", encoding="utf-8")
-    found = inspect_data(Options.from_kwargs(model_path=installed, data="a.jsonl"), tmp_path)
+    found = inspect_data(Options.from_kwargs(model_path=installed, data="a.jsonl"), tmp_path).overview
     assert found.tokens is not None
     assert found.tokens.not_learned == {"its chat template does not show its thought": 1}
 

@@ -1,0 +1,327 @@
+"""A job or a run as its page shows it: from the database and the run's folder, and from nothing else."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from urllib.parse import quote
+
+from llm_installer.core.hints import program, quoted
+from llm_installer.core.home import models_dir
+from llm_installer.core.paths import ModelDir, Run
+from llm_installer.core.run.forecast import Duration
+from llm_installer.core.run.progress import Progress
+from llm_installer.core.text import duration, loss_text, shortened
+from llm_installer.runs.listing import RunRow, list_runs
+from llm_installer.studio import foresight, states
+from llm_installer.studio.foresight import number
+from llm_installer.studio.store.tables import Event, Job, Json
+
+MOST_POINTS = 2000
+"""Of a curve."""
+SHOWN_SAMPLES = 8
+LONGEST_REPORT = 400_000
+"""Characters."""
+Action = tuple[str, str, str]
+"""(what is done, its words, how its button looks)."""
+
+
+@dataclass(frozen=True)
+class View:
+    """What the page of a run says."""
+
+    key: str
+    """Of its addresses: the id of a job, or model/run."""
+    title: str
+    about: str
+    state: str
+    words: str
+    running: bool
+    live: bool
+    progress: int
+    error: str = ""
+    last: int = 0
+    """The number of the newest event that is shown."""
+    points: bool = False
+    figures: Sequence[tuple[str, str]] = ()
+    foresight: str = ""
+    actions: Sequence[Action] = ()
+    samples: Sequence[tuple[str, list[tuple[int, str]]]] = ()
+    report: Sequence[tuple[str, str]] = ()
+    """(title, Markdown) of its parts, what matters most first."""
+    files: Sequence[tuple[str, str, int]] = ()
+    commands: Sequence[str] = ()
+    events: Sequence[tuple[datetime, str, str]] = ()
+    plan: Sequence[tuple[str, str, str]] = ()
+    more: Json = field(default_factory=dict)
+
+
+def model_dir(model: str) -> ModelDir:
+    """The directory that a job's model has, or would have."""
+    return ModelDir(models_dir() / model.replace("/", "_"))
+
+
+def run_of(job: Job) -> Run | None:
+    """The folder of a job's run, where it is on this machine."""
+    run = Run(model_dir(job.model).runs / job.run) if job.run and "/" not in job.run and job.run[0] != "." else None
+    return run if run and run.root.is_dir() else None
+
+
+def view_of_job(job: Job, file: str, events: Sequence[Event], last: int) -> View:
+    """A job with its run; `file` is what its data was called."""
+    run = run_of(job)
+    row = next((one for one in list_runs(model_dir(job.model)) if one.run.id == job.run), None) if run else None
+    ended = job.state in states.ENDED
+    about = f"{job.model}, {file}" if file else job.model
+    return View(
+        key=job.id,
+        title=job.suffix or f"{job.model} on {file or 'its data'}",
+        about=about + (f", {run.id}" if run else ""),
+        state=job.state,
+        words=states.words_of(job.state),
+        running=job.state in states.HELD,
+        live=not ended,
+        progress=job.progress,
+        error=job.error,
+        last=last,
+        points=bool(run) or any(event.type == "metrics" for event in events) or job.state in states.HELD,
+        figures=_figures(run, job),
+        foresight=foresight.said(job.predicted, _measured(job, run)),
+        actions=_job_actions(job, row),
+        events=[(event.at, event.level, text) for event in events if (text := _text(event))],
+        **(_folder(run, job.id) if run else {}),
+    )
+
+
+def view_of_run(folder: ModelDir, row: RunRow) -> View:
+    """A run that no job asked for, such as one from a terminal."""
+    key = f"{folder.root.name}/{row.run.id}"
+    seen = Progress.read(row.run)
+    share = 100 * seen.step // seen.total_steps if seen and seen.total_steps else 0
+    return View(
+        key=key,
+        title=row.run.id,
+        about=f"{folder.root.name}, {shortened(row.data, 80)}",
+        state=row.status,
+        words=row.status,
+        running=row.status == "running",
+        live=False,
+        progress=100 if row.status == "finished" else share,
+        points=row.run.metrics.is_file(),
+        figures=_figures(row.run, None),
+        foresight=_duration(row.run),
+        actions=_run_actions(row),
+        **_folder(row.run, key),
+    )
+
+
+def _folder(run: Run, key: str) -> Json:
+    """What lies in the folder of a run: its samples, report, files and plan."""
+    commands = []
+    if (run.adapter / "adapter_config.json").is_file():
+        model, name = quoted(run.root.parent.parent.name), quoted(run.id)
+        commands = [f"{program()} merge {model} --run {name}", f"{program()} export {model} --run {name} --to gguf"]
+    return {
+        "samples": _samples(run),
+        "report": report_parts(_start_of(run.report)),
+        "files": list(_files(run, key)),
+        "commands": commands,
+        "plan": list(_plan(run)),
+    }
+
+
+def _figures(run: Run | None, job: Job | None) -> list[tuple[str, str]]:
+    seen = Progress.read(run) if run else None
+    if seen is None:
+        return [("step", f"{job.step:,} of {job.steps:,}")] if job and job.steps else []
+    steps = f"{seen.step:,} of {seen.total_steps:,}" if seen.total_steps else f"{seen.step:,}"
+    found = [("step", steps), ("training loss", loss_text(seen.loss))]
+    found += [("validation loss", loss_text(seen.validation_loss))] if seen.validation_loss is not None else []
+    found += [("best", loss_text(seen.best_loss))] if seen.best_loss is not None else []
+    found += [("before training", loss_text(seen.base_loss))] if seen.base_loss is not None else []
+    if speed := seen.tokens_per_second:
+        found.append(("tokens per second", f"{speed:,.0f}"))
+    if seen.training and seen.remaining is not None:
+        found.append(("time left", duration(seen.remaining)))
+    found.append(("time taken", duration(seen.elapsed)))
+    return found
+
+
+def _measured(job: Job, run: Run | None) -> Json:
+    found = dict(job.measured)
+    took = Duration.read(run) if run else None
+    if took and took.took_seconds and "seconds" not in found:
+        found["seconds"] = took.took_seconds
+    weights = run.adapter / "adapter_model.safetensors" if run else None
+    if weights and weights.is_file() and "adapter_bytes" not in found:
+        found["adapter_bytes"] = weights.stat().st_size
+    return found
+
+
+def _duration(run: Run) -> str:
+    found = Duration.read(run)
+    return found.said() if found else ""
+
+
+def _job_actions(job: Job, row: RunRow | None) -> list[Action]:
+    found: list[Action] = []
+    if job.state == states.TRAINING and row:
+        found += [("stop", "Stop here and keep the best", "quiet edged"), ("save", "Save now", "quiet edged")]
+    if job.state not in states.ENDED and job.state != states.CANCELLING:
+        found.append(("cancel", "Cancel", "quiet risky"))
+    if job.state in (states.FAILED, states.CANCELLED):
+        found.append(("again", "Go on", "main"))
+    return [*_run_actions(row), *found] if row and job.state in states.ENDED else found
+
+
+def _run_actions(row: RunRow) -> list[Action]:
+    found: list[Action] = []
+    if row.usable:
+        found.append((f"/chat/{quote(row.run.root.parent.parent.name)}", "Talk to it", "main"))
+        if not row.current:
+            found.append(("use", "Use this one", "quiet edged"))
+    if row.status == "running":
+        return [("stop", "Stop here and keep the best", "quiet edged"), ("save", "Save now", "quiet edged")]
+    return [*found, ("delete", "Delete", "quiet risky")]
+
+
+def _text(event: Event) -> str:
+    if event.type == "message":
+        return shortened(str(event.data.get("text", "")))
+    if event.type == "state":
+        state = str(event.data.get("state", ""))
+        words = states.words_of(state) if state in states.ARROWS else state
+        return f"{words}: {event.data['why']}" if event.data.get("why") else words
+    return ""
+
+
+def _samples(run: Run) -> list[tuple[str, list[tuple[int, str]]]]:
+    """Prompt, and what was answered at the first and the latest evaluations."""
+    found: dict[str, list[tuple[int, str]]] = {}
+    for line in _lines(run.samples):
+        answers = found.setdefault(shortened(str(line.get("prompt", ""))), [])
+        answers.append((int(number(line.get("step"))), shortened(str(line.get("answer", "")))))
+    return [(prompt, [*said[:1], *said[1:][-2:]]) for prompt, said in list(found.items())[:SHOWN_SAMPLES]]
+
+
+def _lines(file: Path) -> Iterable[Json]:
+    """The objects of a file of JSON lines; the last one may be half written."""
+    with suppress(OSError), file.open(encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            with suppress(ValueError):
+                if isinstance(found := json.loads(line), dict):
+                    yield found
+
+
+def _start_of(file: Path) -> str:
+    with suppress(OSError):
+        return file.read_text(encoding="utf-8", errors="replace")[:LONGEST_REPORT]
+    return ""
+
+
+def report_parts(text: str) -> list[tuple[str, str]]:
+    """A report by its headings, without what the page shows elsewhere."""
+    first, *parts = re.split(r"^## ", text, flags=re.MULTILINE)
+    lines = first.partition("\n")[2].partition("Talk to it:")[0].splitlines()
+    found = [("", "\n".join(line for line in lines if not line.startswith("![")).strip())]
+    found += [(title.strip(), body.strip()) for title, _, body in (part.partition("\n") for part in parts)]
+    return [(title, body) for title, body in found if body and title not in ("Plan", "Your own prompts")]
+
+
+def _files(run: Run, key: str) -> Iterable[tuple[str, str, int]]:
+    weights = run.adapter / "adapter_model.safetensors"
+    if weights.is_file():
+        yield (
+            "adapter.zip: what was learned, for this program, PEFT and vLLM",
+            f"/runs/{key}/adapter.zip",
+            _bytes(weights),
+        )
+    for file, words in (
+        (run.report, "report.md"),
+        (run.metrics, "metrics.jsonl: every number"),
+        (run.dropped, "dropped.jsonl: rows that were not used"),
+    ):
+        if file.is_file():
+            yield words, f"/runs/{key}/files/{file.name}", _bytes(file)
+
+
+def _bytes(file: Path) -> int:
+    return file.stat().st_size
+
+
+def _plan(run: Run) -> Iterable[tuple[str, str, str]]:
+    """Values of the plan that have a reason."""
+    values = _plan_values(run)
+    why = values.get("why")
+    for name, reason in why.items() if isinstance(why, dict) else ():
+        value = values.get(name)
+        if value is not None and not isinstance(value, (dict, list)):
+            yield name.replace("_", " "), f"{value:g}" if isinstance(value, float) else str(value), str(reason)
+
+
+def _plan_values(run: Run) -> Json:
+    with suppress(OSError, ValueError):
+        found = json.loads(run.plan.read_text(encoding="utf-8"))
+        if isinstance(found, dict):
+            course = found.get("course")
+            return found | (course if isinstance(course, dict) else {})
+    return {}
+
+
+def differences(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
+    """Values of their plans that are not the same for all."""
+    plans = [_plan_values(run) for run in runs]
+    names = list(dict.fromkeys(name for plan in plans for name in plan))
+    left_out = ("why", "course", "limits", "predicted_peak_bytes", "adapted", "cut")
+    found = []
+    for name in names:
+        values = [plan.get(name) for plan in plans]
+        if name not in left_out and any(value != values[0] for value in values):
+            found.append((name.replace("_", " "), [shortened(str(value), 60) for value in values]))
+    return found
+
+
+def points_of(lines: Iterable[Json]) -> list[Json]:
+    """The points of a curve: one a step, the later of two, at most MOST_POINTS of those that only train."""
+    found: dict[int, Json] = {}
+    for line in lines:
+        step = int(number(line.get("step")))
+        names = ("loss", "train_loss", "validation_loss", "learning_rate", "tokens_per_second")
+        values = {name: line[name] for name in names if number(line.get(name)) or line.get(name) == 0}
+        if line.get("kind") == "evaluation":  # its speed is that of evaluating
+            values.pop("tokens_per_second", None)
+        found[step] = {**found.get(step, {}), **values, "step": step}
+    ordered = [found[step] for step in sorted(found)]
+    return ordered if len(ordered) <= MOST_POINTS else thinned(ordered)
+
+
+def thinned(points: list[Json]) -> list[Json]:
+    """The least and the greatest loss of each bucket, and every evaluation."""
+    count = -(-2 * len(points) // MOST_POINTS)
+    kept: dict[int, Json] = {}
+    for start in range(0, len(points), count):
+        bucket = points[start : start + count]
+        ends = (
+            min(bucket, key=lambda one: number(one.get("loss"))),
+            max(bucket, key=lambda one: number(one.get("loss"))),
+        )
+        for one in (*ends, *(one for one in bucket if "validation_loss" in one)):
+            kept[int(number(one["step"]))] = one
+    return [kept[step] for step in sorted(kept)]
+
+
+def metrics(run: Run) -> list[Json]:
+    """The points of a run's own file."""
+    return points_of(_lines(run.metrics))
+
+
+def rows_loss(row: RunRow) -> str:
+    """Loss before and after, in short."""
+    if row.base_loss is None or row.best_loss is None:
+        return ""
+    return f"{row.base_loss:.3f} → {row.best_loss:.3f}"
