@@ -45,13 +45,17 @@ EXTRAS = {
     "mlflow": ["mlflow-skinny>=3.0"],
     "gguf": ["gguf>=0.19", "regex>=2024.5"],  # regex comes with transformers, too
     "serve": ["fastapi>=0.115", "starlette>=0.40", "uvicorn>=0.30"],
+    "studio": ["nbformat>=5.10"],
     "json": ["llguidance>=1.0"],  # answers of `serve` that obey a schema, and tools that must be called
     "dev": [
         "fastapi>=0.115",
         "gguf>=0.19",
         "hypothesis>=6.100",
+        "ipykernel>=6.29",
         "llguidance>=1.0",
         "mypy>=1.18",
+        "nbclient>=0.10",
+        "nbformat>=5.10",
         "openai>=3.0",
         "playwright>=1.50",
         "psutil>=6",

@@ -1,0 +1,1 @@
+"""Jobs with a web page, an API and workers: what is trained here, on other machines and on Colab."""
