@@ -20,10 +20,10 @@ PACKAGE = ROOT / "llm_installer"
 ROOMS = (
     "core", "core/run", "tiny", "planning", "data/reading", "data/formats", "data/store", "data/encoding", "data",
     "models", "distributed", "training/fast", "training/reporters",
-    "inference", "training", "install", "runs", "export", "evals", "server", "ui", "train_lora", "api", "cli",
+    "inference", "training", "install", "runs", "export", "evals", "server", "studio", "ui", "train_lora", "api", "cli",
 )  # fmt: skip
 """From below to above: a room imports itself and those before it, and TYPE_CHECKING is no excuse."""
-FORBIDDEN = dict.fromkeys(("install", "runs", "inference", "export", "evals", "server"), "training")
+FORBIDDEN = dict.fromkeys(("install", "runs", "inference", "export", "evals", "server", "studio"), "training")
 """Rooms that may not import another, though it lies below them."""
 DRAWING = ("ui", "cli", "api")
 """Rooms that may import ui; training/reporters draw by themselves."""

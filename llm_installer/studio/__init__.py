@@ -1,1 +1,1 @@
-"""Jobs with a web page, an API and workers: what is trained here, on other machines and on Colab."""
+"""The studio: training jobs over HTTP and on a page, and the workers that do them."""

@@ -171,7 +171,7 @@ def test_a_t4_without_bfloat16_gets_a_plan_that_fits(handler: Handler, info: Mod
     a large base in 4 bits; without the packing that needs a newer GPU."""
     facts = DataFacts(rows=9000, validation_rows=1000, task="instruct", mean_length=200, longest=900)
     words = fitted(["--epochs", "2"], info)
-    options = Options(data="x", epochs=2, method="qlora" if "qlora" in words else None)
+    options = Options(data="x", epochs=2, method="qlora" if "--method=qlora" in words else None)
     plan = make_plan(options, info, handler, T4, facts, (1024, "because"))
     assert plan.method.name == method
     assert not plan.packing
@@ -182,7 +182,7 @@ def test_a_t4_without_bfloat16_gets_a_plan_that_fits(handler: Handler, info: Mod
 
 
 def test_what_the_user_says_about_the_base_is_not_overruled() -> None:
-    assert fitted(["--method", "lora"], INFO) == ("--method", "lora")
+    assert fitted(["--method=lora"], INFO) == ("--method=lora",)
     assert fitted(["--use-8bit"], INFO) == ("--use-8bit",)
 
 

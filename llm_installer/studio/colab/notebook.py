@@ -64,9 +64,9 @@ def elsewhere(folder: ModelDir) -> tuple[str, str]:
 
 def fitted(words: Sequence[str], info: ModelInfo) -> tuple[str, ...]:
     """Options with which this base fits into the free GPU of Colab: a large one in 4 bits, unless they say how."""
-    chosen = any(word in ("--method", "--use-4bit", "--use-8bit") for word in words)
+    chosen = any(word.partition("=")[0] in ("--method", "--use-4bit", "--use-8bit") for word in words)
     large = not chosen and not info.stored.words and 2 * info.parameters > FREE_GPU
-    return (*words, "--method", "qlora") if large else (*words,)
+    return (*words, "--method=qlora") if large else (*words,)
 
 
 def notebook(job: NotebookJob, wheel: Wheel) -> bytes:

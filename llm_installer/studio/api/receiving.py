@@ -1,0 +1,73 @@
+"""Files and forms that are sent: read from the request, and kept in the data folder before anything looks at them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import FormData, UploadFile
+from starlette.requests import Request
+
+from llm_installer.core.files import FULL
+from llm_installer.server.problems import Problem, invalid
+from llm_installer.studio.context import Studio
+from llm_installer.studio.store import files
+from llm_installer.studio.store.tables import File
+
+FIELD = 64 << 10
+"""Bytes of a field that is no file."""
+
+
+@asynccontextmanager
+async def form_of(request: Request) -> AsyncIterator[FormData]:
+    """The form of a request; its files are gone afterwards."""
+    async with request.form(max_files=4, max_fields=64, max_part_size=FIELD) as form:
+        yield form
+
+
+def text_of(form: FormData, name: str, otherwise: str | None = None) -> str:
+    """A field. Raises Problem where it is missing and nothing stands for it, or is a file."""
+    found = form.get(name, otherwise)
+    if not isinstance(found, str):
+        raise invalid(f"The form lacks the field {name!r}" if found is None else f"{name!r} must be text", name)
+    return found.strip()
+
+
+async def kept(studio: Studio, form: FormData, name: str, purpose: str = "fine-tune") -> File:
+    """The file in a field of a form, kept. Raises Problem where there is none, it is empty, or the disk is full."""
+    found = form.get(name)
+    if not isinstance(found, UploadFile):
+        raise invalid(f"The form lacks the file {name!r}", name)
+    if not found.size:
+        raise invalid(f"The file {name!r} is empty", name)
+    return await run_in_threadpool(_keep, studio, found, purpose)
+
+
+def _keep(studio: Studio, found: UploadFile, purpose: str) -> File:
+    place = files.receiving(studio.folder)
+    try:
+        _copy(found, place)
+        return files.keep(studio.store, studio.folder, place, found.filename or "data", purpose)
+    except OSError as error:
+        if error.errno in FULL:
+            raise full() from None
+        raise
+    finally:
+        place.unlink(missing_ok=True)
+
+
+def _copy(found: UploadFile, place: Path) -> None:
+    found.file.seek(0)
+    with place.open("xb") as out:
+        os.fchmod(out.fileno(), 0o600)
+        shutil.copyfileobj(found.file, out, 1 << 20)
+
+
+def full() -> Problem:
+    """507."""
+    words = "The disk of this server is full; delete files or jobs, and send it again"
+    return Problem(507, words, "server_error", code="disk_full")

@@ -1,0 +1,73 @@
+"""The application: the routers of the APIs and pages, every refusal in one shape, the guard before all of it.
+
+A part with routes of its own is one row of ROUTERS: a function of the Studio that returns an APIRouter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fastapi import APIRouter, FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp
+
+from llm_installer.core.version import __version__
+from llm_installer.server.guard import answered
+from llm_installer.server.problems import Problem, fault
+from llm_installer.studio.api import files, fine_tuning, jobs, seed, workers
+from llm_installer.studio.context import Studio
+from llm_installer.studio.guard import Guard
+from llm_installer.studio.store.refusals import Refused
+
+ROUTERS: tuple[Callable[[Studio], APIRouter], ...] = (
+    seed.router_of,
+    jobs.router_of,
+    workers.router_of,
+    files.router_of,
+    fine_tuning.router_of,
+)
+
+
+def app_of(studio: Studio) -> ASGIApp:
+    """The application of an open studio."""
+    app = FastAPI(title="LLM Installer Studio", version=__version__, docs_url=None, redoc_url=None)
+
+    @app.get("/health")
+    def health() -> dict[str, str]:
+        """200 while it answers."""
+        return {"status": "ok", "version": __version__}
+
+    for router_of in ROUTERS:
+        app.include_router(router_of(studio))
+    _problems(app)
+    return Guard(app, studio)
+
+
+def _problems(app: FastAPI) -> None:
+    @app.exception_handler(Problem)
+    async def problem(request: Request, error: Problem) -> Response:
+        return answered(error)
+
+    @app.exception_handler(Refused)
+    async def refused(request: Request, error: Refused) -> Response:
+        return answered(Problem(error.status, str(error), code=error.code))
+
+    @app.exception_handler(RequestValidationError)
+    async def malformed(request: Request, error: RequestValidationError) -> Response:
+        first: dict[str, object] = next(iter(error.errors()), {})
+        place = first.get("loc")
+        where = ".".join(map(str, place[1:])) if isinstance(place, tuple) else ""
+        words = str(first.get("msg", "it cannot be read"))
+        return answered(Problem(422, f"{where}: {words}" if where else words, param=where, code="invalid_request"))
+
+    @app.exception_handler(HTTPException)
+    async def not_there(request: Request, error: HTTPException) -> Response:
+        words = f"{request.method} {request.url.path} is not something that this server does: {error.detail}"
+        return answered(Problem(error.status_code, words, code="not_found", headers=error.headers or {}))
+
+    @app.exception_handler(Exception)
+    async def mistake(request: Request, error: Exception) -> Response:
+        return answered(fault("This server made a mistake; it has said more where it was started"))

@@ -1,0 +1,29 @@
+"""What every answer of a studio needs: its settings, its database, its data folder, and the news of its jobs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from llm_installer.studio.api.tail import Tail
+from llm_installer.studio.request import StudioRequest
+from llm_installer.studio.store.opening import Store
+
+
+@dataclass(frozen=True)
+class Studio:
+    """An open studio. Routers are functions of it: `def router_of(studio: Studio) -> APIRouter`."""
+
+    settings: StudioRequest
+    store: Store
+    folder: Path
+    """LLM_HOME/studio: the database, files/, blobs/, jobs/."""
+    address: str
+    """How this machine reaches it, such as http://127.0.0.1:7860."""
+    tail: Tail
+    """Tells streams that a job has new events: `studio.tail.wake(job_id)` after the transaction that wrote them."""
+
+    @property
+    def base(self) -> str:
+        """The address that is given to others: the public one where there is one."""
+        return self.settings.public_url.rstrip("/") or self.address

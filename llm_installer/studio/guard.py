@@ -1,0 +1,163 @@
+"""What stands before every request: by which name, from where, how much, and with what right; and the headers that tell
+a browser what a page of this server may do."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import MutableMapping
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from llm_installer.server.guard import answered
+from llm_installer.server.problems import Problem
+from llm_installer.server.request import LOOPBACK
+from llm_installer.studio.store import tokens
+
+if TYPE_CHECKING:
+    from llm_installer.studio.context import Studio
+
+CSP = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self' data:",
+        "font-src 'self'",
+        "connect-src 'self'",
+        "form-action 'self'",
+        "base-uri 'none'",
+        "frame-ancestors 'none'",
+    )
+)
+HEADERS = (
+    ("content-security-policy", CSP),
+    ("x-content-type-options", "nosniff"),
+    ("referrer-policy", "same-origin"),
+    ("cross-origin-opener-policy", "same-origin"),
+    ("cross-origin-resource-policy", "same-origin"),
+)
+SAFE = ("GET", "HEAD", "OPTIONS")
+PROXIED = ("x-forwarded-for", "x-forwarded-host", "forwarded", "via", "x-real-ip")
+"""Headers by which a request shows that it came through a proxy, whatever host the proxy then names."""
+OPEN = ("/health", "/api/workers/pair", "/api/workers/wheel")
+"""Paths that anyone may ask for by the public address: nothing, what changes a pairing code for a token, and this
+program itself."""
+_OF_A_JOB = re.compile(r"^/api/(?:workers/jobs|train/status|train/update|train/dataset)/([^/]+)")
+UPLOADS = 4
+"""Long bodies that are taken at once."""
+LONG = 1 << 20
+"""Bytes above which a body is long."""
+
+
+class Guard:
+    """Checks host, origin, size and token of requests."""
+
+    def __init__(self, app: ASGIApp, studio: Studio) -> None:
+        self._app, self._studio, self._uploads = app, studio, 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hand on what may pass; answer the rest."""
+        if scope["type"] != "http":
+            return await self._app(scope, receive, send)
+        headers, path = Headers(scope=scope), str(scope["path"])
+        problem = self._problem(headers, path, str(scope["method"])) or self._too_much(headers)
+        answer = _guarded(send)
+        if problem:
+            return await answered(problem)(scope, receive, answer)
+        long = int(headers.get("content-length") or LONG + 1) > LONG and scope["method"] not in SAFE
+        if not long:
+            return await self._app(scope, receive, answer)
+        if self._uploads >= UPLOADS:
+            return await answered(_busy())(scope, receive, answer)
+        self._uploads += 1
+        try:
+            await self._app(scope, receive, answer)
+        finally:
+            self._uploads -= 1
+
+    def _problem(self, headers: Headers, path: str, method: str) -> Problem | None:
+        host = headers.get("host", "").lower()
+        public = self._studio.settings.public_host
+        if _name(host) not in LOOPBACK and (not public or host != public):
+            return Problem(421, f"This server does not answer to the name {host!r}", code="unknown_host")
+        if problem := foreign(headers, method):
+            return problem
+        outside = host == public or any(name in headers for name in PROXIED)
+        return None if not outside or path in OPEN else self._without_right(headers, path)
+
+    def _without_right(self, headers: Headers, path: str) -> Problem | None:
+        """Why someone from outside may not: all they may is report on the job whose token they have."""
+        kind, _, secret = headers.get("authorization", "").partition(" ")
+        with self._studio.store.reading() as session:
+            job = tokens.job_of(self._studio.store, session, secret.strip()) if kind.lower() == "bearer" else None
+        if job is None:
+            words = "From outside, only who has the token of a job may use this server, as: Authorization: Bearer TOKEN"
+            return Problem(401, words, code="invalid_token", headers={"WWW-Authenticate": "Bearer"})
+        of = _OF_A_JOB.match(path)
+        if path.startswith("/blobs/") or path == "/api/workers/claim" or (of and unquote(of[1]) == job):
+            return None
+        return Problem(403, "This token is for another job, or for less than that", code="out_of_scope")
+
+    def _too_much(self, headers: Headers) -> Problem | None:
+        given = headers.get("content-length") or "0"
+        if not (given.isascii() and given.isdigit()):
+            return Problem(400, "Content-Length must be a number", code="invalid_request")
+        settings = self._studio.settings
+        if int(given) > settings.upload_bytes:
+            return Problem(413, f"A request may have {settings.upload_bytes:,} bytes", code="request_too_large")
+        free = shutil.disk_usage(self._studio.folder).free
+        if int(given) > LONG and free - int(given) < settings.kept_back:
+            return Problem(
+                507, "The disk of this server is full; delete files or jobs, and send it again", "server_error"
+            )
+        return None
+
+
+def foreign(headers: Headers, method: str) -> Problem | None:
+    """Why a request that a page from elsewhere made is refused. Programs that are no browsers send neither header."""
+    origin, site = headers.get("origin"), headers.get("sec-fetch-site")
+    own = origin is not None and origin.lower().partition("://")[2] == headers.get("host", "").lower()
+    crossed = site is not None and site not in ("same-origin", "none") and method not in SAFE
+    if (origin is not None and not own) or crossed:
+        return Problem(403, "Web pages from elsewhere may not use this server", code="forbidden_origin")
+    return None
+
+
+def job_of_token(studio: Studio, authorization: str) -> str | None:
+    """The id of the job whose token an Authorization header holds; None where it holds none."""
+    with studio.store.reading() as session:
+        return tokens.job_of(studio.store, session, authorization.partition(" ")[2].strip())
+
+
+def _guarded(send: Send) -> Send:
+    """What adds the headers to an answer that does not have them."""
+
+    async def answer(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            _add(message)
+        await send(message)
+
+    return answer
+
+
+def _add(message: MutableMapping[str, object]) -> None:
+    present = message.get("headers") or []
+    assert isinstance(present, list)
+    names = {name.lower() for name, _ in present}
+    added = [(name.encode(), value.encode()) for name, value in HEADERS if name.encode() not in names]
+    message["headers"] = [*present, *added]
+
+
+def _name(host: str) -> str:
+    """The name in a Host header, without its port."""
+    name = host.partition("]")[0].removeprefix("[") if host.startswith("[") else host.partition(":")[0]
+    return name.removesuffix(".")
+
+
+def _busy() -> Problem:
+    words = "As many files are being received as may; try again in a few seconds"
+    return Problem(503, words, "server_error", code="busy", headers={"Retry-After": "3"})

@@ -1,0 +1,70 @@
+"""What is asked of a studio, and whether it can be: light to import."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from llm_installer.core.errors import InstallerError, UsageError
+from llm_installer.core.hints import pip
+from llm_installer.server.request import LOOPBACK
+
+PORT = 7860
+NEEDED = ("fastapi", "uvicorn", "sqlalchemy", "alembic", "python_multipart")
+"""Modules that the studio needs besides those of training."""
+
+
+@dataclass(frozen=True)
+class StudioRequest:
+    """Where to listen, by what name others reach it, where it keeps what it knows, and how much it takes."""
+
+    host: str = "127.0.0.1"
+    port: int = PORT
+    public_url: str = ""
+    """https address at which a proxy hands requests on to this server; empty: only this machine reaches it."""
+    database: str = ""
+    """Address of a database; empty: a file of SQLite in the data folder."""
+    upload_bytes: int = 2 << 30
+    """Longest file."""
+    kept_back: int = 200 << 20
+    """Bytes of disk that are never filled by what is sent here."""
+    lease: float = 60.0
+    """Seconds after which a worker that is not heard of has lost its job."""
+    worker: bool = True
+    """Whether it has a worker of its own."""
+
+    @property
+    def public_host(self) -> str:
+        """Host of the public address, with its port where it names one."""
+        return urlsplit(self.public_url).netloc.lower()
+
+
+def check(request: StudioRequest) -> None:
+    """Raise UsageError where the network would reach a studio that asks nobody who they are, and InstallerError where
+    what it needs is not installed."""
+    if request.host not in LOOPBACK:
+        raise UsageError(
+            f"--host {request.host} would let everyone on the network train here without a login; leave --host out, "
+            "and reach it from another machine through ssh -L 7860:127.0.0.1:7860, or let a proxy with https hand "
+            "workers on to it and say --public-url"
+        )
+    if request.public_url:
+        _check_public(request.public_url)
+    if any(importlib.util.find_spec(name) is None for name in NEEDED):
+        raise InstallerError(
+            f"The studio needs packages that are not installed; install them with: {pip(quoted_extra())}"
+        )
+
+
+def quoted_extra() -> str:
+    """What to install."""
+    return "fastapi uvicorn sqlalchemy alembic python-multipart"
+
+
+def _check_public(url: str) -> None:
+    parts = urlsplit(url)
+    if parts.scheme != "https" or not parts.hostname or parts.username or parts.query or parts.fragment:
+        raise UsageError(f"--public-url {url} is not an address such as https://studio.example.org")
+    if parts.path.strip("/"):
+        raise UsageError(f"--public-url {url} must be the top of a host, without a path")

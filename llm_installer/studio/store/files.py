@@ -1,0 +1,106 @@
+"""Files that were uploaded: a row each, and their content in files/ID of the data folder.
+
+Pages call `keep` with a file that was received into the same data folder (`receiving`), and `path_of`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from llm_installer.studio.states import ENDED
+from llm_installer.studio.store.opening import Store
+from llm_installer.studio.store.refusals import NotAllowed, Unknown
+from llm_installer.studio.store.tables import File, Job
+
+LONGEST = 120
+"""Characters of a file's name."""
+
+
+def keep(store: Store, folder: Path, received: Path, name: str, purpose: str = "fine-tune") -> File:
+    """Take over a complete file; `folder` is the data folder, `received` is moved. Raises OSError."""
+    digest, count = _hashed(received)
+    found_id = f"file-{uuid.uuid4().hex}"
+    place = path_of(folder, found_id)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    os.replace(received, place)
+    try:
+        with store.writing() as session:
+            now = store.now(session)
+            file = File(
+                id=found_id,
+                name=plain_name(name),
+                bytes=count,
+                sha256=digest,
+                purpose=purpose,
+                created_at=now,
+                owner="",
+            )
+            session.add(file)
+            return file
+    except BaseException:
+        place.unlink(missing_ok=True)
+        raise
+
+
+def path_of(folder: Path, file_id: str) -> Path:
+    """Where the content of a file is; only for the id of a row."""
+    return folder / "files" / file_id
+
+
+def receiving(folder: Path) -> Path:
+    """A new name for a file that is being received, on the disk of the data folder."""
+    place = folder / "files" / f".receiving-{uuid.uuid4().hex}"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    return place
+
+
+def plain_name(name: str) -> str:
+    """What someone called a file, fit to be the name of one in any folder; its suffix stays."""
+    last = name.replace("\\", "/").rpartition("/")[2]
+    kept = "".join(c if c.isprintable() and c not in '<>:"|?*' else "_" for c in last).strip(". ")
+    stem, dot, suffix = kept.rpartition(".")
+    short = f"{stem[: LONGEST - len(suffix) - 1]}{dot}{suffix}" if len(suffix) < 20 else kept[:LONGEST]
+    return short or "data"
+
+
+def find(session: Session, file_id: str) -> File:
+    """A file. Raises Unknown."""
+    if (file := session.get(File, file_id)) is None:
+        raise Unknown(f"There is no file {file_id!r}")
+    return file
+
+
+def listed(session: Session, purpose: str = "", most: int = 100) -> Sequence[File]:
+    """Files, the newest first."""
+    query = select(File).order_by(File.created_at.desc(), File.id).limit(most)
+    return session.scalars(query.where(File.purpose == purpose) if purpose else query).all()
+
+
+def remove(store: Store, folder: Path, file_id: str) -> None:
+    """Delete a file. Raises Unknown, and NotAllowed while a job needs it; jobs that ended keep all but their data."""
+    with store.writing() as session:
+        file = find(session, file_id)
+        users = session.scalars(select(Job).where(Job.file_id == file_id).with_for_update()).all()
+        if busy := next((job for job in users if job.state not in ENDED), None):
+            raise NotAllowed(f"File {file_id} is the data of job {busy.id}, which has not ended; cancel that job first")
+        for job in users:
+            job.file_id = None
+        session.flush()
+        session.delete(file)
+    path_of(folder, file_id).unlink(missing_ok=True)
+
+
+def _hashed(file: Path) -> tuple[str, int]:
+    digest, count = hashlib.sha256(), 0
+    with file.open("rb") as content:
+        while piece := content.read(1 << 20):
+            digest.update(piece)
+            count += len(piece)
+    return digest.hexdigest(), count
