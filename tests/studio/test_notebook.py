@@ -37,6 +37,7 @@ from llm_installer.studio.colab.child import PARENT, StepFailed, run
 from llm_installer.studio.colab.environment import install_command
 from llm_installer.studio.colab.notebook import LARGEST, NotebookJob, elsewhere, fitted, notebook, plain_name
 from llm_installer.studio.colab.wheel import Wheel, build_wheel
+from tests.commands import command
 from tests.planning.test_plan import INFO
 
 WHEEL_BYTES = b"a wheel, for all that a notebook knows"
@@ -348,3 +349,20 @@ def test_the_notebook_trains_after_it_was_killed_half_way_it_goes_on(wheel: Whee
     assert resumed and int(resumed[1]) >= at > 0
     assert "is installed" in said["install"] and "j1.result.zip" in said["result"]
     assert (tmp_path / "j1.result.zip").is_file()
+    become_a_run(tmp_path / "j1.result.zip")
+
+
+def become_a_run(result: Path) -> None:
+    """The result of the notebook is a run of the model here: listed, chosen, spoken to, and not to be resumed."""
+    from llm_installer.install.installer import install
+    from llm_installer.studio.colab.accept import Expected, take
+
+    model = install("tiny", say=lambda text: None)
+    run = take(result, Expected(model, "j1", "my data.jsonl"))
+    listed = command("adapters", "tiny")
+    assert run.id in listed.stdout and "my data.jsonl" in listed.stdout
+    assert command("adapters", "tiny", "use", run.id).returncode == 0
+    answer = command("start", "tiny", "--prompt", "Who looks after the lighthouse?")
+    assert answer.returncode == 0 and answer.stdout.strip()
+    again = command("train", "tiny", "--resume-from", f"runs/{run.id}")
+    assert again.returncode == 1 and "trained on another machine" in " ".join(again.stderr.split())

@@ -25,16 +25,15 @@ class Row:
     """A file that may be in a bundle."""
 
     most: int
-    """Bytes that it may have; 0 where the base decides that."""
+    """Bytes that it may have."""
     required: bool = True
-    adapter: bool = False
-    """Whether it belongs to the adapter, and else to the run."""
 
 
+WEIGHTS = f"adapter/{ADAPTER_FILE}"
 FILES: dict[str, Row] = {
-    ADAPTER_FILE: Row(0, adapter=True),
-    CONFIG: Row(MIB, adapter=True),
-    INFO: Row(MIB, adapter=True),
+    WEIGHTS: Row(4096 * MIB - 1),
+    f"adapter/{CONFIG}": Row(MIB),
+    f"adapter/{INFO}": Row(MIB),
     "run.json": Row(MIB),
     "plan.json": Row(MIB),
     "metrics.jsonl": Row(256 * MIB),
@@ -42,7 +41,7 @@ FILES: dict[str, Row] = {
     "samples.jsonl": Row(64 * MIB, required=False),
     "report.md": Row(8 * MIB, required=False),
 }
-"""All that a bundle may hold beside its manifest."""
+"""All that a bundle may hold beside its manifest, by its place in the folder of a run."""
 _DATE = (1980, 1, 1, 0, 0, 0)
 
 
@@ -69,7 +68,7 @@ class Manifest:
 
 def write_bundle(run: Run, model: ModelDir, origin: Origin, to: Path) -> Manifest:
     """Write the result of a run to the file `to`. Raises TrainingError where the run has none, DiskError."""
-    found = {name: file for name in FILES if (file := file_of(run, name)).is_file()}
+    found = {name: file for name in FILES if (file := run.root / name).is_file()}
     if missing := [name for name, row in FILES.items() if row.required and name not in found]:
         raise TrainingError(f"Run {run.id} has no {missing[0]}, so there is nothing to hand over")
     hashes = {name: sha256_of(file) for name, file in found.items()}
@@ -87,18 +86,11 @@ def write_bundle(run: Run, model: ModelDir, origin: Origin, to: Path) -> Manifes
     return manifest
 
 
-def file_of(run: Run, name: str) -> Path:
-    """Where a file of a bundle lies in a run."""
-    return (run.adapter if FILES[name].adapter else run.root) / name
-
-
-
-
 def _add(archive: zipfile.ZipFile, name: str, content: bytes | Path) -> None:
     """Weights do not get smaller, and all else is text."""
     entry = zipfile.ZipInfo(name, _DATE)
     entry.external_attr = 0o100644 << 16
-    entry.compress_type = zipfile.ZIP_STORED if name == ADAPTER_FILE else zipfile.ZIP_DEFLATED
+    entry.compress_type = zipfile.ZIP_STORED if name == WEIGHTS else zipfile.ZIP_DEFLATED
     if isinstance(content, bytes):
         archive.writestr(entry, content)
         return

@@ -12,6 +12,7 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import TypedDict
 
@@ -121,7 +122,7 @@ def given_back_on_failure() -> Iterator[None]:
 def give_back(grace: float = 0) -> None:
     """End the session on Colab, so that it uses nothing up any more; elsewhere there is nothing to end."""
     try:
-        from google.colab import runtime  # type: ignore[import-not-found, unused-ignore]
+        runtime = import_module("google.colab.runtime")
     except ImportError:
         return
     if grace:
@@ -137,7 +138,7 @@ def _hand_over(file: Path) -> None:
     `files.download` of Colab would send it after all cells have run, and then there is no machine any more.
     """
     try:
-        from google.colab import output  # type: ignore[import-not-found, unused-ignore]
+        output = import_module("google.colab.output")
     except ImportError:
         return
     output.eval_js("globalThis.llmPieces = []; 0")
@@ -158,7 +159,7 @@ def _uploaded(name: str) -> bytes:
     if (here := Path.cwd() / name).is_file():
         return here.read_bytes()
     try:
-        from google.colab import files  # type: ignore[import-not-found, unused-ignore]
+        files = import_module("google.colab.files")
     except ImportError:
         raise StepFailed(f"Put {name} into {Path.cwd()}, and run this cell again.") from None
     print(f"Choose {name}:")

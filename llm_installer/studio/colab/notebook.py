@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.util import find_spec
 
 from llm_installer.core.errors import InstallerError, ModelError
@@ -73,9 +74,7 @@ def notebook(job: NotebookJob, wheel: Wheel) -> bytes:
     """The notebook as a file. Raises InstallerError where nbformat is not installed."""
     if find_spec("nbformat") is None:
         raise InstallerError(f"Notebooks need nbformat; install it with: {pip('nbformat')}")
-    import nbformat
-    from nbformat import v4
-
+    nbformat, v4 = import_module("nbformat"), import_module("nbformat.v4")  # neither has types
     values = _values(job, wheel)
     carried = len(job.data) <= LARGEST
     cells = [
@@ -89,7 +88,8 @@ def notebook(job: NotebookJob, wheel: Wheel) -> bytes:
     ]
     made = v4.new_notebook(cells=cells, metadata=_METADATA)
     nbformat.validate(made)
-    return (nbformat.writes(made, version=4) + "\n").encode()
+    text: str = nbformat.writes(made, version=4)
+    return f"{text}\n".encode()
 
 
 def _values(job: NotebookJob, wheel: Wheel) -> Values:
