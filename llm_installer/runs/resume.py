@@ -62,6 +62,11 @@ def find_unfinished(folder: ModelDir, asked: Options, base: Path, say: Callable[
     if record is None:
         raise TrainingError(f"{short_path(run.root)} has no readable run.json and cannot be resumed; begin a new run")
     if record.status == FINISHED and not asked.resume_anyway:
+        if record.result.get("elsewhere"):
+            raise TrainingError(
+                f"Run {run.id} was trained on another machine, where its checkpoints stayed, so it cannot be resumed; "
+                "begin a new run with --data"
+            )
         reason = record.result.get("stop_reason", "it is done")
         raise TrainingError(f"Run {run.id} is finished ({reason}); begin a new run, {ANYWAY}")
     options, changes = merge(Options.from_kwargs(**record.options), asked)
@@ -104,7 +109,9 @@ def resumed(job: Job, unfinished: Unfinished, anyway: bool) -> Job:
     if found and not anyway:
         raise UsageError(f"Run {run.id} cannot be resumed as it was: {'; '.join(found)}. Undo that, {ANYWAY}")
     if since is None:
-        return replace(job, notes=(f"Run {run.id} ended before its first checkpoint, so a new run starts.",))
+        stayed = "left its checkpoints on another machine" if unfinished.record.result.get("elsewhere") else None
+        why = stayed or "ended before its first checkpoint"
+        return replace(job, notes=(f"Run {run.id} {why}, so a new run starts.",))
     step = unfinished.step
     if found or unfinished.record.status == FINISHED:
         check_weights_fit(unfinished.plan, job.plan, fingerprint(job.info.path) == unfinished.record.model)
