@@ -53,7 +53,14 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Wheel:
 
 
 def job(**given: Any) -> NotebookJob:
-    usual = {"id": "j1", "model": "tiny", "revision": "", "words": ("--epochs", "2"), "data_name": "d.csv", "data": b"a"}
+    usual = {
+        "id": "j1",
+        "model": "tiny",
+        "revision": "",
+        "words": ("--epochs", "2"),
+        "data_name": "d.csv",
+        "data": b"a",
+    }
     return NotebookJob(**{**usual, **given})
 
 
@@ -306,7 +313,12 @@ def execute(content: bytes, folder: Path) -> subprocess.Popen[str]:
     clean = {name: value for name, value in os.environ.items() if name not in hidden}
     clean |= {"PIP_NO_INDEX": "1", "TMPDIR": str(folder)}
     return subprocess.Popen(
-        [sys.executable, "-c", program], cwd=folder, env=clean, stderr=subprocess.PIPE, text=True, start_new_session=True
+        [sys.executable, "-c", program],
+        cwd=folder,
+        env=clean,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
 
 

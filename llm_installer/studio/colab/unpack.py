@@ -90,7 +90,9 @@ def _entries(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
         if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise NotAccepted(f"{shown} of the result is compressed in a way that this program does not read")
         if entry.file_size > (most := row.most if row else MIB):
-            raise NotAccepted(f"{shown} of the result has {size(entry.file_size)}, and at most {size(most)} are allowed")
+            raise NotAccepted(
+                f"{shown} of the result has {size(entry.file_size)}, and at most {size(most)} are allowed"
+            )
     needed = [MANIFEST, *(name for name, row in FILES.items() if row.required)]
     if missing := next((name for name in needed if name not in names), None):
         raise NotAccepted(f"{missing} is missing from the result file")
