@@ -11,6 +11,7 @@ from llm_installer.core.hardware import memory_bytes
 from llm_installer.core.paths import ModelDir
 from llm_installer.core.process_memory import resident_bytes
 from llm_installer.install.installer import install
+from llm_installer.runs.listing import use
 from llm_installer.server.request import ServeRequest
 from tests.commands import Begun
 from tests.server.conftest import running
@@ -38,6 +39,7 @@ def test_a_model_is_trained_while_it_is_served(llm_home: Path, tmp_path: Path) -
         assert training.returncode == 0 and "Adapter:" in out, out + err
         assert meanwhile > 3
         (run,) = [path.name for path in folder.runs.iterdir() if not path.name.startswith(".")]
+        use(folder, run)
         models = {model["id"]: model for model in served.http.get("/v1/models").json()["data"]}
         assert models["tiny:lora"]["root"] == f"tiny:{run}"
         tuned = served.chat("Say two.", model="tiny:lora").json()["choices"][0]["message"]["content"]
