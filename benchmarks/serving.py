@@ -1,8 +1,10 @@
 """How many tokens the engine of `serve` makes of a second of a processor: one answer, sixteen, and mixed adapters.
 
-Run it by hand where nothing else runs: `python benchmarks/serving.py --shape 135m`, or `--model DIR` for a folder of
-weights. Random weights and adapters are made from seeds, so nothing is downloaded; rounds alternate, medians count.
-With `--against` the server is compared with `transformers serve`: both answer the same clients over HTTP.
+Run it by hand where nothing else runs. `python benchmarks/serving.py --all STORIES` says all that is promised, each
+ratio beside the least it must be: STORIES is a folder with the weights of stories260K. `--shape 135m`, or `--model DIR`
+for a folder of weights, says it of one model, and `--against` compares the server with `transformers serve`: both
+answer the same clients over HTTP. Weights and adapters are made from seeds, so nothing is downloaded; what is compared
+is measured in turns, by the seconds of processors where one process does it; the median of the ratios counts.
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ from llm_installer.install.installer import install
 from llm_installer.tiny import MODEL_DIR
 
 RANKS = (4, 8, 16)
+SIXTEEN, MIXED, TURNS = "16 of the base", "16, base and 3 adapters", "turns"
 PROMPT = "Once upon a time, there was a little girl who lived in a house at the edge of a big forest."
 
 
@@ -47,14 +50,39 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--against", action="store_true", help="compare with transformers serve, with 8 clients")
+    parser.add_argument("--all", type=Path, metavar="STORIES", help="every ratio that is promised")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     with tempfile.TemporaryDirectory() as scratch, home(Path(scratch)):
-        folder = ModelDir(install(str(given.model or made(given.shape, Path(scratch))), say=lambda text: None).root)
-        if given.against:
+        work = Path(scratch)
+        shape = given.model or made(given.shape, work)
+        folder = ModelDir(install(str(shape), say=lambda text: None).root)
+        if given.all:
+            stories = ModelDir(install(str(given.all), say=lambda text: None).root)
+            small = streams(stories, work / "stories", 2 * given.tokens, 3 * given.rounds)
+            large = streams(folder, work / "shape", given.tokens, given.rounds)
+            side = against(folder, given.tokens, given.rounds)
+            promised(small, large, side)
+        elif given.against:
             against(folder, given.tokens, given.rounds)
         else:
-            streams(folder, Path(scratch), given.tokens, given.rounds)
+            streams(folder, work, given.tokens, given.rounds)
+
+
+def promised(small: dict[str, float], large: dict[str, float], side: float) -> None:
+    """What is promised of serving beside what was measured."""
+    rows = (
+        ("stories260K, 16 streams against 1", small[SIXTEEN], ">=", 7.0),
+        ("135M shape, 16 streams against 1", large[SIXTEEN], ">=", 4.0),
+        ("135M shape, base and 3 adapters mixed against 1", large[MIXED], ">=", 3.0),
+        ("8 clients against transformers serve", side, ">=", 3.0),
+        ("stories260K, a chat's tenth turn against its second", small[TURNS], "<=", 1.0),
+        ("135M shape, a chat's tenth turn against its second", large[TURNS], "<=", 1.0),
+    )
+    print()
+    for words, found, way, wanted in rows:
+        kept = found >= wanted if way == ">=" else found <= wanted
+        print(f"{words:52} {found:6.2f}x  {way} {wanted:.0f}  {'yes' if kept else 'no'}")
 
 
 @contextmanager
@@ -87,8 +115,9 @@ def adapter(folder: ModelDir, target: Path, rank: int) -> Path:
     return target
 
 
-def streams(folder: ModelDir, scratch: Path, tokens: int, rounds: int) -> None:
-    """Tokens a CPU second: one answer at a time, and sixteen of the base, of one adapter, and of all of them mixed."""
+def streams(folder: ModelDir, scratch: Path, tokens: int, rounds: int) -> dict[str, float]:
+    """Tokens a CPU second: one answer at a time, and sixteen of the base, of one adapter, and of all of them mixed.
+    Returns each as a multiple of one answer of the base in the same round, and what turns() does."""
     engine = Engine(folder, Limits(rows=16))
     names = [BASE]
     for rank in RANKS:
@@ -97,21 +126,22 @@ def streams(folder: ModelDir, scratch: Path, tokens: int, rounds: int) -> None:
     cases = {
         "1 of the base": [BASE],
         "1 adapter": ["r16"],
-        "16 of the base": [BASE] * 16,
+        SIXTEEN: [BASE] * 16,
         "16 of 1 adapter": ["r16"] * 16,
     }
-    cases["16, base and 3 adapters"] = names * 4
+    cases[MIXED] = names * 4
     found: dict[str, list[float]] = {name: [] for name in cases}
     answered(engine, [BASE], tokens)
     for _ in range(rounds):
         for name, models in cases.items():
             found[name].append(answered(engine, models, tokens))
-    first = statistics.median(found["1 of the base"])
+    ratios: dict[str, float] = {}
     for name, rates in found.items():
-        rate = statistics.median(rates)
-        print(f"{name:26} {rate:10,.0f} tokens a CPU second  {rate / first:6.1f}x")
-    turns(engine, tokens)
+        ratios[name] = statistics.median(a / b for a, b in zip(rates, found["1 of the base"], strict=True))
+        print(f"{name:26} {statistics.median(rates):10,.0f} tokens a CPU second  {ratios[name]:6.1f}x", flush=True)
+    ratios[TURNS] = turns(engine, tokens, rounds)
     engine.close()
+    return ratios
 
 
 def answered(engine: Engine, models: list[str], tokens: int) -> float:
@@ -134,21 +164,28 @@ def until_done(heard: queue.SimpleQueue[Event], count: int) -> Iterator[Done]:
             yield event
 
 
-def turns(engine: Engine, tokens: int, count: int = 10) -> None:
-    """What each turn of a chat costs per new token, and how much of it was read again."""
+def turns(engine: Engine, tokens: int, rounds: int, count: int = 10) -> float:
+    """What the tenth turn of a chat costs for each new token, as a multiple of the second. Returns the median over
+    several chats that go on side by side, a turn of each after the other, so that other work meets all turns alike."""
     encoder = engine.served[BASE].encoder
-    ids, costs = encoder.text_ids(PROMPT), []
-    tokens = min(tokens, (engine.positions - len(ids)) // (2 * count))
+    chats = [[*encoder.text_ids(f"{PROMPT} {number}")] for number in range(rounds)]
+    costs: list[list[float]] = [[] for _ in chats]
+    tokens = min(tokens, (engine.positions - len(chats[0])) // (2 * count))
     for _ in range(count):
-        heard: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        begin = cpu()
-        engine.submit(Request(BASE, tuple(ids), tokens), heard.put)
-        made: list[int] = []
-        while not isinstance(event := heard.get(), Done):
-            made += [token.id for token in event.tokens]
-        costs.append((cpu() - begin) / len(made))
-        ids = [*ids, *made, *encoder.text_ids(" And then what?")]
-    print(f"the tenth turn of a chat costs {costs[9] / costs[1]:.2f}x the second for each new token")
+        for number, ids in enumerate(chats):
+            heard: queue.SimpleQueue[Event] = queue.SimpleQueue()
+            begin = cpu()
+            engine.submit(Request(BASE, tuple(ids), tokens), heard.put)
+            made: list[int] = []
+            while not isinstance(event := heard.get(), Done):
+                made += [token.id for token in event.tokens]
+            costs[number].append((cpu() - begin) / len(made))
+            chats[number] = [*ids, *made, *encoder.text_ids(" And then what?")]
+    middle = [statistics.median(each[turn] for each in costs) for turn in range(count)]
+    print("turns of a chat, milliseconds a new token:", *(f"{1000 * one:.1f}" for one in middle), flush=True)
+    ratio = statistics.median(each[9] / each[1] for each in costs)
+    print(f"the tenth turn of a chat costs {ratio:.2f}x the second for each new token", flush=True)
+    return ratio
 
 
 def cpu() -> float:
@@ -157,7 +194,7 @@ def cpu() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def against(folder: ModelDir, tokens: int, rounds: int, clients: int = 8) -> None:
+def against(folder: ModelDir, tokens: int, rounds: int, clients: int = 8) -> float:
     """Tokens a second for eight clients at once, ours and those of `transformers serve`, in turns."""
     ours = [sys.executable, "-m", "llm_installer", "serve", str(folder.root), "--port", "8811"]
     theirs = [str(Path(sys.executable).parent / "transformers"), "serve", str(folder.weights), "--port", "8812"]
@@ -173,8 +210,10 @@ def against(folder: ModelDir, tokens: int, rounds: int, clients: int = 8) -> Non
         for _ in range(rounds):
             for port, (model, _) in servers.items():
                 found[port].append(rate(port, model, tokens, clients))
-        ours_rate, theirs_rate = (statistics.median(rates) for rates in found.values())
-        print(f"{clients} clients: {ours_rate:,.1f} tokens a second, {ours_rate / theirs_rate:.1f}x transformers serve")
+        ratio = statistics.median(a / b for a, b in zip(found[8811], found[8812], strict=True))
+        ours_rate = statistics.median(found[8811])
+        print(f"{clients} clients: {ours_rate:,.1f} tokens a second, {ratio:.1f}x transformers serve", flush=True)
+        return ratio
     finally:
         for each in running:
             each.terminate()

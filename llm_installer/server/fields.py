@@ -15,6 +15,8 @@ Body = Mapping[str, object]
 DEEPEST = 64
 """Levels of brackets that a request may have."""
 MOST_STOPS = 4
+MOST_BIASES = 1024
+"""Each is added at each token, while others wait."""
 MOST_TOP = 20
 SEEDS = 1 << 63
 
@@ -55,9 +57,13 @@ def _stops(value: object) -> bool:
 
 
 def _biases(value: object) -> bool:
-    return isinstance(value, dict) and all(
-        key.isdecimal() and key.isascii() and len(key) < 10 and type(bias) in (int, float) and -100 <= bias <= 100
-        for key, bias in value.items()
+    return (
+        isinstance(value, dict)
+        and len(value) <= MOST_BIASES
+        and all(
+            key.isdecimal() and key.isascii() and len(key) < 10 and type(bias) in (int, float) and -100 <= bias <= 100
+            for key, bias in value.items()
+        )
     )
 
 

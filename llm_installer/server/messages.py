@@ -22,6 +22,7 @@ ROLES: Mapping[object, Role] = {
     "tool": "tool",
 }
 _NAMES = 64
+MOST_TOOLS = 128
 
 
 def read_messages(value: object) -> tuple[tuple[Message, ...], tuple[str, ...]]:
@@ -35,6 +36,8 @@ def read_messages(value: object) -> tuple[tuple[Message, ...], tuple[str, ...]]:
 
 def read_tool_list(value: object) -> str:
     """Tool definitions as JSON text, as data has them; empty for none. Raises Problem."""
+    if len(cast("list[object]", value or [])) > MOST_TOOLS:
+        raise invalid(f"A request may have {MOST_TOOLS} tools", "tools")
     for i, tool in enumerate(cast("list[object]", value or [])):
         function = tool.get("function") if isinstance(tool, dict) else None
         if not isinstance(tool, dict) or tool.get("type", "function") != "function" or not isinstance(function, dict):

@@ -13,7 +13,7 @@ from llm_installer.server.catalogue import Entry
 from llm_installer.server.fields import CHAT, COMPLETION, Body, checked, parsed
 from llm_installer.server.guides import call_grammar, json_grammar
 from llm_installer.server.messages import read_messages, read_tool_list, tool_arguments, tool_names
-from llm_installer.server.problems import invalid
+from llm_installer.server.problems import invalid, too_long
 from llm_installer.server.request import ServeRequest
 from llm_installer.server.voices import Voice
 from llm_installer.server.wishes import Wish, chat_limits, read_wish
@@ -57,6 +57,9 @@ def read_completion(body: bytes) -> Body:
 def prepare_chat(fields: Body, entry: Entry, settings: ServeRequest, positions: int) -> Prepared:
     """What the engine is asked for a chat. Raises Problem."""
     wish = read_wish(fields, *chat_limits(fields), settings.rows)
+    count = len(cast("list[object]", fields["messages"]))
+    if count > positions:  # each has a token at least
+        raise too_long(f"The prompt has {count:,} messages, and this model reads {positions:,} tokens with its answer")
     messages, images = read_messages(fields["messages"])
     choice = _tool_choice(fields)
     voice = entry.voice

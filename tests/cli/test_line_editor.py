@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import pty
 import select
@@ -37,7 +38,7 @@ def typed(folder: Path, *keys: str) -> str:
     """What a terminal shows when these keys are pressed, each line when the one before has been answered."""
     process, terminal = pty.fork()
     if process == 0:
-        os.environ["TERM"] = "xterm"
+        os.environ |= {"TERM": "xterm", "LC_ALL": "C.UTF-8"}
         os.execv(sys.executable, [sys.executable, "-c", CHAT, str(folder)])
     shown = ""
     for key in keys:
@@ -53,9 +54,10 @@ def typed(folder: Path, *keys: str) -> str:
 def until_seen(terminal: int, mark: str) -> str:
     """What a terminal shows up to a mark."""
     shown, deadline = "", time.monotonic() + PATIENCE
+    letters = codecs.getincrementaldecoder("utf-8")("replace")
     while mark not in shown:
         assert select.select([terminal], [], [], deadline - time.monotonic())[0], shown
-        shown += os.read(terminal, 1).decode(errors="replace")
+        shown += letters.decode(os.read(terminal, 1))
     return shown
 
 
@@ -91,3 +93,11 @@ def test_a_history_that_was_meddled_with_gives_its_harmless_lines(tmp_path: Path
 def test_a_folder_that_is_not_ours_keeps_no_history(tmp_path: Path, llm_home: Path) -> None:
     assert history_file(ModelDir(tmp_path)) == tmp_path / FILE
     assert history_file(ModelDir(tmp_path / "gone")) == llm_home / FILE
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="keys as Linux terminals send them")
+def test_what_is_pasted_is_one_question_and_wide_letters_are_edited(tmp_path: Path) -> None:
+    """A terminal says where a paste begins and ends, so that its lines are no questions of their own."""
+    pasted = "\x1b[200~def f():\n    pass\x1b[201~\n"
+    shown = typed(tmp_path, pasted, f"日本🙂{LEFT}x\n", "/quit\n")
+    assert "<def f():\r\n    pass>\r\n" in shown and "<日本x🙂>\r\n" in shown

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from random import Random
+from threading import Event
 
 import httpx2
 import pytest
@@ -17,6 +18,7 @@ import pytest
 from llm_installer.core.errors import TrainingError
 from llm_installer.core.files import switch_link
 from llm_installer.core.paths import ModelDir
+from llm_installer.core.process_memory import resident_bytes
 from llm_installer.core.run.served import servers
 from llm_installer.runs.listing import remove, use
 from llm_installer.server import story
@@ -188,14 +190,57 @@ SECRETS = ["walrus", "teapot", "glacier", "violin", "lantern", "cactus", "pelica
 def test_a_crowd_hears_what_each_would_hear_alone(served: Running) -> None:
     models = [served.name, *(f"{served.name}:{run}" for run in RUNS)]
     asked = [(model, f"The password is {word}. Say it.") for model in models for word in SECRETS]
-    alone = {each: served.chat(each[1], model=each[0], max_tokens=24).json()["choices"] for each in asked}
+    alone = {each: served.chat(each[1], model=each[0], max_tokens=12).json()["choices"] for each in asked}
     random = Random(1)
-    for _ in range(4):
+
+    def leaves(each: tuple[str, str]) -> None:
+        """One that joins beside the others and hears only the beginning."""
+        body = endless(served, model=each[0], messages=[{"role": "user", "content": each[1]}], stream=True)
+        with sent(served, body) as client:
+            client.recv(random.randrange(1, 2000))
+
+    for _ in range(20):
         random.shuffle(asked)
-        with ThreadPoolExecutor(len(asked)) as pool:
-            found = list(pool.map(lambda each: served.chat(each[1], model=each[0], max_tokens=24), asked))
+        with ThreadPoolExecutor(len(asked) + 6) as pool:
+            gone = [pool.submit(leaves, each) for each in asked[:6]]
+            found = list(pool.map(lambda each: served.chat(each[1], model=each[0], max_tokens=12), asked))
+            assert all(each.result() is None for each in gone)
         assert {each: answer.json()["choices"] for each, answer in zip(asked, found, strict=True)} == alone
     served.idle()
+
+
+def test_what_lora_is_changes_between_requests_and_never_within_one(served: Running) -> None:
+    """Twelve clients ask while it is switched: every answer is wholly that of one run."""
+    runs = [served.folder.runs / run / "adapter" for run in RUNS[:2]]
+    ask = {"model": f"{served.name}:lora", "max_tokens": 16}
+    known: dict[str, str] = {}
+    for run in (*runs[::-1], runs[0]):
+        switch_link(served.folder.lora, run)
+        answer = served.chat("Who are you?", **ask).json()
+        known[answer["system_fingerprint"]] = answer["choices"][0]["message"]["content"]
+    assert len(known) == len(set(known.values())) == 2
+    over = Event()
+
+    def asks(number: int) -> list[tuple[str, str]]:
+        found = list[tuple[str, str]]()
+        while not over.is_set():
+            answer = served.chat("Who are you?", **ask)
+            assert answer.status_code == 200, answer.text
+            found.append((answer.json()["system_fingerprint"], answer.json()["choices"][0]["message"]["content"]))
+        return found
+
+    with ThreadPoolExecutor(12) as pool:
+        going = [pool.submit(asks, number) for number in range(12)]
+        try:
+            for turn in range(10):
+                before = served.engine.counts().requests
+                switch_link(served.folder.lora, runs[(turn + 1) % 2])
+                served.wait_for(lambda before=before: served.engine.counts().requests >= before + 12)
+        finally:
+            over.set()
+        heard = [each for one in going for each in one.result()]
+    assert set(heard) == set(known.items())
+    switch_link(served.folder.lora, runs[0])
 
 
 @pytest.mark.slow
@@ -205,10 +250,17 @@ def test_two_hundred_clients_that_leave_leave_nothing(served: Running) -> None:
             if number % 4 == 0:
                 client.recv(2000)
 
-    for _ in range(10):
+    def twenty() -> None:
         with ThreadPoolExecutor(20) as pool:
             list(pool.map(leaves, range(20)))
-    served.idle()
+        served.idle()
+
+    for _ in range(2):
+        twenty()
+    before = resident_bytes()
+    for _ in range(8):
+        twenty()
+    assert resident_bytes() < 1.05 * before
     assert not served.server.service._open
     assert served.chat("Hi").status_code == 200
 

@@ -113,10 +113,9 @@ class CallForm:
 
 def call_form(template: Template) -> CallForm | None:
     """How answers call tools under this template; None where it does so in a form that is not known."""
+    wanted: tuple[list[dict[str, str]], ...] = ([ARGUMENTS], [_TWO], [{}], [_TWO, _TWO])
     for given in (True, False):
-        answer, two, none, twice = (
-            _answer(template, calls, given) for calls in ([ARGUMENTS], [_TWO], [{}], [_TWO, _TWO])
-        )
+        answer, two, none, twice = (_answer(template, calls, given) for calls in wanted)
         if answer is None:
             continue
         tags = tags_of(two, none or "", twice or "", NAME, _TWO) if two else None
