@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -24,8 +24,8 @@ from llm_installer.core.errors import InstallerError, UsageError
 from llm_installer.core.text import shortened, without_password
 from llm_installer.studio.store.schema import bring_up_to_date
 
-BUSY_MS = 10_000
-"""Milliseconds that a writer waits for another one."""
+BUSY_MS = 60_000
+"""Milliseconds that a writer waits for others. SQLite lets none go first, so one of many can wait for long."""
 _READS = {"studio_reads": True}
 
 
@@ -74,11 +74,14 @@ def open_store(where: str | Path) -> Store:
     Raises InstallerError where it cannot be reached, or a newer version of this program made it.
     """
     store = Store(_sqlite(Path(where)) if isinstance(where, Path) or "://" not in where else _by_address(where))
-    try:
-        bring_up_to_date(store.engine)
-    except OperationalError as error:
-        shown = without_password(str(where))
-        raise InstallerError(f"The database {shown} cannot be opened ({shortened(str(error.orig))})") from None
+    with ExitStack() as undone:
+        undone.callback(store.close)
+        try:
+            bring_up_to_date(store.engine)
+        except OperationalError as error:
+            shown = without_password(str(where))
+            raise InstallerError(f"The database {shown} cannot be opened ({shortened(str(error.orig))})") from None
+        undone.pop_all()
     return store
 
 
