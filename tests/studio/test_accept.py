@@ -38,8 +38,12 @@ Parts = dict[str, bytes]
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> ModelDir:
+    """A base of two layers."""
+    return model_at(tmp_path_factory.mktemp("models") / "two-layers")
+
+
+def model_at(root: Path) -> ModelDir:
     """A base of two layers, made by hand."""
-    root = tmp_path_factory.mktemp("models") / "two-layers"
     weights = {f"model.layers.0.{name}.weight": np.ones(shape, np.float32) for name, shape in LAYERS.items()}
     (root / "model").mkdir(parents=True)
     (root / "model" / "model.safetensors").write_bytes(save(weights))
@@ -135,6 +139,16 @@ def test_what_a_run_hands_over_is_what_is_taken(model: ModelDir, tmp_path: Path)
     assert (again.adapter / "adapter_model.safetensors").read_bytes() == sound(model)[WEIGHTS]
     third = adopt({name: file for name in FILES if (file := again.root / name).is_file()}, Expected(model, "j2"))
     assert third.metrics.read_bytes() == again.metrics.read_bytes()
+
+
+def test_the_row_of_an_end_token_is_part_of_a_result(model: ModelDir, tmp_path: Path) -> None:
+    """What training adds where the base never learned to end; here for an output layer with weights of its own."""
+    name = "base_model.model.model.layers.0.up_proj.token_adapter.trainable_tokens_delta"
+    parts = {**sound(model), WEIGHTS: save({**tensors(), name: np.ones((1, 8), np.float32)})}
+    parts = changed(parts, CONFIG, trainable_token_indices={"up_proj": [3]})
+    assert drop(zipped(parts, model), model, tmp_path).adapter.is_dir()
+    parts = {**parts, WEIGHTS: save({**tensors(), name: np.ones((1, 9), np.float32)})}
+    assert "1 x 9" in refused(zipped(parts, model), model, tmp_path)
 
 
 def without(name: str) -> Callable[[Parts], Parts]:
@@ -264,7 +278,7 @@ def test_archives_that_are_traps(model: ModelDir, tmp_path: Path) -> None:
 def test_a_damaged_bundle_is_refused_or_is_still_the_same_result(
     seed: int, count: int, model: ModelDir, tmp_path: Path
 ) -> None:
-    """Bytes changed, cut out or doubled anywhere: a sentence, or an adapter that is bit for bit the one that was sent."""
+    """Bytes changed, cut out or doubled anywhere: a sentence, or bit for bit the adapter that was sent."""
     parts, chance = sound(model), random.Random(seed)
     content = bytearray(zipped(parts, model))
     for _ in range(count):

@@ -16,13 +16,14 @@ from starlette.responses import Response
 
 from llm_installer.core.files import FULL
 from llm_installer.core.text import shortened
-from llm_installer.core.version import __version__
 from llm_installer.server.guard import body_of
 from llm_installer.server.problems import invalid
 from llm_installer.studio import blobs, results
 from llm_installer.studio.api.downloads import data_file
 from llm_installer.studio.api.receiving import full
 from llm_installer.studio.api.shapes import work_json
+from llm_installer.studio.colab.returned import made_a_run
+from llm_installer.studio.colab.wheel import running_version
 from llm_installer.studio.context import Studio
 from llm_installer.studio.guard import job_of_token
 from llm_installer.studio.plain import ENGINES, Json
@@ -106,7 +107,7 @@ def router_of(studio: Studio) -> APIRouter:
     def hello(given: Hello) -> Json:
         """A worker begins."""
         lost = claims.lose_all_of(studio.store, given.worker) if given.alone else 0
-        return {"version": __version__, "lease": studio.settings.lease, "lost": lost}
+        return {"version": running_version(), "lease": studio.settings.lease, "lost": lost}
 
     @router.post("/api/workers/claim", response_model=None)
     def claim(given: Claim, authorization: str = Header("")) -> Response | Json:
@@ -161,10 +162,11 @@ def _endings(router: APIRouter, studio: Studio) -> None:
         """A job is done, and its files were sent."""
         found = [results.ResultFile(one.path, one.sha256, one.bytes) for one in given.files]
         results.accepted(studio.folder, found)
-        with studio.store.writing() as session:
+        with made_a_run(studio, job_id, given.attempt, found) as run, studio.store.writing() as session:
             result = {**given.result, "files": results.as_json(found)}
             job = claims.complete(studio.store, session, job_id, given.attempt, result)
             job.measured = {**job.measured, **given.measured}
+            job.run = run.id if run else job.run
         return _answer(studio, job)
 
     @router.post("/api/workers/jobs/{job_id}/fail")

@@ -1,4 +1,4 @@
-"""A result file opened with care: only files that belong there, no larger than they may be, and all of them as they were.
+"""A result file opened with care: only files that belong there, no larger than they may be, and all as they were sent.
 
 Nothing of a name in it becomes a path: each is looked up in the table of what may be there.
 """
