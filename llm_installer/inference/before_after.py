@@ -14,10 +14,8 @@ from llm_installer.core.examples import Example, Message
 from llm_installer.data.encoding.encode import Encoder
 from llm_installer.data.encoding.template_probes import CannotRender
 from llm_installer.data.formats.turns import IMAGE_MARK
-from llm_installer.inference.generate import Answer, Sampling, answers
+from llm_installer.inference.generate import Answer, Sampling, answers, answers_beside
 
-BASE, ADAPTER = "__base__", "default"
-"""Names that PEFT has for the base alone, and for the one adapter of a run."""
 ANSWER = Sampling(max_new_tokens=64)
 TEXT_PROMPT_WORDS = 12
 """Most words of a validation text that both models are given to continue; of a short one it is half."""
@@ -55,8 +53,7 @@ def compare(
         return []
     ids, images = [p.ids for p in prompts], [p.images for p in prompts]
     if mixes(model) and not any(images):
-        said = answers(model, encoder, ids * 2, ANSWER, adapters=[BASE] * len(ids) + [ADAPTER] * len(ids))
-        before, after = said[: len(ids)], said[len(ids) :]
+        before, after = answers_beside(model, encoder, ids, ANSWER)
     else:
         with model.disable_adapter():
             before = answers(model, encoder, ids, ANSWER, images=images)

@@ -17,8 +17,8 @@ from llm_installer.data.encoding.encode import Encoder
 from llm_installer.models.base import model_inputs
 
 Model = PreTrainedModel | PeftModel
-AT_ONCE = 32
-"""Prompts that are answered together."""
+BASE, ADAPTER = "__base__", "default"
+"""Names that PEFT has for the base alone, and for the one adapter of a run."""
 
 
 class Generates(Protocol):
@@ -101,17 +101,25 @@ def answers(
     encoder: Encoder,
     prompts: Sequence[Sequence[int]],
     sampling: Sampling,
+    at_once: int = 16,
     images: Sequence[Sequence[str]] = (),
-    adapters: Sequence[str] = (),
 ) -> list[Answer]:
-    """Continue several prompts, AT_ONCE of them in a batch, padded on the left so that each continues from its own end;
-    `images` are those of each prompt, `adapters` the adapter that PEFT uses for it, where there are any."""
+    """Continue several prompts, `at_once` of them in a batch, padded on the left so that each continues from its own
+    end; `images` are those of each prompt, where there are any."""
     found: list[Answer] = []
-    for start in range(0, len(prompts), AT_ONCE):
-        some = slice(start, start + AT_ONCE)
-        extra = {"adapter_names": list(adapters[some])} if adapters else {}
-        found += _texts(encoder, _generate(model, encoder, prompts[some], sampling, images[some], extra))
+    for start in range(0, len(prompts), at_once):
+        some = slice(start, start + at_once)
+        found += _texts(encoder, _generate(model, encoder, prompts[some], sampling, images[some]))
     return found
+
+
+def answers_beside(
+    model: PeftModel, encoder: Encoder, prompts: Sequence[Sequence[int]], sampling: Sampling
+) -> tuple[list[Answer], list[Answer]]:
+    """What the base and the tuned model continue the same prompts with, all in one batch."""
+    both = {"adapter_names": [name for name in (BASE, ADAPTER) for _ in prompts]}
+    said = _texts(encoder, _generate(model, encoder, [*prompts, *prompts], sampling, extra=both))
+    return said[: len(prompts)], said[len(prompts) :]
 
 
 def samples(model: Model, encoder: Encoder, start: Sequence[int], count: int, sampling: Sampling) -> list[list[int]]:

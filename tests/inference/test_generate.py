@@ -30,12 +30,11 @@ def tiny() -> tuple[object, Encoder]:
     return load_base(MODEL_DIR, "float32", "cpu").eval(), Encoder(load_tokenizer(MODEL_DIR))
 
 
-def test_batched_answers_equal_single_ones(tiny, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(generate, "AT_ONCE", 3)
+def test_batched_answers_equal_single_ones(tiny) -> None:
     model, encoder = tiny
     prompts = [encoder.prompt_ids([Message("user", q)]) for q in QUESTIONS]
     single = [answer(model, encoder, p, GREEDY) for p in prompts]
-    assert answers(model, encoder, prompts, GREEDY) == single
+    assert answers(model, encoder, prompts, GREEDY, at_once=3) == single
     assert any(a.ended for a in single)
     assert not any("<|im_end|>" in a.text for a in single)
 
