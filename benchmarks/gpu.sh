@@ -10,15 +10,10 @@
 set -euo pipefail
 
 PYTHON_VERSION="${PYTHON_VERSION:-3.12}"
-PURE=(transformers peft datasets huggingface_hub httpx2 httpcore2 truststore click rich liger-kernel trl dill
-      multiprocess filelock markdown-it-py mdurl pygments h11 h2 hpack hyperframe anyio sniffio idna certifi jinja2
-      typer-slim shellingham pytest-timeout hypothesis sortedcontainers)
-COMPILED=(orjson xxhash bitsandbytes)
+WANTED=(transformers peft datasets huggingface_hub httpx2 httpcore2 truststore click rich liger-kernel trl dill
+        multiprocess filelock markdown-it-py mdurl pygments h11 anyio idna certifi jinja2 pytest-timeout hypothesis
+        sortedcontainers orjson xxhash bitsandbytes)
 MOST=$((40 * 1000 * 1000))
-
-pinned() { # the exact version that was tested, where constraints.txt has one
-    grep -i "^${1//_/[-_]}==" constraints.txt || echo "$1"
-}
 
 pack() {
     local out model data work
@@ -27,12 +22,10 @@ pack() {
     work="$(mktemp -d)"
     trap 'rm -rf "$work"' EXIT
     mkdir -p "$work/gpu/site" "$work/wheels"
-    local name where=(--no-deps --only-binary :all: --python-version "$PYTHON_VERSION" -d "$work/wheels" -q)
-    for name in "${PURE[@]}" "${COMPILED[@]}"; do
-        "${PYTHON:-python3}" -m pip download "${where[@]}" --platform manylinux_2_28_x86_64 \
-            --platform manylinux_2_24_x86_64 --platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64 \
-            "$(pinned "$name")" || echo "left out, no wheel: $name" >&2
-    done
+    local get=("${PYTHON:-python3}" -m pip download -q --no-deps --only-binary :all: -c constraints.txt
+        --python-version "$PYTHON_VERSION" -d "$work/wheels" --platform manylinux_2_28_x86_64
+        --platform manylinux_2_24_x86_64 --platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64)
+    "${get[@]}" "${WANTED[@]}"
     "${PYTHON:-python3}" - "$work/wheels" "$work/gpu/site" <<'PYTHON'
 import sys, zipfile
 from pathlib import Path
@@ -53,7 +46,7 @@ PYTHON
     cp "$data" "$work/gpu/shared/data/alpaca/"
     cp benchmarks/gpu.sh "$work/gpu/run.sh"
     chmod -R u+rwX "$work/gpu"
-    XZ_OPT="-T0 -6" tar -cJf "$out" -C "$work" gpu
+    XZ_OPT="${XZ_OPT:--T0 -6}" tar -cJf "$out" -C "$work" gpu
     local bytes
     bytes="$(stat -c %s "$out")"
     echo "$out: $((bytes / 1000000)) MB"

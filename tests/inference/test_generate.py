@@ -117,7 +117,7 @@ def test_base_and_tuned_model_answer_in_one_batch_as_they_do_apart(dora: bool, m
             if "lora_B" in name:
                 torch.nn.init.normal_(weight, std=0.1)
     fuse_lora(model)
-    monkeypatch.setattr(generate, "_generate", lambda *given: calls.append(given) or own(*given))
+    monkeypatch.setattr(generate, "_generate", lambda *given, **more: calls.append(given) or own(*given, **more))
     examples = [Example((Message("user", q), Message("assistant", "Yes.")), Origin("t", i), "chat") for i, q in
                 enumerate(QUESTIONS)]  # fmt: skip
     found = compare(model, encoder, examples)
