@@ -20,7 +20,7 @@ pack() {
     out="$(realpath -m "$1")" model="$(realpath "$2")" data="$(realpath "$3")"
     cd "$(dirname "$0")/.."
     work="$(mktemp -d)"
-    trap 'rm -rf "$work"' EXIT
+    trap "rm -rf '$work'" EXIT
     mkdir -p "$work/gpu/site" "$work/wheels"
     local get=("${PYTHON:-python3}" -m pip download -q --no-deps --only-binary :all: -c constraints.txt
         --python-version "$PYTHON_VERSION" -d "$work/wheels" --platform manylinux_2_28_x86_64
@@ -72,7 +72,7 @@ run() {
     mkdir -p "$RESULTS"
     cd "$here/repo"
     data="$(ls "$here"/shared/data/alpaca/*.json | head -1)"
-    step 60 imports "$python" -c "
+    step "${IMPORT_LIMIT:-60}" imports "$python" -c "
 import importlib, torch
 for name in 'transformers peft datasets huggingface_hub liger_kernel trl orjson llm_installer.train_lora'.split():
     try:
