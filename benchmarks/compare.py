@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument(
         "--data", required=True, help="rows as Alpaca's or with question and answer, JSON or JSON lines"
     )
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="for cuda there is compare_cuda.py")
     parser.add_argument("--shape", choices=SHAPES, default="135m")
     parser.add_argument("--rows", type=int, default=192)
     parser.add_argument("--batch", type=int, default=8, help="rows of an optimizer step")

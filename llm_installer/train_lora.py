@@ -113,10 +113,10 @@ def decide(options: Options, voice: Voice, base: Path | None = None) -> Job:
     refuse_output(options)
     info = read_model_info(folder.weights, folder.root.name)
     handler = find_handler(info)
-    with voice.waiting("Reading the data"):
+    phases: dict[str, float] = {}
+    with timed(phases, "read"), voice.waiting("Reading the data"):
         given = read(options, base)
     encoder = load_encoder(info, options.train_on_prompt)
-    phases: dict[str, float] = {}
     with timed(phases, "encode"), voice.progress("Encoding") as progress:
         prepared = prepare(given, encoder, options, info, handler, progress)
     if not unfinished or anyway:
@@ -127,8 +127,7 @@ def decide(options: Options, voice: Voice, base: Path | None = None) -> Job:
     job = Job(options, base, folder, info, handler, hardware, encoder, given, prepared, plan, phases=phases)
     if options.eval_prompts:
         file = base / Path(options.eval_prompts).expanduser()
-        longest = (info.max_positions or 1_000_000) - ANSWER_TOKENS
-        job = replace(job, prompts=read_prompts(file, encoder, job.kind, longest))
+        job = replace(job, prompts=read_prompts(file, encoder, job.kind, (info.max_positions or 10**6) - ANSWER_TOKENS))
     job = resumed(job, unfinished, anyway) if unfinished else job
     from llm_installer.training.start import checked  # here, for it takes seconds, and what is above may refuse first
 
@@ -192,7 +191,8 @@ def train(job: Job, voice: Voice, tell_run: TellRun, callbacks: Sequence[object]
             speed = speed_of(job.info, job.plan, job.hardware.name, data.rows, state)
             origin = hub_base(job.folder.info)
             about = Published(job.info, job.plan, str(job.options.sources), job.kind, job.encoder, speed, origin)
-            result = publish(trainer.model, best, state, about, run, adapter)
+            with timed(state.phases, "save"):
+                result = publish(trainer.model, best, state, about, run, adapter)
             ended.append((STOPPED if stopped or now.requests.why else FINISHED, result))
             now.report.on_end(state, result)
         if stopped and job.plan.course.total_steps:
@@ -234,16 +234,17 @@ def finish(trained: Trained, voice: Voice) -> Outcome:
 
     A signal ends the comparison, and nothing else.
     """
-    job, result = trained.job, trained.result
+    job, result, state = trained.job, trained.result, trained.state
     changes, answers = None, list["Comparison"]()
     with early_end(trained.asked) as early, voice.waiting("Evaluating what the run changed"):
         if not trained.trainer.sharded:  # to evaluate takes all processes, and the others have ended
-            changes = early.attempt(lambda: _changes(trained), None)
+            with timed(state.phases, "compare"):
+                changes = early.attempt(lambda: _changes(trained), None)
         lora = settle(job, result, changes)
         if changes and not job.options.skip_test:
-            with voice.waiting("Asking base and tuned model"):
+            with timed(state.phases, "answer"), voice.waiting("Asking base and tuned model"):
                 answers = early.attempt(lambda: _answers(trained), answers)
-        return outcome(job, trained.state, result, lora, Compared(changes, answers, early.stopped))
+        return outcome(job, state, result, lora, Compared(changes, answers, early.stopped))
 
 
 def _changes(trained: Trained) -> Changes | None:
@@ -254,8 +255,7 @@ def _changes(trained: Trained) -> Changes | None:
     job, data, state, seed = trained.job, trained.data, trained.state, trained.job.plan.seed
     training = choose_side(job.prepared.train, data.train_slice, seed, state)
     validation = choose_side(job.prepared.validation, data.validation, seed, state)
-    file = Run(trained.result.run).own_text
-    own = own_text(trained.trainer, job.encoder, state, job.info.max_positions, file)
+    own = own_text(trained.trainer, job.encoder, state, job.info.max_positions, Run(trained.result.run).own_text)
     return evaluate_changes(trained.trainer, job.encoder, training, validation, own, job.info.path)
 
 

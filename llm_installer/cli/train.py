@@ -19,6 +19,7 @@ from llm_installer.core.errors import UsageError
 from llm_installer.core.hardware import busy_cores, usable_cores
 from llm_installer.core.hints import script
 from llm_installer.core.paths import ModelDir
+from llm_installer.core.seconds import keeping, process_began
 from llm_installer.core.user_config import read_user_config
 from llm_installer.planning.environment import environment
 from llm_installer.planning.options import Options
@@ -62,7 +63,7 @@ def _told(options: Options, model: str | None) -> None:
     options = _preferred(click.get_current_context(), options)
     for name, value in environment(usable_cores(), busy_cores()).items():
         os.environ.setdefault(name, value)
-    with Worker():
+    with Worker(), keeping(process_began()):
         _train(options)
 
 

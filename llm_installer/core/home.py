@@ -46,3 +46,9 @@ def _has_record(root: Path) -> bool:
 def cache_dir() -> Path:
     """Where encoded datasets and compiled kernels are kept; safe to delete."""
     return llm_home() / "cache"
+
+
+def keep_triton_kernels() -> None:
+    """Let Triton keep what it compiles there, too, unless the user has said where: in ~/.triton it would be lost with
+    the home folder of a container, and each run would compile for seconds again."""
+    os.environ.setdefault("TRITON_CACHE_DIR", str(cache_dir() / "triton"))

@@ -7,28 +7,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from llm_installer.core.seconds import PHASES, turn
 from llm_installer.core.text import size
-
-PHASES = {
-    "encode": "encode",
-    "load": "load",
-    "rehearse": "memory probe",
-    "train": "train",
-    "evaluate": "evaluate",
-    "save": "save",
-}
-"""Key in files -> name for the user, in the order in which they come. Phases do not overlap; what is in none of them
-(imports, prompts) is not counted."""
 
 
 @contextmanager
 def timed(phases: dict[str, float], name: str) -> Iterator[None]:
-    """Add the seconds that this lasts to one phase."""
+    """Add the seconds that this lasts to one phase, here and in the ledger of the command. Phases do not overlap."""
     assert name in PHASES, name
-    began = time.monotonic()
+    before, began = turn(name), time.monotonic()
     try:
         yield
     finally:
+        turn(before)
         phases[name] = phases.get(name, 0.0) + time.monotonic() - began
 
 
@@ -79,6 +70,4 @@ class Speed:
         if self.peak_bytes:
             predicted = f" ({size(self.predicted_bytes)} predicted)" if self.predicted_bytes else ""
             parts.append(f"peak memory {size(self.peak_bytes)}{predicted}")
-        spent = [f"{name} {self.phases[key]:.0f}" for key, name in PHASES.items() if self.phases.get(key, 0) >= 0.5]
-        seconds = f"; seconds: {', '.join(spent)}" if spent else ""
-        return f"Speed: {', '.join(parts)}{seconds}."
+        return f"Speed: {', '.join(parts)}."

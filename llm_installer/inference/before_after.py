@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from peft import PeftModel
+from peft.tuners.lora.layer import Linear as LoraLinear
+from peft.tuners.lora.layer import LoraLayer
+from peft.utils.other import AuxiliaryTrainingWrapper
 
 from llm_installer.core.examples import Example, Message
 from llm_installer.data.encoding.encode import Encoder
 from llm_installer.data.encoding.template_probes import CannotRender
 from llm_installer.data.formats.turns import IMAGE_MARK
-from llm_installer.inference.generate import Answer, Sampling, answers
+from llm_installer.inference.generate import Answer, Sampling, answers, answers_beside
 
 ANSWER = Sampling(max_new_tokens=64)
 TEXT_PROMPT_WORDS = 12
@@ -49,10 +52,20 @@ def compare(
     if not prompts:
         return []
     ids, images = [p.ids for p in prompts], [p.images for p in prompts]
-    with model.disable_adapter():
-        before = answers(model, encoder, ids, ANSWER, images=images)
-    after = answers(model, encoder, ids, ANSWER, images=images)
+    if mixes(model) and not any(images):
+        before, after = answers_beside(model, encoder, ids, ANSWER)
+    else:
+        with model.disable_adapter():
+            before = answers(model, encoder, ids, ANSWER, images=images)
+        after = answers(model, encoder, ids, ANSWER, images=images)
     return [Comparison(p.shown, p.expected, b, t) for p, b, t in zip(prompts, before, after, strict=True)]
+
+
+def mixes(model: PeftModel) -> bool:
+    """Whether PEFT can compute base and tuned model in one batch: its adapters are plain ones on linear layers."""
+    layers = [m for m in model.modules() if isinstance(m, LoraLayer)]
+    plain = all(isinstance(m, LoraLinear) and not any(m.use_dora.values()) for m in layers)
+    return plain and not any(isinstance(m, AuxiliaryTrainingWrapper) for m in model.modules())
 
 
 def different(examples: Sequence[Example], count: int) -> list[Example]:

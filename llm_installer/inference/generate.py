@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -17,6 +17,8 @@ from llm_installer.data.encoding.encode import Encoder
 from llm_installer.models.base import model_inputs
 
 Model = PreTrainedModel | PeftModel
+BASE, ADAPTER = "__base__", "default"
+"""Names that PEFT has for the base alone, and for the one adapter of a run."""
 
 
 class Generates(Protocol):
@@ -91,7 +93,7 @@ def answer(
         return str(encoder.tokenizer.decode(tokens, skip_special_tokens=True))
 
     stream = _Stream(decode, on_text) if on_text else None
-    return _answers(model, encoder, [ids], sampling, stream, [images])[0]
+    return _texts(encoder, _generate(model, encoder, [ids], sampling, [images], {"streamer": stream}))[0]
 
 
 def answers(
@@ -107,8 +109,17 @@ def answers(
     found: list[Answer] = []
     for start in range(0, len(prompts), at_once):
         some = slice(start, start + at_once)
-        found += _answers(model, encoder, prompts[some], sampling, None, images[some])
+        found += _texts(encoder, _generate(model, encoder, prompts[some], sampling, images[some]))
     return found
+
+
+def answers_beside(
+    model: PeftModel, encoder: Encoder, prompts: Sequence[Sequence[int]], sampling: Sampling
+) -> tuple[list[Answer], list[Answer]]:
+    """What the base and the tuned model continue the same prompts with, all in one batch."""
+    both = {"adapter_names": [name for name in (BASE, ADAPTER) for _ in prompts]}
+    said = _texts(encoder, _generate(model, encoder, [*prompts, *prompts], sampling, extra=both))
+    return said[: len(prompts)], said[len(prompts) :]
 
 
 def samples(model: Model, encoder: Encoder, start: Sequence[int], count: int, sampling: Sampling) -> list[list[int]]:
@@ -120,18 +131,9 @@ def samples(model: Model, encoder: Encoder, start: Sequence[int], count: int, sa
     return [ids[: _end(ids, {*encoder.stop_ids, *special})] for ids in made]
 
 
-def _answers(
-    model: Model,
-    encoder: Encoder,
-    prompts: Sequence[Sequence[int]],
-    sampling: Sampling,
-    stream: _Stream | None,
-    images: Sequence[Sequence[str]],
-) -> list[Answer]:
+def _texts(encoder: Encoder, made: Sequence[Sequence[int]]) -> list[Answer]:
     """Texts up to the first stop token."""
-    stops = set(encoder.stop_ids)
-    made = _generate(model, encoder, prompts, sampling, stream, images)
-    ends = [(ids, _end(ids, stops)) for ids in made]
+    ends = [(ids, _end(ids, {*encoder.stop_ids})) for ids in made]
     return [
         Answer(encoder.tokenizer.decode(ids[:end], skip_special_tokens=True), end < len(ids), min(end + 1, len(ids)))
         for ids, end in ends
@@ -144,15 +146,15 @@ def _generate(
     encoder: Encoder,
     prompts: Sequence[Sequence[int]],
     sampling: Sampling,
-    stream: _Stream | None = None,
     images: Sequence[Sequence[str]] = (),
+    extra: Mapping[str, object] | None = None,
 ) -> list[list[int]]:
-    """The new ids of each prompt, up to the longest."""
+    """The new ids of each prompt, up to the longest; `extra` goes to the model's generate."""
     longest = max(len(p) for p in prompts)
     pad = encoder.eos
     ids = torch.tensor([[pad] * (longest - len(p)) + list(p) for p in prompts], device=model.device)
     mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts], device=model.device)
-    extra = model_inputs(encoder.inputs(ids.cpu().numpy(), images), model.device, model.dtype)
+    inputs = model_inputs(encoder.inputs(ids.cpu().numpy(), images), model.device, model.dtype)
     chosen: dict[str, object] = {"do_sample": False}
     if sampling.temperature > 0:
         chosen = {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
@@ -165,9 +167,9 @@ def _generate(
             eos_token_id=[*encoder.stop_ids, *sampling.stops],
             pad_token_id=pad,
             use_cache=True,
-            streamer=stream,
             **chosen,
-            **extra,
+            **inputs,
+            **(extra or {}),
         )
     return [row[longest:].tolist() for row in made]
 

@@ -125,7 +125,7 @@ def plan_memory(setup: Setup, path: Path | None = None, scored: float = 1.0) -> 
     device, dtype, quantised = hardware.device, setup.precision, setup.method.quantised
     size = BYTES[dtype]
     row = info.vocab_size * size if path.chunk_bytes else 0
-    # In float8 what is made anew for each layer is its transpose.
+    # In float8 it is the transpose of a layer that is made for each product.
     each = 1 if quantised == FLOAT8 else size
     unpacked = max((n.inputs * n.outputs for n in linears(info)), default=0) * each if quantised else 0
     cast = CAST * info.intermediate_size if quantised == FLOAT8 else 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from llm_installer.core.hints import quoted, script, typed
 from llm_installer.core.paths import ModelDir, Run
 from llm_installer.core.run.history import Past, remember
 from llm_installer.core.run.samples import Sample
+from llm_installer.core.seconds import so_far
 from llm_installer.core.state import Result, RunState
 from llm_installer.core.text import short_path
 from llm_installer.planning.longer import longer
@@ -57,6 +58,8 @@ class Outcome:
     """Why nothing was compared, as a sentence."""
     stopped: Interrupted | None = None
     """The signal that ended the comparison, when all else was done."""
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Of this command, by the phases of core.seconds; empty in somebody else's program."""
 
     @property
     def found(self) -> list[str]:
@@ -83,7 +86,7 @@ def outcome(job: Job, state: RunState, result: Result, lora: Lora, found: Compar
             run.report,
             uncompared.render(job, state, result, " ".join(lora.said), why + (f" {spent.said()}" if spent else "")),
         )
-        return replace(ended, uncompared=why)
+        return replace(ended, uncompared=why, seconds=so_far())
     sides = {False: job.given.train, True: job.given.validation}
     report = Report(
         model=job.info.name,
@@ -104,7 +107,7 @@ def outcome(job: Job, state: RunState, result: Result, lora: Lora, found: Compar
         took=spent.said() if spent else "",
     )
     write_text(run.report, render(report))
-    return replace(ended, report=report)
+    return replace(ended, report=report, seconds=so_far())
 
 
 def _finished(stopped: Interrupted, run: Run) -> Interrupted:

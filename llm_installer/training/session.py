@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from llm_installer.core.run.header import RunHeader
 from llm_installer.core.run.signals import Requests, stop_requests
+from llm_installer.core.seconds import turn
 from llm_installer.core.voice import Voice
 from llm_installer.data.encoding.encode import Encoder
 from llm_installer.data.encoding.prompts import Prompt
@@ -51,6 +52,7 @@ def session(
     trainer: Trainer, header: RunHeader, audience: Audience, since: Checkpoint | None, phases: Mapping[str, float]
 ) -> Iterator[Session]:
     """Signals are heard and reporters started for as long as this lasts; report.on_end is the caller's to call."""
+    turn("report")
     options, callbacks = audience.options, audience.callbacks
     with stop_requests() as requests:
         more: dict[str, Reporter] = {"requests": RequestsReporter(header, requests)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from llm_installer.core.home import keep_triton_kernels
 from llm_installer.core.model_info import ModelInfo
 from llm_installer.core.voice import Voice
 from llm_installer.data.encoding.encode import Encoder
@@ -28,6 +29,7 @@ def load_trainer(plan: Plan, info: ModelInfo, encoder: Encoder, voice: Voice, an
 
     `answering` says that it must generate while it trains. Raises ModelError or UsageError when it cannot be loaded.
     """
+    keep_triton_kernels()
     prepare_process(plan.device, plan.fast)
     with voice.waiting("Loading the model"):
         loaded = load_model(info, plan, answering)

@@ -10,6 +10,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from llm_installer.core.run.samples import Sample
+from llm_installer.core.seconds import said as seconds_said
 from llm_installer.core.text import counted, perplexity, short_path, shortened
 from llm_installer.data.cut_rows import Side
 from llm_installer.data.prepare import Given, Prepared
@@ -120,6 +121,8 @@ def _closing(found: Outcome) -> Iterator[RenderableType]:
         yield Text(f"  The best of {counted(result.steps, 'step')} was step {result.best_step:,}.")
     for sentence in (*found.found, *([result.speed.said()] if result.speed else [])):
         yield Text(f"  {sentence}")
+    if found.seconds:
+        yield Text(f"  {seconds_said(found.seconds)}")
     for sentence in found.lora.said:
         yield Text(f"  {sentence}")
     if found.report_file:

@@ -6,16 +6,19 @@ from pathlib import Path
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 
 from llm_installer.core.examples import Example, Message, Origin
 from llm_installer.data.encoding.encode import Encoder
 from llm_installer.data.encoding.tokenizer import load_tokenizer
-from llm_installer.inference.before_after import compare
+from llm_installer.inference import before_after, generate
+from llm_installer.inference.before_after import compare, mixes
 from llm_installer.inference.chat import Conversation
 from llm_installer.inference.generate import Sampling, answer, answers
 from llm_installer.inference.load import Assistant
 from llm_installer.models.base import load_base
 from llm_installer.tiny import MODEL_DIR
+from llm_installer.training.fast.lora import fuse_lora
 
 GREEDY = Sampling(max_new_tokens=24)
 QUESTIONS = ["Hello!", "What colour is the sky?", "Tell me a story about a fox.", "Who are you?"]
@@ -101,3 +104,26 @@ def test_with_an_untrained_adapter_base_and_tuned_say_the_same(tiny_llama: Path)
     ]  # fmt: skip
     assert [c.expected for c in found] == ["Hello", " blue", "seven eight nine ten eleven twelve more", ""]
     assert all(c.base == c.tuned for c in found)
+
+
+@pytest.mark.parametrize("dora", [False, True])
+def test_base_and_tuned_model_answer_in_one_batch_as_they_do_apart(dora: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    base = load_base(MODEL_DIR, "float32", "cpu")
+    model = get_peft_model(base, LoraConfig(r=4, target_modules="all-linear", use_dora=dora)).eval()
+    encoder, own, calls = Encoder(load_tokenizer(MODEL_DIR)), generate._generate, []
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "lora_B" in name:
+                torch.nn.init.normal_(weight, std=0.1)
+    fuse_lora(model)
+    monkeypatch.setattr(generate, "_generate", lambda *given, **more: calls.append(given) or own(*given, **more))
+    examples = [Example((Message("user", q), Message("assistant", "Yes.")), Origin("t", i), "chat") for i, q in
+                enumerate(QUESTIONS)]  # fmt: skip
+    found = compare(model, encoder, examples)
+    assert mixes(model) is not dora and len(calls) == 1 + dora
+    ids = [encoder.prompt_ids([Message("user", q)]) for q in QUESTIONS]
+    assert [each.tuned for each in found] == answers(model, encoder, ids, before_after.ANSWER)
+    with model.disable_adapter():
+        assert [each.base for each in found] == answers(model, encoder, ids, before_after.ANSWER)
+    assert any(each.base.text != each.tuned.text for each in found)

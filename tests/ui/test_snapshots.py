@@ -119,7 +119,7 @@ def outcome(job: Job) -> Outcome:
         picture="",
     )
     lora = Lora(True, ("./lora is now the adapter of this run, from step 570, its best.",))
-    return Outcome(job.folder, result, lora, report, run.report)
+    return Outcome(job.folder, result, lora, report, run.report, seconds={"start": 4.2, "train": 25.0, "load": 0.3})
 
 
 def compared(folder: ModelDir) -> RunComparison:
