@@ -20,8 +20,7 @@ from llm_installer.distributed import processes
 from llm_installer.planning.plan import Plan
 from llm_installer.training import gradients
 from llm_installer.training.device_memory import checkpoint_layers
-from llm_installer.training.fast.fixed_steps import FixedSteps
-from llm_installer.training.fast.interface import flat_adapters, prepare
+from llm_installer.training.fast.interface import FixedSteps, flat_adapters, prepare
 from llm_installer.training.neftune import add_noise
 from llm_installer.training.optimizer import make_optimizer, plain_rates, set_learning_rate
 

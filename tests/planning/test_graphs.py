@@ -20,8 +20,8 @@ from llm_installer.planning.setup import Adapters, Setup
 def setup_of(folder: Path, free: int = 8 * GIB, **more: Any) -> Setup:
     hardware = Hardware(more.pop("device", "cuda"), "a GPU", 1, free, free, True, 2)
     made = {
-        "model": read_model_info(folder), "hardware": hardware, "precision": "bfloat16", "method": PLAIN, "packing": True,
-        "adapters": Adapters(16, 32, 0.0, ("q_proj", "v_proj")), "longest": 512, "fast": True,
+        "model": read_model_info(folder), "hardware": hardware, "precision": "bfloat16", "method": PLAIN,
+        "packing": True, "adapters": Adapters(16, 32, 0.0, ("q_proj", "v_proj")), "longest": 512, "fast": True,
     }  # fmt: skip
     return Setup(**{**made, **more})
 

@@ -78,6 +78,6 @@ class DeviceStep:
         return loss, norm, not skipped
 
 
-def suits(optimizer: torch.optim.Optimizer, scaler: object) -> bool:
-    """Whether an optimizer is one that decides on the device."""
-    return isinstance(optimizer, torch.optim.AdamW) and bool(optimizer.defaults.get("fused")) and scaler is None
+def suits(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether an optimizer is one that decides on the device, where no gradient scaler does."""
+    return isinstance(optimizer, torch.optim.AdamW) and bool(optimizer.defaults.get("fused"))

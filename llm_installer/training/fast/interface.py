@@ -7,7 +7,7 @@ No other file outside of training/fast imports from fast/cpu or fast/cuda.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -16,14 +16,18 @@ from peft import PeftModel
 from torch import Tensor
 
 from llm_installer.data.batches import Batch, alike, micro_batches, pack
+from llm_installer.data.buckets import Bucket
 from llm_installer.models.base import DTYPES, model_inputs, to_device
 from llm_installer.planning.plan import Plan
 from llm_installer.training.fast.compiled import Compiler
 from llm_installer.training.fast.cpu import allocator, parallel
 from llm_installer.training.fast.cpu.attention import choose_attention
 from llm_installer.training.fast.cpu.reserved import ReservedMemory
+from llm_installer.training.fast.cuda.graphs import Capture, refusal, without
 from llm_installer.training.fast.cuda.to_device import pinned_to_device
 from llm_installer.training.fast.document_attention import FLEX, Device
+from llm_installer.training.fast.dropout import drops
+from llm_installer.training.fast.fixed_steps import FixedSteps, Told, fixed_steps, refused
 from llm_installer.training.fast.flat import FlatAdapters, flatten
 from llm_installer.training.fast.flat_optimizer import FlatOptimizer, separate_gradients
 from llm_installer.training.fast.kernel_choice import fuse_kernels
@@ -32,7 +36,12 @@ from llm_installer.training.fast.loss import LossSum, PlainLoss, SupervisedLoss
 from llm_installer.training.fast.mask_search import without_search
 from llm_installer.training.fast.packed_rows import as_packed, try_packing
 from llm_installer.training.fast.pointwise import fuse_pointwise
+from llm_installer.training.fast.static_batches import StaticBatches
 
+__all__ = [
+    "NOT_PACKED", "OFF", "SHARDED", "Capture", "FastPath", "FixedSteps", "FlatOptimizer", "Told", "drops",
+    "flat_adapters", "make_parallel", "prepare", "prepare_process", "speed_up", "without",
+]  # fmt: skip
 NOT_PACKED = "not packed: the base is sharded over several processes"
 OFF = "plain PEFT and transformers, because of --fast off"
 SHARDED = "plain PEFT, because the base is sharded over several processes"
@@ -148,6 +157,25 @@ class FastPath:
         """The summed loss of parallel micro-batches; its gradient, divided by `supervised` tokens, is added."""
         assert self.parallel, "only where micro-batches are parallel"
         return self.parallel.add_gradients(batches, supervised)
+
+    def fixed_steps(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradients: Callable[[], Sequence[Tensor]],
+        most: float,
+        buckets: Sequence[Bucket],
+        told: Told,
+    ) -> FixedSteps:
+        """Steps of micro-batches of these shapes, clipped to a norm of `most`; only where nothing refuses them."""
+        assert isinstance(self.loss, SupervisedLoss), "another loss refuses them"
+        static = StaticBatches(self.loss, self.packing, buckets, self.device)
+        return fixed_steps(static, optimizer, gradients, most, told)
+
+    def refuses_fixed(self, plan: Plan, rope: str, sharded: bool, images: bool) -> str:
+        """Why micro-batches have no fixed shapes in this run; empty where they can have. `rope` is the kind of the
+        rotary embedding."""
+        kind = torch.device(self.device).type
+        return refused(self.loss, self.packing, kind) or refusal(plan, rope, sharded, images)
 
     def micro_batch_done(self, tokens: int) -> None:
         """Nothing of a micro-batch of so many tokens, padding included, is needed any longer."""

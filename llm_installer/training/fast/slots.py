@@ -1,7 +1,7 @@
 """A micro-batch in tensors that are made once: each is written into them, and none changes a shape.
 
 All lie in one buffer on the device, which is filled by one copy. On a GPU that copy comes from pinned memory, of which
-there are two, so that one can be written while the other is read.
+there are two, so that one can be written while the other is read. Delete with cuda/graphs.py.
 """
 
 from __future__ import annotations
