@@ -8,6 +8,7 @@ No other file outside of training/fast imports from fast/cpu or fast/cuda.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -169,7 +170,12 @@ class FastPath:
         """Steps of micro-batches of these shapes, clipped to a norm of `most`; only where nothing refuses them."""
         assert isinstance(self.loss, SupervisedLoss), "another loss refuses them"
         static = StaticBatches(self.loss, self.packing, buckets, self.device)
-        return fixed_steps(static, optimizer, gradients, most, told)
+
+        def say(line: str) -> None:
+            self.forget_half_done()  # a recording that fails leaves outputs that nobody has collected
+            told.say(line)
+
+        return fixed_steps(static, optimizer, gradients, most, replace(told, say=say))
 
     def refuses_fixed(self, plan: Plan, rope: str, sharded: bool, images: bool) -> str:
         """Why micro-batches have no fixed shapes in this run; empty where they can have. `rope` is the kind of the

@@ -43,7 +43,7 @@ class Slots:
         cuda = torch.device(device).type == "cuda"
         self._buffer = torch.zeros(starts[-1], dtype=torch.long, device=device)
         self._hosts = [torch.zeros(starts[-1], dtype=torch.long).pin_memory() for _ in range(TURNS * cuda)]
-        self._copied = [torch.cuda.Event() for _ in self._hosts]
+        self._copied = [torch.cuda.Event() for _ in self._hosts]  # type: ignore[no-untyped-call]
         self._turn = 0
         part = {name: self._buffer[span] for name, span in self._spans.items()}
         self.ids = part["ids"].view(rows, -1)

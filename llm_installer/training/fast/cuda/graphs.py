@@ -168,9 +168,10 @@ class Graphs:
             yield lambda: _put(held, begin)
         except RuntimeError as error:
             self.refuse("memory is short" if is_out_of_memory(error) else f"recording failed ({first_line(error)})")
+        else:  # after a recording that failed CUDA's generator may not be asked
+            (torch.cuda.set_rng_state if cuda else torch.set_rng_state)(random)
         finally:
             _put(held, before)
-            (torch.cuda.set_rng_state if cuda else torch.set_rng_state)(random)
 
 
 @torch.no_grad()
