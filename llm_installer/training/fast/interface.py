@@ -32,7 +32,8 @@ from llm_installer.training.fast.fixed_steps import FixedSteps, Told, fixed_step
 from llm_installer.training.fast.flat import FlatAdapters, flatten
 from llm_installer.training.fast.flat_optimizer import FlatOptimizer, separate_gradients
 from llm_installer.training.fast.kernel_choice import fuse_kernels
-from llm_installer.training.fast.lora import flat_of, forget_half_done, fuse_lora
+from llm_installer.training.fast.layer_choice import plan_layers
+from llm_installer.training.fast.lora import forget_half_done, fuse_lora, watch_of
 from llm_installer.training.fast.loss import LossSum, PlainLoss, SupervisedLoss
 from llm_installer.training.fast.mask_search import without_search
 from llm_installer.training.fast.packed_rows import as_packed, try_packing
@@ -213,8 +214,9 @@ def speed_up(
     refused = compiler.refusal() if compiler else ""
     if refused:
         notes, compiler = [*notes, f"nothing is compiled: {refused}"], None
-    # In this order: what has a kernel is not replaced again.
-    return [*notes, *fuse_kernels(model, kernels), *fuse_pointwise(model, compiler), *choose_attention(model, kernels)]
+    # In this order: what has a kernel is not replaced again, and a plan is tried against all of these.
+    notes += [*fuse_kernels(model, kernels), *fuse_pointwise(model, compiler), *choose_attention(model, kernels)]
+    return [*notes, *plan_layers(model, watch_of(model), compiler, kernels)]
 
 
 def make_parallel(
@@ -224,7 +226,8 @@ def make_parallel(
 
     The first of the models is fast already, and has this loss; the others are its replicas, and are made as fast.
     """
-    flat = flat_of(models[0])
+    watch = watch_of(models[0])
+    flat = watch and watch.flat
     flats = [flat, *(flat and flat.twin(other) for other in models[1:])]
     for other, twin in zip(models[1:], flats[1:], strict=True):
         speed_up(other, compiling, parallel.threads_each(len(models)), loss.kernels, twin)
