@@ -15,6 +15,7 @@ from llm_installer.models.skeleton import skeleton
 from llm_installer.planning.plan import Plan
 from llm_installer.training.checkpoint import check_room
 from llm_installer.training.fast.interface import prepare_process
+from llm_installer.training.fixed_shapes import fix_shapes
 from llm_installer.training.memory_probe import probe
 from llm_installer.training.trainer import Trainer
 from llm_installer.training.training_data import TrainingData
@@ -50,8 +51,10 @@ def checked(plan: Plan, info: ModelInfo, folder: Path) -> Plan:
     return replace(plan, adapted=chosen.value, why={**plan.why, "adapted": chosen.why})
 
 
-def probe_memory(trainer: Trainer, data: TrainingData, voice: Voice) -> None:
-    """One step and one evaluation on the longest rows; where they do not fit, the trainer's plan backs off."""
+def probe_memory(trainer: Trainer, data: TrainingData, voice: Voice, begins: bool) -> None:
+    """One step and one evaluation on the longest rows; where they do not fit, the trainer's plan backs off. What fits
+    may then have fixed shapes; `begins` is whether the run is at its start."""
     with voice.waiting("Probing memory with the longest rows"):
         probe(trainer, data.rows, [*data.train_slice, *data.validation], voice.line)
     voice.line(f"Fast path: {'; '.join(trainer.notes)}.")
+    fix_shapes(trainer, data, begins, voice.line)
