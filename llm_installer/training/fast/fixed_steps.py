@@ -46,7 +46,8 @@ class FixedSteps:
     ) -> None:
         """`graphs` are those of micro-batches and of the optimizer step; without them all is computed as it stands."""
         self.static, self.gradients, self.device_step = static, gradients, device_step
-        self._of_batches, self._of_steps = graphs or (None, None)
+        self._of_batches: Graphs | None = graphs[0] if graphs else None
+        self._of_steps: Graphs | None = graphs[1] if graphs else None
         static.replayer = self._of_batches
 
     def begin(self) -> Tensor:

@@ -51,7 +51,8 @@ class CudaCapture:
     """As CUDA graphs, on one stream and from one pool."""
 
     def __init__(self) -> None:
-        self.pool, self.stream = torch.cuda.graph_pool_handle(), torch.cuda.Stream()
+        self.pool = torch.cuda.graph_pool_handle()
+        self.stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         gc.collect()
         torch.cuda.empty_cache()
 
@@ -142,7 +143,8 @@ class Graphs:
         """Whether what is played back does now what the work does."""
         with self._trying(held) as start:
             changes = []
-            for does in (*(partial(self.capture.warm, work) for _ in range(WARMING)), replay):
+            warm: Work = partial(self.capture.warm, work)
+            for does in (*[warm] * WARMING, replay):
                 old = start()
                 does()
                 with torch.no_grad():
