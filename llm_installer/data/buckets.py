@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from llm_installer.data.batches import Batch
 
-GRAIN = 64
+GRAIN = 32
 """Sizes are multiples of this: kernels are compiled anew for a size that 16 does not divide."""
 DOCUMENTS = (8, 16, 32, 64, 128, 256, 512, 1024)
 """Numbers of documents, those that pad and empty ones included."""
