@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.gemma.modeling_gemma import GemmaAttention
 from transformers.models.llama import modeling_llama as llama
+from transformers.models.mistral.modeling_mistral import MistralAttention
 from transformers.models.qwen2.modeling_qwen2 import Qwen2Attention
 
 from llm_installer.training.fast.compiled import BROKEN, Compiler
@@ -32,7 +33,7 @@ from llm_installer.training.fast.norms import rms_norm
 from llm_installer.training.fast.watch import Watch
 
 ROTARY = "apply_rotary_pos_emb"
-ATTENTIONS = (llama.LlamaAttention, Qwen2Attention, GemmaAttention)
+ATTENTIONS = (llama.LlamaAttention, Qwen2Attention, GemmaAttention, MistralAttention)
 """Attention layers that are known; others count as known where they have the same code."""
 CLOSE = {torch.float32: 1e-5}
 LOOSE = 3e-2
@@ -146,9 +147,7 @@ def planned_forward(layer: nn.Module, plan: LayerPlan, watch: Watch) -> Callable
     """The forward of a planned layer; whatever it does not know goes to the layer's own."""
     own = cast(Forward, layer.forward)
     attention = cast(DecoderLayer, layer).self_attn
-    settings = {"scaling": attention.scaling, "dropout": 0.0}
-    if hasattr(attention, "sliding_window"):
-        settings["sliding_window"] = attention.sliding_window
+    settings = _settings(attention)
     config, leaf, dtype = attention.config, watch.flat.leaf, watch.flat.dtype
 
     def forward(
@@ -176,6 +175,16 @@ def planned_forward(layer: nn.Module, plan: LayerPlan, watch: Watch) -> Callable
         return result
 
     return forward
+
+
+def _settings(attention: nn.Module) -> dict[str, object]:
+    """What an attention layer tells attention beside queries, keys, values and mask, when nothing is dropped."""
+    own: dict[str, object] = {"scaling": attention.scaling, "dropout": 0.0}
+    if _same_code(attention, Qwen2Attention):
+        own["sliding_window"] = attention.sliding_window
+    elif _same_code(attention, MistralAttention):
+        own["sliding_window"] = getattr(attention.config, "sliding_window", None)
+    return own
 
 
 def agrees(model: PeftModel, layer: nn.Module, forward: Callable[..., Tensor]) -> bool:

@@ -73,17 +73,17 @@ def torch_kernels(compiler: Compiler | None = None) -> LayerKernels:
     return LayerKernels(norm, norm_back, _rotary, _rotary_back, gate, gate_back)
 
 
-def by_head(buffer: Tensor, heads: int, width: int, rows: int) -> Tensor:
-    """The first heads of a buffer [tokens, widths] as [rows, length, heads, width]."""
+def heads_first(buffer: Tensor, first: int, heads: int, width: int, rows: int) -> Tensor:
+    """Some heads of a buffer [tokens, widths], from the `first` on, as [rows, heads, length, width]."""
     row = buffer.stride(0)
     length = len(buffer) // rows
-    return buffer.as_strided((rows, length, heads, width), (length * row, row, width, 1), buffer.storage_offset())
+    return buffer.as_strided((rows, heads, length, width), (length * row, width, row, 1), first * width)
 
 
 def _rotary(buffer: Tensor, heads: int, width: int, cos: Tensor, sin: Tensor) -> None:
     rows = len(buffer) // cos.shape[1]
-    first, second = by_head(buffer, heads, width, rows).chunk(2, -1)
-    (c, d), (s, t) = (angles.unsqueeze(2).chunk(2, -1) for angles in (cos, sin))
+    first, second = heads_first(buffer, 0, heads, width, rows).chunk(2, -1)
+    (c, d), (s, t) = (angles.unsqueeze(1).chunk(2, -1) for angles in (cos, sin))
     turned = (first * c).addcmul_(second, s, value=-1)
     second.mul_(d).addcmul_(first, t)
     first.copy_(turned)
@@ -94,7 +94,7 @@ def _rotary_back(dq: Tensor, dk: Tensor, dv: Tensor, cos: Tensor, sin: Tensor) -
     heads = [t.shape[1] for t in (dq, dk, dv)]
     buffer = dq.new_empty(rows, length, sum(heads), width)
     (c, d), (s, t) = (angles.unsqueeze(2).chunk(2, -1) for angles in (cos, sin))
-    for given, place in zip((dq, dk), torch.split(buffer, heads, 2), strict=False):
+    for given, place in zip((dq, dk), buffer.split_with_sizes(heads, 2), strict=False):
         a, b = given.transpose(1, 2).chunk(2, -1)
         to_a, to_b = place.chunk(2, -1)
         torch.mul(a, c, out=to_a).addcmul_(b, t)

@@ -63,8 +63,7 @@ class Products:
         low = torch.mm(x, self.down_t)
         if self.block_t is not None:
             return out.addmm_(low, self.block_t), low
-        for adapter in self.adapters:
-            part, image = (out, low) if len(self.widths) == 1 else (out[:, adapter.outputs], low[:, adapter.ranks])
+        for adapter, part, image in zip(self.adapters, *self._apart(out, low), strict=True):
             part.addmm_(image, adapter.up_t)
         return out, low
 
@@ -73,11 +72,9 @@ class Products:
         dx = torch.mm(g, self.weight) if wanted else None
         if low is None or x is None:
             return dx
-        single = len(self.widths) == 1
         small = torch.mm(g, self.block) if self.block is not None else None
         parts = []
-        for adapter in self.adapters:
-            part, image = (g, low) if single else (g[:, adapter.outputs], low[:, adapter.ranks])
+        for adapter, part, image in zip(self.adapters, *self._apart(g, low), strict=True):
             if small is None:
                 parts.append(torch.mm(part, adapter.up))
             add_product(adapter.for_up, part.t(), image, adapter.scale)
@@ -85,6 +82,15 @@ class Products:
             small = parts[0] if len(parts) == 1 else torch.cat(parts, 1)
         add_product(self.for_down, small.t(), x, 1.0)
         return dx if dx is None else dx.addmm_(small, self.down)
+
+    def _apart(self, out: Tensor, low: Tensor) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+        """What of outputs and of the low-rank image belongs to each adapter."""
+        if len(self.widths) == 1:
+            return (out,), (low,)
+        images = low.split_with_sizes([a.up.shape[1] for a in self.adapters], 1)
+        if len(self.adapters) == len(self.widths):
+            return out.split_with_sizes(self.widths, 1), images
+        return [out[:, a.outputs] for a in self.adapters], images
 
 
 def add_product(onto: Tensor, left: Tensor, right: Tensor, scale: float) -> None:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from llm_installer.training.fast.context import Context
-from llm_installer.training.fast.layer_kernels import Form, LayerKernels, by_head
+from llm_installer.training.fast.layer_kernels import Form, LayerKernels, heads_first
 from llm_installer.training.fast.layer_plan import Products
 
 
@@ -49,8 +49,8 @@ class _PlanContext(Context, Protocol):
 
 
 class Asking(torch.autograd.Function):
-    """(queries, keys, values [rows, heads, length, width], the input again as the residual) of an input [rows, length,
-    hidden]; `leaf` is what makes autograd come back here."""
+    """(queries, keys, values [rows, heads, length, width], the input again as the residual [tokens, hidden]) of an
+    input [rows, length, hidden]; `leaf` is what makes autograd come back here."""
 
     @staticmethod
     def forward(
@@ -62,11 +62,9 @@ class Asking(torch.autograd.Function):
         plan.kernels.rotary(buffer, heads + keys, width, cos, sin)
         ctx.save_for_backward(flat, kept, cos, sin, *(() if low is None else (normed, low)))
         ctx.plan = plan
-        places = (0, heads * width, (heads + keys) * width)
-        return *(
-            by_head(buffer[:, at:], count, width, rows).transpose(1, 2)
-            for at, count in zip(places, (heads, keys, values), strict=True)
-        ), x.view_as(x)  # type: ignore[return-value]
+        places = ((0, heads), (heads, keys), (heads + keys, values))
+        q, k, v = (heads_first(buffer, first, count, width, rows) for first, count in places)
+        return q, k, v, flat
 
     @staticmethod
     def backward(
@@ -80,9 +78,8 @@ class Asking(torch.autograd.Function):
         normed_g = plan.qkv.backward(buffer, normed, low, wanted)
         if normed_g is None:
             return None, None, None, None, None
-        outer = residual.reshape(flat.shape)
-        dx = plan.kernels.norm_back(normed_g, flat, plan.before, kept, plan.form, outer)
-        return dx.view(residual.shape), None, None, None, None
+        dx = plan.kernels.norm_back(normed_g, flat, plan.before, kept, plan.form, residual)
+        return dx.view(len(dq), -1, flat.shape[1]), None, None, None, None
 
 
 class Answering(torch.autograd.Function):
@@ -90,9 +87,8 @@ class Answering(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: _PlanContext, attended: Tensor, residual: Tensor, leaf: Tensor, plan: LayerPlan) -> Tensor:
-        shape = residual.shape
-        out, onto = attended.reshape(-1, plan.heads[0] * plan.width), residual.reshape(-1, shape[-1])
-        middle, low_o = plan.output.forward(out, onto)
+        out = attended.reshape(len(residual), -1)
+        middle, low_o = plan.output.forward(out, residual)
         normed, kept = plan.kernels.norm(middle, plan.between, plan.form)
         both, low_gu = plan.gate_up.forward(normed)
         inner = plan.kernels.gate(both, plan.activation)
@@ -101,7 +97,7 @@ class Answering(torch.autograd.Function):
         pairs = (out, low_o), (normed, low_gu), (inner, low_d)
         ctx.save_for_backward(middle, kept, both, *(t for x, low in pairs if low is not None for t in (x, low)))
         ctx.plan = plan
-        return torch.ops.aten._unsafe_view(result, shape)  # type: ignore[no-any-return]  # as in _FusedLora
+        return torch.ops.aten._unsafe_view(result, (*attended.shape[:2], -1))  # type: ignore[no-any-return]  # as in _FusedLora
 
     @staticmethod
     def backward(ctx: _PlanContext, outer: Tensor) -> tuple[Tensor, Tensor, None, None]:
@@ -121,10 +117,7 @@ class Answering(torch.autograd.Function):
         normed_g = cast(Tensor, plan.gate_up.backward(own, *pairs[1]))
         middle_g = plan.kernels.norm_back(normed_g, middle, plan.between, kept, plan.form, g)
         attended_g = cast(Tensor, plan.output.backward(middle_g, *pairs[0]))
-        rows, length, hidden = outer.shape
-        return (
-            attended_g.view(rows, length, plan.heads[0], plan.width), middle_g.view(rows, length, hidden), None, None,
-        )  # fmt: skip
+        return attended_g.view(*outer.shape[:2], plan.heads[0], plan.width), middle_g, None, None
 
 
 class DecoderLayer(Protocol):
