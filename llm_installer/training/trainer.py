@@ -48,7 +48,7 @@ class Trainer:
         checkpoint_layers(model, plan.checkpointed_layers)
         self.fast = prepare(
             model, plan, self.accelerator.device,
-            images=inputs is not None, sharded=sharded, flat=self.flat and self.flat.flat,
+            images=inputs is not None, sharded=sharded, flat=self.flat.flat if self.flat else None,
         )  # fmt: skip
         if plan.method.neftune_noise_alpha:
             add_noise(model, plan.method.neftune_noise_alpha)
@@ -56,7 +56,7 @@ class Trainer:
     @property
     def notes(self) -> tuple[str, ...]:
         """Which fast paths are on, and why others are not."""
-        return (*self.fast.notes, *filter(None, [self.flat and self.flat.reason]))
+        return (*self.fast.notes, *((self.flat.reason,) if self.flat and self.flat.reason else ()))
 
     @property
     def packing(self) -> str:
