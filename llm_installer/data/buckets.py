@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from llm_installer.data.batches import Batch
 
 GRAIN = 32
-"""Sizes are multiples of this: kernels are compiled anew for a size that 16 does not divide."""
+"""Sizes are multiples of this: kernels are compiled once more for a size that 16 does not divide."""
 DOCUMENTS = (8, 16, 32, 64, 128, 256, 512, 1024)
 """Numbers of documents, those that pad and empty ones included."""
 MOST = 7

@@ -48,7 +48,8 @@ def fix_shapes(
     wanted = switch == "1" or (torch.device(device).type == "cuda" and plan.graphs and switch != "0")
     if not wanted or trainer.fast.parallel or not plan.fast:
         return
-    apart, images = trainer.flat.reason if trainer.flat else "", trainer.inputs is not None
+    apart = trainer.flat.reason if trainer.flat else ""
+    images = hasattr(trainer.model.get_base_model().config, "vision_config")
     if why := apart or trainer.fast.refuses_fixed(plan, _rope(trainer.model), trainer.sharded, images):
         say(without(why))
         return
