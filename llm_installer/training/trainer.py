@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -43,17 +43,16 @@ class Trainer:
         self.bare_optimizer = make_optimizer(model, plan, self.flat)
         self.optimizer = self.accelerator.prepare(self.bare_optimizer)
         checkpoint_layers(model, plan.checkpointed_layers)
-        self.fast = prepare(
-            model, plan, self.accelerator.device,
-            images=inputs is not None, sharded=sharded, flat=self.flat and self.flat.flat,
-        )  # fmt: skip
+        images, adapters = inputs is not None, self.flat.flat if self.flat else None
+        self.fast = prepare(model, plan, self.accelerator.device, images=images, sharded=sharded, flat=adapters)
         if plan.method.neftune_noise_alpha:
             add_noise(model, plan.method.neftune_noise_alpha)
 
     @property
     def notes(self) -> tuple[str, ...]:
         """Which fast paths are on, and why others are not."""
-        return (*self.fast.notes, *filter(None, [self.flat and self.flat.reason]))
+        reason = self.flat.reason if self.flat else ""
+        return (*self.fast.notes, reason) if reason else self.fast.notes
 
     @property
     def packing(self) -> str:
@@ -196,7 +195,7 @@ class Trainer:
     def _clip(self, most: float) -> Tensor | None:
         """Scale gradients above a norm down to it; the norm before that."""
         if self.flat is None:
-            return self.accelerator.clip_grad_norm_(self.trained, most)
+            return cast("Tensor | None", self.accelerator.clip_grad_norm_(self.trained, most))
         self.accelerator.unscale_gradients()
         return self.flat.clip(most)
 

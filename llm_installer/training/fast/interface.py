@@ -185,8 +185,8 @@ def make_parallel(
     The first of the models is fast already, and has this loss; the others are its replicas, and are made as fast.
     """
     watch = watch_of(models[0])
-    flat = watch and watch.flat
-    flats = [flat, *(flat and flat.twin(other) for other in models[1:])]
+    flat = watch.flat if watch else None
+    flats = [flat, *(flat.twin(other) if flat else None for other in models[1:])]
     for other, twin in zip(models[1:], flats[1:], strict=True):
         speed_up(other, compiling, parallel.threads_each(len(models)), loss.kernels, twin)
     parallel.guard_rotary(models)
