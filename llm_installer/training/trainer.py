@@ -46,17 +46,16 @@ class Trainer:
         self.bare_optimizer = make_optimizer(model, plan, self.flat)
         self.optimizer = self.accelerator.prepare(self.bare_optimizer)
         checkpoint_layers(model, plan.checkpointed_layers)
-        self.fast = prepare(
-            model, plan, self.accelerator.device,
-            images=inputs is not None, sharded=sharded, flat=self.flat.flat if self.flat else None,
-        )  # fmt: skip
+        images, adapters = inputs is not None, self.flat.flat if self.flat else None
+        self.fast = prepare(model, plan, self.accelerator.device, images=images, sharded=sharded, flat=adapters)
         if plan.method.neftune_noise_alpha:
             add_noise(model, plan.method.neftune_noise_alpha)
 
     @property
     def notes(self) -> tuple[str, ...]:
         """Which fast paths are on, and why others are not."""
-        return (*self.fast.notes, *((self.flat.reason,) if self.flat and self.flat.reason else ()))
+        reason = self.flat.reason if self.flat else ""
+        return (*self.fast.notes, reason) if reason else self.fast.notes
 
     @property
     def packing(self) -> str:

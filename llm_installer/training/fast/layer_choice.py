@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from inspect import unwrap
+from types import FunctionType
 from typing import cast
 
 import torch
 from peft import PeftModel
 from peft.tuners.lora.layer import LoraLayer
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from transformers.models.gemma.modeling_gemma import GemmaAttention
 from transformers.models.llama import modeling_llama as llama
@@ -84,7 +85,7 @@ def known(layer: nn.Module, dtype: torch.dtype) -> bool:
     if not any(_same_code(attention, kind) for kind in ATTENTIONS) or not _same_code(mlp, llama.LlamaMLP):
         return False
     turn = unwrap(type(attention).forward).__globals__.get(ROTARY)
-    if not _alike(turn, llama.apply_rotary_pos_emb) or getattr(attention, "attention_dropout", 0.0):
+    if not _alike(turn, llama.apply_rotary_pos_emb) or bool(getattr(attention, "attention_dropout", False)):
         return False
     projections = [getattr(attention, name, None) for name in (*ASKING, *OUTPUT)]
     projections += [getattr(mlp, name, None) for name in (*GATED, *LAST)]
@@ -111,10 +112,10 @@ def _same_code(module: nn.Module, kind: type[nn.Module]) -> bool:
 
 def _alike(one: object, other: object) -> bool:
     """Whether two functions do the same with the same names."""
-    codes = [getattr(unwrap(cast(Callable[..., object], f)), "__code__", None) if f else None for f in (one, other)]
-    if None in codes:
+    found = [unwrap(cast(Callable[..., object], f)) if f else None for f in (one, other)]
+    a, b = (f.__code__ if isinstance(f, FunctionType) else None for f in found)
+    if a is None or b is None:
         return False
-    a, b = codes
     return bool(a.co_code == b.co_code and a.co_names == b.co_names and a.co_consts[1:] == b.co_consts[1:])
 
 
@@ -148,7 +149,7 @@ def planned_forward(layer: nn.Module, plan: LayerPlan, watch: Watch) -> Callable
     own = cast(Forward, layer.forward)
     attention = cast(DecoderLayer, layer).self_attn
     settings = _settings(attention)
-    config, leaf, dtype = attention.config, watch.flat.leaf, watch.flat.dtype
+    config, leaf, dtype = cast(PreTrainedConfig, attention.config), watch.flat.leaf, watch.flat.dtype
 
     def forward(
         hidden_states: Tensor, attention_mask: Tensor | None = None, position_ids: Tensor | None = None,

@@ -112,7 +112,7 @@ class Planner:
         bases = [base_of(module) for module in modules]
         weight, bias = stacked([base.weight for base in bases]), None
         if bases[0].bias is not None:
-            bias = stacked([cast(nn.Parameter, base.bias) for base in bases])
+            bias = stacked([base.bias for base in bases])
         widths = tuple(base.weight.shape[0] for base in bases)
         plain = Products(weight, weight.t(), bias, widths)
         adapted = [i for i, module in enumerate(modules) if isinstance(module, LoraLayer)]
@@ -150,7 +150,7 @@ def base_of(module: nn.Module) -> nn.Linear:
     return cast(nn.Linear, module.get_base_layer() if isinstance(module, LoraLayer) else module)
 
 
-def stacked(weights: Sequence[nn.Parameter]) -> Tensor:
+def stacked(weights: Sequence[Tensor]) -> Tensor:
     """One tensor whose row blocks are these weights, which are moved into it unless they are already there."""
     first = weights[0].detach()
     if len(weights) == 1:
@@ -160,6 +160,6 @@ def stacked(weights: Sequence[nn.Parameter]) -> Tensor:
     if together and all(w.untyped_storage().data_ptr() == first.untyped_storage().data_ptr() for w in weights):
         return torch.as_strided(first, (rows, *first.shape[1:]), first.stride(), 0)
     stack = torch.cat([w.detach() for w in weights])
-    for weight, part in zip(weights, stack.split([len(w) for w in weights]), strict=True):
+    for weight, part in zip(weights, stack.split_with_sizes([len(w) for w in weights]), strict=True):
         weight.data = part
     return stack
