@@ -203,7 +203,6 @@ def train(job: Job, voice: Voice, tell_run: TellRun, callbacks: Sequence[object]
 def _ready(job: Job, voice: Voice) -> tuple[Trainer, TrainingData, Checkpoint | None]:
     """The model and its rows, with a plan that fits into memory, and the checkpoint to resume from."""
     from llm_installer.training.checkpoint import load_weights, read_checkpoint
-    from llm_installer.training.fixed_shapes import fix_shapes
     from llm_installer.training.start import load_trainer, probe_memory
     from llm_installer.training.training_data import TrainingData
 
@@ -215,8 +214,7 @@ def _ready(job: Job, voice: Voice) -> tuple[Trainer, TrainingData, Checkpoint | 
         load_weights(trainer.model, since.weights)
         since = None
     with timed(job.phases, "rehearse"):
-        probe_memory(trainer, data, voice, fresh=not job.run)
-        fix_shapes(trainer, data, begins=since is None, say=voice.line)
+        probe_memory(trainer, data, voice, begins=not job.run)
     return trainer, data, since
 
 

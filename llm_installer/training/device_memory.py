@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from llm_installer.core.process_memory import forget_peak_resident, peak_resident_bytes
-from llm_installer.training.fast.dropout import drops
+from llm_installer.training.fast.interface import drops
 
 
 def peak_bytes(device: str) -> int:

@@ -11,7 +11,6 @@ import os
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
-from typing import cast
 
 import numpy as np
 import torch
@@ -24,10 +23,7 @@ from llm_installer.data.buckets import Bucket, Need, choose_buckets, fitting
 from llm_installer.data.encoding.encoded import EncodedSet
 from llm_installer.data.encoding.row import Row
 from llm_installer.planning.plan import Plan
-from llm_installer.training.fast.device_step import DeviceStep, suits
-from llm_installer.training.fast.fixed_steps import recorded_steps, refused, without
-from llm_installer.training.fast.loss import SupervisedLoss
-from llm_installer.training.fast.static_batches import StaticBatches
+from llm_installer.training.fast.interface import Capture, Told, without
 from llm_installer.training.trainer import Trainer, row_lengths
 from llm_installer.training.training_data import TrainingData
 
@@ -39,10 +35,13 @@ ORDER = "shuffled"
 WHY_ORDER = "packed at random, steps have about one size, and a few fixed shapes hold them"
 
 
-def fix_shapes(trainer: Trainer, data: TrainingData, begins: bool, say: Callable[[str], None]) -> None:
+def fix_shapes(
+    trainer: Trainer, data: TrainingData, begins: bool, say: Callable[[str], None], capture: Capture | None = None
+) -> None:
     """Give the trainer fixed shapes where its run takes them; `say` is told what became of it.
 
-    `begins` is whether the run is at its start: only then its order of rows may still change.
+    `begins` is whether the run is at its start: only then its order of rows may still change. `capture`
+    records in the place of CUDA graphs.
     """
     plan, switch = trainer.plan, os.environ.get(SWITCH, "")
     device = trainer.accelerator.device
@@ -50,18 +49,19 @@ def fix_shapes(trainer: Trainer, data: TrainingData, begins: bool, say: Callable
     if not wanted or trainer.fast.parallel or not plan.fast:
         return
     apart = trainer.flat.reason if trainer.flat else ""
-    if why := apart or refused(trainer.fast, plan, _rope(trainer.model), trainer.sharded, trainer.inputs is not None):
+    images = hasattr(trainer.model.get_base_model().config, "vision_config")
+    if why := apart or trainer.fast.refuses_fixed(plan, _rope(trainer.model), trainer.sharded, images):
         say(without(why))
         return
     if begins and trainer.packing and plan.order == "random":
         trainer.plan = plan = replace(plan, order=ORDER, why={**plan.why, "order": WHY_ORDER})
     needs = needs_of(trainer, data)
     buckets = choose_buckets(needs, int(row_lengths(data.rows).max()))
-    static = StaticBatches(cast(SupervisedLoss, trainer.fast.loss), trainer.packing, buckets, device)
-    decides = suits(trainer.bare_optimizer, trainer.accelerator.scaler)
-    step = DeviceStep(trainer.bare_optimizer, trainer.gradients, plan.max_grad_norm) if decides else None
-    trainer.fixed = recorded_steps(static, trainer.gradients, step, meets_of(plan, buckets, needs), say)
-    recorded = ", recorded as CUDA graphs where they come again" if static.replayer else ""
+    told = Told(meets_of(plan, buckets, needs), say, capture)
+    trainer.fixed = trainer.fast.fixed_steps(
+        trainer.bare_optimizer, trainer.gradients, plan.max_grad_norm, buckets, told
+    )  # fmt: skip
+    recorded = ", recorded as CUDA graphs where they come again" if trainer.fixed.records else ""
     say(f"Micro-batches have {counted(len(buckets), 'fixed shape')}{recorded}.")
 
 

@@ -18,6 +18,7 @@ from llm_installer.planning.method import FLOAT8
 from llm_installer.planning.plan import Plan
 from llm_installer.training.checkpoint import check_room
 from llm_installer.training.fast.interface import prepare_process
+from llm_installer.training.fixed_shapes import fix_shapes
 from llm_installer.training.memory_probe import probe
 from llm_installer.training.token_sizes import choose_size
 from llm_installer.training.trainer import Trainer
@@ -57,18 +58,20 @@ def checked(plan: Plan, info: ModelInfo, folder: Path) -> Plan:
     return replace(plan, adapted=chosen.value, why={**plan.why, "adapted": chosen.why})
 
 
-def probe_memory(trainer: Trainer, data: TrainingData, voice: Voice, fresh: bool = True) -> None:
-    """One step and one evaluation on the longest rows; where they do not fit, the trainer's plan backs off.
+def probe_memory(trainer: Trainer, data: TrainingData, voice: Voice, begins: bool) -> None:
+    """One step and one evaluation on the longest rows; where they do not fit, the trainer's plan backs off. What fits
+    may then have fixed shapes.
 
-    In a `fresh` run larger micro-batches are timed, where they can pay.
+    `begins` is whether the run is at its start: larger micro-batches are then timed, where they can pay.
     """
     evaluated = [*data.train_slice, *data.validation]
     with voice.waiting("Probing memory with the longest rows"):
         probe(trainer, data.rows, evaluated, voice.line)
-        if fresh and choose_size(trainer, data.rows):
+        if begins and choose_size(trainer, data.rows):
             voice.line(f"Micro-batches of {trainer.plan.micro_batch_tokens} tokens: {_why_tokens(trainer)}.")
             probe(trainer, data.rows, evaluated, voice.line)
     voice.line(f"Fast path: {'; '.join(trainer.notes)}.")
+    fix_shapes(trainer, data, begins, voice.line)
 
 
 def _why_tokens(trainer: Trainer) -> str:

@@ -20,8 +20,7 @@ from llm_installer.distributed import processes
 from llm_installer.planning.plan import Plan
 from llm_installer.training import gradients
 from llm_installer.training.device_memory import checkpoint_layers
-from llm_installer.training.fast.fixed_steps import FixedSteps
-from llm_installer.training.fast.interface import flat_adapters, prepare
+from llm_installer.training.fast.interface import FixedSteps, flat_adapters, prepare
 from llm_installer.training.neftune import add_noise
 from llm_installer.training.optimizer import make_optimizer, plain_rates, set_learning_rate
 
@@ -47,17 +46,16 @@ class Trainer:
         self.bare_optimizer = make_optimizer(model, plan, self.flat)
         self.optimizer = self.accelerator.prepare(self.bare_optimizer)
         checkpoint_layers(model, plan.checkpointed_layers)
-        self.fast = prepare(
-            model, plan, self.accelerator.device,
-            images=inputs is not None, sharded=sharded, flat=self.flat and self.flat.flat,
-        )  # fmt: skip
+        images, adapters = inputs is not None, self.flat.flat if self.flat else None
+        self.fast = prepare(model, plan, self.accelerator.device, images=images, sharded=sharded, flat=adapters)
         if plan.method.neftune_noise_alpha:
             add_noise(model, plan.method.neftune_noise_alpha)
 
     @property
     def notes(self) -> tuple[str, ...]:
         """Which fast paths are on, and why others are not."""
-        return (*self.fast.notes, *filter(None, [self.flat and self.flat.reason]))
+        reason = self.flat.reason if self.flat else ""
+        return (*self.fast.notes, reason) if reason else self.fast.notes
 
     @property
     def packing(self) -> str:

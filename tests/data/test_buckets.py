@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from llm_installer.data.batches import epoch_steps, pack
 from llm_installer.data.buckets import GRAIN, MOST, Bucket, Need, best_ends, choose_buckets, few_ends, fitting, padded
 
-SIZES = st.lists(st.integers(1, 1200), min_size=1, max_size=30)
+SIZES = st.lists(st.integers(1, 600), min_size=1, max_size=20)
 
 
 @given(SIZES, st.integers(1, 4))

@@ -19,8 +19,7 @@ from llm_installer.planning.method import PLAIN
 from llm_installer.planning.plan import Plan
 from llm_installer.training.fast.cuda.graphs import WORTH, Graphs, refusal, worth_recording
 from llm_installer.training.fast.device_step import DeviceStep, suits
-from llm_installer.training.fast.fixed_steps import recorded_steps
-from llm_installer.training.fast.static_batches import StaticBatches
+from llm_installer.training.fast.interface import Told
 from llm_installer.training.memory_probe import backing_off
 from llm_installer.training.trainer import Trainer
 from tests.training.test_static import LONGEST, rows, trainer_of
@@ -212,7 +211,7 @@ def test_a_step_that_is_decided_on_the_device_is_that_of_the_host(recorded: bool
     """40 steps, clipped and not, with a falling rate; two are not taken."""
     mine, theirs = parameters(), parameters()
     optimizers = [torch.optim.AdamW(each, lr=1e-2, weight_decay=0.01, fused=True) for each in (mine, theirs)]
-    assert suits(optimizers[0], None) and not suits(optimizers[0], object())
+    assert suits(optimizers[0]) and not suits(torch.optim.SGD(mine, lr=0.1))
     for parameter in mine:
         parameter.grad = torch.zeros_like(parameter)
     total = torch.zeros(())
@@ -264,9 +263,9 @@ def given_fixed_shapes(trainer: Trainer, capture: PlayingBack | None, said: list
     """As fixed_shapes.py gives them, with graphs that run on a CPU."""
     needs = [Need.of(batch) for step in range(12) for batch in batches_of(step)]
     buckets = choose_buckets(needs, LONGEST)
-    static = StaticBatches(trainer.fast.loss, trainer.packing, buckets, "cpu")
-    step = DeviceStep(trainer.bare_optimizer, trainer.gradients, trainer.plan.max_grad_norm)
-    trainer.fixed = recorded_steps(static, trainer.gradients, step, dict.fromkeys(buckets, 99.0), said.append, capture)
+    told = Told(dict.fromkeys(buckets, 99.0), said.append, capture)
+    norm = trainer.plan.max_grad_norm
+    trainer.fixed = trainer.fast.fixed_steps(trainer.bare_optimizer, trainer.gradients, norm, buckets, told)
     return trainer
 
 

@@ -39,13 +39,15 @@ class DeviceStep:
         """Summed loss, norm before clipping, and 1 where the step was not taken."""
         scaled = cast(_Scaled, optimizer)
         scaled.grad_scale, scaled.found_inf = self.grad_scale, self.found_inf
+        self._rates = [torch.zeros((), device=device) for _ in optimizer.param_groups]
         self.keep_rates_on_device()
 
     def keep_rates_on_device(self) -> None:
-        """Make tensors of the rates of all groups; again after a state was loaded, which has put numbers there."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = torch.tensor(float(group["lr"]), device=self.found_inf.device)
-            group["capturable"] = self.found_inf.is_cuda
+        """Put the rates of all groups into tensors, always the same ones; again after a state was loaded, which has put
+        numbers there."""
+        for group, rate in zip(self.optimizer.param_groups, self._rates, strict=True):
+            group["lr"] = rate.fill_(float(group["lr"]))
+            group["capturable"] = rate.is_cuda
 
     def changed(self) -> list[Tensor]:
         """All that a step changes."""
@@ -78,6 +80,6 @@ class DeviceStep:
         return loss, norm, not skipped
 
 
-def suits(optimizer: torch.optim.Optimizer, scaler: object) -> bool:
-    """Whether an optimizer is one that decides on the device."""
-    return isinstance(optimizer, torch.optim.AdamW) and bool(optimizer.defaults.get("fused")) and scaler is None
+def suits(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether an optimizer is one that decides on the device, where no gradient scaler does."""
+    return isinstance(optimizer, torch.optim.AdamW) and bool(optimizer.defaults.get("fused"))

@@ -1,4 +1,7 @@
-"""Whether a model draws random numbers while it trains."""
+"""Whether a model draws random numbers while it trains.
+
+Delete when torch.utils.checkpoint keeps the state of the generator only where numbers were drawn.
+"""
 
 from __future__ import annotations
 

@@ -1,24 +1,37 @@
-"""Steps whose micro-batches have fixed shapes: computed as they stand, or recorded and played back."""
+"""Steps whose micro-batches have fixed shapes: computed as they stand, or recorded and played back.
+
+Delete with cuda/graphs.py.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from llm_installer.data.batches import Batch
-from llm_installer.planning.plan import Plan
-from llm_installer.training.fast.cuda.graphs import Capture, CudaCapture, Graphs, refusal, without
-from llm_installer.training.fast.device_step import DeviceStep
-from llm_installer.training.fast.interface import FastPath
+from llm_installer.training.fast.cuda.graphs import Capture, CudaCapture, Graphs
+from llm_installer.training.fast.device_step import DeviceStep, suits
 from llm_installer.training.fast.loss import SupervisedLoss
 from llm_installer.training.fast.static_batches import StaticBatches, attention_is_static
 
-__all__ = ["STEP", "FixedSteps", "recorded_steps", "refused", "without"]
 STEP = "step"
 """The key of the optimizer step among what is recorded."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """What is known about a run's work beside the work itself."""
+
+    meets: Mapping[Hashable, float]
+    """How often each bucket will come."""
+    say: Callable[[str], None]
+    """Told why something is not recorded."""
+    capture: Capture | None = None
+    """What records in the place of CUDA graphs."""
 
 
 class FixedSteps:
@@ -33,7 +46,8 @@ class FixedSteps:
     ) -> None:
         """`graphs` are those of micro-batches and of the optimizer step; without them all is computed as it stands."""
         self.static, self.gradients, self.device_step = static, gradients, device_step
-        self._of_batches, self._of_steps = graphs or (None, None)
+        self._of_batches: Graphs | None = graphs[0] if graphs else None
+        self._of_steps: Graphs | None = graphs[1] if graphs else None
         static.replayer = self._of_batches
 
     def begin(self) -> Tensor:
@@ -72,40 +86,44 @@ class FixedSteps:
             self._of_steps.refuse(why)
 
     @property
+    def records(self) -> bool:
+        """Whether anything may be recorded."""
+        return self._of_batches is not None
+
+    @property
     def recorded(self) -> int:
         """What is played back."""
         return sum(graphs.recorded for graphs in (self._of_batches, self._of_steps) if graphs)
 
 
-def recorded_steps(
+def fixed_steps(
     static: StaticBatches,
+    optimizer: torch.optim.Optimizer,
     gradients: Callable[[], Sequence[Tensor]],
-    device_step: DeviceStep | None,
-    meets: Mapping[Hashable, float],
-    say: Callable[[str], None],
-    capture: Capture | None = None,
+    most: float,
+    told: Told,
 ) -> FixedSteps:
-    """Steps that are recorded where work comes again: as CUDA graphs, or by `capture`; as they stand on other devices.
-
-    `meets` says how often each bucket will come, and `say` is told why something is not recorded.
-    """
-    if capture is None and static.total.is_cuda:
-        capture = CudaCapture()
+    """Steps that are recorded where work comes again: as CUDA graphs, or by what is `told`; as they stand on other
+    devices. `gradients` are those of all that is trained, clipped to a norm of `most`."""
+    device_step = DeviceStep(optimizer, gradients, most) if suits(optimizer) else None
+    capture = told.capture or (CudaCapture() if static.total.is_cuda else None)
     if capture is None:
         return FixedSteps(static, gradients, device_step)
 
     def changed() -> list[Tensor]:
         return [*gradients(), static.total]
 
-    of_batches = Graphs(capture, changed, meets, say)
-    of_steps = Graphs(capture, device_step.changed if device_step else changed, {STEP: math.inf}, say, whole=True)
+    of_batches = Graphs(capture, changed, told.meets, told.say)
+    of_steps = Graphs(
+        capture, device_step.changed if device_step else changed, {STEP: math.inf}, told.say, whole=True
+    )  # fmt: skip
     return FixedSteps(static, gradients, device_step, (of_batches, of_steps))
 
 
-def refused(path: FastPath, plan: Plan, rope: str, sharded: bool, images: bool) -> str:
-    """Why shapes are not fixed in this run, as part of a sentence; empty where they can be."""
-    if not isinstance(path.loss, SupervisedLoss):
+def refused(loss: object, packing: str, device: str) -> str:
+    """Why shapes are not fixed with this loss and this attention for packed rows; empty where they can be."""
+    if not isinstance(loss, SupervisedLoss):
         return "the loss is computed from all logits"
-    if not attention_is_static(path.packing, torch.device(path.device).type):
+    if not attention_is_static(packing, device):
         return "attention for packed rows is not one operation of fixed shape"
-    return refusal(plan, rope, sharded, images)
+    return ""

@@ -66,6 +66,7 @@ class FlatAdapters:
         self._downs = self.weights[: self.middle].to(dtype)
         self._ups = torch.zeros(end - self.middle, dtype=dtype, device=first.device)
         self._scales = self._scale(scales)
+        self._blocks: list[tuple[Tensor, Tensor]] = []
         self.leaf = nn.Parameter(self.weights)
         """What is trained, as one tensor: on the memory of all parameters."""
         self.refresh()
@@ -76,6 +77,8 @@ class FlatAdapters:
         if self._downs.dtype != self.weights.dtype:
             self._downs.copy_(self.weights[: self.middle])
         torch.mul(self.weights[self.middle :], self._scales, out=self._ups)
+        if self._blocks:
+            torch._foreach_copy_([place for place, _ in self._blocks], [up for _, up in self._blocks])
 
     def attach(self) -> None:
         """Let the gradients of all parameters be views of one from here on. For models in which every step reaches
@@ -121,6 +124,18 @@ class FlatAdapters:
         part = self.parts[name]
         span = slice(part.span.start - self.middle, part.span.stop - self.middle)
         return self._ups[span].view_as(part.parameter)
+
+    def block(self, shape: tuple[int, int], parts: Sequence[tuple[tuple[slice, slice], Tensor]]) -> Tensor:
+        """A matrix of zeros in which copies of B have these places, made again whenever they are."""
+        block = torch.zeros(shape, dtype=self.dtype, device=self.weights.device)
+        self._blocks += [(block[place], up) for place, up in parts]
+        self.refresh()
+        return block
+
+    def gradient_of(self, names: Sequence[str]) -> Tensor:
+        """The gradient by the A of neighbours: [ranks, inputs]."""
+        spans = [self.parts[name].span for name in names]
+        return self.gradients[spans[0].start : spans[-1].stop].view(-1, self.parts[names[0]].parameter.shape[1])
 
     def neighbours(self, names: Sequence[str]) -> list[list[str]]:
         """Layer names, those that read the same input and whose A lie side by side together."""

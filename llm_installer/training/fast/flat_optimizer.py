@@ -5,7 +5,7 @@ Delete with flat.py.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import cast
 
 import torch
@@ -36,31 +36,28 @@ class FlatOptimizer:
     def __init__(self, model: PeftModel, flat: FlatAdapters, reason: str = "") -> None:
         self.flat, self.reason = flat, reason
         self._parts = {id(part.parameter): part for part in flat.parts.values()}
-        self._rest = [p for n, p in model.named_parameters() if p.requires_grad and id(p) not in self._parts]
+        self._trained = [p for p in model.parameters() if p.requires_grad]
+        self._rest = [p for p in self._trained if id(p) not in self._parts]
         self._members: list[list[Member]] = []
         self.leaves: tuple[nn.Parameter, ...] = ()
         """What the optimizer moves in the place of adapters; none where it moves each by itself."""
 
     def take(self, groups: list[dict[str, object]], elementwise: bool) -> None:
         """Put the tensor that adapters lie in into an optimizer's groups, in their place."""
-        alike = elementwise and self.flat.attached
-        self.leaves = self.flat.leaves(len(groups) > 1) if alike else ()
+        self.leaves = self.flat.leaves(len(groups) > 1) if elementwise and self.flat.attached else ()
         self._members = [
-            [
-                self._member(p, self.leaves and self.leaves[-1 if number else 0])
-                for p in cast(list[nn.Parameter], g[PARAMS])
-            ]
-            for number, g in enumerate(groups)
+            [self._member(parameter, number) for parameter in cast(list[nn.Parameter], group[PARAMS])]
+            for number, group in enumerate(groups)
         ]
         for group, members in zip(groups, self._members, strict=True):
             group[PARAMS] = list(dict.fromkeys(member.leaf for member in members))
 
-    def _member(self, parameter: nn.Parameter, leaf: nn.Parameter | tuple[()]) -> Member:
+    def _member(self, parameter: nn.Parameter, group: int) -> Member:
         part = self._parts.get(id(parameter))
-        if part is None or isinstance(leaf, tuple):
+        if part is None or not self.leaves:
             return Member(parameter, parameter)
-        start = part.span.start if leaf is self.leaves[0] else part.span.start - self.flat.middle
-        return Member(parameter, leaf, slice(start, start + parameter.numel()))
+        start = part.span.start - (self.flat.middle if group else 0)
+        return Member(parameter, self.leaves[group], slice(start, start + parameter.numel()))
 
     def stepped(self, *_args: object) -> None:
         """The optimizer has taken a step: the copies are made again."""
@@ -71,17 +68,16 @@ class FlatOptimizer:
         if self.flat.attached:
             self.flat.collect()
             self.flat.zero_grad()
-        for parameter in self._rest if self.flat.attached else (*self._rest, *self._alone()):
+        for parameter in self._by_itself():
             parameter.grad = None
 
     def clip(self, most: float) -> Tensor:
-        """Scale gradients above this norm down to it; the norm before that, made of the norms of PEFT's parameters:
-        so it is the same number as without one tensor."""
+        """Scale gradients above this norm down to it; the norm before that, made of the norms of PEFT's parameters in
+        their order: so it is the same number as without one tensor."""
         self.flat.collect()
-        grads = [p.grad for p in (*self._alone(), *self._rest) if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm(grads)
-        moved = self._together() if self.flat.attached else self._alone()
-        torch.nn.utils.clip_grads_with_norm_([*moved, *self._rest], most, norm)
+        norm = torch.nn.utils.get_total_norm([p.grad for p in self._trained if p.grad is not None])
+        together = [self.flat.leaf] if self.flat.attached else []
+        torch.nn.utils.clip_grads_with_norm_([*together, *self._by_itself()], most, norm)
         return norm
 
     def gradients(self) -> list[Tensor]:
@@ -101,8 +97,6 @@ class FlatOptimizer:
         """That of a checkpoint, for the optimizer of one tensor; None where its tensors took different steps."""
         return joined(saved, self._members)
 
-    def _alone(self) -> Sequence[nn.Parameter]:
-        return [part.parameter for part in self.flat.parts.values()]
-
-    def _together(self) -> list[nn.Parameter]:
-        return [self.flat.leaf]
+    def _by_itself(self) -> list[nn.Parameter]:
+        """Parameters whose gradient is their own."""
+        return self._rest if self.flat.attached else self._trained

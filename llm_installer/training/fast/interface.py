@@ -7,7 +7,8 @@ No other file outside of training/fast imports from fast/cpu or fast/cuda.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -16,24 +17,34 @@ from peft import PeftModel
 from torch import Tensor
 
 from llm_installer.data.batches import Batch, alike, micro_batches, pack
+from llm_installer.data.buckets import Bucket
 from llm_installer.models.base import DTYPES, model_inputs, to_device
 from llm_installer.planning.plan import Plan
 from llm_installer.training.fast.compiled import Compiler
 from llm_installer.training.fast.cpu import allocator, parallel
 from llm_installer.training.fast.cpu.attention import choose_attention
 from llm_installer.training.fast.cpu.reserved import ReservedMemory
+from llm_installer.training.fast.cuda.graphs import Capture, refusal, without
 from llm_installer.training.fast.cuda.to_device import pinned_to_device
 from llm_installer.training.fast.document_attention import FLEX, Device
+from llm_installer.training.fast.dropout import drops
+from llm_installer.training.fast.fixed_steps import FixedSteps, Told, fixed_steps, refused
 from llm_installer.training.fast.flat import FlatAdapters, flatten
 from llm_installer.training.fast.flat_optimizer import FlatOptimizer, separate_gradients
 from llm_installer.training.fast.float8 import fuse_adapters
 from llm_installer.training.fast.kernel_choice import fuse_kernels
-from llm_installer.training.fast.lora import flat_of, forget_half_done
+from llm_installer.training.fast.layer_choice import plan_layers
+from llm_installer.training.fast.lora import forget_half_done, watch_of
 from llm_installer.training.fast.loss import LossSum, PlainLoss, SupervisedLoss
 from llm_installer.training.fast.mask_search import without_search
 from llm_installer.training.fast.packed_rows import as_packed, try_packing
 from llm_installer.training.fast.pointwise import fuse_pointwise
+from llm_installer.training.fast.static_batches import StaticBatches
 
+__all__ = [
+    "NOT_PACKED", "OFF", "SHARDED", "Capture", "FastPath", "FixedSteps", "FlatOptimizer", "Told", "drops",
+    "flat_adapters", "make_parallel", "prepare", "prepare_process", "speed_up", "without",
+]  # fmt: skip
 NOT_PACKED = "not packed: the base is sharded over several processes"
 OFF = "plain PEFT and transformers, because of --fast off"
 SHARDED = "plain PEFT, because the base is sharded over several processes"
@@ -150,6 +161,30 @@ class FastPath:
         assert self.parallel, "only where micro-batches are parallel"
         return self.parallel.add_gradients(batches, supervised)
 
+    def fixed_steps(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradients: Callable[[], Sequence[Tensor]],
+        most: float,
+        buckets: Sequence[Bucket],
+        told: Told,
+    ) -> FixedSteps:
+        """Steps of micro-batches of these shapes, clipped to a norm of `most`; only where nothing refuses them."""
+        assert isinstance(self.loss, SupervisedLoss), "another loss refuses them"
+        static = StaticBatches(self.loss, self.packing, buckets, self.device)
+
+        def say(line: str) -> None:
+            self.forget_half_done()  # a recording that fails leaves outputs that nobody has collected
+            told.say(line)
+
+        return fixed_steps(static, optimizer, gradients, most, replace(told, say=say))
+
+    def refuses_fixed(self, plan: Plan, rope: str, sharded: bool, images: bool) -> str:
+        """Why micro-batches have no fixed shapes in this run; empty where they can have. `rope` is the kind of the
+        rotary embedding."""
+        kind = torch.device(self.device).type
+        return refused(self.loss, self.packing, kind) or refusal(plan, rope, sharded, images)
+
     def micro_batch_done(self, tokens: int) -> None:
         """Nothing of a micro-batch of so many tokens, padding included, is needed any longer."""
         if self.reserved:
@@ -180,8 +215,9 @@ def speed_up(
     refused = compiler.refusal() if compiler else ""
     if refused:
         notes, compiler = [*notes, f"nothing is compiled: {refused}"], None
-    # In this order: what has a kernel is not replaced again.
-    return [*notes, *fuse_kernels(model, kernels), *fuse_pointwise(model, compiler), *choose_attention(model, kernels)]
+    # In this order: what has a kernel is not replaced again, and a plan is tried against all of these.
+    notes += [*fuse_kernels(model, kernels), *fuse_pointwise(model, compiler), *choose_attention(model, kernels)]
+    return [*notes, *plan_layers(model, watch_of(model), compiler, kernels)]
 
 
 def make_parallel(
@@ -191,8 +227,9 @@ def make_parallel(
 
     The first of the models is fast already, and has this loss; the others are its replicas, and are made as fast.
     """
-    flat = flat or flat_of(models[0])
-    flats = [flat, *(flat and flat.twin(other) for other in models[1:])]
+    watch = watch_of(models[0])
+    flat = watch.flat if watch else flat
+    flats = [flat, *(flat.twin(other) if flat else None for other in models[1:])]
     for other, twin in zip(models[1:], flats[1:], strict=True):
         speed_up(other, compiling, parallel.threads_each(len(models)), loss.kernels, twin)
     parallel.guard_rotary(models)

@@ -50,11 +50,10 @@ def fuse_lora(model: nn.Module, flat: FlatAdapters | None = None, leave: Collect
     return notes
 
 
-def flat_of(model: nn.Module) -> FlatAdapters | None:
-    """Where the adapters of a model lie whose layers are fused; None where none are."""
+def watch_of(model: nn.Module) -> Watch | None:
+    """Who watches the adapters of a model, and knows where they lie; None where no layer is fused."""
     watches = (getattr(vars(module).get("forward"), "watch", None) for module in model.modules())
-    found = next((watch for watch in watches if watch), None)
-    return cast(Watch, found).flat if found else None
+    return next((cast(Watch, watch) for watch in watches if watch), None)
 
 
 def replace_forward(module: nn.Module, forward: Callable[..., object]) -> None:

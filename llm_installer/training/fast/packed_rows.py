@@ -108,11 +108,15 @@ class _Trial:
         return "" if close else "this model does not compute packed documents as it does single ones"
 
     def gradient(self, documents: list[Tensor]) -> Tensor:
-        """The gradient of all that is trained, in one row of numbers; nothing is added to what the weights hold."""
+        """The gradient of all that is trained, in one row of numbers; before training there is no other."""
         trained = [p for p in self.model.parameters() if p.requires_grad]
+        stays = [p.grad is not None for p in trained]
         loss = self.losses(documents).sum()
-        found = torch.autograd.grad(loss, trained, allow_unused=True)
-        return torch.cat([torch.zeros(1, device=loss.device), *(g.flatten().float() for g in found if g is not None)])
+        torch.autograd.backward(loss)
+        found = [p.grad.flatten().float().clone() for p in trained if p.grad is not None]
+        for parameter, here in zip(trained, stays, strict=True):
+            parameter.grad = parameter.grad.zero_() if here and parameter.grad is not None else None
+        return torch.cat([torch.zeros(1, device=loss.device), *found])
 
     def losses(self, documents: list[Tensor]) -> Tensor:
         """The loss of each token but the first of each document."""

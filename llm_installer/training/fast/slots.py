@@ -1,7 +1,7 @@
 """A micro-batch in tensors that are made once: each is written into them, and none changes a shape.
 
 All lie in one buffer on the device, which is filled by one copy. On a GPU that copy comes from pinned memory, of which
-there are two, so that one can be written while the other is read.
+there are two, so that one can be written while the other is read. Delete with cuda/graphs.py.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Slots:
         cuda = torch.device(device).type == "cuda"
         self._buffer = torch.zeros(starts[-1], dtype=torch.long, device=device)
         self._hosts = [torch.zeros(starts[-1], dtype=torch.long).pin_memory() for _ in range(TURNS * cuda)]
-        self._copied = [torch.cuda.Event() for _ in self._hosts]
+        self._copied = [torch.cuda.Event() for _ in self._hosts]  # type: ignore[no-untyped-call]
         self._turn = 0
         part = {name: self._buffer[span] for name, span in self._spans.items()}
         self.ids = part["ids"].view(rows, -1)

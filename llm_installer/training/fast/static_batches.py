@@ -2,6 +2,7 @@
 
 Nothing here depends on what is in a batch, and nothing asks the device: that is what can be recorded once and played
 back (cuda/graphs.py). Without a recorder it is computed as it stands, which is how it runs and is tested on a CPU.
+Delete with cuda/graphs.py.
 """
 
 from __future__ import annotations

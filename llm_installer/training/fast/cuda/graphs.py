@@ -51,7 +51,8 @@ class CudaCapture:
     """As CUDA graphs, on one stream and from one pool."""
 
     def __init__(self) -> None:
-        self.pool, self.stream = torch.cuda.graph_pool_handle(), torch.cuda.Stream()
+        self.pool = torch.cuda.graph_pool_handle()
+        self.stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         gc.collect()
         torch.cuda.empty_cache()
 
@@ -142,7 +143,8 @@ class Graphs:
         """Whether what is played back does now what the work does."""
         with self._trying(held) as start:
             changes = []
-            for does in (*(partial(self.capture.warm, work) for _ in range(WARMING)), replay):
+            warm: Work = partial(self.capture.warm, work)
+            for does in (*[warm] * WARMING, replay):
                 old = start()
                 does()
                 with torch.no_grad():
@@ -168,9 +170,10 @@ class Graphs:
             yield lambda: _put(held, begin)
         except RuntimeError as error:
             self.refuse("memory is short" if is_out_of_memory(error) else f"recording failed ({first_line(error)})")
+        else:  # after a recording that failed CUDA's generator may not be asked
+            (torch.cuda.set_rng_state if cuda else torch.set_rng_state)(random)
         finally:
             _put(held, before)
-            (torch.cuda.set_rng_state if cuda else torch.set_rng_state)(random)
 
 
 @torch.no_grad()

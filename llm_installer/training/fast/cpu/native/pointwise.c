@@ -101,6 +101,80 @@ void rotary(const bf16 *x, const bf16 *cosine, const bf16 *sine, bf16 *out, long
     }
 }
 
+/* The same where a layer is planned ahead: `gate` and `up` are the halves of rows, and the result lies by itself. */
+void gate_rows(const bf16 *both, bf16 *out, long rows, long width, int activation) {
+#pragma omp parallel for schedule(static)
+    for (long row = 0; row < rows; row++) {
+        const bf16 *restrict gate = both + row * 2 * width, *restrict up = gate + width;
+        bf16 *restrict to = out + row * width;
+        if (activation == SILU)
+            for (long i = 0; i < width; i++) to[i] = narrow(wide(gate[i]) * sigmoid(wide(gate[i])) * wide(up[i]));
+        else
+            for (long i = 0; i < width; i++)
+                to[i] = narrow(wide(gate[i]) * sigmoid(inside(wide(gate[i]))) * wide(up[i]));
+    }
+}
+
+/* Both halves become the gradients by them. */
+void gate_rows_back(const bf16 *outer, bf16 *both, long rows, long width, int activation) {
+#pragma omp parallel for schedule(static)
+    for (long row = 0; row < rows; row++) {
+        bf16 *restrict gate = both + row * 2 * width, *restrict up = gate + width;
+        const bf16 *restrict from = outer + row * width;
+        if (activation == SILU)
+            for (long i = 0; i < width; i++) {
+                float g = wide(gate[i]), u = wide(up[i]), o = wide(from[i]), s = sigmoid(g);
+                up[i] = narrow(o * g * s);
+                gate[i] = narrow(o * u * s * (1.0f + g * (1.0f - s)));
+            }
+        else
+            for (long i = 0; i < width; i++) {
+                float g = wide(gate[i]), u = wide(up[i]), o = wide(from[i]), s = sigmoid(inside(g));
+                up[i] = narrow(o * g * s);
+                gate[i] = narrow(o * u * s * (1.0f + g * (1.0f - s) * inside_derivative(g)));
+            }
+    }
+}
+
+/* Heads of `width` numbers turned by the position of their token, from x to out, which may be the same place. Between
+ * tokens lie x_token and out_token numbers, between heads x_head and `width`. With `back` a gradient is turned back. */
+void turn(const bf16 *x, bf16 *out, const bf16 *cosine, const bf16 *sine, long rows, long length, long heads, long width,
+          long x_token, long x_head, long out_token, long angle_rows, int back) {
+    long half = width / 2;
+    float sign = back ? -1.0f : 1.0f;
+#pragma omp parallel for schedule(static)
+    for (long token = 0; token < rows * length; token++) {
+        long place = (angle_rows == 1 ? token % length : token) * width;
+        const bf16 *c = cosine + place, *d = c + half;
+        const bf16 *s = sine + place + (back ? half : 0), *t = sine + place + (back ? 0 : half);
+        for (long head = 0; head < heads; head++) {
+            const bf16 *a = x + token * x_token + head * x_head, *b = a + half;
+            bf16 *to_a = out + token * out_token + head * width, *to_b = to_a + half;
+#pragma GCC ivdep
+            for (long i = 0; i < half; i++) {
+                float first = wide(a[i]), second = wide(b[i]);
+                to_a[i] = narrow(first * wide(c[i]) - sign * second * wide(s[i]));
+                to_b[i] = narrow(second * wide(d[i]) + sign * first * wide(t[i]));
+            }
+        }
+    }
+}
+
+/* norm_backward, and `more` added to it. */
+void norm_backward_onto(const bf16 *outer, const bf16 *x, const bf16 *weight, const float *spread, const bf16 *more,
+                        bf16 *gradient, long rows, long width, float offset) {
+#pragma omp parallel for schedule(static)
+    for (long row = 0; row < rows; row++) {
+        const bf16 *in = x + row * width, *from = outer + row * width, *plus = more + row * width;
+        bf16 *to = gradient + row * width;
+        float root = spread[row], product = 0;
+        for (long i = 0; i < width; i++) product += wide(from[i]) * (wide(weight[i]) + offset) * wide(in[i]);
+        float shared = product / (float)width * root * root;
+        for (long i = 0; i < width; i++)
+            to[i] = narrow((wide(from[i]) * (wide(weight[i]) + offset) - wide(in[i]) * shared) * root + wide(plus[i]));
+    }
+}
+
 /* losses[row] = log(sum(exp(scale * logits))) - scale * logits[target]; where it is wanted the logits become the
  * gradient of that. */
 void loss(bf16 *logits, const int64_t *targets, float *losses, long rows, long words, float scale, int wanted) {
