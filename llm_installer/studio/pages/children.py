@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,6 +87,7 @@ def begin(name: str, place: Path, words: list[str], folder: Path) -> Child:
         cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         start_new_session=True,
     )  # fmt: skip
+    threading.Thread(target=process.wait, daemon=True).start()  # or what is left of it stays until this server ends
     about = {"name": name, "pid": process.pid, "began": began(process.pid)}
     place.with_name(f"{place.name}.json").write_text(json.dumps(about), encoding="utf-8")
     return child

@@ -61,7 +61,7 @@ def router_of(studio: Studio) -> APIRouter:
     def check(model: str) -> Response:
         name = checked(model)
         found = insight.asked(["check", name, "--json"], _empty(studio.folder), insight.ENCODING)
-        return drawn("verdict.html", model=name, found=found)
+        return drawn("verdict.html", model=name, found=found, installed=name.replace("/", "_") in installed_names())
 
     @router.get("/models/installing")
     def progress() -> Response:

@@ -29,7 +29,8 @@ from llm_installer.studio.store import files, jobs
 from llm_installer.studio.store.jobs import NewJob
 from llm_installer.studio.store.tables import File
 
-_SUFFIX = re.compile(r"(\.[A-Za-z0-9]{1,8})?\.[A-Za-z0-9]{1,8}$")
+_SUFFIX = re.compile(r"(\.[A-Za-z0-9]{1,8})?\.[A-Za-z0-9]{1,8}\Z")
+_PACKED = (".gz", ".bz2", ".xz", ".zst")
 _OWN = ("model", "prompts")
 """Fields of the form that are no options of `train`."""
 KEPT = 64
@@ -186,10 +187,7 @@ def _asked(studio: Studio, file_id: str, given: Mapping[str, str]) -> Asked:
 
 def named(folder: Path, file: File) -> Path:
     """A file of the store with an ending that says what it is, and no other part of its name: that may be anything."""
-    suffix = _SUFFIX.search(file.name)
-    ending = suffix[0].lower() if suffix else ""
-    ending = ending if re.search(r"\.(gz|bz2|xz|zst)$", ending) else f".{ending.rpartition('.')[2]}" if ending else ""
-    place = folder / "looked-at" / file.id / f"data{ending}"
+    place = folder / "looked-at" / file.id / f"data{ending(file.name)}"
     if not place.exists():
         place.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -199,6 +197,15 @@ def named(folder: Path, file: File) -> Path:
         except OSError:  # a disk without links
             place.symlink_to(files.path_of(folder, file.id))
     return place
+
+
+def ending(name: str) -> str:
+    """What the name of a file says of its content: `.csv`, `.jsonl.gz`, or nothing."""
+    found = _SUFFIX.search(name)
+    if found is None:
+        return ""
+    last = found[0].lower()
+    return last if last.endswith(_PACKED) else f".{last.rpartition('.')[2]}"
 
 
 def _drawn_rows(known: Known, asked: Asked) -> Response:

@@ -27,6 +27,8 @@ MOST_POINTS = 2000
 SHOWN_SAMPLES = 8
 LONGEST_REPORT = 400_000
 """Characters."""
+_OF_A_JOB = re.compile(r"/\S*/studio/jobs/[0-9a-f-]{36}/data/")
+"""Where the data of a job lies, which is nobody's business."""
 Action = tuple[str, str, str]
 """(what is done, its words, how its button looks)."""
 
@@ -227,6 +229,7 @@ def _start_of(file: Path) -> str:
 def report_parts(text: str) -> list[tuple[str, str]]:
     """A report by its headings, without what the page shows elsewhere."""
     first, *parts = re.split(r"^## ", text, flags=re.MULTILINE)
+    first = _OF_A_JOB.sub("", first)
     lines = first.partition("\n")[2].partition("Talk to it:")[0].splitlines()
     found = [("", "\n".join(line for line in lines if not line.startswith("![")).strip())]
     found += [(title.strip(), body.strip()) for title, _, body in (part.partition("\n") for part in parts)]
