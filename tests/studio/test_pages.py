@@ -354,5 +354,6 @@ def test_a_zip_holds_files_and_follows_no_link(tmp_path: Path) -> None:
 
 
 def test_a_report_begins_with_what_matters() -> None:
-    text = "# tiny\n\nTrained.\n\nTalk to it:\n\n    x\n\n![a](b.png)\n\n## Before and after\n\nbetter\n\n## Plan\n\nlong\n"
+    text = "# tiny\n\nTrained.\n\nTalk to it:\n\n    x\n\n![a](b.png)\n"
+    text += "\n## Before and after\n\nbetter\n\n## Plan\n\nlong\n"
     assert report_parts(text) == [("", "Trained."), ("Before and after", "better")]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping
-from datetime import datetime, timezone
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import TypeAlias
@@ -70,21 +70,16 @@ def templates() -> Environment:
     return found
 
 
-def drawn(template: str, status: int = 200, **values: object) -> Response:
+def drawn(template: str, **values: object) -> Response:
     """A page, or a part of one."""
     text = templates().get_template(template).render(**values)
     # A file name can hold half a character, which no encoding knows.
-    return HTMLResponse(text.encode("utf-8", "replace"), status, headers={"Cache-Control": "no-store"})
+    return HTMLResponse(text.encode("utf-8", "replace"), headers={"Cache-Control": "no-store"})
 
 
 def to(path: str) -> Response:
     """On to another page, after a form was sent."""
     return RedirectResponse(path, 303)
-
-
-def now() -> datetime:
-    """The time, in UTC."""
-    return datetime.now(timezone.utc)
 
 
 class PageRoute(APIRoute):
@@ -102,7 +97,9 @@ class PageRoute(APIRoute):
             except InstallerError as error:
                 status, sentence = 400, str(error)
             title = "Not found" if status == 404 else "That did not work"
-            return drawn("problem.html", status, title=title, sentence=sentence, back=back(request))
+            answer = drawn("problem.html", title=title, sentence=sentence, back=back(request))
+            answer.status_code = status
+            return answer
 
         return handler
 

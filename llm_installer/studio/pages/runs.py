@@ -28,6 +28,8 @@ from llm_installer.studio.store.jobs import Wanted
 from llm_installer.studio.store.refusals import NotAllowed, Unknown
 from llm_installer.studio.store.tables import Job
 
+Names = dict[str | None, str]
+"""Of files, by their ids."""
 SHOWN_EVENTS = 200
 LISTED = 200
 TAKEN = ("report.md", "metrics.jsonl", "dropped.jsonl", "plan.json", "samples.jsonl")
@@ -228,10 +230,10 @@ def view(studio: Studio, key: str) -> View:
 
 
 def listed(studio: Studio) -> tuple[list[View], list[dict[str, object]]]:
-    """Jobs that have not ended, then everything that has, the newest first; a run that a job asked for is there once."""
+    """Jobs that have not ended, then everything that has, the newest first; a run of a job is there once."""
     with studio.store.reading() as session:
         found = list(jobs.listed(session, Wanted(most=LISTED)))
-        names = {job.file_id: files.find(session, job.file_id).name for job in found if job.file_id}
+        names: Names = {job.file_id: files.find(session, job.file_id).name for job in found if job.file_id}
     waiting = [
         views.view_of_job(job, names.get(job.file_id, ""), (), 0) for job in found if job.state not in states.ENDED
     ]
@@ -249,7 +251,7 @@ def listed(studio: Studio) -> tuple[list[View], list[dict[str, object]]]:
     return waiting, [row for _, row in rows[:LISTED]]
 
 
-def _run_row(model: str, row: RunRow, job: Job | None, names: dict[str | None, str]) -> dict[str, object]:
+def _run_row(model: str, row: RunRow, job: Job | None, names: Names) -> dict[str, object]:
     data = names.get(job.file_id, "") if job else shortened(row.data, 60)
     return {
         "key": job.id if job else f"{model}/{row.run.id}",
@@ -263,7 +265,7 @@ def _run_row(model: str, row: RunRow, job: Job | None, names: dict[str | None, s
     }
 
 
-def _job_row(job: Job, names: dict[str | None, str]) -> dict[str, object]:
+def _job_row(job: Job, names: Names) -> dict[str, object]:
     data = names.get(job.file_id, "its data")
     return {
         "key": job.id,

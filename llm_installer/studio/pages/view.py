@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from urllib.parse import quote
@@ -60,7 +60,6 @@ class View:
     commands: Sequence[str] = ()
     events: Sequence[tuple[datetime, str, str]] = ()
     plan: Sequence[tuple[str, str, str]] = ()
-    more: Json = field(default_factory=dict)
 
 
 def model_dir(model: str) -> ModelDir:
@@ -80,7 +79,7 @@ def view_of_job(job: Job, file: str, events: Sequence[Event], last: int) -> View
     row = next((one for one in list_runs(model_dir(job.model)) if one.run.id == job.run), None) if run else None
     ended = job.state in states.ENDED
     about = f"{job.model}, {file}" if file else job.model
-    return View(
+    found = View(
         key=job.id,
         title=job.suffix or f"{job.model} on {file or 'its data'}",
         about=about + (f", {run.id}" if run else ""),
@@ -96,8 +95,8 @@ def view_of_job(job: Job, file: str, events: Sequence[Event], last: int) -> View
         foresight=foresight.said(job.predicted, _measured(job, run)),
         actions=_job_actions(job, row),
         events=[(event.at, event.level, text) for event in events if (text := _text(event))],
-        **(_folder(run, job.id) if run else {}),
     )
+    return _with_folder(found, run) if run else found
 
 
 def view_of_run(folder: ModelDir, row: RunRow) -> View:
@@ -105,7 +104,7 @@ def view_of_run(folder: ModelDir, row: RunRow) -> View:
     key = f"{folder.root.name}/{row.run.id}"
     seen = Progress.read(row.run)
     share = 100 * seen.step // seen.total_steps if seen and seen.total_steps else 0
-    return View(
+    found = View(
         key=key,
         title=row.run.id,
         about=f"{folder.root.name}, {shortened(row.data, 80)}",
@@ -118,23 +117,24 @@ def view_of_run(folder: ModelDir, row: RunRow) -> View:
         figures=_figures(row.run, None),
         foresight=_duration(row.run),
         actions=_run_actions(row),
-        **_folder(row.run, key),
     )
+    return _with_folder(found, row.run)
 
 
-def _folder(run: Run, key: str) -> Json:
-    """What lies in the folder of a run: its samples, report, files and plan."""
-    commands = []
+def _with_folder(view: View, run: Run) -> View:
+    """The same with what lies in the folder of its run."""
+    commands: list[str] = []
     if (run.adapter / "adapter_config.json").is_file():
         model, name = quoted(run.root.parent.parent.name), quoted(run.id)
         commands = [f"{program()} merge {model} --run {name}", f"{program()} export {model} --run {name} --to gguf"]
-    return {
-        "samples": _samples(run),
-        "report": report_parts(_start_of(run.report)),
-        "files": list(_files(run, key)),
-        "commands": commands,
-        "plan": list(_plan(run)),
-    }
+    return replace(
+        view,
+        samples=_samples(run),
+        report=report_parts(_start_of(run.report)),
+        files=list(_files(run, view.key)),
+        commands=commands,
+        plan=list(_plan(run)),
+    )
 
 
 def _figures(run: Run | None, job: Job | None) -> list[tuple[str, str]]:
