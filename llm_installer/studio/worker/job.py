@@ -78,6 +78,7 @@ class Job:
         self._metrics = Metrics(dict(work.sent))
         self._next, self._patience = 0.0, Patience()
         self._child: Child | None = None
+        self._since = 0.0  # when it was started, in seconds since 1970: what its run says from before is not of it
 
     def do(self) -> None:
         """Do it; however that ends, the server hears of it, unless another attempt has the job by then."""
@@ -160,11 +161,12 @@ class Job:
             self._say("The earlier attempt had no checkpoint yet, so training begins again")
             shutil.rmtree(run.root, ignore_errors=True)
         elif self._work.attempt > 1:
-            self._say("What the earlier attempt learned is not on this machine, so training begins again", "warn")
+            self._say("There is nothing of the earlier attempt on this machine, so training begins again", "warn")
         self._run(asked, lambda: run_folder.run_of(folder, data))
 
     def _run(self, asked: list[str], find: Callable[[], Run | None] | None) -> None:
         """A command to its end, looked at meanwhile. Raises Broken with what it said."""
+        self._since = time.time()
         child = self._child = Child(asked, self._folder / "worker.log")
         run: Run | None = None
         while (code := child.poll()) is None:
@@ -220,7 +222,7 @@ class Job:
     def _look(self, run: Run) -> bool:
         """Read what the run has written; whether there were new numbers."""
         seen = run_folder.progress_of(run)
-        if seen and self._state in (states.PREPARING, states.INSTALLING):
+        if seen and seen.updated >= self._since and self._state in (states.PREPARING, states.INSTALLING):
             self._state = states.TRAINING
         new = self._metrics.new(run) if len(self._waiting) < run_folder.AT_ONCE else []
         self._waiting += [{"type": "metrics", "data": one} for one in new]
