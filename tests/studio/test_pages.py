@@ -31,11 +31,12 @@ from llm_installer.studio.api.tail import Tail
 from llm_installer.studio.app import app_of
 from llm_installer.studio.context import Studio
 from llm_installer.studio.insight import Limits
-from llm_installer.studio.pages import children, new
+from llm_installer.studio.pages import asked, children
+from llm_installer.studio.pages.archive import zipped
 from llm_installer.studio.pages.drawing import templates
 from llm_installer.studio.pages.models import checked
-from llm_installer.studio.pages.runs import zipped
-from llm_installer.studio.pages.view import MOST_POINTS, points_of, report_parts
+from llm_installer.studio.pages.points import MOST_POINTS, points_of
+from llm_installer.studio.pages.report import report_parts
 from llm_installer.studio.request import StudioRequest
 from llm_installer.studio.states import COMPLETED, FAILED, PREPARING, TRAINING
 from llm_installer.studio.store import events, files, jobs
@@ -223,7 +224,7 @@ def test_hostile_rows_stay_texts() -> None:
 
 @given(st.one_of(st.sampled_from(NAMES), st.text(max_size=40)))
 def test_what_is_looked_at_is_called_by_its_ending_alone(name: str) -> None:
-    found = new.ending(name)
+    found = asked.ending(name)
     assert re.fullmatch(r"(\.[a-z0-9]{1,8}){0,2}", found)
 
 

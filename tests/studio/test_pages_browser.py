@@ -29,8 +29,9 @@ __all__ = ["folder", "opened_studio"]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 AXE = Path(os.environ.get("AXE_JS", Path(__file__).parents[2] / "build" / "axe-core" / "package" / "axe.min.js"))
 PATIENCE = 180_000  # milliseconds
-TOO_WIDE = """document.documentElement.scrollWidth <= innerWidth ? [] : [...document.querySelectorAll("main *")].filter(
-    (one) => one.getBoundingClientRect().right > innerWidth && !one.closest(".scroll")).map((one) => one.outerHTML.slice(0, 99))"""
+TOO_WIDE = """document.documentElement.scrollWidth <= innerWidth ? [] : [...document.querySelectorAll("main *")]
+    .filter((one) => one.getBoundingClientRect().right > innerWidth && !one.closest(".scroll"))
+    .map((one) => one.outerHTML.slice(0, 99))"""
 """What reaches beyond the window, where one has to scroll sideways."""
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="Chromium is not installed")
 
@@ -130,7 +131,7 @@ def test_the_story_by_keyboard_alone(address: str, page: Page, tmp_path: Path) -
     page.wait_for_selector("#file")
     reach(page, "#file")
     with page.expect_file_chooser() as chooser:
-        page.keyboard.press("Enter")
+        page.keyboard.press("Space")
     chooser.value.set_files(str(data))
     reach(page, "#go")
     page.keyboard.press("Enter")
