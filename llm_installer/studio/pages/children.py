@@ -13,6 +13,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+CHATS, INSTALLS = "chats", "installs"
+"""Folders of the data folder with the files of servers to chat with, and of installations."""
 TAIL = 4000
 """Characters of a log that are read."""
 _RUN = (
@@ -101,6 +103,12 @@ def known(folder: Path) -> list[Child]:
             name = str(json.loads(file.read_text(encoding="utf-8"))["name"])
             found.append(Child(name, file.with_suffix("")))
     return found
+
+
+def end_all(folder: Path) -> None:
+    """End every command whose files are in a folder."""
+    for child in known(folder):
+        child.end()
 
 
 def began(pid: int) -> str:

@@ -51,6 +51,13 @@ def when(at: datetime | str | None) -> str:
     return found.astimezone().strftime("%Y-%m-%d %H:%M")
 
 
+def plain(value: object) -> str:
+    """A value as one would type it."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        return str(int(value))
+    return "" if value is None else str(value)
+
+
 def place(row: Mapping[str, object]) -> str:
     """Where a row of an upload comes from: its line, or its record; the file is the one that the page is about."""
     inner = str(row.get("file", "")).partition("/")[2]
@@ -65,7 +72,15 @@ def templates() -> Environment:
         loader=FileSystemLoader(HERE / "templates"), autoescape=True,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    shared = {"picture": picture, "size": size, "counted": counted, "when": when, "place": place, "nav": NAV}
+    shared = {
+        "picture": picture,
+        "size": size,
+        "counted": counted,
+        "when": when,
+        "place": place,
+        "plain": plain,
+        "nav": NAV,
+    }
     found.globals.update(shared, here="", said="", wrong=False)
     return found
 

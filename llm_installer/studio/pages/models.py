@@ -48,7 +48,7 @@ class Row:
 def router_of(studio: Studio) -> APIRouter:
     """The routes of this page."""
     router = APIRouter(route_class=PageRoute, include_in_schema=False)
-    folder = studio.folder / "installs"
+    folder = studio.folder / children.INSTALLS
 
     @router.get("/models")
     def models(model: str = "", check: str = "") -> Response:

@@ -61,6 +61,11 @@ def router_of(studio: Studio) -> APIRouter:
     def rows(request: Request, file_id: str) -> Response:
         return _drawn_rows(known, asked_of(studio, file_id, request.query_params))
 
+    _planning(router, studio, known)
+    return router
+
+
+def _planning(router: APIRouter, studio: Studio, known: Known) -> None:
     @router.get("/new/{file_id}/plan")
     def plan(request: Request, file_id: str) -> Response:
         return _drawn_plan(studio, known, asked_of(studio, file_id, request.query_params))
@@ -81,8 +86,6 @@ def router_of(studio: Studio) -> APIRouter:
         asked = await run_in_threadpool(lambda: asked_of(studio, file_id, form))
         job = await run_in_threadpool(lambda: _start(studio, known, asked))
         return to(f"/runs/{job}")
-
-    return router
 
 
 def _texts(form: FormData) -> dict[str, str]:
