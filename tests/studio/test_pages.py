@@ -319,6 +319,18 @@ def test_a_stream_goes_on_from_any_event_and_ends(opened_studio: Open) -> None:
     assert opened_studio.http.get("/runs/nothing/live").status_code == 404
 
 
+def test_a_stream_ends_with_its_job(opened_studio: Open) -> None:
+    """Else a browser would ask for a job that was deleted for ever."""
+    job = opened_studio.job()
+    with opened_studio.http.stream("GET", f"/runs/{job.id}/live") as answer:
+        lines = answer.iter_lines()
+        assert next(lines).startswith("id: ")
+        with opened_studio.studio.store.writing() as session:
+            session.delete(jobs.locked(session, job.id))
+        opened_studio.studio.tail.wake(job.id)
+        assert "event: end" in [*lines]
+
+
 @given(st.lists(st.tuples(st.integers(0, 6000), st.floats(0, 10)), max_size=50), st.integers(0, 6000))
 def test_a_curve_has_few_points_and_all_peaks(odd: list[tuple[int, float]], count: int) -> None:
     lines: list[dict[str, object]] = [{"kind": "step", "step": n, "loss": 1.0 + (n % 7) / 100} for n in range(count)]

@@ -88,20 +88,23 @@ async def _stream(studio: Studio, job_id: str, last: int) -> AsyncIterator[str]:
         last = newest
     ended, page = await run_in_threadpool(lambda: _now(studio, job_id))
     yield _sent("", page, last)
-    if ended and not missed:
+    if ended and last >= newest:
         yield _sent("end", "{}", last)
         return
-    async for found in studio.tail.follow(job_id, last):
-        if found is None:
-            yield ": still here\n\n"
-            continue
-        if found_points := points_of(event.data for event in found if event.type == events.METRICS):
-            yield _sent("points", json.dumps(found_points), found[-1].id)
-        ended, page = await run_in_threadpool(lambda: _now(studio, job_id))
-        yield _sent("", page, found[-1].id)
-        if ended:
-            yield _sent("end", "{}", found[-1].id)
-            return
+    try:
+        async for found in studio.tail.follow(job_id, last):
+            if found is None:
+                yield ": still here\n\n"
+                continue
+            if found_points := points_of(event.data for event in found if event.type == events.METRICS):
+                yield _sent("points", json.dumps(found_points), found[-1].id)
+            ended, page = await run_in_threadpool(lambda: _now(studio, job_id))
+            yield _sent("", page, found[-1].id)
+            if ended:
+                yield _sent("end", "{}", found[-1].id)
+                return
+    except Unknown:  # it was deleted
+        yield _sent("end", "{}", last)
 
 
 def _sent(event: str, data: str, number: int) -> str:
