@@ -292,6 +292,7 @@ def test_a_child_is_known_by_its_files(tmp_path: Path, llm_home: Path) -> None:
 
 
 def test_a_page_says_what_the_database_and_the_folder_say(opened_studio: Open, folder: ModelDir) -> None:
+    assert 'id="loss"' in opened_studio.http.get(f"/runs/{opened_studio.job().id}").text, "it waits for its points"
     job = opened_studio.job(TRAINING, run=RUN, progress=40)
     first = opened_studio.http.get(f"/runs/{job.id}").text
     assert first == opened_studio.http.get(f"/runs/{job.id}").text and 'value="40"' in first

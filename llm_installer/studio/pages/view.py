@@ -82,7 +82,7 @@ def view_of_job(job: Job, file: str, events: Sequence[Event], last: int) -> View
         progress=job.progress,
         error=job.error,
         last=last,
-        points=bool(run) or any(event.type == "metrics" for event in events) or job.state in states.HELD,
+        points=bool(run) or not ended or any(event.type == "metrics" for event in events),
         figures=_figures(run, job),
         foresight=foresight.said(job.predicted, _measured(job, run)),
         actions=_job_actions(job, row),
