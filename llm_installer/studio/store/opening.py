@@ -24,8 +24,8 @@ from llm_installer.core.errors import InstallerError, UsageError
 from llm_installer.core.text import shortened, without_password
 from llm_installer.studio.store.schema import bring_up_to_date
 
-BUSY_MS = 10_000
-"""Milliseconds that a writer waits for another one."""
+BUSY_MS = 60_000
+"""Milliseconds that a writer waits for others. SQLite lets none go first, so one of many can wait for long."""
 _READS = {"studio_reads": True}
 
 
