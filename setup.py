@@ -113,6 +113,8 @@ setup(
             "cli/help/*.md",
             "training/fast/cpu/native/*.[ch]",
             *(f"server/page/*.{kind}" for kind in ("html", "css", "js", "svg")),
+            "studio/pages/templates/*.html",
+            *(f"studio/pages/static/**/*.{kind}" for kind in ("css", "js", "svg", "txt")),
         ],
         "llm_installer.templates": ["*"],
     },

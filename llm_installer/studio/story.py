@@ -27,6 +27,7 @@ from llm_installer.server.listening import address_of, listening, signals_stay_h
 from llm_installer.studio.api.tail import Tail
 from llm_installer.studio.app import app_of
 from llm_installer.studio.context import Studio
+from llm_installer.studio.pages.children import CHATS, end_all
 from llm_installer.studio.request import StudioRequest
 from llm_installer.studio.store import cleaning
 from llm_installer.studio.store.leases import Watch, only_watch
@@ -74,6 +75,7 @@ class Running:
                 self._uvicorn.run(sockets=self._sockets)
         finally:
             ending.set()
+            end_all(self.studio.folder / CHATS)
             if self._worker:
                 self._worker.stop()
             watching.join()

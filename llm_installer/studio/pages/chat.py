@@ -78,7 +78,7 @@ class Servers:
     """The servers that were started from here. Their files say what they are, so a restart loses none."""
 
     def __init__(self, studio: Studio) -> None:
-        self._folder, self._empty = studio.folder / "chats", studio.folder / "empty"
+        self._folder, self._empty = studio.folder / children.CHATS, studio.folder / "empty"
 
     def listed(self) -> list[dict[str, object]]:
         """Every model that could be talked to."""

@@ -8,10 +8,13 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+CHATS, INSTALLS = "chats", "installs"
+"""Folders of the data folder with the files of servers to chat with, and of installations."""
 TAIL = 4000
 """Characters of a log that are read."""
 _RUN = (
@@ -86,6 +89,7 @@ def begin(name: str, place: Path, words: list[str], folder: Path) -> Child:
         cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         start_new_session=True,
     )  # fmt: skip
+    threading.Thread(target=process.wait, daemon=True).start()  # or what is left of it stays until this server ends
     about = {"name": name, "pid": process.pid, "began": began(process.pid)}
     place.with_name(f"{place.name}.json").write_text(json.dumps(about), encoding="utf-8")
     return child
@@ -99,6 +103,12 @@ def known(folder: Path) -> list[Child]:
             name = str(json.loads(file.read_text(encoding="utf-8"))["name"])
             found.append(Child(name, file.with_suffix("")))
     return found
+
+
+def end_all(folder: Path) -> None:
+    """End every command whose files are in a folder."""
+    for child in known(folder):
+        child.end()
 
 
 def began(pid: int) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping
-from datetime import datetime, timezone
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import TypeAlias
@@ -51,6 +51,13 @@ def when(at: datetime | str | None) -> str:
     return found.astimezone().strftime("%Y-%m-%d %H:%M")
 
 
+def plain(value: object) -> str:
+    """A value as one would type it."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        return str(int(value))
+    return "" if value is None else str(value)
+
+
 def place(row: Mapping[str, object]) -> str:
     """Where a row of an upload comes from: its line, or its record; the file is the one that the page is about."""
     inner = str(row.get("file", "")).partition("/")[2]
@@ -65,26 +72,29 @@ def templates() -> Environment:
         loader=FileSystemLoader(HERE / "templates"), autoescape=True,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    shared = {"picture": picture, "size": size, "counted": counted, "when": when, "place": place, "nav": NAV}
+    shared = {
+        "picture": picture,
+        "size": size,
+        "counted": counted,
+        "when": when,
+        "place": place,
+        "plain": plain,
+        "nav": NAV,
+    }
     found.globals.update(shared, here="", said="", wrong=False)
     return found
 
 
-def drawn(template: str, status: int = 200, **values: object) -> Response:
+def drawn(template: str, **values: object) -> Response:
     """A page, or a part of one."""
     text = templates().get_template(template).render(**values)
     # A file name can hold half a character, which no encoding knows.
-    return HTMLResponse(text.encode("utf-8", "replace"), status, headers={"Cache-Control": "no-store"})
+    return HTMLResponse(text.encode("utf-8", "replace"), headers={"Cache-Control": "no-store"})
 
 
 def to(path: str) -> Response:
     """On to another page, after a form was sent."""
     return RedirectResponse(path, 303)
-
-
-def now() -> datetime:
-    """The time, in UTC."""
-    return datetime.now(timezone.utc)
 
 
 class PageRoute(APIRoute):
@@ -102,7 +112,9 @@ class PageRoute(APIRoute):
             except InstallerError as error:
                 status, sentence = 400, str(error)
             title = "Not found" if status == 404 else "That did not work"
-            return drawn("problem.html", status, title=title, sentence=sentence, back=back(request))
+            answer = drawn("problem.html", title=title, sentence=sentence, back=back(request))
+            answer.status_code = status
+            return answer
 
         return handler
 

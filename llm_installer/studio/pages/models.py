@@ -48,7 +48,7 @@ class Row:
 def router_of(studio: Studio) -> APIRouter:
     """The routes of this page."""
     router = APIRouter(route_class=PageRoute, include_in_schema=False)
-    folder = studio.folder / "installs"
+    folder = studio.folder / children.INSTALLS
 
     @router.get("/models")
     def models(model: str = "", check: str = "") -> Response:
@@ -61,7 +61,7 @@ def router_of(studio: Studio) -> APIRouter:
     def check(model: str) -> Response:
         name = checked(model)
         found = insight.asked(["check", name, "--json"], _empty(studio.folder), insight.ENCODING)
-        return drawn("verdict.html", model=name, found=found)
+        return drawn("verdict.html", model=name, found=found, installed=name.replace("/", "_") in installed_names())
 
     @router.get("/models/installing")
     def progress() -> Response:

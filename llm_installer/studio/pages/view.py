@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from urllib.parse import quote
@@ -19,14 +16,11 @@ from llm_installer.core.run.progress import Progress
 from llm_installer.core.text import duration, loss_text, shortened
 from llm_installer.runs.listing import RunRow, list_runs
 from llm_installer.studio import foresight, states
-from llm_installer.studio.foresight import number
-from llm_installer.studio.store.tables import Event, Job, Json
+from llm_installer.studio.pages.points import plan_values
+from llm_installer.studio.pages.report import report_parts, samples, start_of
+from llm_installer.studio.plain import Json
+from llm_installer.studio.store.tables import Event, Job
 
-MOST_POINTS = 2000
-"""Of a curve."""
-SHOWN_SAMPLES = 8
-LONGEST_REPORT = 400_000
-"""Characters."""
 Action = tuple[str, str, str]
 """(what is done, its words, how its button looks)."""
 
@@ -58,7 +52,6 @@ class View:
     commands: Sequence[str] = ()
     events: Sequence[tuple[datetime, str, str]] = ()
     plan: Sequence[tuple[str, str, str]] = ()
-    more: Json = field(default_factory=dict)
 
 
 def model_dir(model: str) -> ModelDir:
@@ -78,7 +71,7 @@ def view_of_job(job: Job, file: str, events: Sequence[Event], last: int) -> View
     row = next((one for one in list_runs(model_dir(job.model)) if one.run.id == job.run), None) if run else None
     ended = job.state in states.ENDED
     about = f"{job.model}, {file}" if file else job.model
-    return View(
+    found = View(
         key=job.id,
         title=job.suffix or f"{job.model} on {file or 'its data'}",
         about=about + (f", {run.id}" if run else ""),
@@ -89,13 +82,13 @@ def view_of_job(job: Job, file: str, events: Sequence[Event], last: int) -> View
         progress=job.progress,
         error=job.error,
         last=last,
-        points=bool(run) or any(event.type == "metrics" for event in events) or job.state in states.HELD,
+        points=bool(run) or not ended or any(event.type == "metrics" for event in events),
         figures=_figures(run, job),
         foresight=foresight.said(job.predicted, _measured(job, run)),
         actions=_job_actions(job, row),
         events=[(event.at, event.level, text) for event in events if (text := _text(event))],
-        **(_folder(run, job.id) if run else {}),
     )
+    return _with_folder(found, run) if run else found
 
 
 def view_of_run(folder: ModelDir, row: RunRow) -> View:
@@ -103,7 +96,7 @@ def view_of_run(folder: ModelDir, row: RunRow) -> View:
     key = f"{folder.root.name}/{row.run.id}"
     seen = Progress.read(row.run)
     share = 100 * seen.step // seen.total_steps if seen and seen.total_steps else 0
-    return View(
+    found = View(
         key=key,
         title=row.run.id,
         about=f"{folder.root.name}, {shortened(row.data, 80)}",
@@ -116,23 +109,24 @@ def view_of_run(folder: ModelDir, row: RunRow) -> View:
         figures=_figures(row.run, None),
         foresight=_duration(row.run),
         actions=_run_actions(row),
-        **_folder(row.run, key),
     )
+    return _with_folder(found, row.run)
 
 
-def _folder(run: Run, key: str) -> Json:
-    """What lies in the folder of a run: its samples, report, files and plan."""
-    commands = []
+def _with_folder(view: View, run: Run) -> View:
+    """The same with what lies in the folder of its run."""
+    commands: list[str] = []
     if (run.adapter / "adapter_config.json").is_file():
         model, name = quoted(run.root.parent.parent.name), quoted(run.id)
         commands = [f"{program()} merge {model} --run {name}", f"{program()} export {model} --run {name} --to gguf"]
-    return {
-        "samples": _samples(run),
-        "report": report_parts(_start_of(run.report)),
-        "files": list(_files(run, key)),
-        "commands": commands,
-        "plan": list(_plan(run)),
-    }
+    return replace(
+        view,
+        samples=samples(run),
+        report=report_parts(start_of(run.report)),
+        files=list(_files(run, view.key)),
+        commands=commands,
+        plan=list(_plan(run)),
+    )
 
 
 def _figures(run: Run | None, job: Job | None) -> list[tuple[str, str]]:
@@ -200,39 +194,6 @@ def _text(event: Event) -> str:
     return ""
 
 
-def _samples(run: Run) -> list[tuple[str, list[tuple[int, str]]]]:
-    """Prompt, and what was answered at the first and the latest evaluations."""
-    found: dict[str, list[tuple[int, str]]] = {}
-    for line in _lines(run.samples):
-        answers = found.setdefault(shortened(str(line.get("prompt", ""))), [])
-        answers.append((int(number(line.get("step"))), shortened(str(line.get("answer", "")))))
-    return [(prompt, [*said[:1], *said[1:][-2:]]) for prompt, said in list(found.items())[:SHOWN_SAMPLES]]
-
-
-def _lines(file: Path) -> Iterable[Json]:
-    """The objects of a file of JSON lines; the last one may be half written."""
-    with suppress(OSError), file.open(encoding="utf-8", errors="replace") as lines:
-        for line in lines:
-            with suppress(ValueError):
-                if isinstance(found := json.loads(line), dict):
-                    yield found
-
-
-def _start_of(file: Path) -> str:
-    with suppress(OSError):
-        return file.read_text(encoding="utf-8", errors="replace")[:LONGEST_REPORT]
-    return ""
-
-
-def report_parts(text: str) -> list[tuple[str, str]]:
-    """A report by its headings, without what the page shows elsewhere."""
-    first, *parts = re.split(r"^## ", text, flags=re.MULTILINE)
-    lines = first.partition("\n")[2].partition("Talk to it:")[0].splitlines()
-    found = [("", "\n".join(line for line in lines if not line.startswith("![")).strip())]
-    found += [(title.strip(), body.strip()) for title, _, body in (part.partition("\n") for part in parts)]
-    return [(title, body) for title, body in found if body and title not in ("Plan", "Your own prompts")]
-
-
 def _files(run: Run, key: str) -> Iterable[tuple[str, str, int]]:
     weights = run.adapter / "adapter_model.safetensors"
     if weights.is_file():
@@ -256,68 +217,12 @@ def _bytes(file: Path) -> int:
 
 def _plan(run: Run) -> Iterable[tuple[str, str, str]]:
     """Values of the plan that have a reason."""
-    values = _plan_values(run)
+    values = plan_values(run)
     why = values.get("why")
     for name, reason in why.items() if isinstance(why, dict) else ():
         value = values.get(name)
         if value is not None and not isinstance(value, (dict, list)):
             yield name.replace("_", " "), f"{value:g}" if isinstance(value, float) else str(value), str(reason)
-
-
-def _plan_values(run: Run) -> Json:
-    with suppress(OSError, ValueError):
-        found = json.loads(run.plan.read_text(encoding="utf-8"))
-        if isinstance(found, dict):
-            course = found.get("course")
-            return found | (course if isinstance(course, dict) else {})
-    return {}
-
-
-def differences(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
-    """Values of their plans that are not the same for all."""
-    plans = [_plan_values(run) for run in runs]
-    names = list(dict.fromkeys(name for plan in plans for name in plan))
-    left_out = ("why", "course", "limits", "predicted_peak_bytes", "adapted", "cut")
-    found = []
-    for name in names:
-        values = [plan.get(name) for plan in plans]
-        if name not in left_out and any(value != values[0] for value in values):
-            found.append((name.replace("_", " "), [shortened(str(value), 60) for value in values]))
-    return found
-
-
-def points_of(lines: Iterable[Json]) -> list[Json]:
-    """The points of a curve: one a step, the later of two, at most MOST_POINTS of those that only train."""
-    found: dict[int, Json] = {}
-    for line in lines:
-        step = int(number(line.get("step")))
-        names = ("loss", "train_loss", "validation_loss", "learning_rate", "tokens_per_second")
-        values = {name: line[name] for name in names if number(line.get(name)) or line.get(name) == 0}
-        if line.get("kind") == "evaluation":  # its speed is that of evaluating
-            values.pop("tokens_per_second", None)
-        found[step] = {**found.get(step, {}), **values, "step": step}
-    ordered = [found[step] for step in sorted(found)]
-    return ordered if len(ordered) <= MOST_POINTS else thinned(ordered)
-
-
-def thinned(points: list[Json]) -> list[Json]:
-    """The least and the greatest loss of each bucket, and every evaluation."""
-    count = -(-2 * len(points) // MOST_POINTS)
-    kept: dict[int, Json] = {}
-    for start in range(0, len(points), count):
-        bucket = points[start : start + count]
-        ends = (
-            min(bucket, key=lambda one: number(one.get("loss"))),
-            max(bucket, key=lambda one: number(one.get("loss"))),
-        )
-        for one in (*ends, *(one for one in bucket if "validation_loss" in one)):
-            kept[int(number(one["step"]))] = one
-    return [kept[step] for step in sorted(kept)]
-
-
-def metrics(run: Run) -> list[Json]:
-    """The points of a run's own file."""
-    return points_of(_lines(run.metrics))
 
 
 def rows_loss(row: RunRow) -> str:

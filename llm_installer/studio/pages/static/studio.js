@@ -44,11 +44,11 @@ function theme(segments) {
 
 /** Markdown becomes elements, never HTML; until then, and without JavaScript, it is text. */
 async function markdown(within) {
-  const texts = within.querySelectorAll('[data-markdown]:not(.drawn)');
+  const texts = [...within.querySelectorAll('[data-markdown]:not(.drawn)')];
+  for (const one of texts) one.classList.add('drawn'); // at once, for this may be asked for again meanwhile
   if (!texts.length) return;
   const { Shown } = await import('/static/chat/markdown.js');
   for (const one of texts) {
-    one.classList.add('drawn');
     const text = find('pre', one).textContent;
     const shown = new Shown();
     shown.update(text);

@@ -1,0 +1,135 @@
+"""What the pages before a training are about: a file of the store, a model and options; and what was found of them."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Lock
+
+from starlette.datastructures import FormData, UploadFile
+
+from llm_installer.core.errors import DataError, UsageError
+from llm_installer.studio.context import Studio
+from llm_installer.studio.insight import Values
+from llm_installer.studio.pages.models import installed_names
+from llm_installer.studio.store import files
+from llm_installer.studio.store.tables import File
+
+_SUFFIX = re.compile(r"(\.[A-Za-z0-9]{1,8})?\.[A-Za-z0-9]{1,8}\Z")
+_PACKED = (".gz", ".bz2", ".xz", ".zst")
+_OWN = ("model", "prompts")
+"""Fields of the form that are no options of `train`."""
+KEPT = 64
+"""Answers that are kept, so that a page that is opened again need not wait."""
+
+
+@dataclass
+class Known:
+    """What was found out about files, models and options; only to be quick."""
+
+    answers: OrderedDict[str, Values] = field(default_factory=OrderedDict)
+    lock: Lock = field(default_factory=Lock)
+    busy: dict[str, Lock] = field(default_factory=dict)
+
+    def once(self, make: Callable[[], Values], *key: object) -> Values:
+        """What is known, else what `make` finds, which several who ask at the same time wait for."""
+        with self.lock:
+            alone = self.busy.setdefault(repr(key), Lock())
+        with alone:
+            return self.get(*key) or self.put(make(), *key)
+
+    def get(self, *key: object) -> Values | None:
+        """What is known."""
+        with self.lock:
+            return self.answers.get(repr(key))
+
+    def put(self, found: Values, *key: object) -> Values:
+        """Keep an answer, unless it is an error, which may be over by the next time."""
+        if "error" not in found:
+            with self.lock:
+                self.answers[repr(key)] = found
+                while len(self.answers) > KEPT:
+                    self.answers.popitem(last=False)
+        return found
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A file, a model and options: what a plan is made for."""
+
+    file: File
+    place: Path
+    model: str
+    options: dict[str, str]
+    prompts: str = ""
+
+
+def asked_of(studio: Studio, file_id: str, given: Mapping[str, str]) -> Asked:
+    """What a page is about. Raises Unknown for a file that is not there, UsageError for a model that is not."""
+    with studio.store.reading() as session:
+        file = files.find(session, file_id)
+    names = installed_names()
+    model = given.get("model") or (names[0] if names else "")
+    if model not in names:
+        raise UsageError(f"The model {model!r} is not installed; choose another, or install it first")
+    own = {name: value.strip() for name, value in given.items() if name not in _OWN and value.strip()}
+    if bad := next((name for name in own if not re.fullmatch(r"[a-z_0-9]{1,40}", name)), None):
+        raise UsageError(f"There is no option {bad!r}")
+    return Asked(file, named(studio.folder, file), model, own, given.get("prompts", "").strip())
+
+
+def named(folder: Path, file: File) -> Path:
+    """A file of the store with an ending that says what it is, and no other part of its name: that may be anything."""
+    place = folder / "looked-at" / file.id / f"data{ending(file.name)}"
+    if not place.exists():
+        place.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            os.link(files.path_of(folder, file.id), place)
+        except FileExistsError:
+            pass
+        except OSError:  # a disk without links
+            place.symlink_to(files.path_of(folder, file.id))
+    return place
+
+
+def ending(name: str) -> str:
+    """What the name of a file says of its content: `.csv`, `.jsonl.gz`, or nothing."""
+    found = _SUFFIX.search(name)
+    if found is None:
+        return ""
+    last = found[0].lower()
+    return last if last.endswith(_PACKED) else f".{last.rpartition('.')[2]}"
+
+
+def keep(studio: Studio, form: FormData) -> File:
+    """The file that was sent, or the text that was pasted, as a file of the store."""
+    sent, text = form.get("file"), str(form.get("text") or "")
+    received = files.receiving(studio.folder)
+    try:
+        if isinstance(sent, UploadFile) and sent.filename:
+            with received.open("wb") as out:
+                shutil.copyfileobj(sent.file, out, 1 << 20)
+            name = sent.filename
+        elif text.strip():
+            received.write_text(text, encoding="utf-8", errors="replace")
+            name = f"pasted{_kind(text)}"
+        else:
+            raise DataError("There is nothing to look at yet; choose a file, or paste some examples")
+        return files.keep(studio.store, studio.folder, received, name)
+    finally:
+        received.unlink(missing_ok=True)
+
+
+def _kind(text: str) -> str:
+    """What a pasted text is, by its first line."""
+    first = text.strip().partition("\n")[0].strip()
+    if first.startswith("["):
+        return ".json"
+    if first.startswith("{"):
+        return ".jsonl" if first.endswith("}") else ".json"
+    return ".tsv" if "\t" in first else ".csv" if "," in first and len(first) < 200 else ".txt"

@@ -1,0 +1,200 @@
+"""The pages in a real browser: nothing breaks the policy, nothing is wider than a phone, and the whole story works
+by the keyboard alone."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import re
+import shutil
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from llm_installer.core.paths import ModelDir
+from llm_installer.studio.request import StudioRequest
+from llm_installer.studio.states import FAILED, TRAINING
+from llm_installer.studio.story import opened as studio_opened
+from tests.studio.test_pages import EVIL, RUN, Open, folder, opened_studio
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+playwright = pytest.importorskip("playwright.sync_api", reason="the browser tests need Playwright")
+__all__ = ["folder", "opened_studio"]
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+AXE = Path(os.environ.get("AXE_JS", Path(__file__).parents[2] / "build" / "axe-core" / "package" / "axe.min.js"))
+PATIENCE = 180_000  # milliseconds
+TOO_WIDE = """document.documentElement.scrollWidth <= innerWidth ? [] : [...document.querySelectorAll("main *")]
+    .filter((one) => one.getBoundingClientRect().right > innerWidth && !one.closest(".scroll"))
+    .map((one) => one.outerHTML.slice(0, 99))"""
+"""What reaches beyond the window, where one has to scroll sideways."""
+pytestmark = pytest.mark.skipif(not CHROMIUM, reason="Chromium is not installed")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with playwright.sync_playwright() as driver:
+        found = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        yield found
+        found.close()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A window in which nothing may go wrong, and that asks nobody but its own server."""
+    context = browser.new_context(viewport={"width": 1280, "height": 800}, accept_downloads=True)
+    context.set_default_timeout(PATIENCE)
+    found, wrong = context.new_page(), list[str]()
+    found.on("pageerror", lambda error: wrong.append(str(error)))
+    found.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
+    found.on("dialog", lambda dialog: wrong.append(dialog.message))
+    found.on(
+        "request",
+        lambda sent: wrong.append(sent.url) if not sent.url.startswith(("http://127.0.0.1:", "data:")) else None,
+    )
+    yield found
+    context.close()
+    assert [one for one in wrong if "Not Found" not in one and "400" not in one] == []
+
+
+def test_no_page_breaks_its_policy_or_is_wider_than_a_phone(opened_studio: Open, folder: ModelDir, page: Page) -> None:
+    name = EVIL.replace("/", "")
+    file = opened_studio.file(name)
+    failed = opened_studio.job(FAILED, file=file, error=EVIL + "x" * 300, suffix=EVIL)
+    live = opened_studio.job(TRAINING, file=file, run=RUN)
+    paths = ["/models", "/new", "/runs", "/chat", "/settings", "/runs/nothing"]
+    paths += [f"/runs/{failed.id}", f"/runs/{live.id}", f"/compare?run={live.id}&run=tiny/{RUN}"]
+    for path in paths:
+        page.goto(f"{str(opened_studio.http.base_url).rstrip('/')}{path}")
+        if "/runs/" in path and path.endswith(live.id):
+            page.wait_for_selector(".u-legend")
+            page.wait_for_selector(".report .text")
+            page.wait_for_selector('#loss[data-count="8"]')
+        for width in (320, 390, 1280):
+            page.set_viewport_size({"width": width, "height": 800})
+            assert page.evaluate(TOO_WIDE) == [], (path, width)
+        assert page.evaluate("window.hurt") is None
+        if not AXE.is_file():
+            continue
+        page.evaluate(f"() => {{ {AXE.read_text(encoding='utf-8')} }}")
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme, reduced_motion="reduce")  # type: ignore[arg-type]
+            found = page.evaluate("axe.run({resultTypes: ['violations']})")["violations"]
+            serious = [
+                (one["id"], one["nodes"][0]["html"]) for one in found if one["impact"] in ("serious", "critical")
+            ]
+            assert serious == [], (path, scheme)
+
+
+def rows() -> bytes:
+    """A table as the guide of a trainer asks for it: 60 questions, one without an answer."""
+    out, colours = io.StringIO(), ("red", "blue", "green", "yellow")
+    table = csv.writer(out)
+    table.writerow(["input", "output"])
+    for n in range(60):
+        table.writerow([f"What is the colour of thing {n}?", "" if n == 7 else f"Thing {n} is {colours[n % 4]}."])
+    return out.getvalue().encode()
+
+
+@pytest.fixture
+def address(llm_home: Path) -> Iterator[str]:
+    """A studio with its worker, as it is started by hand, and nothing installed yet."""
+    import threading
+
+    with studio_opened(StudioRequest(port=0)) as running:
+        thread = threading.Thread(target=running.run)
+        thread.start()
+        yield running.studio.address
+        running.stop()
+        thread.join(180)
+        assert not thread.is_alive()
+
+
+@pytest.mark.slow
+def test_the_story_by_keyboard_alone(address: str, page: Page, tmp_path: Path) -> None:
+    """Install, give a table, see what is learned, change a value, train, watch, come back, take the adapter along."""
+    data = tmp_path / "colours.csv"
+    data.write_bytes(rows())
+    page.goto(f"{address}/models")
+    reach(page, "#model")
+    page.keyboard.type("tiny")
+    reach(page, "button >> text=/^Install$/")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".card >> text=Train it")
+    reach(page, "a >> text=Train it")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#file")
+    reach(page, "#file")
+    with page.expect_file_chooser() as chooser:
+        page.keyboard.press("Space")
+    chooser.value.set_files(str(data))
+    reach(page, "#go")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#rows .tokens mark")
+    assert "line 9" in page.inner_text("#data") and "output is empty" in page.inner_text("#data")
+    learned = "".join(page.locator(".tokens >> nth=0 >> mark").all_inner_texts())
+    assert learned.startswith("Thing 0 is red.") and "What is" not in learned
+    page.wait_for_selector("#time .big")
+    assert re.search(r"\d+ (to \d+ )?(seconds|minutes)", page.inner_text("#time"))
+    reach(page, "#v-epochs")
+    page.keyboard.type("2")
+    reach(page, "button >> text=Plan again")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".value.yours #v-epochs")
+    assert page.input_value("#v-epochs") == "2"
+    assert "53 rows x 2 epochs" in page.inner_text("#plan")
+    reach(page, "#start")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#loss")
+    page.wait_for_selector("#numbers tbody tr", state="attached")
+    here = page.url
+    page.close()
+
+    again = page.context.new_page()
+    again.goto(here)
+    again.wait_for_selector(".chip.completed")
+    again.wait_for_selector("#after .report .text")
+    steps = int(again.locator(".figures dd").first.inner_text().split()[0])
+    again.wait_for_selector(f"#loss[data-count='{steps + 1}']")  # and the losses before the first step
+    with again.expect_download() as download:
+        reach(again, "a >> text=adapter.zip")
+        again.keyboard.press("Enter")
+    loads(Path(download.value.path()), tmp_path / "adapter")
+    again.goto(f"{address}/runs")
+    assert "completed" in again.inner_text("main") and "in use" in again.inner_text("main")
+
+
+def reach(page: Page, selector: str) -> None:
+    """Press Tab until the element has the focus, which must then be visible."""
+    wanted = page.locator(selector).first
+    wanted.wait_for()
+    for _ in range(150):
+        if wanted.evaluate("(one) => one === document.activeElement"):
+            width = wanted.evaluate("(one) => getComputedStyle(one).outlineWidth")
+            assert width == "2px", f"{selector} has the focus, but nobody sees it"
+            return
+        page.keyboard.press("Tab")
+    raise AssertionError(f"{selector} cannot be reached by Tab")
+
+
+def loads(archive: Path, folder: Path) -> None:
+    """The adapter changes what the base says, in plain PEFT."""
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from llm_installer.tiny import MODEL_DIR
+
+    zipfile.ZipFile(archive).extractall(folder)
+    tokenizer = AutoTokenizer.from_pretrained(MODEL_DIR)
+    ids = tokenizer("What is the colour of thing 3?", return_tensors="pt")
+    base = AutoModelForCausalLM.from_pretrained(MODEL_DIR)
+    with torch.no_grad():
+        before = base(**ids).logits
+        after = PeftModel.from_pretrained(base, folder)(**ids).logits
+    assert not torch.allclose(before, after)
