@@ -33,6 +33,7 @@ from llm_installer.cli.push import check_for, push
 from llm_installer.cli.run import run
 from llm_installer.cli.runs import adapters
 from llm_installer.cli.serve import serve
+from llm_installer.cli.studio import studio, worker
 from llm_installer.cli.topics import help_command
 from llm_installer.cli.train import train
 from llm_installer.core.errors import InstallerError, UsageError
@@ -66,8 +67,8 @@ def quickstart() -> None:
 
 
 _MORE = (
-    fix, config, data, adapters, train, evaluate_command, start, run, serve, merge, export, check_for, push,
-    completion, help_command,
+    fix, config, data, adapters, train, evaluate_command, start, run, serve, studio, worker, merge, export, check_for,
+    push, completion, help_command,
 )  # fmt: skip
 for _command in (*COMMANDS, *_MORE):
     cli.add_command(_command)

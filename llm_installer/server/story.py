@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import logging
-import signal
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -12,7 +10,6 @@ from types import FrameType
 
 import uvicorn
 
-from llm_installer.core.errors import InstallerError, UsageError
 from llm_installer.core.paths import ModelDir
 from llm_installer.core.run.served import ServedRuns
 from llm_installer.core.startup import import_bitsandbytes, ready
@@ -21,6 +18,7 @@ from llm_installer.inference.engine.engine import Engine
 from llm_installer.inference.engine.request import Limits
 from llm_installer.server.app import app_of
 from llm_installer.server.catalogue import Catalogue
+from llm_installer.server.listening import address_of, listening, signals_stay_here
 from llm_installer.server.request import ServedModel, ServeRequest, Serving
 from llm_installer.server.service import Service
 
@@ -28,8 +26,6 @@ GRACE = 5
 """Seconds that clients have to hear the end."""
 KEEP_ALIVE = 75
 """Seconds after which a connection that is not used is closed; longer than clients keep theirs."""
-WAITING = 2048
-"""Connections that may wait to be taken."""
 
 
 class Server:
@@ -59,7 +55,7 @@ class Server:
 
     def run(self) -> None:
         """Answer until `stop`, or a signal where this is the main thread."""
-        with _signals_stay_here():
+        with signals_stay_here():
             self._uvicorn.run(sockets=[self._listener])
 
     def stop(self) -> None:
@@ -89,7 +85,7 @@ class _Uvicorn(uvicorn.Server):
 def opened(folder: ModelDir, request: ServeRequest, voice: Voice) -> Iterator[Server]:
     """A server of the base and the runs in `folder`. Raises UsageError where the address is taken or is not of this
     machine, and what loading a model raises."""
-    with _listening(request.host, request.port) as listener:
+    with listening(request.host, request.port) as listener:
         with voice.waiting("Loading the model"):
             import_bitsandbytes()
             limits = Limits(request.rows, request.queue, int(request.cache_gib * (1 << 30)))
@@ -109,12 +105,6 @@ def opened(folder: ModelDir, request: ServeRequest, voice: Voice) -> Iterator[Se
             service.close()
 
 
-def address_of(host: str, port: int) -> str:
-    """What clients on this machine use."""
-    name = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
-    return f"http://{f'[{name}]' if ':' in name else name}:{port}"
-
-
 def _serving(folder: ModelDir, address: str, request: ServeRequest, catalogue: Catalogue) -> Serving:
     models = tuple(
         ServedModel(entry.id, entry.words if entry.root == entry.id else f"now {entry.root}")
@@ -123,45 +113,8 @@ def _serving(folder: ModelDir, address: str, request: ServeRequest, catalogue: C
     return Serving(folder, address, bool(request.api_key), models)
 
 
-@contextmanager
-def _listening(host: str, port: int) -> Iterator[socket.socket]:
-    """A socket that has the address; who connects waits until the model is loaded."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as found:
-        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            found.bind((host, port))
-            found.listen(WAITING)
-        except OSError as error:
-            raise _unbindable(host, port, error) from None
-        yield found
-
-
-def _unbindable(host: str, port: int, error: OSError) -> InstallerError:
-    if error.errno == errno.EADDRINUSE:
-        other = port + 1 if port < 65535 else 8000
-        return UsageError(f"Port {port} of {host} is in use already; choose another one, for example: --port {other}")
-    if error.errno == errno.EACCES:
-        return UsageError(f"Port {port} is kept for the system; choose one from 1024 on, for example: --port 8000")
-    return UsageError(f"{host} is not an address of this machine ({error.strerror or error}); leave --host out")
-
-
 def _told(folder: ModelDir, address: str) -> ServedRuns | None:
     """What tells others which runs are served; None where that cannot be written down."""
     with suppress(OSError):
         return ServedRuns(folder, address)
     return None
-
-
-@contextmanager
-def _signals_stay_here() -> Iterator[None]:
-    """uvicorn raises again the signals that ended it, which here is how a server is meant to end."""
-    try:
-        before = {each: signal.signal(each, lambda *_: None) for each in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # not the main thread
-        before = {}
-    try:
-        yield
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)

@@ -6,8 +6,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from llm_installer.studio.plain import Json
 from llm_installer.studio.store.refusals import Refused
-from llm_installer.studio.store.tables import Json
 
 _NAMES = """
 allow_cut_answers alpha_pattern answers_as batch_size chunk_words circular circular_batch_multiplier

@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from llm_installer.studio import blobs
+from llm_installer.studio.plain import Json
 from llm_installer.studio.store.refusals import Refused
-from llm_installer.studio.store.tables import Json
 
 ADAPTER = "adapter/"
 NEEDED = (f"{ADAPTER}adapter_model.safetensors", f"{ADAPTER}adapter_config.json")

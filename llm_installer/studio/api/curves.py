@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from llm_installer.studio.store.tables import Json
+from llm_installer.studio.plain import Json
 
 MOST = 2000
 """Points of a curve."""

@@ -9,8 +9,9 @@ from starlette.responses import FileResponse, Response
 from llm_installer.server.problems import invalid
 from llm_installer.studio.api.receiving import form_of, kept, text_of
 from llm_installer.studio.context import Studio
+from llm_installer.studio.plain import Json
 from llm_installer.studio.store import files
-from llm_installer.studio.store.tables import File, Json
+from llm_installer.studio.store.tables import File
 
 PURPOSES = ("fine-tune",)
 

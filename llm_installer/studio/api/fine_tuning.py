@@ -12,9 +12,9 @@ from llm_installer.studio.api.openai_shapes import JOB, checkpoints_json, event_
 from llm_installer.studio.context import Studio
 from llm_installer.studio.curated import CURATED
 from llm_installer.studio.options import VALIDATION, checked, checked_model
+from llm_installer.studio.plain import Json
 from llm_installer.studio.store import events, files, jobs
 from llm_installer.studio.store.jobs import NewJob, Wanted
-from llm_installer.studio.store.tables import Json
 
 AUTO = "auto"
 Choice = int | float | str | None

@@ -14,10 +14,10 @@ from llm_installer.studio.api.stream import stream
 from llm_installer.studio.context import Studio
 from llm_installer.studio.curated import CURATED
 from llm_installer.studio.options import checked, checked_model
+from llm_installer.studio.plain import ENGINES, Json
 from llm_installer.studio.states import STATES
 from llm_installer.studio.store import events, jobs
-from llm_installer.studio.store.jobs import ENGINES, NewJob, Wanted
-from llm_installer.studio.store.tables import Json
+from llm_installer.studio.store.jobs import NewJob, Wanted
 
 WHOLE = (1 << 31) - 1
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from llm_installer.studio import states
 from llm_installer.studio.options import VALIDATION
-from llm_installer.studio.store.tables import Event, Job, Json
+from llm_installer.studio.plain import Json
+from llm_installer.studio.store.tables import Event, Job
 
 JOB = "ftjob-"
 STATUS = {

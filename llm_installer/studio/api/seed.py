@@ -17,10 +17,10 @@ from llm_installer.studio.api.shapes import colab_url, job_json
 from llm_installer.studio.context import Studio
 from llm_installer.studio.curated import CURATED
 from llm_installer.studio.options import checked, checked_model
+from llm_installer.studio.plain import ENGINES, Json
 from llm_installer.studio.states import STATUSES
 from llm_installer.studio.store import claims, jobs
-from llm_installer.studio.store.jobs import ENGINES, NewJob
-from llm_installer.studio.store.tables import Json
+from llm_installer.studio.store.jobs import NewJob
 
 _TOO_LONG = 4000
 """Characters of an error that are kept."""

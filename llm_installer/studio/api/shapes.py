@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 
 from llm_installer.studio.context import Studio
+from llm_installer.studio.plain import Json
 from llm_installer.studio.results import ADAPTER, files_of
-from llm_installer.studio.store.tables import Event, File, Job, Json
+from llm_installer.studio.store.tables import Event, File, Job
 
 
 def when(time: datetime | None) -> str | None:
@@ -40,8 +41,8 @@ def adapter_there(job: Job) -> bool:
     return any(file.path.startswith(ADAPTER) for file in files_of(job.result))
 
 
-def work_json(job: Job, data: File | None, lease: float) -> Json:
-    """What a worker must know to do a job."""
+def work_json(job: Job, data: File | None, lease: float, sent: dict[str, int]) -> Json:
+    """What a worker must know to do a job; `sent`: the last step of each kind of metrics that is known of it."""
     return {
         "id": job.id,
         "attempt": job.attempt,
@@ -51,6 +52,7 @@ def work_json(job: Job, data: File | None, lease: float) -> Json:
         "seed": job.seed,
         "run": job.run,
         "lease": lease,
+        "sent": sent,
         "data": {"name": data.name, "sha256": data.sha256, "bytes": data.bytes} if data else None,
     }
 

@@ -14,10 +14,11 @@ from llm_installer.studio.api.curves import thinned
 from llm_installer.studio.api.shapes import event_json, job_json
 from llm_installer.studio.api.tail import SNAPSHOT, Tail
 from llm_installer.studio.context import Studio
+from llm_installer.studio.plain import Json
 from llm_installer.studio.states import ENDED
 from llm_installer.studio.store import events
 from llm_installer.studio.store.refusals import Unknown
-from llm_installer.studio.store.tables import Event, Json
+from llm_installer.studio.store.tables import Event
 
 RETRY_MS = 2000
 

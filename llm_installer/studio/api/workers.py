@@ -25,10 +25,10 @@ from llm_installer.studio.api.receiving import full
 from llm_installer.studio.api.shapes import work_json
 from llm_installer.studio.context import Studio
 from llm_installer.studio.guard import job_of_token
-from llm_installer.studio.store import claims, files
+from llm_installer.studio.plain import ENGINES, Json
+from llm_installer.studio.store import claims, events, files
 from llm_installer.studio.store.events import LEVELS, TYPES, NewEvent
-from llm_installer.studio.store.jobs import ENGINES
-from llm_installer.studio.store.tables import Job, Json
+from llm_installer.studio.store.tables import Job
 
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 Count = Annotated[int, Field(ge=0, le=1 << 60)]
@@ -123,7 +123,8 @@ def router_of(studio: Studio) -> APIRouter:
         studio.tail.wake(job.id)
         with studio.store.reading() as session:
             data = files.find(session, job.file_id) if job.file_id else None
-        return work_json(job, data, studio.settings.lease)
+            sent = events.last_steps(session, job.id)
+        return work_json(job, data, studio.settings.lease, sent)
 
     @router.get("/api/workers/jobs/{job_id}/data")
     def data(job_id: str, validation: bool = False) -> Response:

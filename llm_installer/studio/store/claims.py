@@ -14,6 +14,7 @@ from sqlalchemy import select
 from sqlalchemy import update as changed
 from sqlalchemy.orm import Session
 
+from llm_installer.studio.plain import Json
 from llm_installer.studio.states import (
     CANCELLED,
     CANCELLING,
@@ -33,7 +34,7 @@ from llm_installer.studio.store import events, jobs
 from llm_installer.studio.store.events import NewEvent
 from llm_installer.studio.store.opening import Store
 from llm_installer.studio.store.refusals import NotAllowed, Stale
-from llm_installer.studio.store.tables import Job, Json
+from llm_installer.studio.store.tables import Job
 
 LEASE = 60.0
 """Seconds that a worker keeps a job without a word."""

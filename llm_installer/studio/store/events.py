@@ -12,7 +12,8 @@ from datetime import datetime
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from llm_installer.studio.store.tables import Event, Job, Json
+from llm_installer.studio.plain import Json
+from llm_installer.studio.store.tables import Event, Job
 
 MESSAGE, METRICS, STATE, SAMPLE = "message", "metrics", "state", "sample"
 TYPES = (MESSAGE, METRICS, STATE, SAMPLE)
@@ -58,6 +59,16 @@ def count_after(session: Session, job_id: str, last: int) -> int:
     """How many events of a job have a number above `last`."""
     query = select(func.count()).select_from(Event).where(Event.job_id == job_id, Event.id > last)
     return session.scalar(query) or 0
+
+
+def last_steps(session: Session, job_id: str) -> dict[str, int]:
+    """The highest step of each kind of metrics of a job: {"step": 40, "evaluation": 40}."""
+    found: dict[str, int] = {}
+    for event in of_type(session, job_id, METRICS):
+        kind, step = str(event.data.get("kind")), event.data.get("step")
+        if isinstance(step, int):
+            found[kind] = max(found.get(kind, -1), step)
+    return found
 
 
 def last_number(session: Session, job_id: str) -> int:

@@ -14,13 +14,11 @@ from pathlib import Path
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from llm_installer.studio.plain import plain_name
 from llm_installer.studio.states import ENDED
 from llm_installer.studio.store.opening import Store
 from llm_installer.studio.store.refusals import NotAllowed, Unknown
 from llm_installer.studio.store.tables import File, Job
-
-LONGEST = 120
-"""Characters of a file's name."""
 
 
 def keep(store: Store, folder: Path, received: Path, name: str, purpose: str = "fine-tune") -> File:
@@ -59,15 +57,6 @@ def receiving(folder: Path) -> Path:
     place = folder / "files" / f".receiving-{uuid.uuid4().hex}"
     place.parent.mkdir(parents=True, exist_ok=True)
     return place
-
-
-def plain_name(name: str) -> str:
-    """What someone called a file, fit to be the name of one in any folder; its suffix stays."""
-    last = name.replace("\\", "/").rpartition("/")[2]
-    kept = "".join(c if c.isprintable() and c not in '<>:"|?*' else "_" for c in last).strip(". ")
-    stem, dot, suffix = kept.rpartition(".")
-    short = f"{stem[: LONGEST - len(suffix) - 1]}{dot}{suffix}" if len(suffix) < 20 else kept[:LONGEST]
-    return short or "data"
 
 
 def find(session: Session, file_id: str) -> File:

@@ -16,6 +16,7 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from llm_installer.studio.plain import Json
 from llm_installer.studio.states import (
     CANCELLED,
     CANCELLING,
@@ -34,9 +35,7 @@ from llm_installer.studio.store import events
 from llm_installer.studio.store.events import NewEvent
 from llm_installer.studio.store.opening import Store
 from llm_installer.studio.store.refusals import NotAllowed, OtherBody, Unknown
-from llm_installer.studio.store.tables import File, Job, Json
-
-ENGINES = ("local", "worker", "colab")
+from llm_installer.studio.store.tables import File, Job
 
 
 @dataclass(frozen=True)

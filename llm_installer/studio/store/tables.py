@@ -9,9 +9,9 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
+from llm_installer.studio.plain import Json
 from llm_installer.studio.states import QUEUED, status_of
 
-Json = dict[str, object]
 NAMES = {
     "ix": "ix_%(column_0_label)s",
     "uq": "uq_%(table_name)s_%(column_0_name)s",

@@ -1,0 +1,76 @@
+"""The commands of the studio: its server, and workers for one.
+
+Run as: llm-installer studio
+"""
+
+from __future__ import annotations
+
+import click
+
+from llm_installer.planning.bounds import Filled, Number, Whole
+from llm_installer.studio.request import PORT, StudioRequest, check
+
+TOKEN = "LLM_STUDIO_TOKEN"
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True, type=Filled(), help="The address to listen on.")
+@click.option("--port", default=PORT, show_default=True, type=Whole(0, 65535), help="0 takes any that is free.")
+@click.option(
+    "--public-url",
+    default="",
+    metavar="URL",
+    help="The https address at which a proxy hands on the requests of workers elsewhere.",
+)
+@click.option(
+    "--database",
+    default="",
+    metavar="URL",
+    envvar="LLM_STUDIO_DATABASE",
+    help="A Postgres database, as postgresql://user@host/name; otherwise a file.",
+)
+@click.option(
+    "--lease",
+    default=60.0,
+    show_default=True,
+    type=Number(1),
+    help="Seconds of silence after which a worker has lost its job.",
+)
+@click.option("--worker/--no-worker", default=True, show_default=True, help="Whether this machine trains jobs itself.")
+def studio(**given: object) -> None:
+    """Train in a web page: jobs that go on when the page is closed, and APIs to start and follow them."""
+    from llm_installer.planning.settings import built
+
+    request = built(StudioRequest, given)
+    check(request)
+    from llm_installer.ui.console import Console
+
+    console = Console()
+    with console.waiting("Starting"):
+        from llm_installer.studio.story import opened
+    with opened(request) as running:
+        console.line(f"The studio is at {running.studio.address}")
+        console.line("Ctrl-C ends it; a training then saves its work, and goes on when the studio is started again.")
+        running.run()
+    console.line("Stopped.")
+
+
+@click.command()
+@click.option("--server", required=True, metavar="URL", type=Filled(), help="The address of a studio.")
+@click.option("--job", default="", metavar="ID", help="Do this job alone, then end.")
+@click.option(
+    "--token",
+    default="",
+    metavar="TOKEN",
+    envvar=TOKEN,
+    help=f"What the studio wants from workers elsewhere. Better given as {TOKEN}, which no list of processes shows.",
+)
+@click.option("--embedded", is_flag=True, hidden=True)
+def worker(server: str, job: str, token: str, embedded: bool) -> None:
+    """Do the jobs of a studio on this machine, one after the other."""
+    from llm_installer.cli.echo import echo
+    from llm_installer.studio.plain import ENGINES
+    from llm_installer.studio.worker.story import WorkerRequest, work
+
+    engines = ("local",) if embedded else ENGINES if job else ("worker",)
+    work(WorkerRequest(server, job, token, engines, embedded), echo)
