@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import psycopg
 import pytest
 
+from llm_installer.studio.context import Studio
+from llm_installer.studio.request import StudioRequest
 from llm_installer.studio.store.opening import Store, open_store
+from llm_installer.studio.story import opened as opened_studio
+from llm_installer.studio.worker.client import Server
 
 
 def _program(name: str) -> str | None:
@@ -89,3 +96,61 @@ def opened(database: str) -> Iterator[Callable[[], Store]]:
 def store(opened: Callable[[], Store]) -> Store:
     """An empty database."""
     return opened()
+
+
+@pytest.fixture
+def studio(llm_home: Path) -> Iterator[Studio]:
+    """A studio that answers on loopback, without a worker of its own."""
+    with opened_studio(StudioRequest(port=0, worker=False, public_url="https://studio.example.org")) as running:
+        thread = threading.Thread(target=running.run)
+        thread.start()
+        try:
+            yield running.studio
+        finally:
+            running.stop()
+            thread.join(60)
+            assert not thread.is_alive()
+
+
+@pytest.fixture
+def api(studio: Studio) -> Iterator[httpx.Client]:
+    """A client of that studio, as a program on this machine is one."""
+    with httpx.Client(base_url=studio.address, trust_env=False, timeout=60) as client:
+        yield client
+
+
+@pytest.fixture
+def make_job(api: httpx.Client) -> Callable[..., str]:
+    """Creates a training of `tiny` as a form does, and returns its id."""
+
+    def make(content: bytes = b"input,output\na,b\n", **fields: str) -> str:
+        answer = api.post("/api/train", data={"model": "tiny", **fields}, files={"dataset": ("my data.csv", content)})
+        assert answer.status_code == 200, answer.text
+        return str(answer.json()["job_id"])
+
+    return make
+
+
+ADAPTER = {
+    "adapter/adapter_model.safetensors": (2).to_bytes(8, "little") + b"{}",
+    "adapter/adapter_config.json": b'{"peft_type": "LORA"}',
+    "metrics.jsonl": b'{"kind": "step"}\n',
+}
+"""A small result."""
+
+
+@pytest.fixture
+def hand_in(studio: Studio) -> Iterator[Callable[..., dict[str, object]]]:
+    """Sends a small result of a job that an attempt holds, and completes it."""
+    server = Server(studio.address)
+
+    def send(job_id: str, attempt: int, **result: object) -> dict[str, object]:
+        files = []
+        for path, content in ADAPTER.items():
+            digest = hashlib.sha256(content).hexdigest()
+            server.put(digest, 0, content, len(content))
+            files.append({"path": path, "sha256": digest, "bytes": len(content)})
+        return server.tell(job_id, "complete", {"attempt": attempt, "files": files, "result": result})
+
+    yield send
+    server.close()

@@ -85,7 +85,7 @@ def open_store(where: str | Path) -> Store:
 def _by_address(address: str) -> Engine:
     try:
         url = make_url(address)
-    except ArgumentError:
+    except (ArgumentError, ValueError):  # ValueError: a port that is no number
         raise UsageError("--database is an address such as postgresql://user@host/name") from None
     if url.get_backend_name() == "sqlite":
         return _sqlite(Path(url.database or ""))

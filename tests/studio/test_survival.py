@@ -1,0 +1,171 @@
+"""Real trainings whose worker or server is killed: each ends completed, with one adapter, as if nothing had been."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+
+from llm_installer.core.json_file import read_object
+
+pytestmark = pytest.mark.slow
+OPTIONS = '{"epochs": 30, "skip_test": true, "validation_split": 0.2}'
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+class House:
+    """A studio as a user starts it, which can be killed and started again on its port."""
+
+    def __init__(self, start: Start, home: Path, *words: str) -> None:
+        self._start, self._home, self._words, self.port = start, home, words, 0
+        self.begin()
+
+    def begin(self) -> None:
+        """Start it, and wait until it answers."""
+        self.process = self._start("studio", "--port", str(self.port), *self._words)
+        assert self.process.stdout
+        line = self.process.stdout.readline()
+        assert "http://" in line, self.process.communicate()
+        self.port = int(line.rpartition(":")[2])
+        self.api = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", trust_env=False, timeout=60)
+        until(lambda: self.asked("/health"))
+
+    def asked(self, path: str) -> dict[str, object] | None:
+        """An answer; None while it cannot be reached."""
+        try:
+            return dict(self.api.get(path).json())
+        except httpx.HTTPError:
+            return None
+
+    def job(self, data: Path) -> str:
+        """A new job."""
+        form, files = {"model": "tiny-llama", "options": OPTIONS}, {"dataset": data.open("rb")}
+        return str(self.api.post("/api/train", data=form, files=files).json()["job_id"])
+
+    def worker(self) -> psutil.Process | None:
+        """Its worker."""
+        children = psutil.Process(self.process.pid).children()
+        return next((one for one in children if "worker" in one.cmdline()), None)
+
+    def end(self) -> None:
+        """As Ctrl-C ends it."""
+        self.process.send_signal(signal.SIGINT)
+        self.process.wait(120)
+
+
+def until(true: Callable[[], object], seconds: float = 240) -> None:
+    ends = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < ends, "it did not happen"
+        time.sleep(0.1)
+
+
+def adapter_of(house: House, job: str) -> str:
+    found = house.asked(f"/api/jobs/{job}")
+    assert found
+    files = found["result"]["files"]  # type: ignore[index]
+    return next(str(one["sha256"]) for one in files if one["path"].endswith("adapter_model.safetensors"))
+
+
+def metrics_of(house: House, job: str) -> list[object]:
+    found = house.asked(f"/api/jobs/{job}/log")
+    assert found
+    lines = [one["data"] for one in found["data"] if one["type"] == "metrics"]  # type: ignore[attr-defined]
+    return [(one["kind"], one["step"], one.get("loss"), one.get("validation_loss")) for one in lines]
+
+
+def test_killed_at_random_moments(
+    start: Start, installed: Path, write_rows: Callable[..., Path], llm_home: Path
+) -> None:
+    house = House(start, llm_home)
+    data = write_rows(40)
+    undisturbed = house.job(data)
+    until(lambda: (house.asked(f"/api/jobs/{undisturbed}") or {}).get("state") == "completed")
+    dice = random.Random(int(os.environ.get("LLM_SEED", "0")) or time.time_ns())
+    job = house.job(data)
+    seen: list[int] = []
+
+    def state() -> dict[str, object]:
+        found = house.asked(f"/api/jobs/{job}") or {}
+        seen.append(int(str(found.get("progress", seen[-1] if seen else 0))))
+        return found
+
+    for victim in dice.sample(["worker", "studio", "both"], 3):
+        aim = dice.randint(1, 110)
+        until(lambda aim=aim: state().get("state") == "completed" or int(str(state().get("step", 0))) >= aim)
+        worker = house.worker()
+        if victim != "studio" and worker:
+            worker.kill()
+        if victim != "worker":
+            house.process.kill()
+            house.process.wait()
+            house.begin()
+    until(lambda: state().get("state") in ("completed", "failed"))
+    assert state()["state"] == "completed", state()
+    assert seen == sorted(seen), "progress never fell"
+    assert adapter_of(house, job) == adapter_of(house, undisturbed)
+    assert metrics_of(house, job) == metrics_of(house, undisturbed), "every point once"
+    runs = [read_object(file) for file in (installed / "runs").glob("*/run.json")]
+    assert [run["status"] for run in runs] == ["finished", "finished"]
+    house.end()
+
+
+def test_a_server_that_is_away_for_longer_than_the_lease_finds_the_same_attempt(
+    start: Start, installed: Path, write_rows: Callable[..., Path], llm_home: Path, tmp_path: Path
+) -> None:
+    house = House(start, llm_home, "--no-worker", "--lease", "2")
+    job = house.job(write_rows(40))
+    elsewhere = tmp_path / "elsewhere"
+    shutil.copytree(llm_home / "models", elsewhere / "models", symlinks=True)
+    environment = {**os.environ, "LLM_HOME": str(elsewhere)}
+    worker = start("worker", "--server", f"http://127.0.0.1:{house.port}", "--job", job, env=environment)
+    until(lambda: int(str((house.asked(f"/api/jobs/{job}") or {}).get("step", 0))) >= 5)
+    house.process.kill()
+    house.process.wait()
+    time.sleep(6)
+    house.begin()
+    until(lambda: (house.asked(f"/api/jobs/{job}") or {}).get("state") in ("completed", "failed"))
+    found = house.asked(f"/api/jobs/{job}")
+    assert found and (found["state"], found["attempt"]) == ("completed", 1), found
+    assert worker.wait(60) == 0
+    steps = [step for kind, step, *_ in metrics_of(house, job) if kind == "step"]  # type: ignore[misc]
+    assert steps == list(range(1, len(steps) + 1)), "no point is missing"
+    house.end()
+
+
+def test_a_frozen_worker_wakes_up_and_changes_nothing(
+    start: Start, installed: Path, write_rows: Callable[..., Path], llm_home: Path, tmp_path: Path
+) -> None:
+    house = House(start, llm_home, "--no-worker", "--lease", "3")
+    job = house.job(write_rows(40))
+    workers = []
+    for name in ("one", "two"):
+        home = tmp_path / name
+        shutil.copytree(llm_home / "models", home / "models", symlinks=True)
+        environment = {**os.environ, "LLM_HOME": str(home)}
+        workers.append(start("worker", "--server", f"http://127.0.0.1:{house.port}", "--job", job, env=environment))
+        until(lambda: int(str((house.asked(f"/api/jobs/{job}") or {}).get("step", 0))) >= 3)
+        if name == "one":
+            frozen = [psutil.Process(workers[0].pid), *psutil.Process(workers[0].pid).children(recursive=True)]
+            for process in frozen:
+                process.suspend()
+            until(lambda: (house.asked(f"/api/jobs/{job}") or {}).get("state") == "resumable")
+    until(lambda: (house.asked(f"/api/jobs/{job}") or {}).get("attempt") == 2)
+    for process in frozen:
+        process.resume()
+    assert workers[0].wait(120) == 0, "it hears that it was replaced, and ends"
+    until(lambda: (house.asked(f"/api/jobs/{job}") or {}).get("state") in ("completed", "failed"))
+    found = house.asked(f"/api/jobs/{job}")
+    assert found and (found["state"], found["attempt"]) == ("completed", 2), found
+    assert not any(process.is_running() for process in frozen)
+    assert workers[1].wait(60) == 0
+    house.end()
