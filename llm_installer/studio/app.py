@@ -18,6 +18,7 @@ from llm_installer.core.version import __version__
 from llm_installer.server.guard import answered
 from llm_installer.server.problems import Problem, fault
 from llm_installer.studio.api import files, fine_tuning, jobs, seed, workers
+from llm_installer.studio.colab import routes as colab
 from llm_installer.studio.context import Studio
 from llm_installer.studio.guard import Guard
 from llm_installer.studio.store.refusals import Refused
@@ -28,6 +29,7 @@ ROUTERS: tuple[Callable[[Studio], APIRouter], ...] = (
     workers.router_of,
     files.router_of,
     fine_tuning.router_of,
+    colab.router_of,
 )
 
 

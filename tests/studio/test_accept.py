@@ -38,8 +38,12 @@ Parts = dict[str, bytes]
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> ModelDir:
+    """A base of two layers."""
+    return model_at(tmp_path_factory.mktemp("models") / "two-layers")
+
+
+def model_at(root: Path) -> ModelDir:
     """A base of two layers, made by hand."""
-    root = tmp_path_factory.mktemp("models") / "two-layers"
     weights = {f"model.layers.0.{name}.weight": np.ones(shape, np.float32) for name, shape in LAYERS.items()}
     (root / "model").mkdir(parents=True)
     (root / "model" / "model.safetensors").write_bytes(save(weights))

@@ -16,13 +16,13 @@ from starlette.responses import Response
 
 from llm_installer.core.files import FULL
 from llm_installer.core.text import shortened
-from llm_installer.core.version import __version__
 from llm_installer.server.guard import body_of
 from llm_installer.server.problems import invalid
 from llm_installer.studio import blobs, results
 from llm_installer.studio.api.downloads import data_file
 from llm_installer.studio.api.receiving import full
 from llm_installer.studio.api.shapes import work_json
+from llm_installer.studio.colab.wheel import running_version
 from llm_installer.studio.context import Studio
 from llm_installer.studio.guard import job_of_token
 from llm_installer.studio.plain import ENGINES, Json
@@ -106,7 +106,7 @@ def router_of(studio: Studio) -> APIRouter:
     def hello(given: Hello) -> Json:
         """A worker begins."""
         lost = claims.lose_all_of(studio.store, given.worker) if given.alone else 0
-        return {"version": __version__, "lease": studio.settings.lease, "lost": lost}
+        return {"version": running_version(), "lease": studio.settings.lease, "lost": lost}
 
     @router.post("/api/workers/claim", response_model=None)
     def claim(given: Claim, authorization: str = Header("")) -> Response | Json:

@@ -16,6 +16,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TypedDict
 
+from llm_installer.studio.colab import pairing
 from llm_installer.studio.colab.child import StepFailed, run
 from llm_installer.studio.colab.environment import installed_version, make_environment, python_of, write
 
@@ -47,7 +48,16 @@ class Values(TypedDict):
     """Whether the result goes to the browser and the machine is given back; not where a program fetches it."""
 
 
-def folder(values: Values) -> Path:
+class Paired(TypedDict):
+    """The values of the notebook for all jobs of a server."""
+
+    server: str
+    job: str
+    """`paired`: which one it is, the code says."""
+    version: str
+
+
+def folder(values: Values | Paired) -> Path:
     """Where everything of this job lies. What is there is used again when a cell is run once more."""
     return Path.cwd() / f"llm-installer-{values['job']}"
 
@@ -57,7 +67,7 @@ def result_file(values: Values) -> Path:
     return Path.cwd() / f"{values['job']}.result.zip"
 
 
-def install(values: Values, wheel: Path) -> None:
+def install(values: Values | Paired, wheel: Path) -> None:
     """Install the program beside the libraries of the notebook."""
     with given_back_on_failure():
         place = folder(values)
@@ -102,6 +112,21 @@ def finish(values: Values) -> None:
         print(f"The result is {file.name}, {file.stat().st_size:,} bytes. Drop it on the page of this job.")
     if values["hand_over"]:
         give_back()
+
+
+def pair(values: Paired) -> None:
+    """Pair this machine with a job, once."""
+    with given_back_on_failure():
+        place = folder(values)
+        place.mkdir(exist_ok=True)
+        print(f"Paired with job {pairing.pair(values['server'], values['version'], place)}.")
+
+
+def work(values: Paired) -> None:
+    """Do the job that this machine is paired with, while its page follows; then give the machine back."""
+    with given_back_on_failure():
+        pairing.work(values["server"], folder(values))
+    give_back()
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import base64
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -72,21 +72,44 @@ def fitted(words: Sequence[str], info: ModelInfo) -> tuple[str, ...]:
 
 def notebook(job: NotebookJob, wheel: Wheel) -> bytes:
     """The notebook as a file. Raises InstallerError where nbformat is not installed."""
+    carried = len(job.data) <= LARGEST
+    return _written(
+        _about(job, carried),
+        {
+            "values": _VALUES.format(values=_literal(_values(job, wheel))),
+            "program": _program(job, wheel),
+            "install": _INSTALL,
+            "data": _DATA.format(content=_encoded(job.data if carried else b"")),
+            "train": _TRAIN,
+            "result": _RESULT,
+        },
+    )
+
+
+def paired_notebook(server: str) -> bytes:
+    """The one notebook for all jobs of a server that can be reached from elsewhere: it asks for a pairing code, so that
+    it holds no secret and whoever has it has no right. Raises InstallerError as `notebook` does."""
+    values = {"server": server.rstrip("/"), "job": "paired"}
+    return _written(
+        _PAIRED_ABOUT,
+        {
+            "values": _VALUES.format(values=_literal(values)),
+            "program": _FETCHED,
+            "install": _INSTALL,
+            "pair": _PAIR,
+            "train": _WORK,
+        },
+    )
+
+
+def _written(about: str, cells: Mapping[str, str]) -> bytes:
+    """A notebook of these cells, each with its id."""
     if find_spec("nbformat") is None:
         raise InstallerError(f"Notebooks need nbformat; install it with: {pip('nbformat')}")
     nbformat, v4 = import_module("nbformat"), import_module("nbformat.v4")  # neither has types
-    values = _values(job, wheel)
-    carried = len(job.data) <= LARGEST
-    cells = [
-        v4.new_markdown_cell(_about(job, carried), id="about"),
-        v4.new_code_cell(_VALUES.format(values=_literal(values)), id="values", metadata={"tags": ["parameters"]}),
-        v4.new_code_cell(_program(job, wheel), id="program"),
-        v4.new_code_cell(_INSTALL, id="install"),
-        v4.new_code_cell(_DATA.format(content=_encoded(job.data if carried else b"")), id="data"),
-        v4.new_code_cell(_TRAIN, id="train"),
-        v4.new_code_cell(_RESULT, id="result"),
-    ]
-    made = v4.new_notebook(cells=cells, metadata=_METADATA)
+    tags = {"values": {"tags": ["parameters"]}}
+    code = [v4.new_code_cell(text, id=name, metadata=tags.get(name, {})) for name, text in cells.items()]
+    made = v4.new_notebook(cells=[v4.new_markdown_cell(about, id="about"), *code], metadata=_METADATA)
     nbformat.validate(made)
     text: str = nbformat.writes(made, version=4)
     return f"{text}\n".encode()
@@ -177,3 +200,28 @@ _TRAIN = """#@title Train
 kernel.train(VALUES)"""
 _RESULT = """#@title The result
 kernel.finish(VALUES)"""
+_PAIRED_ABOUT = """# LLM Installer: a training of your own server
+
+Choose a runtime with a GPU (Runtime, Change runtime type, T4 GPU), then Runtime, Run all.
+It asks for the code that the page of the job shows; a code can be used once, within ten minutes.
+The page follows the training. At the end the result is there, and the machine is given back.
+
+Colab says that Google did not write this notebook. That is so: your own LLM Installer did."""
+_FETCHED = """#@title The program
+import hashlib, pathlib, re, sys, urllib.request
+
+with urllib.request.urlopen(VALUES["server"] + "/api/workers/wheel", timeout=60) as answer:
+    content, name, expected = answer.read(), answer.headers["x-wheel"], answer.headers["x-sha256"]
+assert re.fullmatch(r"llm_installer-[0-9.]+[+]h[0-9a-f]{12}-py3-none-any[.]whl", name), name
+assert hashlib.sha256(content).hexdigest() == expected, "The program did not arrive as it was sent; run this cell again."
+wheel = pathlib.Path(name).resolve()
+wheel.write_bytes(content)
+VALUES["version"] = name.split("-")[1]
+if str(wheel) not in sys.path:
+    sys.path.insert(0, str(wheel))
+
+from llm_installer.studio.colab import kernel"""
+_PAIR = """#@title Pair with the job
+kernel.pair(VALUES)"""
+_WORK = """#@title Train
+kernel.work(VALUES)"""

@@ -15,6 +15,7 @@ import sys
 import tempfile
 import zipfile
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
@@ -65,6 +66,12 @@ def code_files() -> dict[str, Path]:
 def code_version() -> str:
     """The version with a hash of the code that this process runs. An installed wheel and its server say the same."""
     return _version({place: file.read_bytes() for place, file in code_files().items()})
+
+
+@cache
+def running_version() -> str:
+    """The same as it was when it was first asked for: what this process runs, though the files may change later."""
+    return code_version()
 
 
 def differs(server: str, worker: str) -> str:

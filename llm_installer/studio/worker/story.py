@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llm_installer.core.home import llm_home
-from llm_installer.studio.worker.client import Away, Patience, Server
+from llm_installer.studio.colab.wheel import differs, running_version
+from llm_installer.studio.plain import Json
+from llm_installer.studio.worker.client import Away, Patience, Refusal, Server
 from llm_installer.studio.worker.job import Job, Work
 
 EVERY = 1.0
@@ -59,7 +61,7 @@ def _loop(server: Server, request: WorkerRequest, ending: threading.Event, say: 
     while not ending.is_set():
         try:
             if not known:
-                server.hello(name, request.embedded)
+                _same_code(server.hello(name, request.embedded), request)
                 known = True
             claimed = server.claim(name, request.engines, request.job)
         except Away as why:
@@ -79,6 +81,12 @@ def _loop(server: Server, request: WorkerRequest, ending: threading.Event, say: 
         say(f"Job {found.id}: done with")
         if request.job:
             return
+
+
+def _same_code(heard: Json, request: WorkerRequest) -> None:
+    """Raise Refusal where the studio runs other code; the worker that it starts itself is as new as its files."""
+    if not request.embedded and (why := differs(str(heard.get("version")), running_version())):
+        raise Refusal(why)
 
 
 def job_folder(job_id: str) -> Path:
