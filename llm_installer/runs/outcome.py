@@ -13,6 +13,7 @@ from llm_installer.core.errors import Interrupted
 from llm_installer.core.files import write_text
 from llm_installer.core.hints import quoted, script, typed
 from llm_installer.core.paths import ModelDir, Run
+from llm_installer.core.run.history import Past, remember
 from llm_installer.core.run.samples import Sample
 from llm_installer.core.state import Result, RunState
 from llm_installer.core.text import short_path
@@ -73,6 +74,8 @@ def outcome(job: Job, state: RunState, result: Result, lora: Lora, found: Compar
     run, changes, spent = Run(result.run), found.changes, took(job, state)
     if spent:
         spent.write(run)
+        if spent.took_seconds and state.step == job.plan.course.total_steps:  # an end of its own is no measure
+            remember(Past(job.plan.device, spent.predicted_seconds, spent.took_seconds))
     ended = Outcome(job.folder, result, lora, None, run.report, stopped=found.stopped and _finished(found.stopped, run))
     if changes is None:
         why = f"Nothing was compared: {found.why}."

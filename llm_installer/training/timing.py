@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
 from llm_installer.core.run.forecast import Forecast
+from llm_installer.core.run.history import ratios, read_history
 from llm_installer.core.run.samples import ANSWER_TOKENS
 from llm_installer.core.state import RunState
 from llm_installer.data.batches import epoch_steps
@@ -74,7 +75,7 @@ def forecast(
     steps = sum(steps_left(plan, state, plan.rows or len(lengths)).values())
     answers = ANSWER_TOKENS * word * extra.prompts, 2 * ANSWER_TOKENS * word * extra.questions
     compared = 2 * per_token * _compared(data, plan, lengths) + answers[1]
-    return Forecast(
+    found = Forecast(
         step=step + REPORTING,
         evaluation=evaluated * per_token + answers[0],
         steps=steps,
@@ -84,6 +85,7 @@ def forecast(
         early=bool(set(course.stop_rules) - set(ENDLESS)),
         endless=not course.total_steps,
     )
+    return replace(found, past=ratios(found.total, plan.device, read_history()))
 
 
 def _step(trainer: Trainer, data: TrainingData, lengths: Lengths, state: RunState) -> float:

@@ -268,7 +268,7 @@ def test_archives_that_are_traps(model: ModelDir, tmp_path: Path) -> None:
 def test_a_damaged_bundle_is_refused_or_is_still_the_same_result(
     seed: int, count: int, model: ModelDir, tmp_path: Path
 ) -> None:
-    """Bytes changed, cut out or doubled anywhere: a sentence, or an adapter that is bit for bit the one that was sent."""
+    """Bytes changed, cut out or doubled anywhere: a sentence, or bit for bit the adapter that was sent."""
     parts, chance = sound(model), random.Random(seed)
     content = bytearray(zipped(parts, model))
     for _ in range(count):

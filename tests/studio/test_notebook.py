@@ -53,7 +53,14 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Wheel:
 
 
 def job(**given: Any) -> NotebookJob:
-    usual = {"id": "j1", "model": "tiny", "revision": "", "words": ("--epochs", "2"), "data_name": "d.csv", "data": b"a"}
+    usual = {
+        "id": "j1",
+        "model": "tiny",
+        "revision": "",
+        "words": ("--epochs", "2"),
+        "data_name": "d.csv",
+        "data": b"a",
+    }
     return NotebookJob(**{**usual, **given})
 
 
@@ -108,9 +115,15 @@ def test_the_name_of_the_data_is_a_plain_one(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "plain"),
-    [("my data.csv", "my_data.csv"), ("../../x\"\r\nSet-Cookie", "x_Set-Cookie"), ("C:\\a\\b.jsonl", "b.jsonl"), ("", "data"),
-     (".csv", "csv"), ("données.parquet", "donn_es.parquet")],
-)  # fmt: skip
+    [
+        ("my data.csv", "my_data.csv"),
+        ('../../x"\r\nSet-Cookie', "x_Set-Cookie"),
+        ("C:\\a\\b.jsonl", "b.jsonl"),
+        ("", "data"),
+        (".csv", "csv"),
+        ("donn\u00e9es.parquet", "donn_es.parquet"),
+    ],
+)
 def test_names_of_data(name: str, plain: str) -> None:
     assert plain_name(name) == plain
 
@@ -306,7 +319,12 @@ def execute(content: bytes, folder: Path) -> subprocess.Popen[str]:
     clean = {name: value for name, value in os.environ.items() if name not in hidden}
     clean |= {"PIP_NO_INDEX": "1", "TMPDIR": str(folder)}
     return subprocess.Popen(
-        [sys.executable, "-c", program], cwd=folder, env=clean, stderr=subprocess.PIPE, text=True, start_new_session=True
+        [sys.executable, "-c", program],
+        cwd=folder,
+        env=clean,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
 
 
@@ -349,6 +367,7 @@ def test_the_notebook_trains_after_it_was_killed_half_way_it_goes_on(wheel: Whee
     assert resumed and int(resumed[1]) >= at > 0
     assert "is installed" in said["install"] and "j1.result.zip" in said["result"]
     assert (tmp_path / "j1.result.zip").is_file()
+    assert (tmp_path / "llm-installer-j1" / "home" / "history.jsonl").is_file(), "it knows better the next time"
     become_a_run(tmp_path / "j1.result.zip")
 
 

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from llm_installer.core.files import finite, write_json
 from llm_installer.core.json_file import read_fields
 from llm_installer.core.paths import Run
+from llm_installer.core.run.history import bounds
 from llm_installer.core.text import duration, span
 
-SURE = 1.2
-"""What is said reaches from the forecast divided by this to the forecast times this."""
 TRUSTED = 5
 """Steps in the run that count as much as those that were timed before it, or more where evaluations are rarer."""
 
@@ -35,6 +34,8 @@ class Forecast:
     early: bool = False
     """Whether a stop rule may end the run earlier."""
     endless: bool = False
+    past: tuple[float, ...] = ()
+    """What earlier trainings like this one took on this machine, over what was predicted of them."""
 
     @property
     def loop(self) -> float:
@@ -49,7 +50,7 @@ class Forecast:
     @property
     def range(self) -> str:
         """The total in words: "about 4 to 6 minutes", "at most 4 to 6 minutes", "about 5 minutes an epoch"."""
-        words = span(self.total / SURE, self.total * SURE)
+        words = span(*bounds(self.total, self.past))
         return f"about {words} an epoch" if self.endless else f"{'at most' if self.early else 'about'} {words}"
 
     def said(self) -> str:

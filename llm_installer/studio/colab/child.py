@@ -1,4 +1,7 @@
-"""Processes that a notebook starts: their lines are printed as they come, and none outlives it. Standard library only."""
+"""Processes that a notebook starts: their lines are printed as they come, and none outlives it.
+
+The standard library is all that is used here.
+"""
 
 from __future__ import annotations
 

@@ -186,7 +186,8 @@ import base64, hashlib, pathlib, sys, urllib.request
 wheel = pathlib.Path(VALUES["wheel"]).resolve()
 if not wheel.is_file() or hashlib.sha256(wheel.read_bytes()).hexdigest() != VALUES["wheel_sha256"]:
     {get}
-    assert hashlib.sha256(content).hexdigest() == VALUES["wheel_sha256"], "The program has changed; make a new notebook."
+    found = hashlib.sha256(content).hexdigest()
+    assert found == VALUES["wheel_sha256"], "The program has changed; make a new notebook."
     wheel.write_bytes(content)
 if str(wheel) not in sys.path:
     sys.path.insert(0, str(wheel))
@@ -213,7 +214,8 @@ import hashlib, pathlib, re, sys, urllib.request
 with urllib.request.urlopen(VALUES["server"] + "/api/workers/wheel", timeout=60) as answer:
     content, name, expected = answer.read(), answer.headers["x-wheel"], answer.headers["x-sha256"]
 assert re.fullmatch(r"llm_installer-[0-9.]+[+]h[0-9a-f]{12}-py3-none-any[.]whl", name), name
-assert hashlib.sha256(content).hexdigest() == expected, "The program did not arrive as it was sent; run this cell again."
+found = hashlib.sha256(content).hexdigest()
+assert found == expected, "The program did not arrive as it was sent; run this cell again."
 wheel = pathlib.Path(name).resolve()
 wheel.write_bytes(content)
 VALUES["version"] = name.split("-")[1]

@@ -46,7 +46,10 @@ def work(server: str, place: Path) -> None:
     except FileNotFoundError:
         raise StepFailed("This machine is not paired with a job yet; run the cell above first.") from None
     secret = {TOKEN: found["token"], "LLM_HOME": str(place / "home"), "LLM_INSTALLER_COMMAND": "llm-installer"}
-    run([str(python_of(place)), "-I", "-m", "llm_installer", "worker", "--server", server, "--job", found["job"]], secret)
+    run(
+        [str(python_of(place)), "-I", "-m", "llm_installer", "worker", "--server", server, "--job", found["job"]],
+        secret,
+    )
 
 
 def _asked(server: str, code: str) -> dict[str, str]:

@@ -89,4 +89,6 @@ def _folder(name: str) -> ModelDir:
     try:
         return ModelDir.find(name)
     except ModelError as error:
-        raise NotAllowed(f"The result of a notebook becomes a run of {name} here, so it has to be installed: {error}") from None
+        raise NotAllowed(
+            f"The result of a notebook becomes a run of {name} here, so it has to be installed: {error}"
+        ) from None

@@ -1,4 +1,4 @@
-"""Colab over HTTP: the wheel, the notebook of a job, the one notebook for all jobs with its pairing codes, and the result
+"""Colab over HTTP: the wheel, the notebook of a job, the notebook for all jobs with its pairing codes, and the result
 that somebody drops."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A result file opened with care: only files that belong there, no larger than they may be, and all of them as they were.
+"""A result file opened with care: only files that belong there, no larger than they may be, and all as they were sent.
 
 Nothing of a name in it becomes a path: each is looked up in the table of what may be there.
 """
@@ -90,7 +90,9 @@ def _entries(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
         if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise NotAccepted(f"{shown} of the result is compressed in a way that this program does not read")
         if entry.file_size > (most := row.most if row else MIB):
-            raise NotAccepted(f"{shown} of the result has {size(entry.file_size)}, and at most {size(most)} are allowed")
+            raise NotAccepted(
+                f"{shown} of the result has {size(entry.file_size)}, and at most {size(most)} are allowed"
+            )
     needed = [MANIFEST, *(name for name, row in FILES.items() if row.required)]
     if missing := next((name for name in needed if name not in names), None):
         raise NotAccepted(f"{missing} is missing from the result file")

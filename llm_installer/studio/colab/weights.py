@@ -1,5 +1,5 @@
-"""The numbers of an adapter from elsewhere: each tensor is a LoRA of a layer that the base has, of the right shape, type
-and size, and holds numbers only. No weight is loaded by anything but numpy.
+"""The weights of an adapter from elsewhere: each tensor is half of a LoRA for a layer that the base has, of the right
+shape and type, and holds numbers only. They are read by numpy alone.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _PIECE = 1 << 22
 
 
 def check_weights(file: Path, base: Path, ranks: Mapping[str, int], rank: int) -> None:
-    """Raise NotAccepted where a tensor of the adapter in `file` does not belong on the base whose weights are in `base`.
+    """Raise NotAccepted where a tensor in `file` does not belong on the base whose weights are in the folder `base`.
 
     `rank` is that of its configuration, `ranks` that of single layers, by the end of their names.
     """
