@@ -30,6 +30,7 @@ FOLDERS = ("guides", "reference", "concepts", "decisions")
 HELP = ROOT / "llm_installer" / "cli" / "help"
 TOPICS = (
     "data", "eval", "export", "gpu", "memory", "methods", "models", "modes", "program", "resuming", "serve", "sharing",
+    "studio",
 )  # fmt: skip
 SCRIPTS = {"train.sh": "train", "start.sh": "start"}
 OTHERS_DATA = (DOCS / "guides" / "data.md").read_text(encoding="utf-8").partition("<!-- real files -->")[2]

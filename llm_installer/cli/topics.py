@@ -20,6 +20,7 @@ TOPICS = {
     "gpu": "training on one or several GPUs",
     "export": "a model as one file for llama.cpp, Ollama and others",
     "serve": "a model over HTTP, for clients of OpenAI's API",
+    "studio": "trainings as jobs over HTTP, and workers for them",
     "sharing": "an adapter on the Hugging Face hub, and in vLLM or Ollama",
     "program": "settings, the Tab key, upgrade and uninstall",
 }

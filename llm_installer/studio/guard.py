@@ -13,7 +13,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from llm_installer.server.guard import answered
-from llm_installer.server.problems import Problem
+from llm_installer.server.problems import Problem, too_large
 from llm_installer.server.request import LOOPBACK
 from llm_installer.studio.store import tokens
 
@@ -49,6 +49,8 @@ program itself."""
 _OF_A_JOB = re.compile(r"^/api/(?:workers/jobs|train/status|train/update|train/dataset)/([^/]+)")
 UPLOADS = 4
 """Long bodies that are taken at once."""
+JSON = 16 << 20
+"""Bytes of a body of JSON, which is read as a whole."""
 LONG = 1 << 20
 """Bytes above which a body is long."""
 
@@ -68,6 +70,7 @@ class Guard:
         answer = _guarded(send)
         if problem:
             return await answered(problem)(scope, receive, answer)
+        receive = _counted(receive, self._most(headers))
         long = int(headers.get("content-length") or LONG + 1) > LONG and scope["method"] not in SAFE
         if not long:
             return await self._app(scope, receive, answer)
@@ -102,19 +105,37 @@ class Guard:
             return None
         return Problem(403, "This token is for another job, or for less than that", code="out_of_scope")
 
+    def _most(self, headers: Headers) -> int:
+        """Bytes that a body may have."""
+        return JSON if "json" in headers.get("content-type", "") else self._studio.settings.upload_bytes
+
     def _too_much(self, headers: Headers) -> Problem | None:
         given = headers.get("content-length") or "0"
         if not (given.isascii() and given.isdigit()):
             return Problem(400, "Content-Length must be a number", code="invalid_request")
-        settings = self._studio.settings
-        if int(given) > settings.upload_bytes:
-            return Problem(413, f"A request may have {settings.upload_bytes:,} bytes", code="request_too_large")
+        if int(given) > (most := self._most(headers)):
+            return too_large(most)
         free = shutil.disk_usage(self._studio.folder).free
-        if int(given) > LONG and free - int(given) < settings.kept_back:
+        if int(given) > LONG and free - int(given) < self._studio.settings.kept_back:
             return Problem(
                 507, "The disk of this server is full; delete files or jobs, and send it again", "server_error"
             )
         return None
+
+
+def _counted(receive: Receive, most: int) -> Receive:
+    """What refuses to read more than that many bytes, for bodies that do not say how long they are."""
+    read = 0
+
+    async def counted() -> Message:
+        nonlocal read
+        message = await receive()
+        read += len(message.get("body", b""))
+        if read > most:
+            raise too_large(most)
+        return message
+
+    return counted
 
 
 def foreign(headers: Headers, method: str) -> Problem | None:

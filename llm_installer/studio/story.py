@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -27,6 +28,7 @@ from llm_installer.studio.api.tail import Tail
 from llm_installer.studio.app import app_of
 from llm_installer.studio.context import Studio
 from llm_installer.studio.request import StudioRequest
+from llm_installer.studio.store import cleaning
 from llm_installer.studio.store.leases import Watch, only_watch
 from llm_installer.studio.store.opening import open_store
 from llm_installer.studio.worker.client import Patience
@@ -36,6 +38,8 @@ GRACE = 5
 KEEP_ALIVE = 75
 SAVING = 180.0
 """Seconds that a training has to save its work when the studio ends."""
+SWEEP = 3600.0
+"""Seconds between two times that what nothing refers to is deleted."""
 FILE = "studio.sqlite3"
 
 
@@ -210,7 +214,11 @@ def _watch(studio: Studio, ending: threading.Event) -> None:
     while not ending.is_set():
         with only_watch(store) as won:
             watch = Watch(store, studio.settings.lease)
+            swept = -SWEEP
             while won and not ending.wait(every):
                 for job_id in watch.look():
                     studio.tail.wake(job_id)
+                if time.monotonic() - swept >= SWEEP:
+                    swept = time.monotonic()
+                    cleaning.sweep(store, studio.folder)
         ending.wait(every)

@@ -141,6 +141,16 @@ def test_what_a_run_hands_over_is_what_is_taken(model: ModelDir, tmp_path: Path)
     assert third.metrics.read_bytes() == again.metrics.read_bytes()
 
 
+def test_the_row_of_an_end_token_is_part_of_a_result(model: ModelDir, tmp_path: Path) -> None:
+    """What training adds where the base never learned to end; here for an output layer with weights of its own."""
+    name = "base_model.model.model.layers.0.up_proj.token_adapter.trainable_tokens_delta"
+    parts = {**sound(model), WEIGHTS: save({**tensors(), name: np.ones((1, 8), np.float32)})}
+    parts = changed(parts, CONFIG, trainable_token_indices={"up_proj": [3]})
+    assert drop(zipped(parts, model), model, tmp_path).adapter.is_dir()
+    parts = {**parts, WEIGHTS: save({**tensors(), name: np.ones((1, 9), np.float32)})}
+    assert "1 x 9" in refused(zipped(parts, model), model, tmp_path)
+
+
 def without(name: str) -> Callable[[Parts], Parts]:
     return lambda parts: {key: value for key, value in parts.items() if key != name}
 

@@ -6,6 +6,7 @@ import io
 import socket
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -162,4 +163,12 @@ def test_too_much_is_refused_before_it_is_read(studio: Studio) -> None:
         head = f"POST /api/train HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Length: {3 << 30}\r\n\r\n"
         connection.sendall(head.encode())
         assert connection.recv(100).startswith(b"HTTP/1.1 413")
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:  # that does not say how long it is
+        head = f"POST /v1/fine_tuning/jobs HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\n"
+        connection.sendall(f"{head}Transfer-Encoding: chunked\r\n\r\n".encode())
+        with suppress(OSError):  # it may hang up before it has read all of it
+            for _ in range(20):
+                connection.sendall(b"100000\r\n" + b" " * (1 << 20) + b"\r\n")
+        answer = connection.recv(100)
+        assert answer[9:12] in (b"413", b"400"), answer
     assert list((studio.folder / "spool").iterdir()) == []

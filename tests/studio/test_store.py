@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import subprocess
+import sys
 import threading
+import uuid
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
-from llm_installer.studio.store import claims, events, jobs, tokens
+from llm_installer.studio import blobs
+from llm_installer.studio.store import claims, cleaning, events, jobs, tokens
 from llm_installer.studio.store.claims import Claim, Report
 from llm_installer.studio.store.events import NewEvent
 from llm_installer.studio.store.jobs import NewJob, Wanted
@@ -260,3 +266,88 @@ def test_one_watch_on_a_database(opened: Callable[[], Store]) -> None:
                 assert not second
     with only_watch(other) as after:
         assert after
+
+
+RACE = """
+import sys
+from llm_installer.studio.store import claims
+from llm_installer.studio.store.opening import open_store
+store = open_store(sys.argv[1])
+print("ready", flush=True)
+sys.stdin.readline()
+while job := claims.claim(store, claims.Claim("w")):
+    print(job.id)
+"""
+ADD = """
+import sys
+from llm_installer.studio.store import claims
+from llm_installer.studio.store.events import NewEvent
+from llm_installer.studio.store.opening import open_store
+from llm_installer.studio.store import jobs
+store = open_store(sys.argv[1])
+print("ready", flush=True)
+job = sys.stdin.readline().strip()
+for _ in range(500):
+    with store.writing() as session:
+        found = jobs.locked(session, job)
+        found.step = found.step + 1
+"""
+
+
+def together(code: str, count: int, database: str, line: str) -> list[str]:
+    """What so many processes print that begin at the same time."""
+    command = [sys.executable, "-c", code, database]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    processes = [subprocess.Popen(command, **pipes) for _ in range(count)]  # type: ignore[call-overload]
+    for process in processes:
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        process.stdin.write(line + "\n")
+        process.stdin.flush()
+    said = [process.communicate(timeout=300)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0] * count
+    return [word for text in said for word in text.split()]
+
+
+@pytest.mark.slow
+def test_two_thousand_jobs_and_eight_processes(store: Store, database: str) -> None:
+    with store.writing() as session:
+        now = store.now(session)
+        given = {"created_at": now, "updated_at": now, "model": "tiny"}
+        session.add_all(Job(id=str(uuid.uuid4()), **given) for _ in range(2000))
+    taken = together(RACE, 8, database, "go")
+    assert len(taken) == len(set(taken)) == 2000
+
+
+@pytest.mark.slow
+def test_two_processes_adding_lose_nothing(store: Store, database: str) -> None:
+    job = new(store)
+    together(ADD, 2, database, job)
+    assert look(store, job).step == 1000
+
+
+def test_a_job_is_deleted_when_it_has_ended_and_its_content_when_it_is_old(store: Store, tmp_path: Path) -> None:
+    folder, job, other = tmp_path / "data", new(store), new(store)
+    made = {}
+    for name in (b"adapter", b"nobody's"):
+        made[name] = hashlib.sha256(name).hexdigest()
+        assert blobs.write(folder, made[name], 0, name, len(name))[1]
+    blobs.write(folder, "1" * 64, 0, b"half", 9)
+    with pytest.raises(NotAllowed):
+        cleaning.delete_job(store, job)
+    taken = take(store)
+    tell(store, taken.id, attempt=1, events=[NewEvent("message")] * (cleaning.AT_ONCE + 5))
+    with store.writing() as session:
+        files = [{"path": "adapter/x", "sha256": made[b"adapter"], "bytes": 7}]
+        claims.complete(store, session, taken.id, 1, {"files": files})
+        tokens.make(store, session, taken.id)
+    assert cleaning.sweep(store, folder) == 0, "nothing is old"
+    assert cleaning.sweep(store, folder, 0) == 2 and blobs.received(folder, made[b"adapter"])[1]
+    cleaning.delete_job(store, taken.id)
+    with pytest.raises(Unknown):
+        look(store, taken.id)
+    left = job if taken.id == other else other
+    assert look(store, left).state == "queued"
+    with store.reading() as session:
+        assert events.count_after(session, taken.id, 0) == 0 and events.count_after(session, left, 0) == 1
+    assert cleaning.sweep(store, folder, 0) == 1

@@ -27,6 +27,7 @@ class House:
 
     def __init__(self, start: Start, home: Path, *words: str) -> None:
         self._start, self._home, self._words, self.port = start, home, words, 0
+        self.api = httpx.Client()
         self.begin()
 
     def begin(self) -> None:
@@ -36,6 +37,7 @@ class House:
         line = self.process.stdout.readline()
         assert "http://" in line, self.process.communicate()
         self.port = int(line.rpartition(":")[2])
+        self.api.close()
         self.api = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", trust_env=False, timeout=60)
         until(lambda: self.asked("/health"))
 
@@ -48,7 +50,7 @@ class House:
 
     def job(self, data: Path) -> str:
         """A new job."""
-        form, files = {"model": "tiny-llama", "options": OPTIONS}, {"dataset": data.open("rb")}
+        form, files = {"model": "tiny-llama", "options": OPTIONS}, {"dataset": (data.name, data.read_bytes())}
         return str(self.api.post("/api/train", data=form, files=files).json()["job_id"])
 
     def worker(self) -> psutil.Process | None:
@@ -60,6 +62,7 @@ class House:
         """As Ctrl-C ends it."""
         self.process.send_signal(signal.SIGINT)
         self.process.wait(120)
+        self.api.close()
 
 
 def until(true: Callable[[], object], seconds: float = 240) -> None:

@@ -16,7 +16,7 @@ from llm_installer.studio.curated import CURATED
 from llm_installer.studio.options import checked, checked_model
 from llm_installer.studio.plain import ENGINES, Json
 from llm_installer.studio.states import STATES
-from llm_installer.studio.store import events, jobs
+from llm_installer.studio.store import cleaning, events, jobs
 from llm_installer.studio.store.jobs import NewJob, Wanted
 
 WHOLE = (1 << 31) - 1
@@ -84,6 +84,13 @@ def _acts(router: APIRouter, studio: Studio) -> None:
             job = jobs.cancel(studio.store, session, job_id)
         studio.tail.wake(job_id)
         return job_json(studio, job)
+
+    @router.delete("/{job_id}")
+    def remove(job_id: str) -> Json:
+        """Delete a job that has ended, with its result; the run in its model directory stays."""
+        cleaning.delete_job(studio.store, job_id)
+        studio.tail.wake(job_id)
+        return {"job_id": job_id, "deleted": True}
 
     @router.post("/{job_id}/again")
     def again(job_id: str) -> Json:

@@ -191,7 +191,7 @@ def _pieces(router: APIRouter, studio: Studio) -> None:
     @router.head("/blobs/{sha256}")
     def there(sha256: str) -> Response:
         """How much of a content is there (Upload-Offset), and whether that is all (Upload-Complete)."""
-        return _offset(*blobs.received(studio.folder, sha256))
+        return _offset(*blobs.asked(studio.folder, sha256))
 
     @router.put("/blobs/{sha256}")
     async def put(

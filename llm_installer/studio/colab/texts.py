@@ -20,7 +20,8 @@ _LAYER = re.compile(r"\w[\w.]{0,199}")
 _SETTINGS = (
     "alpha_pattern", "base_model_name_or_path", "bias", "fan_in_fan_out", "inference_mode", "init_lora_weights",
     "lora_alpha", "lora_dropout", "megatron_core", "peft_type", "peft_version", "qalora_group_size", "r",
-    "rank_pattern", "revision", "target_modules", "task_type", "use_dora", "use_rslora",
+    "rank_pattern", "revision", "target_modules", "task_type", "trainable_token_indices",
+    "use_dora", "use_rslora",
 )  # fmt: skip
 """Settings of an adapter that may have a value; of the others some name code, files or tensors that nobody checks."""
 _ABOUT = (
@@ -55,7 +56,7 @@ def _check_names(config: Mapping[str, object]) -> None:
     """Names of layers, and no patterns: of those that PEFT would take some never come to an end."""
     targets = config.get("target_modules")
     names = [*targets] if isinstance(targets, list) else [None]
-    for pattern in ("rank_pattern", "alpha_pattern"):
+    for pattern in ("rank_pattern", "alpha_pattern", "trainable_token_indices"):
         found = config.get(pattern) or {}
         names += [*found] if isinstance(found, dict) else [None]
     if not all(isinstance(name, str) and _LAYER.fullmatch(name) for name in names):

@@ -17,6 +17,10 @@ from llm_installer.studio.results import NotAccepted
 
 _TENSOR = re.compile(r"base_model\.model\.(?P<layer>[\w.]+)\.(?P<kind>lora_A|lora_B|lora_magnitude_vector)\.weight")
 _EMBEDDING = re.compile(r"base_model\.model\.(?P<layer>[\w.]+)\.(?P<kind>lora_embedding_[AB])")
+_TOKENS = re.compile(r"base_model\.model\.(?P<layer>[\w.]+)\.token_adapter\.(?P<kind>trainable_tokens_delta)")
+"""Rows of the output layer, such as that of an end token which the base never learned."""
+_EMBEDDINGS = ("embed_tokens", "wte", "word_embeddings", "embed_in")
+"""How layers with a row for each token are called; an output layer that shares its weights is in no file."""
 _EXPONENT = {"F32": ("<u4", 0x7F800000), "F16": ("<u2", 0x7C00), "BF16": ("<u2", 0x7F80)}
 """How a number of each type is read as a whole one, and the bits that are all set in infinities and NaN."""
 _SHAPED = ("F64", "F32", "F16", "BF16")
@@ -47,13 +51,13 @@ def _check_tensor(
     name: str, tensor: TensorHeader, weights: Mapping[str, TensorHeader], ranks: Mapping[str, int], rank: int
 ) -> None:
     shown = shortened(name, 120)
-    found = _TENSOR.fullmatch(name) or _EMBEDDING.fullmatch(name)
+    found = _TENSOR.fullmatch(name) or _EMBEDDING.fullmatch(name) or _TOKENS.fullmatch(name)
     if found is None:
         raise NotAccepted(f"The weights of the result hold {shown}, which is no part of a LoRA")
     if tensor.dtype not in _EXPONENT:
         raise NotAccepted(f"{shown} of the result is {tensor.dtype}; a LoRA is float32, float16 or bfloat16")
     layer = found["layer"]
-    weight = _weight(layer, weights)
+    weight = _weight(layer, weights) or (_embedding(weights) if found["kind"] == "trainable_tokens_delta" else None)
     if weights and weight is None:
         raise NotAccepted(f"The result adapts {shortened(layer, 100)}, and the base has no such layer")
     own = next((each for end, each in ranks.items() if layer == end or layer.endswith(f".{end}")), rank)
@@ -70,6 +74,8 @@ def _inner(kind: str, shape: tuple[int, ...], rank: int) -> int | None:
         return math.prod(shape) if len(shape) in (1, 2) and (len(shape) == 1 or 1 in shape) else None
     if len(shape) != 2:
         return None
+    if kind == "trainable_tokens_delta":
+        return shape[1]
     first = kind in ("lora_A", "lora_embedding_A")
     own, other = (shape[0], shape[1]) if first else (shape[1], shape[0])
     return other if own == rank else None
@@ -86,6 +92,10 @@ def _weight(layer: str, weights: Mapping[str, TensorHeader]) -> TensorHeader | N
             if name == end or name.endswith(f".{end}"):
                 return each
     return None
+
+
+def _embedding(weights: Mapping[str, TensorHeader]) -> TensorHeader | None:
+    return next((each for name, each in weights.items() if set(_EMBEDDINGS) & set(name.split("."))), None)
 
 
 def _refuse_no_numbers(file: Path, header: Mapping[str, TensorHeader]) -> None:

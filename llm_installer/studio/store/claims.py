@@ -110,7 +110,7 @@ def claim(store: Store, claim: Claim) -> Job | None:
 
 
 def report(store: Store, session: Session, job_id: str, report: Report) -> Job:
-    """What a worker found, and its lease anew. The job that comes back says whether it is to be cancelled.
+    """What a worker found, and a lease from now on. The job that comes back says whether it is to be cancelled.
 
     A worker that comes back before another one claimed its job has it again. Progress never falls. Raises Unknown,
     Stale, and NotAllowed for a state that cannot follow.

@@ -9,6 +9,7 @@ import hashlib
 import os
 import uuid
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from sqlalchemy import select
@@ -27,24 +28,22 @@ def keep(store: Store, folder: Path, received: Path, name: str, purpose: str = "
     found_id = f"file-{uuid.uuid4().hex}"
     place = path_of(folder, found_id)
     place.parent.mkdir(parents=True, exist_ok=True)
-    os.replace(received, place)
-    try:
+    with ExitStack() as stack:
+        os.replace(received, place)
+        stack.callback(place.unlink, missing_ok=True)
         with store.writing() as session:
-            now = store.now(session)
             file = File(
                 id=found_id,
                 name=plain_name(name),
                 bytes=count,
                 sha256=digest,
                 purpose=purpose,
-                created_at=now,
+                created_at=store.now(session),
                 owner="",
             )
             session.add(file)
-            return file
-    except BaseException:
-        place.unlink(missing_ok=True)
-        raise
+        stack.pop_all()  # it has its row: the content stays
+        return file
 
 
 def path_of(folder: Path, file_id: str) -> Path:

@@ -15,7 +15,8 @@ from llm_installer.core.home import llm_home
 from llm_installer.studio.colab.wheel import differs, running_version
 from llm_installer.studio.plain import Json
 from llm_installer.studio.worker.client import Away, Patience, Refusal, Server
-from llm_installer.studio.worker.job import Job, Work
+from llm_installer.studio.worker.job import Job
+from llm_installer.studio.worker.telling import Work
 
 EVERY = 1.0
 """Seconds after which a worker without a job asks again."""

@@ -1,0 +1,116 @@
+"""What a worker says to its studio of one job: at once where that can be reached, else later, and nothing is lost.
+
+Training never waits for the studio.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from llm_installer.core.errors import InstallerError
+from llm_installer.studio import states
+from llm_installer.studio.plain import Json
+from llm_installer.studio.worker.client import Away, Patience, Refusal, Replaced, Server
+
+AT_ONCE = 2000
+"""Events of one report."""
+WORDS = 8
+"""Times that the end of a job is told to a studio that is away; without that it learns it from the lease."""
+
+
+class Cancelled(InstallerError):
+    """Someone wants the job to end."""
+
+
+class Ending(InstallerError):
+    """This worker is to end."""
+
+
+@dataclass(frozen=True)
+class Work:
+    """What the studio said of a claimed job."""
+
+    id: str
+    attempt: int
+    model: str
+    options: Json
+    data: Mapping[str, object] | None
+    lease: float
+    sent: Mapping[str, int] = field(default_factory=dict)
+    """The last step of each kind of metrics that the studio has."""
+
+    @classmethod
+    def of(cls, claimed: Json) -> Work:
+        """From the answer to a claim."""
+        options, data, sent = (claimed.get(name) or {} for name in ("options", "data", "sent"))
+        assert isinstance(options, dict) and isinstance(data, dict) and isinstance(sent, dict)
+        attempt, lease = claimed["attempt"], claimed["lease"]
+        assert isinstance(attempt, int) and isinstance(lease, (int, float))
+        return cls(str(claimed["id"]), attempt, str(claimed["model"]), options, data or None, lease, sent)
+
+
+class Telling:
+    """Remembers what was not told yet. `state` and `seen` are set by whoever does the job."""
+
+    def __init__(self, server: Server, work: Work, ending: threading.Event) -> None:
+        self.server, self.work, self.ending = server, work, ending
+        self.state = self._told = states.PREPARING
+        self.seen: Json = {}
+        """Run, step, steps and progress, as far as they are known."""
+        self.waiting: list[Json] = []
+        """Events that the studio does not have."""
+        self._next, self._patience = 0.0, Patience()
+
+    def say(self, text: str, level: str = "info") -> None:
+        """A sentence for whoever follows the job."""
+        self.waiting.append({"type": "message", "level": level, "data": {"text": text}})
+
+    def tell(self) -> None:
+        """Tell what is new, or that this worker is there, where it is time for that. Raises Cancelled and Replaced."""
+        due = self.waiting or self.state != self._told or time.monotonic() >= self._next
+        if not due or not self._patience.over:
+            return
+        events, state = self.waiting[:AT_ONCE], self.state
+        report = {"attempt": self.work.attempt, "state": state, "events": events, **self.seen}
+        try:
+            heard = self.server.tell(self.work.id, "report", report)
+        except Away:
+            self._patience.failed()
+            return
+        self._patience.met()
+        self.waiting, self._told = self.waiting[len(events) :], state
+        self._next = time.monotonic() + self.work.lease / 4
+        if heard.get("cancel"):
+            raise Cancelled("The job was cancelled")
+
+    def pause(self, seconds: float) -> None:
+        """Tell, and wait for a moment. Raises Ending too."""
+        self.tell()
+        if self.ending.wait(seconds):
+            raise Ending("This worker is to end")
+
+    def persist(self, call: Callable[[], object]) -> None:
+        """Do something with the studio until it can be reached. Raises Ending, and what `call` raises."""
+        patience = Patience()
+        while True:
+            try:
+                call()
+                return
+            except Away:
+                if self.ending.wait(patience.failed()):
+                    raise Ending("This worker is to end") from None
+
+    def end(self, how: str, why: str) -> None:
+        """The job is not done: `fail` or `give-back`."""
+        patience = Patience(2.0)
+        for _ in range(WORDS):
+            try:
+                self.server.tell(self.work.id, how, {"attempt": self.work.attempt, "why": why})
+                return
+            except Away:
+                time.sleep(patience.failed())
+            except (Replaced, Refusal):
+                return
