@@ -16,6 +16,7 @@ import pytest
 from sqlalchemy import select
 
 from llm_installer.core.home import models_dir
+from llm_installer.core.paths import ModelDir
 from llm_installer.runs.listing import list_runs
 from llm_installer.studio.colab import pairing
 from llm_installer.studio.colab.child import StepFailed
@@ -24,8 +25,8 @@ from llm_installer.studio.colab.wheel import running_version
 from llm_installer.studio.context import Studio
 from llm_installer.studio.store.tables import Token
 from llm_installer.studio.worker import story
-from llm_installer.studio.worker.client import Refusal
-from tests.studio.test_accept import model_at, sound, zipped
+from llm_installer.studio.worker.client import Refusal, Server
+from tests.studio.test_accept import changed, model_at, sound, zipped
 from tests.studio.test_notebook import cells, execute, printed
 
 MakeJob = Callable[..., str]
@@ -139,6 +140,39 @@ def test_a_dropped_result_completes_its_job(studio: Studio, api: httpx.Client, m
     assert len(list_runs(model)) == 1
 
 
+def hand_over(server: Server, job: str, parts: dict[str, bytes]) -> None:
+    """As a worker elsewhere does it."""
+    claimed = server.claim("elsewhere", ("colab",), job)
+    assert claimed
+    files = []
+    for path, content in parts.items():
+        digest = hashlib.sha256(content).hexdigest()
+        server.put(digest, 0, content, len(content))
+        files.append({"path": path, "sha256": digest, "bytes": len(content)})
+    attempt = claimed["attempt"]
+    server.tell(job, "report", {"attempt": attempt, "run": "20261127-194231-medium"})
+    for _ in range(2):  # the first answer may be lost
+        server.tell(job, "complete", {"attempt": attempt, "files": files, "result": {"steps": 5}})
+
+
+def test_what_a_worker_elsewhere_sends_is_checked_as_a_dropped_file_is(
+    studio: Studio, api: httpx.Client, make_job: MakeJob
+) -> None:
+    model = model_at(models_dir() / "two-layers")
+    server, good, bad = Server(studio.address), make_job(model="two-layers"), make_job(model="two-layers")
+    for job in (good, bad):
+        left_to_colab(api, job)
+    hand_over(server, good, sound(model))
+    assert [row.run.id for row in list_runs(model)] == ["20261127-194231-medium"], "under the name that it had there"
+    config = "adapter/adapter_config.json"
+    with pytest.raises(Refusal, match="auto_map"):
+        hand_over(server, bad, changed(sound(model), config, rank_pattern={"auto_map": 2}))
+    assert len(list_runs(model)) == 1
+    states = [api.get(f"/api/jobs/{job}").json()["state"] for job in (good, bad)]
+    assert states[0] == "completed" and states[1] != "completed"
+    server.close()
+
+
 def test_a_result_for_a_job_that_somebody_does_is_refused(studio: Studio, api: httpx.Client, make_job: MakeJob) -> None:
     job = make_job()
     assert api.post("/api/workers/claim", json={"worker": "one"}).json()["id"] == job
@@ -152,11 +186,11 @@ def test_a_paired_notebook_takes_its_job_from_pending_to_completed(
     studio: Studio, api: httpx.Client, make_job: MakeJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The program comes from the server, progress and result go to it, the notebook holds nothing afterwards."""
-    from llm_installer.tiny import DATA_FILE
+    from llm_installer.install.installer import install
 
-    rows = [json.loads(line) for line in DATA_FILE.read_text(encoding="utf-8").splitlines()[:20]]
-    content = "".join(json.dumps(row) + "\n" for row in rows).encode()
-    job = make_job(content, options=json.dumps({"epochs": 2, "skip_test": True}))
+    content = "input,output\n" + "".join(f"What is number {i}?,It is thing {i}.\n" for i in range(20))
+    install("tiny", say=lambda text: None)
+    job = make_job(content.encode(), options=json.dumps({"epochs": 2, "skip_test": True}))
     code = left_to_colab(api, job)["code"]
     monkeypatch.setenv(pairing.CODE, code)
     seen: set[str] = set()
@@ -174,9 +208,10 @@ def test_a_paired_notebook_takes_its_job_from_pending_to_completed(
     watching.join()
     assert not process.returncode, errors
     found = api.get(f"/api/jobs/{job}").json()
-    assert found["status"] == "completed", found
+    assert found["status"] == "completed", found["error"]
     assert {"pending", "training"} <= seen
     assert "adapter/adapter_model.safetensors" in found["files"]
+    assert [row.run.id for row in list_runs(ModelDir.find("tiny"))] == [found["run"]]
     left = (tmp_path / "colab" / "done.ipynb").read_text(encoding="utf-8")
     token = json.loads((tmp_path / "colab" / "llm-installer-paired" / "token.json").read_text())["token"]
     assert code not in left and token not in left

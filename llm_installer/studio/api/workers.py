@@ -22,6 +22,7 @@ from llm_installer.studio import blobs, results
 from llm_installer.studio.api.downloads import data_file
 from llm_installer.studio.api.receiving import full
 from llm_installer.studio.api.shapes import work_json
+from llm_installer.studio.colab.returned import made_a_run
 from llm_installer.studio.colab.wheel import running_version
 from llm_installer.studio.context import Studio
 from llm_installer.studio.guard import job_of_token
@@ -161,10 +162,11 @@ def _endings(router: APIRouter, studio: Studio) -> None:
         """A job is done, and its files were sent."""
         found = [results.ResultFile(one.path, one.sha256, one.bytes) for one in given.files]
         results.accepted(studio.folder, found)
-        with studio.store.writing() as session:
+        with made_a_run(studio, job_id, given.attempt, found) as run, studio.store.writing() as session:
             result = {**given.result, "files": results.as_json(found)}
             job = claims.complete(studio.store, session, job_id, given.attempt, result)
             job.measured = {**job.measured, **given.measured}
+            job.run = run.id if run else job.run
         return _answer(studio, job)
 
     @router.post("/api/workers/jobs/{job_id}/fail")

@@ -31,6 +31,7 @@ from llm_installer.studio.results import NotAccepted
 ELSEWHERE = "elsewhere"
 """In the result of a run: the job by which it was trained on another machine, from where no checkpoint came."""
 _MODE = re.compile(r"[a-z][a-z-]{0,30}")
+_RUN = re.compile(r"\d{8}-\d{6}-[a-z][a-z-]{0,30}(-\d{1,3})?")
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,8 @@ class Expected:
     job: str
     data: str = ""
     """The data, in the user's words."""
+    run: str = ""
+    """Id of the run where it was trained; it keeps that here where it can."""
 
 
 def take(bundle: Path, expected: Expected) -> Run:
@@ -94,8 +97,7 @@ class _Texts:
 
 
 def _as_run(files: Mapping[str, Path], expected: Expected, found: _Texts) -> Run:
-    model, mode = expected.model, found.plan.get("mode")
-    run = model.new_run(mode if isinstance(mode, str) and _MODE.fullmatch(mode) else "medium", datetime.now())
+    model, run = expected.model, _new_run(expected, found.plan.get("mode"))
 
     def fill(fresh: Path) -> None:
         shutil.copyfile(files[WEIGHTS], fresh / ADAPTER_FILE)
@@ -117,6 +119,19 @@ def _as_run(files: Mapping[str, Path], expected: Expected, found: _Texts) -> Run
         shutil.rmtree(run.root, ignore_errors=True)
         raise unwritable(run.root, error) from None
     return run
+
+
+def _new_run(expected: Expected, mode: object) -> Run:
+    """An empty folder for the run."""
+    runs = expected.model.runs
+    if _RUN.fullmatch(expected.run) and not (runs / expected.run).exists():
+        try:
+            (runs / expected.run).mkdir(parents=True)
+            return Run(runs / expected.run)
+        except FileExistsError:
+            pass
+    usual = mode if isinstance(mode, str) and _MODE.fullmatch(mode) else "medium"
+    return expected.model.new_run(usual, datetime.now())
 
 
 def _record(found: Mapping[str, object], expected: Expected, run: Run) -> RunRecord:

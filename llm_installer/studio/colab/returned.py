@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from llm_installer.core.errors import ModelError
 from llm_installer.core.model_info import read_model_info
 from llm_installer.core.paths import ModelDir, Run
 from llm_installer.studio import blobs
-from llm_installer.studio.colab.accept import Expected, take
+from llm_installer.studio.colab.accept import Expected, adopt, take
 from llm_installer.studio.colab.notebook import NotebookJob, elsewhere, fitted
 from llm_installer.studio.context import Studio
 from llm_installer.studio.options import VALIDATION, words
@@ -57,6 +59,38 @@ def returned(studio: Studio, job_id: str, bundle: Path) -> Job:
     except NotAllowed:  # somebody was faster
         shutil.rmtree(run.root, ignore_errors=True)
         raise
+
+
+@contextmanager
+def made_a_run(studio: Studio, job_id: str, attempt: int, found: Sequence[ResultFile]) -> Iterator[Run | None]:
+    """What a worker elsewhere has sent is a run of the model, where that is installed here; None where there is nothing
+    to do. There is no run where the body fails. Raises NotAccepted for an adapter that does not belong on the model."""
+    run, done = _from_worker(studio, job_id, attempt, found), False
+    try:
+        yield run
+        done = True
+    finally:
+        if run and not done:
+            shutil.rmtree(run.root, ignore_errors=True)
+
+
+def _from_worker(studio: Studio, job_id: str, attempt: int, found: Sequence[ResultFile]) -> Run | None:
+    with studio.store.reading() as session:
+        job = jobs.find(session, job_id)
+        name = files.find(session, job.file_id).name if job.file_id else ""
+    if job.engine == "local" or job.attempt != attempt or job.state in ENDED:
+        return None
+    try:
+        model = ModelDir.find(job.model)
+    except ModelError:
+        return None
+    sent = {one.path: blobs.place(studio.folder, one.sha256) for one in found}
+    own = model.runs / Path(job.run).name
+    if job.run and all(
+        (own / path).is_file() and blobs.file_hash(own / path) == file.name for path, file in sent.items()
+    ):
+        return None  # a worker on this very machine: the run is here
+    return adopt(sent, Expected(model, job_id, name, job.run))
 
 
 def _completed(studio: Studio, job_id: str, model: ModelDir, run: Run) -> Job:
