@@ -34,7 +34,7 @@ def installed_version(place: Path) -> str:
 
 
 def make_environment(place: Path, wheel: Path) -> None:
-    """Make it anew, with the wheel and what that needs. Raises StepFailed where that cannot be installed."""
+    """Make it from nothing, with the wheel and what that needs. Raises StepFailed where that cannot be installed."""
     shutil.rmtree(place / "venv", ignore_errors=True)
     # Without pip, which some systems cannot put there; the one of the notebook does the work.
     venv.EnvBuilder(system_site_packages=True, symlinks=True, with_pip=False).create(place / "venv")
