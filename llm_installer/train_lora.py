@@ -134,22 +134,6 @@ def decide(options: Options, voice: Voice, base: Path | None = None) -> Job:
     return replace(job, plan=checked(job.plan, info, folder.root))
 
 
-def foresee(options: Options, voice: Voice, base: Path | None = None) -> Job:
-    """The first step alone; where `options.timed` asks for it, the model is loaded and a few steps are timed, too."""
-    if not options.timed:
-        return decide(options, voice, base)
-    with voice.waiting(STARTING):
-        from llm_installer.distributed.processes import together
-
-    with together():
-        job = decide(options, voice, base)
-        with voice.waiting(STARTING):
-            import_bitsandbytes()
-        trainer, data, since = _ready(job, voice)
-        before = since.state if since else RunState()
-        return replace(job, plan=trainer.plan, forecast=_forecast(job, voice, trainer, data, before))
-
-
 def train(job: Job, voice: Voice, tell_run: TellRun, callbacks: Sequence[object] = ()) -> Trained | None:
     """Load, train, and write the best adapter. None in the processes beside the main one: they only compute.
 
@@ -163,10 +147,10 @@ def train(job: Job, voice: Voice, tell_run: TellRun, callbacks: Sequence[object]
         from llm_installer.training.session import Audience, session, silent_session
         from llm_installer.training.utilization import speed_of
 
-        trainer, data, since = _ready(job, voice)
+        trainer, data, since = ready(job, voice)
         before = since.state if since else RunState()
         job = replace(
-            job, plan=trainer.plan, forecast=_forecast(job, voice, trainer, data, before), forecast_at=monotonic()
+            job, plan=trainer.plan, forecast=forecast_of(job, voice, trainer, data, before), forecast_at=monotonic()
         )
         run = job.run or Run(Path(of_main(lambda: str(begin(job).root))))
     if not is_main():
@@ -200,7 +184,7 @@ def train(job: Job, voice: Voice, tell_run: TellRun, callbacks: Sequence[object]
     return Trained(job, trainer, data, state, result, late.number or (0 if stopped else now.requests.number))
 
 
-def _ready(job: Job, voice: Voice) -> tuple[Trainer, TrainingData, Checkpoint | None]:
+def ready(job: Job, voice: Voice) -> tuple[Trainer, TrainingData, Checkpoint | None]:
     """The model and its rows, with a plan that fits into memory, and the checkpoint to resume from."""
     from llm_installer.training.checkpoint import load_weights, read_checkpoint
     from llm_installer.training.start import load_trainer, probe_memory
@@ -218,7 +202,7 @@ def _ready(job: Job, voice: Voice) -> tuple[Trainer, TrainingData, Checkpoint | 
     return trainer, data, since
 
 
-def _forecast(job: Job, voice: Voice, trainer: Trainer, data: TrainingData, state: RunState) -> Forecast:
+def forecast_of(job: Job, voice: Voice, trainer: Trainer, data: TrainingData, state: RunState) -> Forecast:
     """How long the run will take."""
     from llm_installer.training.timing import Extra, forecast
 

@@ -27,6 +27,7 @@ from llm_installer.planning.preferences import DEFAULT, PREFERENCES, find, prefe
 from llm_installer.planning.settings import built, checked, flag
 
 if TYPE_CHECKING:
+    from llm_installer.runs.job import Job
     from llm_installer.ui.console import Console
 
 
@@ -96,18 +97,18 @@ def _train(options: Options) -> None:
     console = Console(stderr=options.json)
     with console.waiting("Starting"):
         from llm_installer.data.preview import preview
-        from llm_installer.train_lora import foresee, run
+        from llm_installer.train_lora import run
     if options.json:
         from llm_installer.runs.document import job_values
 
-        print_json(job_values(foresee(options, console)))
+        print_json(job_values(_foreseen(options, console)))
     elif options.show:
         with console.progress("Encoding") as progress:
             found = preview(*_remembered(options, console), progress)
         console.show(found)
     elif options.dry_run:
         with console.waiting("Planning"):
-            job = foresee(options, console)
+            job = _foreseen(options, console)
         console.show(job)
         if job.forecast:
             console.line(job.forecast.said())
@@ -119,6 +120,25 @@ def _train(options: Options) -> None:
             push_after(ended.folder, ended.result.adapter, options.push, console)
     else:
         run(options, console)
+
+
+def _foreseen(options: Options, console: Console) -> Job:
+    """What would be trained; with --timed the model is loaded and a few steps are timed, too."""
+    from llm_installer.core.startup import import_bitsandbytes
+    from llm_installer.core.state import RunState
+    from llm_installer.train_lora import STARTING, decide, forecast_of, ready
+
+    if not options.timed:
+        return decide(options, console)
+    from llm_installer.distributed.processes import together
+
+    with together():
+        job = decide(options, console)
+        with console.waiting(STARTING):
+            import_bitsandbytes()
+        trainer, data, since = ready(job, console)
+        before = since.state if since else RunState()
+        return replace(job, plan=trainer.plan, forecast=forecast_of(job, console, trainer, data, before))
 
 
 def _remembered(options: Options, console: Console) -> tuple[Options, Path]:
