@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict
 
-from llm_installer.core.run.forecast import SURE, Forecast
+from llm_installer.core.run.forecast import Forecast
+from llm_installer.core.run.history import bounds
 from llm_installer.data.document import Values, overview_values, shown_values
 from llm_installer.data.inspection import overview_of, token_facts
 from llm_installer.data.preview import first_rows
@@ -103,11 +104,12 @@ def _time(forecast: Forecast | None) -> Values | None:
     """None where nothing was timed."""
     if forecast is None:
         return None
+    least, most = bounds(forecast.total, forecast.past)
     return {
         "words": forecast.range,
         "seconds": forecast.total,
-        "least_seconds": forecast.total / SURE,
-        "most_seconds": forecast.total * SURE,
+        "least_seconds": least,
+        "most_seconds": most,
         "step_seconds": forecast.step,
         "evaluation_seconds": forecast.evaluation,
         "early": forecast.early,

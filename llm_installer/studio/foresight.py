@@ -1,21 +1,9 @@
-"""What was predicted of trainings on this machine beside what happened, and what that says about the next one."""
+"""What was predicted of trainings on this machine beside what happened."""
 
 from __future__ import annotations
 
-from statistics import median, quantiles
-
-from llm_installer.core.text import duration, size, span
-from llm_installer.studio.context import Studio
+from llm_installer.core.text import duration, size
 from llm_installer.studio.insight import Values
-from llm_installer.studio.states import COMPLETED
-from llm_installer.studio.store import jobs
-from llm_installer.studio.store.jobs import Wanted
-
-ENOUGH = 3
-"""Trainings from which on their history corrects a prediction."""
-LOOKED_AT = 50
-WIDEST = 4.0
-"""Most that a prediction is corrected by."""
 
 
 def predicted(plan: Values, time: Values | None) -> Values:
@@ -29,33 +17,6 @@ def predicted(plan: Values, time: Values | None) -> Values:
     if time:
         found |= {name: time[name] for name in ("seconds", "least_seconds", "most_seconds", "words") if name in time}
     return found
-
-
-def corrected(studio: Studio, time: Values) -> Values:
-    """A prediction of time, widened or moved by what the last trainings of this machine took."""
-    ratios = _ratios(studio)
-    seconds = number(time.get("seconds"))
-    if len(ratios) < ENOUGH or not seconds or time.get("endless"):
-        return time
-    low, _, high = quantiles(ratios, n=4, method="inclusive")
-    middle = median(ratios)
-    least = seconds * min(low, middle / 1.2)
-    most = seconds * max(high, middle * 1.2)
-    words = f"{'at most' if time.get('early') else 'about'} {span(least, most)}"
-    note = f"Corrected by the last {len(ratios)} trainings of this machine."
-    return time | {"least_seconds": least, "most_seconds": most, "words": words, "note": note}
-
-
-def _ratios(studio: Studio) -> list[float]:
-    """What completed trainings took, over what was predicted."""
-    with studio.store.reading() as session:
-        found = jobs.listed(session, Wanted(states=(COMPLETED,), most=LOOKED_AT))
-    ratios = []
-    for job in found:
-        before, after = number(job.predicted.get("seconds")), number(job.measured.get("seconds"))
-        if before and after:
-            ratios.append(min(WIDEST, max(1 / WIDEST, after / before)))
-    return ratios
 
 
 def said(before: Values, after: Values) -> str:

@@ -40,7 +40,8 @@ def load_trainer(plan: Plan, info: ModelInfo, encoder: Encoder, voice: Voice, an
     name = str(encoder.tokenizer.decode([end])).strip()
     if not loaded.sharded and (taught := teach_end_token(loaded.model, end, name)):
         voice.line(taught)
-    return Trainer(loaded.model, plan, encoder.eos, encoder.inputs, loaded.sharded)
+    inputs = encoder.inputs if encoder.vision else None
+    return Trainer(loaded.model, plan, encoder.eos, inputs, loaded.sharded)
 
 
 def checked(plan: Plan, info: ModelInfo, folder: Path) -> Plan:

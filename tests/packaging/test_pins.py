@@ -49,7 +49,7 @@ def pins() -> list[tuple[str, str, str]]:
 def test_every_import_is_declared():
     home = packages_distributions()
     known = {name for names in declared().values() for name in names}
-    own = {"llm_installer", *sys.stdlib_module_names, "tomllib"}
+    own = {"llm_installer", *sys.stdlib_module_names, "tomllib", "triton"}  # torch for NVIDIA GPUs brings triton
     for module, file in imported().items():
         if module not in own:
             distributions = {canonical(name) for name in home.get(module, [module])}

@@ -120,20 +120,18 @@ def _drawn_plan(studio: Studio, known: Known, asked: Asked) -> Response:
     found = _plan(known, asked)
     given = {"found": found, "file": asked.file, "model": asked.model, "given": asked.options}
     seen = SimpleNamespace(names=[])
-    return drawn("plan.html", **given, prompts=asked.prompts, time=_known_time(studio, known, asked), seen=seen)
+    return drawn("plan.html", **given, prompts=asked.prompts, time=_known_time(known, asked), seen=seen)
 
 
-def _known_time(studio: Studio, known: Known, asked: Asked) -> Values | None:
-    found = known.get("time", asked.file.id, asked.model, sorted(asked.options.items()))
-    return foresight.corrected(studio, found) if found else None
+def _known_time(known: Known, asked: Asked) -> Values | None:
+    return known.get("time", asked.file.id, asked.model, sorted(asked.options.items()))
 
 
 def _drawn_time(studio: Studio, known: Known, asked: Asked) -> Response:
-    if (time := _known_time(studio, known, asked)) is None:
+    if (time := _known_time(known, asked)) is None:
         found = insight.plan(asked.place, asked.model, asked.options, timed=True)
         time = {"error": found["error"]} if "error" in found else _timed(found)
         known.put(time, "time", asked.file.id, asked.model, sorted(asked.options.items()))
-        time = time if "error" in time else foresight.corrected(studio, time)
     return drawn("time.html", time=time)
 
 
@@ -150,7 +148,7 @@ def _start(studio: Studio, known: Known, asked: Asked) -> str:
     options = checked(asked.options)
     if asked.prompts:
         options["eval_prompts"] = str(_prompts(studio, asked))
-    predicted = foresight.predicted(found, _known_time(studio, known, asked))
+    predicted = foresight.predicted(found, _known_time(known, asked))
     new = NewJob(model=asked.model, file_id=asked.file.id, options=options, predicted=predicted)
     job, _ = jobs.create(studio.store, new)
     return job.id
