@@ -37,8 +37,8 @@ ROTARY = "apply_rotary_pos_emb"
 ATTENTIONS = (llama.LlamaAttention, Qwen2Attention, GemmaAttention, MistralAttention)
 """Attention layers that are known; others count as known where they have the same code."""
 PAYS = (torch.float32,)
-"""Types in which a plan is faster on a CPU: 0.93 of the time at the width of 135 million parameters, 0.83 with 260 thousand;
-in bfloat16 it took 1.06."""
+"""Types in which a plan is faster on a CPU: 0.93 of the time at the width of 135 million parameters, 0.83 with 260
+thousand; in bfloat16 it took 1.06."""
 CLOSE = {torch.float32: 1e-5}
 LOOSE = 3e-2
 """How far a planned layer may be from its own forward, as a share."""
