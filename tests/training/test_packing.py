@@ -110,7 +110,7 @@ def test_packed_equals_padded(family: str, train: bool, plan_for: Callable[..., 
     assert found.keys() == expected.keys()
     assert found
     for name, gradient in expected.items():
-        assert (found[name] - gradient).norm() <= 1e-5 * gradient.norm() + 1e-7, name
+        assert (found[name] - gradient).norm() <= 2e-5 * gradient.norm() + 1e-7, name
 
 
 def test_checkpointed_layers_see_the_same_borders(plan_for: Callable[..., Plan]) -> None:

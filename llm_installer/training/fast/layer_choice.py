@@ -36,6 +36,9 @@ from llm_installer.training.fast.watch import Watch
 ROTARY = "apply_rotary_pos_emb"
 ATTENTIONS = (llama.LlamaAttention, Qwen2Attention, GemmaAttention, MistralAttention)
 """Attention layers that are known; others count as known where they have the same code."""
+PAYS = (torch.float32,)
+"""Types in which a plan is faster on a CPU: 0.93 of the time at the width of 135 million parameters, 0.83 with 260
+thousand; in bfloat16 it took 1.06."""
 CLOSE = {torch.float32: 1e-5}
 LOOSE = 3e-2
 """How far a planned layer may be from its own forward, as a share."""
@@ -47,7 +50,7 @@ def plan_layers(
 ) -> list[str]:
     """Give every layer that allows it its planned forward, where this device has kernels for that; a sentence that says
     how many. `native` is whether kernels may be compiled for this machine."""
-    if watch is None or watch.flat.weights.device.type != "cpu":
+    if watch is None or watch.flat.weights.device.type != "cpu" or watch.flat.dtype not in PAYS:
         return []
     in_c = native and watch.flat.dtype == torch.bfloat16 and library()[0] is not None
     return plan_with(model, watch, layer_kernels() if in_c else torch_kernels(compiler))
