@@ -19,7 +19,7 @@ from hypothesis import settings
 
 from tests.generated import many
 
-settings.register_profile("suite", max_examples=many(100))
+settings.register_profile("suite", max_examples=many(100), deadline=None)  # a busy machine is no fault
 settings.load_profile("suite")
 # A shell starts background jobs with Ctrl-C ignored, nohup with SIGHUP, and children inherit that: the tests of signals
 # need both back.

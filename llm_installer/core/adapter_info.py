@@ -168,8 +168,8 @@ def _checked(file: Path, rules: Mapping[str, _Rule]) -> dict[str, object]:
     """The object in a file of the adapter. Raises AdapterError for a field that cannot be what it says."""
     found = read_object(file, _damaged, AGAIN)
     for name, (fits, wanted) in rules.items():
-        if not fits(found.get(name)):
-            raise _damaged(f"{name} in {short_path(file)} must be {wanted}, not {valued(found.get(name))}; {AGAIN}")
+        if name in found and not fits(found[name]):
+            raise _damaged(f"{name} in {short_path(file)} must be {wanted}, not {valued(found[name])}; {AGAIN}")
     return found
 
 

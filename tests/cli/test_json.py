@@ -76,7 +76,7 @@ def test_a_plan_says_every_value_with_its_reason(installed: Path, rows: Path) ->
     assert found["memory"]["fits"] and found["memory"]["predicted_bytes"] < found["memory"]["free_bytes"]
     assert 0 < found["time"]["least_seconds"] < found["time"]["seconds"] < found["time"]["most_seconds"]
     assert found["data"]["train"] + found["data"]["validation"] == 21 and len(found["shown"]) == 5
-    assert documented(found) <= {"unknown", "remarks", "remarked", "devices", "bf16", "compiler", "help"}
+    assert documented(found) <= {"unknown", "remarks", "remarked", "devices", "bf16", "float8", "compiler", "help"}
     assert not (installed / "runs").exists() or not any((installed / "runs").iterdir())
 
 
