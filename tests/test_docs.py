@@ -181,7 +181,7 @@ def flags(command: click.Command) -> set[str]:
 
 
 _OTHERS = """out rows rounds trl trl-processes tools device shape command first-step path nproc-per-node own-model seeds
-    max-lora-rank work"""
+    max-lora-rank work files"""
 OTHERS_FLAGS = {f"--{name}" for name in _OTHERS.split()}
 """Of programs that are not llm-installer: tools, benchmarks and torchrun."""
 

@@ -1,5 +1,7 @@
-"""Whether a pattern from a file can be compared with the name of a layer in reasonable time; Python's `re` cannot be
-interrupted, and some patterns take longer than anybody waits."""
+"""Whether a pattern from a file can be compared with the name of a layer in reasonable time.
+
+Python's `re` cannot be interrupted, and some patterns take longer than anybody waits.
+"""
 
 from __future__ import annotations
 

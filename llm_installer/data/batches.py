@@ -1,5 +1,4 @@
-"""Which rows go together: steps of a fixed number of rows, each split into micro-batches of a token budget, padded or
-packed."""
+"""Which rows go together: steps of so many rows, each split into micro-batches of so many tokens, padded or packed."""
 
 from __future__ import annotations
 

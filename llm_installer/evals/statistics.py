@@ -1,5 +1,8 @@
-"""Whether a difference is real: a paired bootstrap over prompts (Efron and Tibshirani, An Introduction to the
-Bootstrap, 1993), Holm's correction (1979) where several pairs are compared, and Wilson's interval (1927) of a share."""
+"""Whether a difference is real: a paired bootstrap over prompts, corrected where several pairs are compared.
+
+The bootstrap is Efron and Tibshirani's (An Introduction to the Bootstrap, 1993), the correction Holm's (1979), and the
+interval of a share Wilson's (1927).
+"""
 
 from __future__ import annotations
 

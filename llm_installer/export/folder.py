@@ -1,5 +1,7 @@
-"""All files of a merged model beside its weights: those of the base, with the tokenizer that the adapter was trained
-with, and a config that says what the weights are."""
+"""All files of a merged model beside its weights: those of the base, the run's tokenizer, a config.
+
+The tokenizer is the one that the adapter was trained with; the config says what the weights are.
+"""
 
 from __future__ import annotations
 

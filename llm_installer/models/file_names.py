@@ -1,5 +1,7 @@
-"""Which parameter of a model each tensor of its files becomes: transformers renames some when it loads them, and fuses
-the experts of a layer that are stored one by one."""
+"""Which parameter of a model each tensor of its files becomes.
+
+transformers renames some when it loads them, and fuses the experts of a layer that are stored one by one.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The kernels themselves; loaded only where there is Triton. See float8_kernels.py."""
+"""The Triton kernels that float8_kernels.py offers; loaded only where there is Triton."""
 
 from __future__ import annotations
 

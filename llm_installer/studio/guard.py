@@ -1,5 +1,7 @@
-"""What stands before every request: by which name, from where, how much, and with what right; and the headers that tell
-a browser what a page of this server may do."""
+"""What stands before every request to a studio: by which name, from where, how much, and with what right.
+
+With it go the headers that tell a browser what a page of this server may do.
+"""
 
 from __future__ import annotations
 

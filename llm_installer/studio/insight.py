@@ -1,5 +1,6 @@
-"""What a file would become as training data, and a training on it: asked of the command line, in a child process that
-may use so much memory and time and no more. An upload may be anything; what it breaks is the child.
+"""What a file would become as training data, and a training on it: asked of the command line, in a bounded child.
+
+The child process may use so much memory and time and no more. An upload may be anything; what it breaks is the child.
 
 The answer is the object that docs/reference/json.md describes; one that is an error has `error` alone.
 """

@@ -1,5 +1,7 @@
-"""What a job may say about its training: the options of `train` that decide what is learned, and none that read or
-write other files, push, or resume."""
+"""What a job may say about its training: the options of `train` that decide what is learned.
+
+None of them reads or writes other files, pushes, or resumes.
+"""
 
 from __future__ import annotations
 

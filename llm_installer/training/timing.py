@@ -1,5 +1,7 @@
-"""How long steps and evaluations take, timed before training on the run's own rows; like the memory probe, it leaves no
-trace in the result."""
+"""Predicts how long a run will take: steps and evaluations are timed before training, on the run's own rows.
+
+Like the memory probe, it leaves no trace in the result.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long a run will take, from steps and evaluations that were timed before it; and what it took in the end."""
+"""How long a run will take, as training/timing.py predicted it, in numbers and words; and what it took in the end."""
 
 from __future__ import annotations
 

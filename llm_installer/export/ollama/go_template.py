@@ -1,5 +1,7 @@
-"""The part of Go's text templates that is written here, and how it is carried out: text, strings, variables, range over
-messages, if with eq, ne, and, not, and the role and content of a message. Ollama's rules for messages come first.
+"""The part of Go's text templates that is written here, and how it is carried out.
+
+Text, strings, variables, range over messages, if with eq, ne, and, not, and the role and content of a message. Ollama's
+rules for messages come first.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""The proof of an adapter for another program: it is read back, its products are compared with those of PEFT, and then
-it takes the place of PEFT's own in the tuned model, which must answer the same.
+"""The proof of an adapter for another program: it is read back and compared with PEFT's own.
+
+First their products are compared; then it takes the place of PEFT's own in the tuned model, which must answer the same.
 
 Runs in a process of its own: python -m llm_installer.export.pairs.prove KIND MODEL LORA FILE TYPE PRECISION.
 """

@@ -1,5 +1,7 @@
-"""Google's own program `colab`, where it is installed: a session is begun, runs the notebook of a job, hands over the
-result, and is ended, whatever happened. It is called as a user would call it, and nothing of it is imported.
+"""Google's own program `colab`, where it is installed: a session runs the notebook of a job, and is always ended.
+
+The session is begun, runs the notebook, hands over the result, and is ended, whatever happened. The program is called
+as a user would call it, and nothing of it is imported.
 
 https://github.com/googlecolab/google-colab-cli
 """

@@ -1,5 +1,7 @@
-"""Colab over HTTP: the wheel, the notebook of a job, the notebook for all jobs with its pairing codes, and the result
-that somebody drops."""
+"""Colab over HTTP: the wheel, the notebooks, pairing codes, and the result that somebody drops.
+
+There is a notebook for each job, and one for all jobs, which a code pairs with one of them.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""The weights of an adapter from elsewhere: each tensor is half of a LoRA for a layer that the base has, of the right
-shape and type, and holds numbers only. They are read by numpy alone.
+"""The weights of an adapter from elsewhere, checked: each tensor is half of a LoRA for a layer of the base.
+
+It has the right shape and type, and holds numbers only. They are read by numpy alone.
 """
 
 from __future__ import annotations

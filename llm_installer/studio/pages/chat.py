@@ -1,5 +1,7 @@
-"""The chat page of `serve`, under the address of the studio: a server on loopback for each model that is talked to, and
-a door to it. What it says and how it looks is its own code."""
+"""The chat page of `serve` under the address of the studio, with a server on loopback for each model talked to.
+
+The studio is a door to that server. What the page says and how it looks is its own code.
+"""
 
 from __future__ import annotations
 

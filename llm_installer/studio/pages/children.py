@@ -1,5 +1,7 @@
-"""Commands that go on while a page is closed: each with its log and its end in files, so that a server that is started
-again knows of them."""
+"""Commands that go on while a page is closed: each with its log and its end in files.
+
+So a server that is started again knows of them.
+"""
 
 from __future__ import annotations
 

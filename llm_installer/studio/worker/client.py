@@ -1,4 +1,4 @@
-"""The protocol of workers, from the worker's side. A server that cannot be reached is one that will come back."""
+"""The protocol of workers, from the worker's side, and how long to wait before asking a studio that is away again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a worker says to its studio of one job: at once where that can be reached, else later, and nothing is lost.
+"""What a worker says to its studio of one job; while the studio is away that is kept, and said later.
 
 Training never waits for the studio.
 """

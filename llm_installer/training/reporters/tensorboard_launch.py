@@ -1,4 +1,4 @@
-"""What that child process runs: TensorBoard, until the process that started it has ended, even if that was killed.
+"""What the child process of tensorboard_server.py runs: TensorBoard, until its parent has ended, even if killed.
 
 Run as: python tensorboard_launch.py PARENT_PID [flags of tensorboard]
 """
