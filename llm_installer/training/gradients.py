@@ -53,11 +53,15 @@ def keep_below(model: PeftModel, rank: int) -> None:
 
 
 def clip(
-    accelerator: Accelerator, trained: Sequence[nn.Parameter], flat: FlatOptimizer | None, most: float
+    accelerator: Accelerator,
+    optimizer: torch.optim.Optimizer,
+    trained: Sequence[nn.Parameter],
+    flat: FlatOptimizer | None,
+    most: float,
 ) -> Tensor | None:
     """Scale gradients above a norm down to it; the norm before that."""
     if flat is None:
         norm: Tensor | None = accelerator.clip_grad_norm_(trained, most)
         return norm
-    accelerator.unscale_gradients()
+    accelerator.unscale_gradients(optimizer)  # else once for each that accelerate has seen: all have these gradients
     return flat.clip(most)

@@ -86,7 +86,8 @@ class Trainer:
             set_learning_rate(self.optimizer, rate)
             loss, size, taken = self.fixed.step()
             return loss / supervised, size, taken
-        norm = gradients.clip(self.accelerator, self.trained, self.flat, self.plan.max_grad_norm)
+        most = self.plan.max_grad_norm
+        norm = gradients.clip(self.accelerator, self.bare_optimizer, self.trained, self.flat, most)
         mean = float(self.accelerator.reduce(total, reduction="sum")) / supervised
         size = float(norm) if norm is not None else math.nan
         # Under float16 the scaler tries scales until gradients fit, and skips steps by itself.
@@ -98,11 +99,11 @@ class Trainer:
         return mean, size, taken
 
     def zero_grad(self) -> None:
-        """Forget all gradients."""
+        """Forget all gradients; where they may be recorded, in their place."""
         if self.flat:
-            self.flat.zero_grad()
+            self.flat.zero_grad(bool(self.fixed))
         else:
-            self.bare_optimizer.zero_grad()
+            self.bare_optimizer.zero_grad(set_to_none=not self.fixed)
 
     def weights_changed(self) -> None:
         """Somebody other than the optimizer has written adapters."""

@@ -206,6 +206,13 @@ def test_what_is_no_lora_stays_by_itself(plan_for: Callable[..., Plan], changed:
     group: dict[str, Any] = {"params": [p for p in model.parameters() if p.requires_grad]}
     flat.take([group], elementwise=True)
     assert rest and {id(p) for p in group["params"]} == {id(flat.leaves[0]), *map(id, rest)}
+    for parameter in rest:
+        parameter.grad = torch.ones_like(parameter)
+    held = [p.grad for p in rest]
+    flat.zero_grad(in_place=True)
+    assert all(p.grad is g and not g.any() for p, g in zip(rest, held, strict=True)), "where a recording finds them"
+    flat.zero_grad()
+    assert all(p.grad is None for p in rest)
 
 
 def test_with_the_switch_off_adapters_are_left_alone(plan_for: Callable[..., Plan]) -> None:

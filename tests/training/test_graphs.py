@@ -243,6 +243,28 @@ def test_a_step_that_is_decided_on_the_device_is_that_of_the_host(recorded: bool
     assert graphs.recorded == recorded
 
 
+@pytest.mark.parametrize("when", [1, 5])
+def test_a_state_that_is_forgotten_is_begun_once(when: int) -> None:
+    """Before the step has been recorded, and after: what is tried must not stay in the averages that it makes."""
+    mine, theirs = parameters(), parameters()
+    optimizers = [torch.optim.AdamW(each, lr=1e-2, fused=True) for each in (mine, theirs)]
+    for parameter in mine:
+        parameter.grad = torch.zeros_like(parameter)
+    step = DeviceStep(optimizers[0], lambda: [p.grad for p in mine], 1e3)
+    graphs = Graphs(PlayingBack(), step.changed, {"step": math.inf}, lambda why: pytest.fail(why), whole=True)
+    for i in range(10):
+        for optimizer in optimizers if i == when else ():
+            optimizer.state.clear()
+        for parameter, other, gradient in zip(mine, theirs, gradients_of(i + 8), strict=True):
+            parameter.grad.copy_(gradient)
+            other.grad = gradient
+        graphs.run("step", step.work(torch.tensor(1.0)))
+        optimizers[1].step()
+    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(mine, theirs, strict=True))
+    assert float(optimizers[0].state[mine[0]]["step"]) == 10 - when
+    assert graphs.recorded == 1
+
+
 def test_a_loss_that_is_no_number_is_not_taken() -> None:
     (weight,) = (nn.Parameter(torch.ones(3)),)
     weight.grad = torch.ones(3)

@@ -33,7 +33,7 @@ from llm_installer.core.hardware import GIB, Hardware
 from llm_installer.data.encoding.row import Row
 from llm_installer.planning.packing import choose_packing
 from llm_installer.planning.plan import Plan
-from llm_installer.training.fast import document_attention
+from llm_installer.training.fast import document_attention, packed_rows
 from llm_installer.training.fast.cuda import varlen
 from llm_installer.training.fast.cuda.varlen import by_signature
 from llm_installer.training.fast.document_attention import (
@@ -296,6 +296,31 @@ def test_why_packing_is_refused_is_said_truly(
     trainer = trainer_with(document_attention._by_operator(space["call"]), plan_for(5), monkeypatch)
     assert not trainer.packing and says in trainer.notes[-1], trainer.notes
     assert trainer.model.get_base_model().config._attn_implementation == "sdpa"
+
+
+class Breaks(torch.autograd.Function):
+    """An operation of which only the gradient fails."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: Any, outer: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("no kernel image")
+
+
+def test_a_kind_whose_gradient_fails_half_way_leaves_nothing_to_the_next(
+    plan_for: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def way(module: Any, *given: Any, **more: Any) -> Any:
+        out, nothing = document_attention.attend(module, *given, **more)
+        return (out if module.layer_idx else Breaks.apply(out)), nothing
+
+    monkeypatch.setitem(AttentionInterface._global_mapping, document_attention.VARLEN, way)
+    monkeypatch.setattr(packed_rows, "kinds", lambda *_: [(document_attention.VARLEN, "one"), (NAME, "another")])
+    trainer = trainer_of("llama", plan_for(5), True)
+    assert trainer.packing == NAME, trainer.notes
 
 
 def test_a_family_that_takes_no_such_argument_is_named_and_not_us(

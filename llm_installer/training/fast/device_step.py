@@ -50,11 +50,13 @@ class DeviceStep:
             group["capturable"] = rate.is_cuda
 
     def changed(self) -> list[Tensor]:
-        """All that a step changes."""
+        """All that a step changes; nothing while the optimizer remembers nothing, for then the next step makes more."""
         found: list[Tensor] = [*self.gradients(), self.result, self.found_inf, self.grad_scale]
-        for group in self.optimizer.param_groups:
-            for parameter in group["params"]:
-                found += [parameter, *(v for v in self.optimizer.state[parameter].values() if isinstance(v, Tensor))]
+        for parameter in (p for group in self.optimizer.param_groups for p in group["params"]):
+            state = self.optimizer.state.get(parameter)
+            if not state:
+                return []
+            found += [parameter, *(value for value in state.values() if isinstance(value, Tensor))]
         return found
 
     def work(self, total: Tensor) -> Callable[[], None]:

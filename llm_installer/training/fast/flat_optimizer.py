@@ -63,13 +63,14 @@ class FlatOptimizer:
         """The optimizer has taken a step: the copies are made again."""
         self.flat.refresh()
 
-    def zero_grad(self) -> None:
-        """No gradient any longer: zero in the one tensor, none where a parameter is by itself."""
+    def zero_grad(self, in_place: bool = False) -> None:
+        """No gradient any longer: zero in the one tensor, and none where a parameter is by itself, or zero there too,
+        `in_place`."""
         if self.flat.attached:
             self.flat.collect()
             self.flat.zero_grad()
         for parameter in self._by_itself():
-            parameter.grad = None
+            parameter.grad = parameter.grad.zero_() if in_place and parameter.grad is not None else None
 
     def clip(self, most: float) -> Tensor:
         """Scale gradients above this norm down to it; the norm before that, made of the norms of PEFT's parameters in

@@ -63,7 +63,7 @@ def _put_on(base: PreTrainedModel, kind: str) -> str:
 
 @contextmanager
 def as_packed(batch: Batch, kind: str, device: Device) -> Iterator[dict[str, Documents]]:
-    """What the model's forward is given for the documents of a batch, with attention of a kind that choose_kind named;
+    """What the model's forward is given for the documents of a batch, with attention of a kind that try_packing named;
     nothing where it is not packed."""
     known = bool(batch.documents) and kind not in ("", FLEX)
     with packed_forward(Documents.of(batch.documents, device) if known else None) as more:
@@ -112,10 +112,12 @@ class _Trial:
         trained = [p for p in self.model.parameters() if p.requires_grad]
         stays = [p.grad is not None for p in trained]
         loss = self.losses(documents).sum()
-        torch.autograd.backward(loss)
-        found = [p.grad.flatten().float().clone() for p in trained if p.grad is not None]
-        for parameter, here in zip(trained, stays, strict=True):
-            parameter.grad = parameter.grad.zero_() if here and parameter.grad is not None else None
+        try:
+            torch.autograd.backward(loss)
+            found = [p.grad.flatten().float().clone() for p in trained if p.grad is not None]
+        finally:  # one that fails half way must leave nothing to the next kind that is tried
+            for parameter, here in zip(trained, stays, strict=True):
+                parameter.grad = parameter.grad.zero_() if here and parameter.grad is not None else None
         return torch.cat([torch.zeros(1, device=loss.device), *found])
 
     def losses(self, documents: list[Tensor]) -> Tensor:

@@ -92,9 +92,9 @@ class Graphs:
         say: Callable[[str], None],
         whole: bool = False,
     ) -> None:
-        """`changed` are all the tensors that work changes. It only adds to them, so that it can be tried from zero, but
-        where it is `whole` steps of the optimizer. `meets` says how often each key will come, `say` is told why nothing
-        is recorded."""
+        """`changed` are all the tensors that work changes; none where the work is still to make some of them. It only
+        adds to them, so that it can be tried from zero, but where it is `whole` steps of the optimizer. `meets` says
+        how often each key will come, `say` is told why nothing is recorded."""
         self.capture, self.changed, self.meets, self.say, self.whole = capture, changed, dict(meets), say, whole
         self.refused = ""
         """Why nothing is recorded any longer."""
@@ -115,8 +115,11 @@ class Graphs:
         entry.met += 1
         if not self.refused and worth_recording(entry.met, self.meets.get(key, 0.0)):
             held = list(self.changed())
-            # Somebody may have put other tensors in their place: a state that was loaded, or forgotten.
-            if not entry.replay or not _same(held, entry.held):
+            # Somebody may have put other tensors in their place: a state that was loaded, or forgotten. One that is
+            # made while it is tried could not be put back to its start.
+            if not held:
+                entry.replay = None
+            elif not entry.replay or not _same(held, entry.held):
                 entry.replay, entry.held, entry.agrees = self._recorded(work, held), held, False
             elif not entry.agrees:
                 entry.agrees = self._agrees(work, entry.replay, held)
