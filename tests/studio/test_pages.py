@@ -31,7 +31,7 @@ from llm_installer.studio.api.tail import Tail
 from llm_installer.studio.app import app_of
 from llm_installer.studio.context import Studio
 from llm_installer.studio.insight import Limits
-from llm_installer.studio.pages import asked, children
+from llm_installer.studio.pages import asked, children, new
 from llm_installer.studio.pages.archive import zipped
 from llm_installer.studio.pages.drawing import templates
 from llm_installer.studio.pages.models import checked
@@ -242,6 +242,32 @@ def test_uploads_are_kept_whole_and_inside(opened_studio: Open, folder: ModelDir
     assert pasted.status_code == 303
     nothing = opened_studio.http.post("/new", data={"model": "tiny", "text": " "})
     assert nothing.status_code == 400 and "choose a file" in nothing.text
+
+
+def test_a_plan_reads_only_its_own_file(opened_studio: Open, folder: ModelDir) -> None:
+    file = opened_studio.file()
+    for name in ("validation_data", "data", "output_dir", "eval_prompts", "resume_from", "help"):
+        answer = opened_studio.http.post(f"/new/{file.id}/plan", data={"model": "tiny", name: "/etc/passwd"})
+        assert answer.status_code == 400 and "no option" in answer.text
+
+
+def test_a_file_that_is_deleted_has_no_other_name(opened_studio: Open, folder: ModelDir) -> None:
+    file, root = opened_studio.file(), opened_studio.studio.folder
+    asked.named(root, file)
+    files.remove(opened_studio.studio.store, root, file.id)
+    assert not [one for one in root.rglob("*") if file.id in str(one)]
+
+
+def test_each_job_keeps_its_questions_and_the_file_its_name(opened_studio: Open, folder: ModelDir) -> None:
+    file, root = opened_studio.file(), opened_studio.studio.folder
+    first, second = (new._prompts(opened_studio.studio, _asked(root, file, text)) for text in ("one?\ntwo?", "three?"))
+    assert (first.read_text("utf-8"), second.read_text("utf-8")) == ("one?\ntwo?\n", "three?\n")
+    found = asked.in_its_name({"error": "data.csv holds no records", "warnings": ["data.csv: odd"]}, _asked(root, file))
+    assert found == {"error": "qa.csv holds no records", "warnings": ["qa.csv: odd"]}
+
+
+def _asked(root: Path, file: File, prompts: str = "") -> asked.Asked:
+    return asked.Asked(file, asked.named(root, file), "tiny", {}, prompts)
 
 
 def test_a_bomb_ends_in_a_sentence(tmp_path: Path, llm_home: Path) -> None:
