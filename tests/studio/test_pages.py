@@ -278,6 +278,11 @@ def test_a_bomb_ends_in_a_sentence(tmp_path: Path, llm_home: Path) -> None:
     assert [*found] == ["error"] and str(found["error"]).endswith("; try a smaller file")
 
 
+def test_a_value_that_cannot_be_is_refused_in_its_own_sentence(tmp_path: Path, llm_home: Path) -> None:
+    found = insight.asked(["train", "tiny", "--epochs=abc", "--json"], tmp_path, insight.ENCODING)
+    assert found == {"error": "Invalid value for '--epochs': 'abc' is not a number"}
+
+
 def test_what_takes_too_long_is_ended(tmp_path: Path, llm_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(insight, "_CHILD", "import subprocess\nsubprocess.run(['sleep', '1000'])\n")
     found = insight.asked(["data"], tmp_path, Limits(0, 0))
