@@ -248,7 +248,9 @@ def test_a_plan_reads_only_its_own_file(opened_studio: Open, folder: ModelDir) -
     file = opened_studio.file()
     for name in ("validation_data", "data", "output_dir", "eval_prompts", "resume_from", "help"):
         answer = opened_studio.http.post(f"/new/{file.id}/plan", data={"model": "tiny", name: "/etc/passwd"})
-        assert answer.status_code == 400 and "no option" in answer.text
+        assert answer.status_code == 400 and "may not say" in answer.text
+    for value in ("2\0", "2\n3", "9" * 3000):
+        assert opened_studio.http.post(f"/new/{file.id}/plan", data={"epochs": value}).status_code == 400
 
 
 def test_a_file_that_is_deleted_has_no_other_name(opened_studio: Open, folder: ModelDir) -> None:

@@ -16,7 +16,7 @@ from starlette.datastructures import FormData, UploadFile
 from llm_installer.core.errors import DataError, UsageError
 from llm_installer.studio.context import Studio
 from llm_installer.studio.insight import Values
-from llm_installer.studio.options import ALLOWED
+from llm_installer.studio.options import checked
 from llm_installer.studio.pages.models import installed_names
 from llm_installer.studio.store import files
 from llm_installer.studio.store.tables import File
@@ -71,7 +71,8 @@ class Asked:
 
 
 def asked_of(studio: Studio, file_id: str, given: Mapping[str, str]) -> Asked:
-    """What a page is about. Raises Unknown for a file that is not there, UsageError for a model that is not."""
+    """What a page is about. Raises Unknown for a file that is not there, UsageError for a model that is not,
+    BadOption for an option that a job may not have."""
     with studio.store.reading() as session:
         file = files.find(session, file_id)
     names = installed_names()
@@ -79,8 +80,7 @@ def asked_of(studio: Studio, file_id: str, given: Mapping[str, str]) -> Asked:
     if model not in names:
         raise UsageError(f"The model {model!r} is not installed; choose another, or install it first")
     own = {name: value.strip() for name, value in given.items() if name not in _OWN and value.strip()}
-    if bad := next((name for name in own if name not in ALLOWED), None):  # none that reads or writes other files
-        raise UsageError(f"There is no option {bad[:40]!r} here")
+    checked(own)  # before a plan is made, too: none may read or write other files
     return Asked(file, named(studio.folder, file), model, own, given.get("prompts", "").strip())
 
 
