@@ -339,6 +339,16 @@ def test_a_page_says_what_the_database_and_the_folder_say(opened_studio: Open, f
     assert "being cancelled" in opened_studio.http.get(f"/runs/{job.id}").text
 
 
+def test_runs_of_one_title_are_told_apart_and_a_request_is_answered(opened_studio: Open, folder: ModelDir) -> None:
+    other = make_run(folder, "20260102-100000-fast", 1e-3)
+    file = opened_studio.file()
+    keys = [opened_studio.job(TRAINING, file=file, run=run).id for run in (RUN, other.id)]
+    page = opened_studio.http.get(f"/compare?run={keys[0]}&run={keys[1]}").text
+    assert f"tiny on qa.csv, {RUN}" in page and f"tiny on qa.csv, {other.id}" in page
+    answer = opened_studio.http.post(f"/runs/{keys[0]}/stop")
+    assert "was asked to stop" in opened_studio.http.get(answer.headers["location"]).text
+
+
 def test_a_stream_goes_on_from_any_event_and_ends(opened_studio: Open) -> None:
     job = opened_studio.job(TRAINING)
     opened_studio.tell(job, *(NewEvent("metrics", {"kind": "step", "step": n, "loss": 1.0}) for n in range(5)))
