@@ -19,14 +19,17 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
+from typing import IO
 
-from llm_installer.core.text import GIB, size
+from llm_installer.core.text import GIB, shortened, size
 
 Values = dict[str, object]
 AT_ONCE = threading.BoundedSemaphore(2)
 """Children at a time; others wait for their turn."""
 LARGEST = 32 << 20
 """Bytes of an answer."""
+TYPED_WRONG = 2
+"""The exit code of a command with a value that cannot be."""
 _CHILD = (
     "import resource, sys\n"
     "memory, seconds = int(sys.argv.pop(1)), int(sys.argv.pop(1))\n"
@@ -82,30 +85,39 @@ def flags(options: Mapping[str, object]) -> list[str]:
 
 def asked(words: Sequence[str], folder: Path, limits: Limits) -> Values:
     """The answer of a command that is run in `folder`: an object, with `error` where there is none."""
-    with AT_ONCE, TemporaryFile() as out:
+    with AT_ONCE, TemporaryFile() as out, TemporaryFile() as said:
         try:
-            code = _run(words, folder, limits, out.fileno())
+            code = _run(words, folder, limits, out.fileno(), said.fileno())
         except subprocess.TimeoutExpired:
             return {
                 "error": f"This took longer than {PATIENCE * limits.seconds} seconds, and was ended; try a smaller file"
             }
         out.seek(0)
         text = out.read(LARGEST + 1)
+        sentence = _refusal(said) if code == TYPED_WRONG else ""
     if len(text) > LARGEST:
         return {"error": f"What there is to say about this is longer than {size(LARGEST)}; try a smaller file"}
     with suppress(ValueError):
         if isinstance(found := json.loads(text), dict):
             return found
-    return {"error": _broken(code, limits)}
+    return {"error": sentence or _broken(code, limits)}
 
 
-def _run(words: Sequence[str], folder: Path, limits: Limits, out: int) -> int:
+def _refusal(said: IO[bytes]) -> str:
+    """The sentence about a value that cannot be."""
+    said.seek(max(0, said.seek(0, os.SEEK_END) - 8192))
+    lines = said.read().decode("utf-8", "replace").splitlines()
+    errors = [line.removeprefix("Error: ") for line in lines if line.startswith("Error: ")]
+    return shortened(errors[-1], 400) if errors else ""
+
+
+def _run(words: Sequence[str], folder: Path, limits: Limits, out: int, said: int) -> int:
     """The exit code of the command; whatever it started has ended, too. Raises TimeoutExpired."""
     memory = limits.memory or resource.RLIM_INFINITY
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "ARROW_DEFAULT_MEMORY_POOL": "system"}
     child = subprocess.Popen(
         [sys.executable, "-c", _CHILD, str(memory), str(limits.seconds), *words],
-        cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.DEVNULL,
+        cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=said,
         start_new_session=True,
     )  # fmt: skip
     try:

@@ -31,7 +31,7 @@ from llm_installer.studio.api.tail import Tail
 from llm_installer.studio.app import app_of
 from llm_installer.studio.context import Studio
 from llm_installer.studio.insight import Limits
-from llm_installer.studio.pages import asked, children
+from llm_installer.studio.pages import asked, children, new
 from llm_installer.studio.pages.archive import zipped
 from llm_installer.studio.pages.drawing import templates
 from llm_installer.studio.pages.models import checked
@@ -244,12 +244,45 @@ def test_uploads_are_kept_whole_and_inside(opened_studio: Open, folder: ModelDir
     assert nothing.status_code == 400 and "choose a file" in nothing.text
 
 
+def test_a_plan_reads_only_its_own_file(opened_studio: Open, folder: ModelDir) -> None:
+    file = opened_studio.file()
+    for name in ("validation_data", "data", "output_dir", "eval_prompts", "resume_from", "help"):
+        answer = opened_studio.http.post(f"/new/{file.id}/plan", data={"model": "tiny", name: "/etc/passwd"})
+        assert answer.status_code == 400 and "may not say" in answer.text
+    for value in ("2\0", "2\n3", "9" * 3000):
+        assert opened_studio.http.post(f"/new/{file.id}/plan", data={"epochs": value}).status_code == 400
+
+
+def test_a_file_that_is_deleted_has_no_other_name(opened_studio: Open, folder: ModelDir) -> None:
+    file, root = opened_studio.file(), opened_studio.studio.folder
+    asked.named(root, file)
+    files.remove(opened_studio.studio.store, root, file.id)
+    assert not [one for one in root.rglob("*") if file.id in str(one)]
+
+
+def test_each_job_keeps_its_questions_and_the_file_its_name(opened_studio: Open, folder: ModelDir) -> None:
+    file, root = opened_studio.file(), opened_studio.studio.folder
+    first, second = (new._prompts(opened_studio.studio, _asked(root, file, text)) for text in ("one?\ntwo?", "three?"))
+    assert (first.read_text("utf-8"), second.read_text("utf-8")) == ("one?\ntwo?\n", "three?\n")
+    found = asked.in_its_name({"error": "data.csv holds no records", "warnings": ["data.csv: odd"]}, _asked(root, file))
+    assert found == {"error": "qa.csv holds no records", "warnings": ["qa.csv: odd"]}
+
+
+def _asked(root: Path, file: File, prompts: str = "") -> asked.Asked:
+    return asked.Asked(file, asked.named(root, file), "tiny", {}, prompts)
+
+
 def test_a_bomb_ends_in_a_sentence(tmp_path: Path, llm_home: Path) -> None:
     """One line of 3 GB in a few kilobytes; the child has 700 MB."""
     bomb = tmp_path / "data.jsonl.gz"
     bomb.write_bytes(gzip.compress(b"x" * (16 << 20)) * 192)
     found = insight.asked(["data", bomb.name, "--json"], tmp_path, Limits(700 << 20, 60))
     assert [*found] == ["error"] and str(found["error"]).endswith("; try a smaller file")
+
+
+def test_a_value_that_cannot_be_is_refused_in_its_own_sentence(tmp_path: Path, llm_home: Path) -> None:
+    found = insight.asked(["train", "tiny", "--epochs=abc", "--json"], tmp_path, insight.ENCODING)
+    assert found == {"error": "Invalid value for '--epochs': 'abc' is not a number"}
 
 
 def test_what_takes_too_long_is_ended(tmp_path: Path, llm_home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -304,6 +337,16 @@ def test_a_page_says_what_the_database_and_the_folder_say(opened_studio: Open, f
     assert opened_studio.http.get(f"/runs/tiny/{RUN}/files/run.json").status_code == 404
     assert opened_studio.http.post(f"/runs/{job.id}/cancel").status_code == 303
     assert "being cancelled" in opened_studio.http.get(f"/runs/{job.id}").text
+
+
+def test_runs_of_one_title_are_told_apart_and_a_request_is_answered(opened_studio: Open, folder: ModelDir) -> None:
+    other = make_run(folder, "20260102-100000-fast", 1e-3)
+    file = opened_studio.file()
+    keys = [opened_studio.job(TRAINING, file=file, run=run).id for run in (RUN, other.id)]
+    page = opened_studio.http.get(f"/compare?run={keys[0]}&run={keys[1]}").text
+    assert f"tiny on qa.csv, {RUN}" in page and f"tiny on qa.csv, {other.id}" in page
+    answer = opened_studio.http.post(f"/runs/{keys[0]}/stop")
+    assert "was asked to stop" in opened_studio.http.get(answer.headers["location"]).text
 
 
 def test_a_stream_goes_on_from_any_event_and_ends(opened_studio: Open) -> None:

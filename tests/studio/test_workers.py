@@ -15,6 +15,8 @@ import psutil
 import pytest
 
 from llm_installer.core.paths import Run
+from llm_installer.core.run.record import FAILED, FINISHED, RUNNING, STOPPED, RunRecord
+from llm_installer.core.run.requests import STOP_REASON
 from llm_installer.planning.options import Options, decides
 from llm_installer.studio import blobs
 from llm_installer.studio.context import Studio
@@ -24,7 +26,7 @@ from llm_installer.studio.states import COMPLETED
 from llm_installer.studio.store import jobs
 from llm_installer.studio.worker import keeper
 from llm_installer.studio.worker.client import Away, Refusal, Replaced, Server, pieces
-from llm_installer.studio.worker.run_folder import Metrics
+from llm_installer.studio.worker.run_folder import Metrics, is_done
 from tests.studio.conftest import ADAPTER
 
 
@@ -187,6 +189,22 @@ def test_numbers_are_read_once_though_a_resumed_run_writes_them_again(tmp_path: 
     assert steps() == [("step", 4), ("step", 5), ("evaluation", 5)]
     later = Metrics({"step": 4, "evaluation": 0})  # another worker, told by the server
     assert [(one["kind"], one["step"]) for one in later.new(run)] == [("step", 5), ("evaluation", 5)]
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "done"),
+    [
+        (FINISHED, "all epochs are done", True),
+        (STOPPED, STOP_REASON, True),
+        (STOPPED, "you stopped it", False),  # by the signal that ends a worker
+        (RUNNING, "", False),
+        (FAILED, "", False),
+    ],
+)
+def test_what_a_signal_ended_is_not_done(tmp_path: Path, status: str, reason: str, done: bool) -> None:
+    run, result = Run(tmp_path), {"stop_reason": reason} if reason else {}
+    RunRecord(status, "2026-11-20T09:00:00", {}, "/", "abc", {}, "m", "d", result=result).write(run)
+    assert is_done(run) == done
 
 
 def test_options_of_a_job_are_options_of_train() -> None:

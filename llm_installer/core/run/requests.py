@@ -15,6 +15,8 @@ from llm_installer.core.paths import Run
 
 SAVE, STOP = "save", "stop"
 """How the names of requests begin."""
+STOP_REASON = "you asked it to stop with --stop-now"
+"""Why a run ended that met a request to stop: it is done; one that a signal ended goes on when it is resumed."""
 
 
 def write_request(run: Run, kind: str) -> Path:

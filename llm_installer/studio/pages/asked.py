@@ -16,6 +16,7 @@ from starlette.datastructures import FormData, UploadFile
 from llm_installer.core.errors import DataError, UsageError
 from llm_installer.studio.context import Studio
 from llm_installer.studio.insight import Values
+from llm_installer.studio.options import checked
 from llm_installer.studio.pages.models import installed_names
 from llm_installer.studio.store import files
 from llm_installer.studio.store.tables import File
@@ -70,7 +71,8 @@ class Asked:
 
 
 def asked_of(studio: Studio, file_id: str, given: Mapping[str, str]) -> Asked:
-    """What a page is about. Raises Unknown for a file that is not there, UsageError for a model that is not."""
+    """What a page is about. Raises Unknown for a file that is not there, UsageError for a model that is not,
+    BadOption for an option that a job may not have."""
     with studio.store.reading() as session:
         file = files.find(session, file_id)
     names = installed_names()
@@ -78,14 +80,13 @@ def asked_of(studio: Studio, file_id: str, given: Mapping[str, str]) -> Asked:
     if model not in names:
         raise UsageError(f"The model {model!r} is not installed; choose another, or install it first")
     own = {name: value.strip() for name, value in given.items() if name not in _OWN and value.strip()}
-    if bad := next((name for name in own if not re.fullmatch(r"[a-z_0-9]{1,40}", name)), None):
-        raise UsageError(f"There is no option {bad!r}")
+    checked(own)  # before a plan is made, too: none may read or write other files
     return Asked(file, named(studio.folder, file), model, own, given.get("prompts", "").strip())
 
 
 def named(folder: Path, file: File) -> Path:
     """A file of the store with an ending that says what it is, and no other part of its name: that may be anything."""
-    place = folder / "looked-at" / file.id / f"data{ending(file.name)}"
+    place = folder / files.LOOKED_AT / file.id / f"data{ending(file.name)}"
     if not place.exists():
         place.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -95,6 +96,19 @@ def named(folder: Path, file: File) -> Path:
         except OSError:  # a disk without links
             place.symlink_to(files.path_of(folder, file.id))
     return place
+
+
+def in_its_name(found: Values, asked: Asked) -> Values:
+    """What was found, with the file called as its owner calls it; it was read under another name."""
+    if not asked.place.suffix:
+        return found
+    return {name: _renamed(value, asked.place.name, asked.file.name) for name, value in found.items()}
+
+
+def _renamed(value: object, name: str, own: str) -> object:
+    if isinstance(value, list):
+        return [_renamed(one, name, own) for one in value]
+    return value.replace(name, own) if isinstance(value, str) else value
 
 
 def ending(name: str) -> str:

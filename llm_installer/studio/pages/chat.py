@@ -57,7 +57,11 @@ def router_of(studio: Studio) -> APIRouter:
         problem = (
             "" if child and child.alive else (child.lines[-1:] or ["It ended."])[0] if child else "It was stopped."
         )
-        return drawn("ready.html", name=name, ready=bool(servers.address(name)), problem=problem)
+        is_there = bool(servers.address(name))
+        answer = drawn("ready.html", name=name, ready=is_there, problem=problem)
+        if is_there:
+            answer.headers["HX-Redirect"] = f"/chat/{quote(name)}/"
+        return answer
 
     @router.get("/chat/{name}")
     def enter(name: str) -> Response:

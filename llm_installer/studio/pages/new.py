@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from hashlib import sha256
 from pathlib import Path
 from types import SimpleNamespace
 from urllib.parse import quote, urlencode
@@ -17,7 +18,7 @@ from llm_installer.studio import foresight, insight
 from llm_installer.studio.context import Studio
 from llm_installer.studio.insight import Values
 from llm_installer.studio.options import checked
-from llm_installer.studio.pages.asked import Asked, Known, asked_of, keep
+from llm_installer.studio.pages.asked import Asked, Known, asked_of, in_its_name, keep
 from llm_installer.studio.pages.drawing import PageRoute, drawn, to
 from llm_installer.studio.store import files, jobs
 from llm_installer.studio.store.jobs import NewJob
@@ -54,8 +55,9 @@ def router_of(studio: Studio) -> APIRouter:
 
     @router.get("/new/{file_id}/data")
     def data(file_id: str) -> Response:
-        place = asked_of(studio, file_id, {}).place
-        return drawn("data.html", found=known.once(lambda: insight.dataset(place), "data", file_id))
+        asked = asked_of(studio, file_id, {})
+        found = known.once(lambda: in_its_name(insight.dataset(asked.place), asked), "data", file_id)
+        return drawn("data.html", found=found)
 
     @router.get("/new/{file_id}/rows")
     def rows(request: Request, file_id: str) -> Response:
@@ -113,7 +115,7 @@ def _skipped(found: Mapping[str, object]) -> dict[str, object]:
 def _plan(known: Known, asked: Asked) -> Values:
     options = {"show": SHOWN, **asked.options}
     key = ("plan", asked.file.id, asked.model, sorted(asked.options.items()))
-    return known.once(lambda: insight.plan(asked.place, asked.model, options), *key)
+    return known.once(lambda: in_its_name(insight.plan(asked.place, asked.model, options), asked), *key)
 
 
 def _drawn_plan(studio: Studio, known: Known, asked: Asked) -> Response:
@@ -155,8 +157,9 @@ def _start(studio: Studio, known: Known, asked: Asked) -> str:
 
 
 def _prompts(studio: Studio, asked: Asked) -> Path:
-    """The questions as a file, one a line."""
-    place = asked.place.with_name("questions.txt")
+    """The questions as a file, one a line; each job keeps its own, whatever is asked of the next one."""
     lines = [line.strip() for line in asked.prompts.splitlines() if line.strip()]
-    place.write_text("\n".join(lines[:20]) + "\n", encoding="utf-8", errors="replace")
+    content = ("\n".join(lines[:20]) + "\n").encode("utf-8", "replace")
+    place = asked.place.with_name(f"questions-{sha256(content).hexdigest()[:16]}.txt")
+    place.write_bytes(content)
     return place

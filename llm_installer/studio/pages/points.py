@@ -43,8 +43,12 @@ def differences(runs: Sequence[Run]) -> list[tuple[str, list[str]]]:
     for name in names:
         values = [plan.get(name) for plan in plans]
         if name not in left_out and any(value != values[0] for value in values):
-            found.append((name.replace("_", " "), [shortened(str(value), 60) for value in values]))
+            found.append((name.replace("_", " "), [shortened(_typed(value), 60) for value in values]))
     return found
+
+
+def _typed(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else "-" if value is None else str(value)
 
 
 def points_of(lines: Iterable[Json]) -> list[Json]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from urllib.parse import quote
 
 from fastapi import APIRouter, Header, Request, Response
@@ -19,12 +20,19 @@ from llm_installer.studio.pages.archive import zipped
 from llm_installer.studio.pages.drawing import PageRoute, drawn, templates, to
 from llm_installer.studio.pages.listing import listed, row_of, view
 from llm_installer.studio.pages.points import differences, metrics, points_of
+from llm_installer.studio.pages.view import View
 from llm_installer.studio.store import events, jobs
 from llm_installer.studio.store.refusals import NotAllowed, Unknown
 from llm_installer.studio.store.tables import Job
 
 TAKEN = ("report.md", "metrics.jsonl", "dropped.jsonl", "plan.json", "samples.jsonl")
 """Files of a run that can be downloaded."""
+
+ASKED = {
+    STOP: "It was asked to stop: it finishes its step, goes back to its best state and writes its report.",
+    SAVE: "It was asked to save; the checkpoint is written after this step.",
+}
+"""What is said once a run was asked for something, since it takes a while until it answers."""
 
 
 def router_of(studio: Studio) -> APIRouter:
@@ -36,8 +44,9 @@ def router_of(studio: Studio) -> APIRouter:
     _actions(router, studio)
 
     @router.get("/runs/{key:path}")
-    def run(key: str) -> Response:
-        return drawn("run.html", here="Runs", view=view(studio, key))
+    def run(key: str, asked: str = "") -> Response:
+        found = view(studio, key)
+        return drawn("run.html", here="Runs", view=found, said=ASKED.get(asked, "") if found.running else "")
 
     return router
 
@@ -51,7 +60,7 @@ def _lists(router: APIRouter, studio: Studio) -> None:
     @router.get("/compare")
     def compare(request: Request) -> Response:
         run = request.query_params.getlist("run")
-        chosen = [view(studio, key) for key in run[:8]]
+        chosen = _told_apart([view(studio, key) for key in run[:8]])
         found = [one for key in run[:8] if (one := _run(studio, key))]
         rows: list[tuple[str, list[str]]] = []
         if len(chosen) > 1 and len(found) == len(chosen):
@@ -60,6 +69,15 @@ def _lists(router: APIRouter, studio: Studio) -> None:
                 rows.append((name, [known.get(name, "-") for known in figures]))
             rows += differences(found)
         return drawn("compare.html", here="Runs", views=chosen, differences=rows)
+
+
+def _told_apart(chosen: list[View]) -> list[View]:
+    """Runs of one model on one file have one title; with their names it is clear which is which."""
+    titles = [one.title for one in chosen]
+    return [
+        replace(one, title=f"{one.title}, {one.about.rpartition(', ')[2]}") if titles.count(one.title) > 1 else one
+        for one in chosen
+    ]
 
 
 def _live(router: APIRouter, studio: Studio) -> None:
@@ -169,7 +187,7 @@ def _actions(router: APIRouter, studio: Studio) -> None:
 def _asking(studio: Studio, kind: str) -> Callable[[str], Response]:
     def ask(key: str) -> Response:
         write_request(_existing(studio, key), kind)
-        return to(_address(key))
+        return to(f"{_address(key)}?asked={kind}")
 
     return ask
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import uuid
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -20,6 +21,9 @@ from llm_installer.studio.states import ENDED
 from llm_installer.studio.store.opening import Store
 from llm_installer.studio.store.refusals import NotAllowed, Unknown
 from llm_installer.studio.store.tables import File, Job
+
+LOOKED_AT = "looked-at"
+"""The folder of the data folder with a folder for each file that a page has read."""
 
 
 def keep(store: Store, folder: Path, received: Path, name: str, purpose: str = "fine-tune") -> File:
@@ -83,6 +87,7 @@ def remove(store: Store, folder: Path, file_id: str) -> None:
         session.flush()
         session.delete(file)
     path_of(folder, file_id).unlink(missing_ok=True)
+    shutil.rmtree(folder / LOOKED_AT / file_id, ignore_errors=True)  # its other name
 
 
 def _hashed(file: Path) -> tuple[str, int]:

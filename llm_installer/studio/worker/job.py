@@ -13,7 +13,6 @@ from llm_installer.core.errors import InstallerError, ModelError
 from llm_installer.core.paths import ModelDir, Run
 from llm_installer.core.run.checkpoints import newest_valid
 from llm_installer.core.run.lock import holder
-from llm_installer.core.run.record import FAILED, RUNNING, RunRecord
 from llm_installer.studio import states
 from llm_installer.studio.blobs import file_hash
 from llm_installer.studio.options import VALIDATION, words
@@ -70,8 +69,7 @@ class Job:
         validation = self._fetched(VALIDATION) if VALIDATION in self._work.options else None
         folder = self._installed()
         run = run_folder.run_of(folder, data)
-        record = RunRecord.read(run) if run else None
-        if run is None or record is None or record.status in (RUNNING, FAILED) or not record.result:
+        if run is None or not run_folder.is_done(run):
             self._wait_for_turn(folder)
             self._trained(folder, data, validation, run)
             run = run_folder.run_of(folder, data)

@@ -9,7 +9,8 @@ from pathlib import Path
 from llm_installer.core.paths import ModelDir, Run
 from llm_installer.core.run.forecast import Duration
 from llm_installer.core.run.progress import Progress
-from llm_installer.core.run.record import RunRecord
+from llm_installer.core.run.record import FAILED, RUNNING, STOPPED, RunRecord
+from llm_installer.core.run.requests import STOP_REASON
 from llm_installer.studio.blobs import file_hash
 from llm_installer.studio.plain import Json
 from llm_installer.studio.results import NAMES
@@ -76,6 +77,15 @@ class Metrics:
 def progress_of(run: Run) -> Progress | None:
     """How far a run is."""
     return Progress.read(run)
+
+
+def is_done(run: Run) -> bool:
+    """Whether a run ended by itself, or because someone asked it to; one that a signal ended has a result, too, but
+    goes on when its job does."""
+    record = RunRecord.read(run)
+    if record is None or record.status in (RUNNING, FAILED) or not record.result:
+        return False
+    return record.status != STOPPED or record.result.get("stop_reason") == STOP_REASON
 
 
 def percent(seen: Progress) -> int:

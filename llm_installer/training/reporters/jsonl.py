@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import time
 from dataclasses import asdict
 from pathlib import Path
 
@@ -13,16 +14,19 @@ from llm_installer.core.state import Evaluation, Result, RunState, StepReport
 from llm_installer.training.reporters.lines import append_whole
 from llm_installer.training.reporters.protocol import Event
 
+SECONDS = 5.0
+"""After which steps are written although no evaluation has come."""
 Value = str | float | bool | None
 
 
 class JsonlReporter:
-    """Keeps steps in memory until the next evaluation, then appends them as whole lines."""
+    """Keeps steps in memory for some seconds, at most until the next evaluation, then appends them as whole lines."""
 
     def __init__(self, header: RunHeader) -> None:
         self._path = header.run.metrics
         self._lines: list[str] = []
         self._changed_until = header.start_step
+        self._written = time.monotonic()
 
     def on_start(self, header: RunHeader) -> None:
         """A new run refuses an old file; a resumed one keeps what came before its checkpoint."""
@@ -32,7 +36,7 @@ class JsonlReporter:
             self._path.touch(exist_ok=False)
 
     def on_step(self, report: StepReport) -> None:
-        """Remember one step."""
+        """Remember one step; whoever watches sees it soon, however far the next evaluation is."""
         self._add(
             {
                 "kind": "step",
@@ -44,6 +48,8 @@ class JsonlReporter:
                 "tokens_per_second": report.tokens / report.seconds if report.seconds > 0 else None,
             }
         )
+        if time.monotonic() - self._written >= SECONDS:
+            self._flush()
 
     def on_evaluation(self, evaluation: Evaluation, state: RunState, best: bool) -> None:
         """Write the steps so far and this evaluation."""
@@ -77,7 +83,7 @@ class JsonlReporter:
         self._lines.append(json.dumps(strict, allow_nan=False) + "\n")
 
     def _flush(self) -> None:
-        data, self._lines = "".join(self._lines), []
+        data, self._lines, self._written = "".join(self._lines), [], time.monotonic()
         append_whole(self._path, data.encode())
 
 

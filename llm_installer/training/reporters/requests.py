@@ -10,15 +10,13 @@ from pathlib import Path
 
 from llm_installer.core.run.header import RunHeader
 from llm_installer.core.run.progress import Progress
-from llm_installer.core.run.requests import SAVE, STOP, pending_requests
+from llm_installer.core.run.requests import SAVE, STOP, STOP_REASON, pending_requests
 from llm_installer.core.run.signals import Requests
 from llm_installer.core.state import Evaluation, Result, RunState, StepReport
 from llm_installer.training.reporters.pace import Pace
 from llm_installer.training.reporters.protocol import Event
 
 WRITE_SECONDS = 1.0
-STOP_REASON = "you asked it to stop with --stop-now"
-"""The end of the sentence `Stopped because ...`."""
 
 
 class RequestsReporter:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from llm_installer.core.state import Adjustment
+from llm_installer.training.reporters import jsonl
 from llm_installer.training.reporters.jsonl import JsonlReporter
 
 
@@ -81,6 +82,15 @@ def test_steps_wait_for_an_evaluation_or_the_end(make_story):
     assert len(strict(story.header.run.metrics)) == 1
 
 
+def test_steps_do_not_wait_long_for_an_evaluation(make_story, monkeypatch):
+    monkeypatch.setattr(jsonl, "SECONDS", 0.0)
+    story = make_story()
+    reporter = JsonlReporter(story.header)
+    reporter.on_start(story.header)
+    reporter.on_step(story.step(1))
+    assert [record["step"] for record in strict(story.header.run.metrics)] == [1]
+
+
 def test_a_new_run_never_appends_to_an_old_file(make_story):
     story = make_story()
     story.header.run.metrics.write_text("old\n")
@@ -137,6 +147,7 @@ from pathlib import Path
 from llm_installer.core.paths import ModelDir, Run
 from llm_installer.core.state import Evaluation, RunState, StepReport
 from llm_installer.core.run.header import RunHeader
+from llm_installer.training.reporters import jsonl
 from llm_installer.training.reporters.jsonl import JsonlReporter
 
 root = Path(sys.argv[1])

@@ -10,9 +10,10 @@ import pytest
 
 from llm_installer.core.run.header import RunHeader
 from llm_installer.core.run.progress import Progress
+from llm_installer.core.run.requests import STOP_REASON
 from llm_installer.core.run.signals import Requests
 from llm_installer.core.state import RunState, StepReport
-from llm_installer.training.reporters.requests import STOP_REASON, WRITE_SECONDS, RequestsReporter
+from llm_installer.training.reporters.requests import WRITE_SECONDS, RequestsReporter
 
 
 class Clock:
