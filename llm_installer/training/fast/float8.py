@@ -2,6 +2,7 @@
 
 What lora.py does above other bases. The adapters are cast in each pass: they are small beside a product, and nothing
 has to know when they have changed.
+Delete when PEFT's own LoRA layer adds in place and shares one input between q, k and v, as for lora.py.
 """
 
 from __future__ import annotations

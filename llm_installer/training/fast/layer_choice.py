@@ -161,6 +161,8 @@ def planned_forward(layer: nn.Module, plan: LayerPlan, watch: Watch) -> Callable
     ) -> Tensor:  # fmt: skip
         attend = ALL_ATTENTION_FUNCTIONS.get(config._attn_implementation)
         usable = watch.on and past_key_values is None and position_embeddings is not None and attend is not None
+        # A layer's own forward is what is checkpointed, and computed again in the backward pass.
+        usable = usable and not (layer.training and getattr(layer, "gradient_checkpointing", False))
         if not usable or hidden_states.dtype != dtype or more.get("output_attentions"):
             return cast(
                 Tensor,
