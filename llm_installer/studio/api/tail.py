@@ -99,6 +99,7 @@ class Tail:
 
     def _after(self, job_id: str, last: int) -> list[Event]:
         with self._store.reading() as session:
+            jobs.find(session, job_id)  # it may have been deleted since it was looked at
             return list(events.after(session, job_id, last))
 
     def missed(self, job_id: str, last: int) -> tuple[Job, int, int]:
