@@ -363,6 +363,21 @@ def test_a_stream_goes_on_from_any_event_and_ends(opened_studio: Open) -> None:
     assert opened_studio.http.get("/runs/nothing/live").status_code == 404
 
 
+def test_a_job_goes_to_colab_and_a_wrong_result_is_refused(opened_studio: Open) -> None:
+    """What `colab_url` of the API leads to."""
+    job, http = opened_studio.job(), opened_studio.http
+    page = f"/jobs/{job.id}/colab"
+    assert page in http.get(f"/runs/{job.id}").text and "Leave it to Colab" in http.get(page).text
+    left = http.post(page).text
+    assert f"/api/jobs/{job.id}/notebook" in left and "Take the result" in left and "This code" not in left
+    refused = http.post(f"/jobs/{job.id}/result", files={"file": ("result.zip", b"no archive")})
+    assert refused.status_code in (400, 409) and "Go back" in refused.text
+    empty = http.post(f"/jobs/{job.id}/result", files={"nothing": ("a", b"")})
+    assert empty.status_code == 400 and "There is no file yet" in empty.text
+    assert "does not wait any more" in http.get(f"/jobs/{opened_studio.job(COMPLETED).id}/colab").text
+    assert http.get("/jobs/nobody/colab").status_code == 404
+
+
 def test_a_stream_ends_with_its_job(opened_studio: Open) -> None:
     """Else a browser would ask for a job that was deleted for ever."""
     job = opened_studio.job()

@@ -83,18 +83,11 @@ def _of_a_job(router: APIRouter, studio: Studio, wheels: _Wheels) -> None:
     @router.post("/api/jobs/{job_id}/colab")
     def colab(job_id: str) -> Json:
         """Leave a job to Colab: where its notebook is and, on a server with a public address, a pairing code."""
-        code = None
-        with studio.store.writing() as session:
-            job = jobs.locked(session, job_id)
-            if job.state not in CLAIMABLE:
-                raise NotAllowed(f"Job {job.id} is not waiting for anybody, so Colab cannot have it")
-            job.engine = "colab"
-            if studio.settings.public_url:
-                code = tokens.make(studio.store, session, job.id, tokens.PAIRING, SECONDS)
+        code = leave_to_colab(studio, job_id)
         return {
             "notebook": f"/api/jobs/{job_id}/notebook",
             "paired_notebook": "/api/colab/notebook" if code else None,
-            "code": f"{code[:5]}-{code[5:]}" if code else None,
+            "code": code or None,
             "seconds": SECONDS if code else None,
         }
 
@@ -116,6 +109,20 @@ def _of_a_job(router: APIRouter, studio: Studio, wheels: _Wheels) -> None:
             place.unlink(missing_ok=True)
         studio.tail.wake(job_id)
         return job_json(studio, job)
+
+
+def leave_to_colab(studio: Studio, job_id: str) -> str:
+    """No worker takes this job from here on. A pairing code on a server with a public address, else nothing. Raises
+    Unknown, and NotAllowed for a job that does not wait."""
+    with studio.store.writing() as session:
+        job = jobs.locked(session, job_id)
+        if job.state not in CLAIMABLE:
+            raise NotAllowed(f"Job {job.id} is not waiting for anybody, so Colab cannot have it")
+        job.engine = "colab"
+        if not studio.settings.public_url:
+            return ""
+        code = tokens.make(studio.store, session, job.id, tokens.PAIRING, SECONDS)
+        return f"{code[:5]}-{code[5:]}"
 
 
 class _Wheels:

@@ -166,6 +166,8 @@ def _job_actions(job: Job, row: RunRow | None) -> list[Action]:
     found: list[Action] = []
     if job.state == states.TRAINING and row:
         found += [("stop", "Stop here and keep the best", "quiet edged"), ("save", "Save now", "quiet edged")]
+    if job.state in states.CLAIMABLE:
+        found.append((f"/jobs/{quote(job.id)}/colab", "Train it on Colab", "quiet edged"))
     if job.state not in states.ENDED and job.state != states.CANCELLING:
         found.append(("cancel", "Cancel", "quiet risky"))
     if job.state in (states.FAILED, states.CANCELLED):
