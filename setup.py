@@ -48,6 +48,7 @@ EXTRAS = {
     "studio": [
         "alembic>=1.14",
         "fastapi>=0.115",
+        "markupsafe>=2.1",
         "nbformat>=5.10",
         "psycopg[binary]>=3.2",
         "pydantic>=2.10",
@@ -66,6 +67,7 @@ EXTRAS = {
         "llguidance>=1.0",
         "mypy>=1.18",
         "nbclient>=0.10",
+        "markupsafe>=2.1",
         "nbformat>=5.10",
         "openai>=3.0",
         "playwright>=1.50",

@@ -46,7 +46,7 @@ class Waits(TorchDispatchMode):
 
 def trainer_of(folder: Path, plan: Plan) -> Trainer:
     trainer = Trainer(add_lora(load_base(folder, plan.precision, plan.device), plan), plan, pad=0)
-    assert trainer.notes[3].startswith("fused loss")
+    assert any(note.startswith("fused loss") for note in trainer.notes)
     return trainer
 
 
