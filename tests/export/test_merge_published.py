@@ -19,6 +19,7 @@ from llm_installer.inference.load import load_assistant
 from llm_installer.install.installer import install
 from llm_installer.models.base import load_base
 from tests.models.test_published_quantised import MAKERS
+from tests.tiers import minutes
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 KEPT = {"nf4": "nf4", "fp4": "nf4", "int8": "int8"}
@@ -40,7 +41,13 @@ def adapter(base: Path, kind: str, folder: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("kind", [pytest.param(kind, marks=pytest.mark.slow) for kind in ("nf4", *SLOWLY)])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param("nf4", marks=pytest.mark.slow),
+        *(pytest.param(kind, marks=[pytest.mark.slow, minutes]) for kind in SLOWLY),
+    ],
+)
 def test_a_run_on_a_published_base_is_merged_onto_the_dequantised_one(
     tiny_llama: Path, tmp_path: Path, kind: str
 ) -> None:

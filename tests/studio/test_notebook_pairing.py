@@ -28,6 +28,7 @@ from llm_installer.studio.worker import story
 from llm_installer.studio.worker.client import Refusal, Server
 from tests.studio.test_accept import changed, model_at, sound, zipped
 from tests.studio.test_notebook import cells, execute, printed
+from tests.tiers import minutes
 
 MakeJob = Callable[..., str]
 
@@ -182,6 +183,7 @@ def test_a_result_for_a_job_that_somebody_does_is_refused(studio: Studio, api: h
 
 
 @pytest.mark.slow
+@minutes
 def test_a_paired_notebook_takes_its_job_from_pending_to_completed(
     studio: Studio, api: httpx.Client, make_job: MakeJob, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

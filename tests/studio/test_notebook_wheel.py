@@ -19,6 +19,7 @@ import pytest
 from llm_installer.core.version import __version__
 from llm_installer.studio.colab.wheel import Wheel, build_wheel, code_files, code_version, differs
 from llm_installer.tiny import DATA_FILE
+from tests.tiers import minutes
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = (
@@ -112,6 +113,7 @@ def test_a_worker_with_other_code_is_told_both_versions() -> None:
 
 
 @pytest.mark.slow
+@minutes
 def test_what_quickstart_does_runs_from_an_empty_environment(wheel: Wheel, tmp_path: Path) -> None:
     """Install, train by the script of the model, ask. The libraries are those of this environment; of the program there
     is nothing but the wheel. `quickstart` itself does the same for longer."""

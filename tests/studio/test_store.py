@@ -22,6 +22,7 @@ from llm_installer.studio.store.leases import Watch, only_watch
 from llm_installer.studio.store.opening import Store
 from llm_installer.studio.store.refusals import NotAllowed, OtherBody, Stale, Unknown
 from llm_installer.studio.store.tables import Job
+from tests.tiers import minutes
 
 
 def new(store: Store, **given: object) -> str:
@@ -310,6 +311,7 @@ def together(code: str, count: int, database: str, line: str) -> list[str]:
 
 
 @pytest.mark.slow
+@minutes
 def test_two_thousand_jobs_and_eight_processes(store: Store, database: str) -> None:
     with store.writing() as session:
         now = store.now(session)
@@ -320,6 +322,7 @@ def test_two_thousand_jobs_and_eight_processes(store: Store, database: str) -> N
 
 
 @pytest.mark.slow
+@minutes
 def test_two_processes_adding_lose_nothing(store: Store, database: str) -> None:
     job = new(store)
     together(ADD, 2, database, job)

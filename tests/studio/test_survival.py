@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from llm_installer.core.json_file import read_object
+from tests.tiers import minutes
 
 pytestmark = pytest.mark.slow
 OPTIONS = '{"epochs": 15, "skip_test": true, "validation_split": 0.2}'
@@ -137,6 +138,7 @@ def test_killed_at_random_moments(
     studio.end()
 
 
+@minutes
 def test_a_server_that_is_away_for_longer_than_the_lease_finds_the_same_attempt(
     house: Callable[..., House],
     start: Start,
@@ -165,6 +167,7 @@ def test_a_server_that_is_away_for_longer_than_the_lease_finds_the_same_attempt(
     studio.end()
 
 
+@minutes
 def test_a_frozen_worker_wakes_up_and_changes_nothing(
     house: Callable[..., House],
     start: Start,
