@@ -10,7 +10,7 @@ import pytest
 from tests.generated import ALL
 
 minutes = pytest.mark.skipif(not ALL, reason="takes minutes; LLM_FUZZ=1 runs it")
-"""Beside `slow`: what takes minutes of both cores, and whose kind a shorter test looks at, is only run when asked for."""
+"""Beside `slow`: what takes minutes, and whose kind a shorter test looks at, is only run when asked for."""
 
 
 def first_here(cases: Iterable[Any], here: int = 1) -> list[Any]:
