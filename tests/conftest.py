@@ -65,6 +65,7 @@ def llm_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty LLM_HOME, with a space in its name, and settings that nobody has made."""
     home = tmp_path / "llm home"
     monkeypatch.setenv("LLM_HOME", str(home))
+    monkeypatch.setattr(tempfile, "tempdir", None)  # a studio keeps uploads in a folder of its own
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "settings"))
     yield home
 

@@ -20,6 +20,7 @@ from llm_installer.studio.request import StudioRequest
 from llm_installer.studio.states import FAILED, TRAINING
 from llm_installer.studio.story import opened as studio_opened
 from tests.studio.test_pages import EVIL, RUN, Open, folder, opened_studio
+from tests.tiers import minutes
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -116,6 +117,7 @@ def address(llm_home: Path) -> Iterator[str]:
 
 
 @pytest.mark.slow
+@minutes
 def test_the_story_by_keyboard_alone(address: str, page: Page, tmp_path: Path) -> None:
     """Install, give a table, see what is learned, change a value, train, watch, come back, take the adapter along."""
     data = tmp_path / "colours.csv"

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.tiers import minutes
+
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "benchmarks" / "memory.py"
 CASES = re.findall(r'^    "([^"]+)": Case\(', SCRIPT.read_text(encoding="utf-8"), flags=re.M)
@@ -38,6 +40,7 @@ def test_there_are_ten_plain_cases_and_some_of_every_other_way() -> None:
         assert any(way in case for case in CASES), way
 
 
+@minutes
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak is read from /proc")
 @pytest.mark.parametrize("case", QUICK)
