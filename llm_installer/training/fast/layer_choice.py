@@ -161,8 +161,6 @@ def planned_forward(layer: nn.Module, plan: LayerPlan, watch: Watch) -> Callable
     ) -> Tensor:  # fmt: skip
         attend = ALL_ATTENTION_FUNCTIONS.get(config._attn_implementation)
         usable = watch.on and past_key_values is None and position_embeddings is not None and attend is not None
-        # A layer's own forward is what is checkpointed, and computed again in the backward pass.
-        usable = usable and not (layer.training and getattr(layer, "gradient_checkpointing", False))
         if not usable or hidden_states.dtype != dtype or more.get("output_attentions"):
             return cast(
                 Tensor,
@@ -173,12 +171,19 @@ def planned_forward(layer: nn.Module, plan: LayerPlan, watch: Watch) -> Callable
                 ),
             )  # fmt: skip
         cos, sin = cast(tuple[Tensor, Tensor], position_embeddings)
-        q, k, v, residual = Asking.apply(hidden_states, leaf, plan, cos, sin)  # type: ignore[no-untyped-call]
-        attended, _ = cast(Attention, attend)(
-            attention, q, k, v, attention_mask, position_ids=position_ids, use_cache=use_cache, **settings, **more
-        )
-        result: Tensor = Answering.apply(attended, residual, leaf, plan)  # type: ignore[no-untyped-call]
-        return result
+
+        def compute(hidden: Tensor) -> Tensor:
+            q, k, v, residual = Asking.apply(hidden, leaf, plan, cos, sin)  # type: ignore[no-untyped-call]
+            attended, _ = cast(Attention, attend)(
+                attention, q, k, v, attention_mask, position_ids=position_ids, use_cache=use_cache, **settings, **more
+            )
+            result: Tensor = Answering.apply(attended, residual, leaf, plan)  # type: ignore[no-untyped-call]
+            return result
+
+        if layer.training and getattr(layer, "gradient_checkpointing", False):
+            # transformers checkpoints in the forward that this one stands for.
+            return cast(Tensor, cast(Forward, layer._gradient_checkpointing_func)(compute, hidden_states))
+        return compute(hidden_states)
 
     return forward
 
