@@ -107,7 +107,7 @@ def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
     from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-    from llm_installer.tiny import MODEL_DIR
+    from llm_installer.install.tiny import MODEL_DIR
 
     folder = tmp_path_factory.mktemp("models") / "tiny-llama"
     tokenizer = AutoTokenizer.from_pretrained(MODEL_DIR)

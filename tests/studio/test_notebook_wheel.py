@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 from llm_installer.core.version import __version__
+from llm_installer.install.tiny import DATA_FILE
 from llm_installer.studio.colab.wheel import Wheel, build_wheel, code_files, code_version, differs
-from llm_installer.tiny import DATA_FILE
 from tests.tiers import minutes
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -190,7 +190,7 @@ def loads(archive: Path, folder: Path) -> None:
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from llm_installer.tiny import MODEL_DIR
+    from llm_installer.install.tiny import MODEL_DIR
 
     zipfile.ZipFile(archive).extractall(folder)
     tokenizer = AutoTokenizer.from_pretrained(MODEL_DIR)
