@@ -168,6 +168,29 @@ def test_a_thought_is_learned_in_the_place_for_it(name: str, inline: bool) -> No
         assert (before + text).count("<think>") == (before + text).count("</think>") == 1
 
 
+@pytest.mark.parametrize("name", THINKING)
+@pytest.mark.parametrize(
+    ("content", "given", "thoughts"),
+    [("RRR</think>AAA", "", 1), ("<think>RRR</think>AAA", "RRR", 1), ("<think>SSS</think>AAA", "RRR", 1),
+     ("<think>\n\n</think>\n\nAAA", "RRR", 1), ("<think></think>AAA", "", 0)],
+)  # fmt: skip
+def test_a_thought_that_is_written_is_learned_once(name: str, content: str, given: str, thoughts: int) -> None:
+    rows, _ = ENCODERS[name].texts(chat(Message("user", "q"), Message("assistant", content, reasoning_content=given)))
+    ((row),) = rows
+    ((start, end),) = row.supervised
+    text = row.text[start:end]
+    assert (text.count("RRR"), text.count("AAA"), row.text.count("</think>") <= 1) == (thoughts, 1, True)
+    assert text.count("SSS") == content.count("SSS") and not row.unshown
+
+
+def test_a_thought_without_an_end_is_no_answer() -> None:
+    cut = Message("assistant", "<think>RRR AAA")
+    with pytest.raises(CannotRender, match="a thought that does not end"):
+        ENCODERS["think_optional"].texts(chat(Message("user", "q"), cut))
+    assert ENCODERS["think_optional"].prompt_ids([Message("user", "q"), cut, Message("user", "p")]), "a chat goes on"
+    assert learned(ENCODERS["chatml"], chat(Message("user", "q"), cut)), "text to a template without thoughts"
+
+
 def thinking(thought: str, content: str, calls: str = "") -> Message:
     return Message("assistant", content, calls, reasoning_content=thought)
 
