@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import re
 import shutil
+import socket
 from collections.abc import MutableMapping
+from ipaddress import ip_address
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
@@ -87,12 +89,19 @@ class Guard:
     def _problem(self, headers: Headers, path: str, method: str) -> Problem | None:
         host = headers.get("host", "").lower()
         public = self._studio.settings.public_host
-        if _name(host) not in LOOPBACK and (not public or host != public):
+        if _name(host) not in LOOPBACK and (not public or host != public) and not self._own(_name(host)):
             return Problem(421, f"This server does not answer to the name {host!r}", code="unknown_host")
         if problem := foreign(headers, method):
             return problem
+        if self._studio.settings.people:
+            return None  # the gate asks who it is (access/gate.py)
         outside = host == public or any(name in headers for name in PROXIED)
         return None if not outside or path in OPEN else self._without_right(headers, path)
+
+    def _own(self, name: str) -> bool:
+        """Whether a name is one of this machine, where others may reach it: an address in numbers is nobody's name."""
+        settings, own = self._studio.settings, socket.gethostname().lower()
+        return settings.people and (_is_number(name) or name in (settings.host, own, f"{own}.local"))
 
     def _without_right(self, headers: Headers, path: str) -> Problem | None:
         """Why someone from outside may not: all they may is report on the job whose token they have."""
@@ -179,6 +188,13 @@ def _name(host: str) -> str:
     """The name in a Host header, without its port."""
     name = host.partition("]")[0].removeprefix("[") if host.startswith("[") else host.partition(":")[0]
     return name.removesuffix(".")
+
+
+def _is_number(name: str) -> bool:
+    try:
+        return bool(ip_address(name))
+    except ValueError:
+        return False
 
 
 def _busy() -> Problem:
