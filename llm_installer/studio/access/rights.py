@@ -42,6 +42,8 @@ TABLE = (
     Right(ADMINISTER, "manage accounts, limits and the audit log", (ADMIN,)),
 )
 """Whoever may do something and sees everything may do it with everything: that is the administrator alone."""
+_MAIN = {READ: LOOK, TRAIN: DO, CHAT: TALK, WORK: BE_WORKER}
+"""What each kind of key is there for: whoever may not do that needs no such key."""
 _BY_NAME = {right.name: right for right in TABLE}
 
 
@@ -53,4 +55,4 @@ def may(right: str, role: str, scope: str = "") -> bool:
 
 def scopes_of(role: str) -> dict[str, str]:
     """What keys of a role may be for."""
-    return {name: words for name, words in SCOPES.items() if any(may(row.name, role, name) for row in TABLE)}
+    return {name: words for name, words in SCOPES.items() if may(_MAIN[name], role)}
