@@ -47,6 +47,7 @@ EXTRAS = {
     "serve": ["fastapi>=0.115", "starlette>=0.40", "uvicorn>=0.30"],
     "studio": [
         "alembic>=1.14",
+        "argon2-cffi>=23.1",
         "fastapi>=0.115",
         "markupsafe>=2.1",
         "nbformat>=5.10",
@@ -60,6 +61,7 @@ EXTRAS = {
     "json": ["llguidance>=1.0"],  # answers of `serve` that obey a schema, and tools that must be called
     "dev": [
         "alembic>=1.14",
+        "argon2-cffi>=23.1",
         "fastapi>=0.115",
         "gguf>=0.19",
         "hypothesis>=6.100",

@@ -5,12 +5,16 @@ Run as: llm-installer studio
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import click
 
+from llm_installer.core.errors import UsageError
+from llm_installer.core.outward import PUBLIC_ONLY
 from llm_installer.planning.bounds import Filled, Number, Whole
+from llm_installer.studio.plain import TOKEN
 from llm_installer.studio.request import PORT, StudioRequest, check
-
-TOKEN = "LLM_STUDIO_TOKEN"
 
 
 @click.command()
@@ -37,7 +41,11 @@ TOKEN = "LLM_STUDIO_TOKEN"
     help="Seconds of silence after which a worker has lost its job.",
 )
 @click.option("--worker/--no-worker", default=True, show_default=True, help="Whether this machine trains jobs itself.")
-def studio(**given: object) -> None:
+@click.option("--accounts", is_flag=True, help="People sign in. They always do where --host is more than this machine.")
+@click.option(
+    "--reset-password", default="", metavar="NAME", help="Print a link for a new password of an account, and end."
+)
+def studio(reset_password: str, **given: object) -> None:
     """Train in a web page: jobs that go on when the page is closed, and APIs to start and follow them."""
     from llm_installer.planning.settings import built
 
@@ -46,10 +54,21 @@ def studio(**given: object) -> None:
     from llm_installer.ui.console import Console
 
     console = Console()
+    if reset_password:
+        from llm_installer.studio.access.starting import reset_link
+
+        console.line(f"Choose a new password within an hour: {reset_link(request, reset_password)}")
+        return
+    os.environ[PUBLIC_ONLY] = "1"  # for what it starts: names of models come from others
     with console.waiting("Starting"):
+        from llm_installer.studio.access.starting import secret_line
         from llm_installer.studio.story import opened
     with opened(request) as running:
         console.line(f"The studio is at {running.studio.address}")
+        if running.first_link:
+            console.line(
+                f"Make the first account, within a day: {secret_line(running.first_link, running.studio.folder)}"
+            )
         console.line("Ctrl-C ends it; a training then saves its work, and goes on when the studio is started again.")
         running.run()
     console.line("Stopped.")
@@ -59,18 +78,28 @@ def studio(**given: object) -> None:
 @click.option("--server", required=True, metavar="URL", type=Filled(), help="The address of a studio.")
 @click.option("--job", default="", metavar="ID", help="Do this job alone, then end.")
 @click.option(
-    "--token",
+    "--token-file",
     default="",
-    metavar="TOKEN",
-    envvar=TOKEN,
-    help=f"What the studio wants from workers elsewhere. Better given as {TOKEN}, which no list of processes shows.",
+    metavar="FILE",
+    help=f"A file with the key or token that the studio wants; {TOKEN} in the environment is another way.",
 )
 @click.option("--embedded", is_flag=True, hidden=True)
-def worker(server: str, job: str, token: str, embedded: bool) -> None:
+def worker(server: str, job: str, token_file: str, embedded: bool) -> None:
     """Do the jobs of a studio on this machine, one after the other."""
     from llm_installer.cli.echo import echo
     from llm_installer.studio.plain import ENGINES
     from llm_installer.studio.worker.story import WorkerRequest, work
 
+    os.environ[PUBLIC_ONLY] = "1"
+    token = os.environ.pop(TOKEN, "")  # trainings have no use for it
+    if token_file:
+        token = _token_in(token_file)
     engines = ("local",) if embedded else ENGINES if job else ("worker",)
     work(WorkerRequest(server, job, token, engines, embedded), echo)
+
+
+def _token_in(file: str) -> str:
+    try:
+        return Path(file).read_text(encoding="utf-8").strip()
+    except (OSError, ValueError):
+        raise UsageError(f"--token-file {file} cannot be read; give a file that holds the key alone") from None

@@ -7,6 +7,7 @@ import struct
 from pathlib import Path
 
 from llm_installer.core.errors import ModelError
+from llm_installer.core.outward import guard_the_hub
 from llm_installer.core.startup import no_telemetry
 from llm_installer.core.user_config import offer_token
 from llm_installer.install.download import Meter, download
@@ -23,6 +24,7 @@ def preview(source: Source, folder: Path) -> int:
     """
     no_telemetry()
     offer_token()
+    guard_the_hub()
     partial = folder / ".parts"
     partial.mkdir()
     with explained(source):

@@ -9,6 +9,7 @@ from contextlib import nullcontext
 from llm_installer.core.errors import ModelError
 from llm_installer.core.home import models_dir
 from llm_installer.core.model_info import read_model_info
+from llm_installer.core.outward import guard_the_hub
 from llm_installer.core.paths import ModelDir
 from llm_installer.core.run.lock import only_training, refuse_while_training
 from llm_installer.core.startup import no_telemetry
@@ -50,6 +51,7 @@ def install(
     """
     no_telemetry()
     offer_token()
+    guard_the_hub()
     source = resolve(model, name=name, revision=revision, link=link)
     target = ModelDir(models_dir() / source.dirname)
     with directory_lock(source.dirname), advising(source):

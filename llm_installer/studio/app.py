@@ -17,6 +17,8 @@ from starlette.types import ASGIApp
 from llm_installer.core.version import __version__
 from llm_installer.server.guard import answered
 from llm_installer.server.problems import Problem, fault
+from llm_installer.studio.access.gate import Gate
+from llm_installer.studio.access.router import router_of as access
 from llm_installer.studio.api import files, fine_tuning, jobs, seed, workers
 from llm_installer.studio.colab import routes as colab
 from llm_installer.studio.context import Studio
@@ -32,6 +34,7 @@ ROUTERS: tuple[Callable[[Studio], APIRouter], ...] = (
     fine_tuning.router_of,
     colab.router_of,
     pages,
+    access,
 )
 
 
@@ -47,7 +50,7 @@ def app_of(studio: Studio) -> ASGIApp:
     for router_of in ROUTERS:
         app.include_router(router_of(studio))
     _problems(app)
-    return Guard(app, studio)
+    return Guard(Gate(app, studio) if studio.settings.people else app, studio)
 
 
 def _problems(app: FastAPI) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import secrets
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from llm_installer.studio.api.tail import Tail
@@ -22,6 +23,8 @@ class Studio:
     """How this machine reaches it, such as http://127.0.0.1:7860."""
     tail: Tail
     """Tells streams that a job has new events: `studio.tail.wake(job_id)` after the transaction that wrote them."""
+    worker_key: str = field(default_factory=lambda: secrets.token_urlsafe(32), repr=False)
+    """By which the worker of this machine is known while this server lives; handed to it in its environment."""
 
     @property
     def base(self) -> str:

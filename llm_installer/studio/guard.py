@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import re
 import shutil
+import socket
 from collections.abc import MutableMapping
+from ipaddress import ip_address
 from typing import TYPE_CHECKING
-from urllib.parse import unquote
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -17,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from llm_installer.server.guard import answered
 from llm_installer.server.problems import Problem, too_large
 from llm_installer.server.request import LOOPBACK
+from llm_installer.studio.access.doors import SAFE, open_to_job
 from llm_installer.studio.store import tokens
 
 if TYPE_CHECKING:
@@ -42,17 +44,17 @@ HEADERS = (
     ("cross-origin-opener-policy", "same-origin"),
     ("cross-origin-resource-policy", "same-origin"),
 )
-SAFE = ("GET", "HEAD", "OPTIONS")
 PROXIED = ("x-forwarded-for", "x-forwarded-host", "forwarded", "via", "x-real-ip")
 """Headers by which a request shows that it came through a proxy, whatever host the proxy then names."""
 OPEN = ("/health", "/api/workers/pair", "/api/workers/wheel")
 """Paths that anyone may ask for by the public address: nothing, what changes a pairing code for a token, and this
 program itself."""
-_OF_A_JOB = re.compile(r"^/api/(?:workers/jobs|train/status|train/update|train/dataset)/([^/]+)")
+_UPLOAD = re.compile(r"/api/train|/v1/files|/new|(?:/api)?/jobs/[^/]+/result|/blobs/[^/]+")
+"""Paths whose bodies go to the disk as they come, and may be long."""
 UPLOADS = 4
 """Long bodies that are taken at once."""
 JSON = 16 << 20
-"""Bytes of a body of JSON, which is read as a whole."""
+"""Bytes of every other body, which is read as a whole."""
 LONG = 1 << 20
 """Bytes above which a body is long."""
 
@@ -68,11 +70,11 @@ class Guard:
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
         headers, path = Headers(scope=scope), str(scope["path"])
-        problem = self._problem(headers, path, str(scope["method"])) or self._too_much(headers)
+        problem = self._problem(headers, path, str(scope["method"])) or self._too_much(headers, path)
         answer = _guarded(send)
         if problem:
             return await answered(problem)(scope, receive, answer)
-        receive = _counted(receive, self._most(headers))
+        receive = counted(receive, self._most(headers, path))
         long = int(headers.get("content-length") or LONG + 1) > LONG and scope["method"] not in SAFE
         if not long:
             return await self._app(scope, receive, answer)
@@ -87,12 +89,19 @@ class Guard:
     def _problem(self, headers: Headers, path: str, method: str) -> Problem | None:
         host = headers.get("host", "").lower()
         public = self._studio.settings.public_host
-        if _name(host) not in LOOPBACK and (not public or host != public):
+        if _name(host) not in LOOPBACK and (not public or host != public) and not self._own(_name(host)):
             return Problem(421, f"This server does not answer to the name {host!r}", code="unknown_host")
         if problem := foreign(headers, method):
             return problem
+        if self._studio.settings.people:
+            return None  # the gate asks who it is (access/gate.py)
         outside = host == public or any(name in headers for name in PROXIED)
         return None if not outside or path in OPEN else self._without_right(headers, path)
+
+    def _own(self, name: str) -> bool:
+        """Whether a name is one of this machine, where others may reach it: an address in numbers is nobody's name."""
+        settings, own = self._studio.settings, socket.gethostname().lower()
+        return settings.people and (_is_number(name) or name in (settings.host, own, f"{own}.local"))
 
     def _without_right(self, headers: Headers, path: str) -> Problem | None:
         """Why someone from outside may not: all they may is report on the job whose token they have."""
@@ -102,20 +111,21 @@ class Guard:
         if job is None:
             words = "From outside, only who has the token of a job may use this server, as: Authorization: Bearer TOKEN"
             return Problem(401, words, code="invalid_token", headers={"WWW-Authenticate": "Bearer"})
-        of = _OF_A_JOB.match(path)
-        if path.startswith("/blobs/") or path == "/api/workers/claim" or (of and unquote(of[1]) == job):
+        if open_to_job(path, job):
             return None
         return Problem(403, "This token is for another job, or for less than that", code="out_of_scope")
 
-    def _most(self, headers: Headers) -> int:
-        """Bytes that a body may have."""
-        return JSON if "json" in headers.get("content-type", "") else self._studio.settings.upload_bytes
+    def _most(self, headers: Headers, path: str) -> int:
+        """Bytes that a body may have: everything but uploads is read as a whole."""
+        kind = headers.get("content-type", "")
+        whole = "json" in kind or "urlencoded" in kind or not _UPLOAD.fullmatch(path)
+        return JSON if whole else self._studio.settings.upload_bytes
 
-    def _too_much(self, headers: Headers) -> Problem | None:
+    def _too_much(self, headers: Headers, path: str) -> Problem | None:
         given = headers.get("content-length") or "0"
         if not (given.isascii() and given.isdigit()):
             return Problem(400, "Content-Length must be a number", code="invalid_request")
-        if int(given) > (most := self._most(headers)):
+        if int(given) > (most := self._most(headers, path)):
             return too_large(most)
         free = shutil.disk_usage(self._studio.folder).free
         if int(given) > LONG and free - int(given) < self._studio.settings.kept_back:
@@ -125,7 +135,7 @@ class Guard:
         return None
 
 
-def _counted(receive: Receive, most: int) -> Receive:
+def counted(receive: Receive, most: int) -> Receive:
     """What refuses to read more than that many bytes, for bodies that do not say how long they are."""
     read = 0
 
@@ -179,6 +189,13 @@ def _name(host: str) -> str:
     """The name in a Host header, without its port."""
     name = host.partition("]")[0].removeprefix("[") if host.startswith("[") else host.partition(":")[0]
     return name.removesuffix(".")
+
+
+def _is_number(name: str) -> bool:
+    try:
+        return bool(ip_address(name))
+    except ValueError:
+        return False
 
 
 def _busy() -> Problem:

@@ -5,6 +5,10 @@ from __future__ import annotations
 Json = dict[str, object]
 LONGEST = 120
 """Characters of a file's name."""
+TOKEN = "LLM_STUDIO_TOKEN"
+"""Environment variable with what shows a studio who its worker is."""
+KEY = "llmi-"
+"""How keys of accounts begin: programs that look for secrets in texts find them by it."""
 ENGINES = ("local", "worker", "colab")
 """Who may take a job: this machine, a worker anywhere, a notebook."""
 

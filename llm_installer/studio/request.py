@@ -13,6 +13,8 @@ from llm_installer.server.request import LOOPBACK
 PORT = 7860
 NEEDED = ("fastapi", "uvicorn", "sqlalchemy", "alembic", "python_multipart")
 """Modules that the studio needs besides those of training."""
+PASSWORDS = "argon2"
+"""And where people sign in."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,13 @@ class StudioRequest:
     """Seconds after which a worker that is not heard of has lost its job."""
     worker: bool = True
     """Whether it has a worker of its own."""
+    accounts: bool = False
+    """Whether people sign in; they always do where `host` is beyond this machine."""
+
+    @property
+    def people(self) -> bool:
+        """Whether there are accounts."""
+        return self.accounts or self.host not in LOOPBACK
 
     @property
     def public_host(self) -> str:
@@ -41,17 +50,11 @@ class StudioRequest:
 
 
 def check(request: StudioRequest) -> None:
-    """Raise UsageError where the network would reach a studio that asks nobody who they are, and InstallerError where
-    what it needs is not installed."""
-    if request.host not in LOOPBACK:
-        raise UsageError(
-            f"--host {request.host} would let everyone on the network train here without a login; leave --host out, "
-            "and reach it from another machine through ssh -L 7860:127.0.0.1:7860, or let a proxy with https hand "
-            "workers on to it and say --public-url"
-        )
+    """Raise UsageError for an address that cannot be, and InstallerError where what it needs is not installed."""
     if request.public_url:
         _check_public(request.public_url)
-    if any(importlib.util.find_spec(name) is None for name in NEEDED):
+    needed = (*NEEDED, PASSWORDS) if request.people else NEEDED
+    if any(importlib.util.find_spec(name) is None for name in needed):
         raise InstallerError(
             f"The studio needs packages that are not installed; install them with: {pip(quoted_extra())}"
         )
@@ -59,7 +62,7 @@ def check(request: StudioRequest) -> None:
 
 def quoted_extra() -> str:
     """What to install."""
-    return "fastapi uvicorn sqlalchemy alembic python-multipart"
+    return "fastapi uvicorn sqlalchemy alembic python-multipart argon2-cffi"
 
 
 def _check_public(url: str) -> None:

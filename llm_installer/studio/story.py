@@ -24,10 +24,12 @@ from llm_installer.core.home import llm_home
 from llm_installer.core.json_file import read_object
 from llm_installer.core.text import short_path
 from llm_installer.server.listening import address_of, listening, signals_stay_here
+from llm_installer.studio.access.starting import first_link
 from llm_installer.studio.api.tail import Tail
 from llm_installer.studio.app import app_of
 from llm_installer.studio.context import Studio
 from llm_installer.studio.pages.children import CHATS, end_all
+from llm_installer.studio.plain import TOKEN
 from llm_installer.studio.request import StudioRequest
 from llm_installer.studio.store import cleaning
 from llm_installer.studio.store.leases import Watch, only_watch
@@ -49,6 +51,8 @@ class Running:
 
     def __init__(self, studio: Studio, sockets: list[socket.socket], worker: WorkerHost | None) -> None:
         self.studio = studio
+        self.first_link = first_link(studio) if studio.settings.people else ""
+        """Where the first account is made; empty where there is one."""
         self._sockets, self._worker = sockets, worker
         config = uvicorn.Config(
             app_of(studio),
@@ -116,8 +120,9 @@ class WorkerHost:
     """The worker of this machine, started again whenever it dies. It ends with this process: it reads a pipe of which
     this process holds the other end."""
 
-    def __init__(self, address: str, log: Path) -> None:
+    def __init__(self, address: str, log: Path, key: str) -> None:
         self._command = [sys.executable, "-m", "llm_installer", "worker", "--server", address, "--embedded"]
+        self._environment = {**os.environ, TOKEN: key}  # which no list of processes shows
         self._log, self._ending = log, threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
@@ -148,7 +153,9 @@ class WorkerHost:
             with self._lock, self._log.open("ab") as log:
                 if self._ending.is_set():
                     return
-                self._process = subprocess.Popen(self._command, stdin=subprocess.PIPE, stdout=log, stderr=log)
+                self._process = subprocess.Popen(
+                    self._command, stdin=subprocess.PIPE, stdout=log, stderr=log, env=self._environment
+                )
             self._process.wait()
             if self._process.stdin:
                 self._process.stdin.close()
@@ -170,7 +177,8 @@ def opened(request: StudioRequest) -> Iterator[Running]:
         store = open_store(request.database or folder / FILE)
         try:
             studio = Studio(request, store, folder, address, Tail(store))
-            worker = WorkerHost(address, folder / "worker.log") if request.worker else None
+            key = studio.worker_key if request.people else ""
+            worker = WorkerHost(address, folder / "worker.log", key) if request.worker else None
             yield Running(studio, [listener], worker)
         finally:
             store.close()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from llm_installer.core.errors import DataError
 from llm_installer.core.hints import program
+from llm_installer.core.outward import guard_the_hub
 from llm_installer.core.text import shortened
 from llm_installer.core.user_config import TOKEN, offer_token
 from llm_installer.data.reading.arrow_rows import batch_rows
@@ -42,6 +43,7 @@ def hub_sources(piece: str, not_here: str) -> tuple[list[Source], list[str]]:
     Raises DataError.
     """
     offer_token()
+    guard_the_hub()
     match = _ID.fullmatch(piece)
     assert match is not None, piece
     name, words = match["name"], (match["words"] or "").split(":")

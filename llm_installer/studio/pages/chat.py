@@ -19,6 +19,7 @@ from llm_installer.core.errors import UsageError
 from llm_installer.core.home import models_dir
 from llm_installer.core.paths import ModelDir
 from llm_installer.runs.listing import list_runs
+from llm_installer.studio.access import visible
 from llm_installer.studio.context import Studio
 from llm_installer.studio.pages import children
 from llm_installer.studio.pages.children import Child
@@ -75,7 +76,8 @@ def router_of(studio: Studio) -> APIRouter:
         address = servers.address(name)
         if not address:
             return to(f"/chat?starting={quote(name)}") if not path else Response("It is not loaded.", 503)
-        return await _passed(request, address, path)
+        await visible.refuse_chat(studio, name, path, request)
+        return await visible.own_models(studio, name, path, await _passed(request, address, path))
 
     return router
 

@@ -16,6 +16,8 @@ from markupsafe import Markup
 
 from llm_installer.core.errors import InstallerError
 from llm_installer.core.text import counted, size
+from llm_installer.studio.access.forms import FormToken, form_token
+from llm_installer.studio.access.who import WHO
 from llm_installer.studio.store.refusals import Refused
 
 HERE = Path(__file__).parent
@@ -28,6 +30,7 @@ NAV = (
 )
 """Name of a page, where it is, its picture."""
 _PICTURES = {
+    "person": "M12 12a4 4 0 1 0 0-8 4 4 0 0 0 0 8zM4.5 20.5a7.5 7.5 0 0 1 15 0",
     "box": "M12 3l8 4.5v9L12 21l-8-4.5v-9zM4 7.5l8 4.5 8-4.5M12 12v9",
     "plus": "M12 5v14M5 12h14",
     "curve": "M4 4v16h16M7 9c2 6 5 8 12 8",
@@ -70,7 +73,7 @@ def templates() -> Environment:
     """The templates; whatever is put into one is text, never HTML."""
     found = Environment(
         loader=FileSystemLoader(HERE / "templates"), autoescape=True,
-        trim_blocks=True, lstrip_blocks=True,
+        trim_blocks=True, lstrip_blocks=True, extensions=[FormToken],
     )  # fmt: skip
     shared = {
         "picture": picture,
@@ -80,6 +83,8 @@ def templates() -> Environment:
         "place": place,
         "plain": plain,
         "nav": NAV,
+        "form_token": form_token,
+        "who": WHO.get,
     }
     found.globals.update(shared, here="", said="", wrong=False)
     return found

@@ -7,6 +7,7 @@ from llm_installer.core.paths import ModelDir
 from llm_installer.core.text import shortened
 from llm_installer.runs.listing import RunRow, list_runs
 from llm_installer.studio import states
+from llm_installer.studio.access.visible import only_own, refuse_run
 from llm_installer.studio.context import Studio
 from llm_installer.studio.pages import view as views
 from llm_installer.studio.pages.drawing import when
@@ -25,6 +26,7 @@ LISTED = 200
 def view(studio: Studio, key: str) -> View:
     """The page of a key. Raises Unknown."""
     if "/" in key:
+        refuse_run(studio, key)
         folder, row = row_of(key)
         return views.view_of_run(folder, row)
     with studio.store.reading() as session:
@@ -48,6 +50,8 @@ def listed(studio: Studio) -> tuple[list[View], list[dict[str, object]]]:
     for model in model_names():
         for row in list_runs(ModelDir(models_dir() / model)):
             job = of_job.get((model, row.run.id))
+            if job is None and only_own():
+                continue
             if job is None or job.state in states.ENDED:
                 rows.append((row.started or row.run.id, _run_row(model, row, job, names)))
     for job in found:

@@ -14,6 +14,7 @@ from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
 from llm_installer.core.paths import ModelDir, Run
 from llm_installer.core.run.requests import SAVE, STOP, write_request
 from llm_installer.runs.listing import remove, use
+from llm_installer.studio.access.visible import refuse_run
 from llm_installer.studio.context import Studio
 from llm_installer.studio.pages import view as views
 from llm_installer.studio.pages.archive import zipped
@@ -199,6 +200,8 @@ def _job(studio: Studio, job_id: str) -> Job:
 
 def _run(studio: Studio, key: str) -> Run | None:
     """The folder of what a key means, where it is on this machine. Raises Unknown."""
+    if "/" in key:
+        refuse_run(studio, key)
     return row_of(key)[1].run if "/" in key else views.run_of(_job(studio, key))
 
 

@@ -13,6 +13,8 @@ from llm_installer.core.hardware import memory_bytes, usable_cores
 from llm_installer.core.home import cache_dir, models_dir
 from llm_installer.core.text import size, without_password
 from llm_installer.core.version import __version__
+from llm_installer.studio.access.rights import ADMINISTER
+from llm_installer.studio.access.who import WHO
 from llm_installer.studio.context import Studio
 from llm_installer.studio.pages.drawing import PageRoute, drawn
 
@@ -40,6 +42,8 @@ def router_of(studio: Studio) -> APIRouter:
             ("Disk", f"{size(shutil.disk_usage(studio.folder).free)} free"),
             ("Process", str(os.getpid())),
         ]
+        if (who := WHO.get()) and not who.may(ADMINISTER):
+            places, machine = [], []
         versions = [("LLM Installer", __version__), ("Python", platform.python_version())]
         versions += [(name, _version(name)) for name in PACKAGES]
         return drawn("settings.html", here="Settings", places=places, machine=machine, versions=versions)

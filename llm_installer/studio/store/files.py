@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session
 
 from llm_installer.studio.plain import plain_name
 from llm_installer.studio.states import ENDED
+from llm_installer.studio.store import acting, quotas
 from llm_installer.studio.store.opening import Store
 from llm_installer.studio.store.refusals import NotAllowed, Unknown
 from llm_installer.studio.store.tables import File, Job
@@ -36,6 +37,7 @@ def keep(store: Store, folder: Path, received: Path, name: str, purpose: str = "
         os.replace(received, place)
         stack.callback(place.unlink, missing_ok=True)
         with store.writing() as session:
+            quotas.refuse_file(store, session, count)
             file = File(
                 id=found_id,
                 name=plain_name(name),
@@ -43,7 +45,7 @@ def keep(store: Store, folder: Path, received: Path, name: str, purpose: str = "
                 sha256=digest,
                 purpose=purpose,
                 created_at=store.now(session),
-                owner="",
+                owner=acting.owner(),
             )
             session.add(file)
         stack.pop_all()  # it has its row: the content stays
@@ -79,7 +81,8 @@ def remove(store: Store, folder: Path, file_id: str) -> None:
     """Delete a file. Raises Unknown, and NotAllowed while a job needs it; jobs that ended keep all but their data."""
     with store.writing() as session:
         file = find(session, file_id)
-        users = session.scalars(select(Job).where(Job.file_id == file_id).with_for_update()).all()
+        with acting.for_everybody():  # an administrator may train on it, too
+            users = session.scalars(select(Job).where(Job.file_id == file_id).with_for_update()).all()
         if busy := next((job for job in users if job.state not in ENDED), None):
             raise NotAllowed(f"File {file_id} is the data of job {busy.id}, which has not ended; cancel that job first")
         for job in users:

@@ -31,7 +31,7 @@ from llm_installer.studio.states import (
     status_of,
     words_of,
 )
-from llm_installer.studio.store import events
+from llm_installer.studio.store import acting, events, quotas
 from llm_installer.studio.store.events import NewEvent
 from llm_installer.studio.store.opening import Store
 from llm_installer.studio.store.refusals import NotAllowed, OtherBody, Unknown
@@ -48,7 +48,7 @@ class NewJob:
     suffix: str = ""
     priority: int = 0
     engine: str = "local"
-    owner: str = ""
+    owner: str = field(default_factory=acting.owner)
     seed: int | None = None
     labels: Json = field(default_factory=dict)
     predicted: Json = field(default_factory=dict)
@@ -97,6 +97,7 @@ def _same(session: Session, new: NewJob) -> Job | None:
 def _insert(store: Store, session: Session, new: NewJob) -> Job:
     if new.file_id is not None and session.get(File, new.file_id) is None:
         raise Unknown(f"There is no file {new.file_id!r}")
+    quotas.refuse_job(store, session)
     now = store.now(session)
     given = {name: getattr(new, name) for name in ("model", "file_id", "options", "suffix", "priority", "engine")}
     given |= {name: getattr(new, name) for name in ("owner", "seed", "labels", "predicted")}

@@ -22,6 +22,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from llm_installer.core.errors import InstallerError, UsageError
 from llm_installer.core.text import shortened, without_password
+from llm_installer.studio.store.acting import new_session
 from llm_installer.studio.store.schema import bring_up_to_date
 
 BUSY_MS = 60_000
@@ -45,13 +46,13 @@ class Store:
     @contextmanager
     def writing(self) -> Iterator[Session]:
         """A transaction that may write; committed at the end, undone by an exception. What it read stays usable."""
-        with Session(self.engine, expire_on_commit=False) as session, session.begin():
+        with new_session(bind=self.engine) as session, session.begin():
             yield session
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
         """A transaction that only reads. Keep it short: SQLite's log grows while it is open."""
-        with Session(self.engine.execution_options(**_READS), expire_on_commit=False) as session:
+        with new_session(bind=self.engine.execution_options(**_READS)) as session:
             yield session
 
     def now(self, session: Session) -> datetime:

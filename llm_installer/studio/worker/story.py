@@ -13,7 +13,7 @@ from pathlib import Path
 
 from llm_installer.core.home import llm_home
 from llm_installer.studio.colab.wheel import differs, running_version
-from llm_installer.studio.plain import Json
+from llm_installer.studio.plain import KEY, Json
 from llm_installer.studio.worker.client import Away, Patience, Refusal, Server
 from llm_installer.studio.worker.job import Job
 from llm_installer.studio.worker.telling import Work
@@ -38,6 +38,11 @@ class WorkerRequest:
     """Started by the studio of this machine: it ends with that one, and has its name."""
 
     @property
+    def paired(self) -> bool:
+        """Whether all it has is the token of one job, whose studio has seen its code already."""
+        return bool(self.token) and not self.embedded and not self.token.startswith(KEY)
+
+    @property
     def name(self) -> str:
         """How the studio calls it."""
         return HERE if self.embedded else f"{platform.node()}:{os.getpid()}-{uuid.uuid4().hex[:6]}"
@@ -58,7 +63,7 @@ def work(request: WorkerRequest, say: Callable[[str], None]) -> None:
 
 
 def _loop(server: Server, request: WorkerRequest, ending: threading.Event, say: Callable[[str], None]) -> None:
-    name, patience, known = request.name, Patience(), bool(request.token)
+    name, patience, known = request.name, Patience(), request.paired
     while not ending.is_set():
         try:
             if not known:

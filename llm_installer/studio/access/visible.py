@@ -1,0 +1,66 @@
+"""Runs lie in folders, not in the database: whose they are is what their jobs say. Others do not exist for a member."""
+
+from __future__ import annotations
+
+import json
+
+from sqlalchemy import select
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+
+from llm_installer.server.problems import unknown_model
+from llm_installer.studio.context import Studio
+from llm_installer.studio.store.acting import ACTING
+from llm_installer.studio.store.refusals import Unknown
+from llm_installer.studio.store.tables import Job
+
+
+def only_own() -> bool:
+    """Whether whoever asks sees nothing but what is their own."""
+    acting = ACTING.get()
+    return acting is not None and not acting.everything
+
+
+def refuse_run(studio: Studio, key: str) -> None:
+    """Raise Unknown for model/run where that run came of nobody's job, or of somebody else's."""
+    model, _, run = key.partition("/")
+    if only_own() and run not in _runs(studio, model):
+        raise Unknown(f"There is no run {key!r}")
+
+
+def _runs(studio: Studio, model: str) -> set[str]:
+    """Ids of one's own runs of a model, by the name of its folder."""
+    with studio.store.reading() as session:
+        found = session.execute(select(Job.model, Job.run).where(Job.run != "")).all()
+    return {run for name, run in found if name.replace("/", "_") == model}
+
+
+async def refuse_chat(studio: Studio, name: str, path: str, request: Request) -> None:
+    """Raise Problem where a request to the server of a model is about a result of somebody else, or would write into
+    the file of rows that all who chat with it share."""
+    if not only_own():
+        return
+    asked = path.removeprefix("v1/models/") if path.startswith("v1/models/") else ""
+    if request.method == "POST":
+        try:
+            found = json.loads(await request.body())
+        except (ValueError, RecursionError):
+            found = None
+        asked = str(found.get("model")) if isinstance(found, dict) and path.startswith("v1/") else ""
+        asked = asked or "?"
+    if asked and asked not in _names(studio, name):
+        raise unknown_model(asked[:100], sorted(_names(studio, name)))
+
+
+def _names(studio: Studio, name: str) -> set[str]:
+    return {name, *(f"{name}:{run}" for run in _runs(studio, name))}
+
+
+async def own_models(studio: Studio, name: str, path: str, answer: Response) -> Response:
+    """The list of what a server offers, without the results of others."""
+    if not only_own() or path != "v1/models" or not isinstance(answer, StreamingResponse):
+        return answer
+    body = b"".join([bytes(piece) async for piece in answer.body_iterator])  # type: ignore[arg-type]
+    listed = json.loads(body)
+    kept = [one for one in listed["data"] if one["id"] in _names(studio, name)]
+    return JSONResponse({**listed, "data": kept}, answer.status_code)
