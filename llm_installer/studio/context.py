@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from llm_installer.studio.api.tail import Tail
 from llm_installer.studio.request import StudioRequest
 from llm_installer.studio.store.opening import Store
+from llm_installer.studio.webhooks.addresses import Addresses, public
+from llm_installer.studio.webhooks.signing import Signer
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,13 @@ class Studio:
     """How this machine reaches it, such as http://127.0.0.1:7860."""
     tail: Tail
     """Tells streams that a job has new events: `studio.tail.wake(job_id)` after the transaction that wrote them."""
+    addresses: Addresses = public
+    """Decides where messages of webhooks may go."""
+
+    @cached_property
+    def signer(self) -> Signer:
+        """Signs the messages of webhooks."""
+        return Signer(self.folder)
 
     @property
     def base(self) -> str:
