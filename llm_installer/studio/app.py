@@ -19,7 +19,7 @@ from llm_installer.server.guard import answered
 from llm_installer.server.problems import Problem, fault
 from llm_installer.studio.access.gate import Gate
 from llm_installer.studio.access.router import router_of as access
-from llm_installer.studio.api import files, fine_tuning, jobs, seed, workers
+from llm_installer.studio.api import checkpoints, files, fine_tuning, jobs, seed, webhooks, workers
 from llm_installer.studio.colab import routes as colab
 from llm_installer.studio.context import Studio
 from llm_installer.studio.guard import Guard
@@ -30,8 +30,10 @@ ROUTERS: tuple[Callable[[Studio], APIRouter], ...] = (
     seed.router_of,
     jobs.router_of,
     workers.router_of,
+    checkpoints.router_of,
     files.router_of,
     fine_tuning.router_of,
+    webhooks.router_of,
     colab.router_of,
     pages,
     access,

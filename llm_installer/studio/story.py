@@ -34,6 +34,7 @@ from llm_installer.studio.request import StudioRequest
 from llm_installer.studio.store import cleaning
 from llm_installer.studio.store.leases import Watch, only_watch
 from llm_installer.studio.store.opening import open_store
+from llm_installer.studio.webhooks.sending import Sender
 from llm_installer.studio.worker.client import Patience
 
 GRACE = 5
@@ -72,6 +73,8 @@ class Running:
         """Answer until a signal, or `stop`."""
         watching = threading.Thread(target=_watch, args=(self.studio, ending := threading.Event()), daemon=True)
         watching.start()
+        sender = Sender(self.studio.store, self.studio.signer, self.studio.addresses)
+        sender.start()
         if self._worker:
             self._worker.start()
         try:
@@ -82,6 +85,7 @@ class Running:
             end_all(self.studio.folder / CHATS)
             if self._worker:
                 self._worker.stop()
+            sender.stop()
             watching.join()
 
     def stop(self) -> None:

@@ -19,15 +19,16 @@ from llm_installer.core.text import shortened
 from llm_installer.server.guard import body_of
 from llm_installer.server.problems import invalid
 from llm_installer.studio import blobs, results
+from llm_installer.studio.api.checkpoints import checkpoint_json
 from llm_installer.studio.api.downloads import data_file
-from llm_installer.studio.api.receiving import full
+from llm_installer.studio.api.receiving import full, room
 from llm_installer.studio.api.shapes import work_json
 from llm_installer.studio.colab.returned import made_a_run
 from llm_installer.studio.colab.wheel import running_version
 from llm_installer.studio.context import Studio
 from llm_installer.studio.guard import job_of_token
 from llm_installer.studio.plain import ENGINES, Json
-from llm_installer.studio.store import claims, events, files
+from llm_installer.studio.store import checkpoints, claims, events, files
 from llm_installer.studio.store.events import LEVELS, TYPES, NewEvent
 from llm_installer.studio.store.tables import Job
 
@@ -125,7 +126,8 @@ def router_of(studio: Studio) -> APIRouter:
         with studio.store.reading() as session:
             data = files.find(session, job.file_id) if job.file_id else None
             sent = events.last_steps(session, job.id)
-        return work_json(job, data, studio.settings.lease, sent)
+            kept = checkpoint_json(checkpoints.newest(session, job.id))
+        return {**work_json(job, data, studio.settings.lease, sent), "checkpoint": kept}
 
     @router.get("/api/workers/jobs/{job_id}/data")
     def data(job_id: str, validation: bool = False) -> Response:
@@ -201,6 +203,7 @@ def _pieces(router: APIRouter, studio: Studio) -> None:
     ) -> Response:
         """A piece of a content; `total` is how many bytes all of it has."""
         piece = await body_of(request, 2 * blobs.PIECE)
+        room(studio, len(piece))
         try:
             found = await run_in_threadpool(blobs.write, studio.folder, sha256, offset, piece, total)
         except OSError as error:
