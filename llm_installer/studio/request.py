@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, distribution
 from urllib.parse import urlsplit
 
 from llm_installer.core.errors import InstallerError, UsageError
@@ -51,15 +52,20 @@ def check(request: StudioRequest) -> None:
         )
     if request.public_url:
         _check_public(request.public_url)
-    if any(importlib.util.find_spec(name) is None for name in NEEDED):
+    if missing := [name for name in NEEDED if importlib.util.find_spec(name) is None]:
         raise InstallerError(
-            f"The studio needs packages that are not installed; install them with: {pip(quoted_extra())}"
+            f"The studio needs the packages of this program's extra `studio`, and {missing[0]} is not installed; "
+            f"install them with: {pip(quoted_extra())}"
         )
 
 
 def quoted_extra() -> str:
-    """What to install."""
-    return "fastapi uvicorn sqlalchemy alembic python-multipart"
+    """What to install: the extra, or its packages where this program runs from a checkout that was never installed."""
+    try:
+        distribution("llm_installer")
+    except PackageNotFoundError:
+        return "fastapi uvicorn sqlalchemy alembic python-multipart nbformat"
+    return "'llm_installer[studio]'"
 
 
 def _check_public(url: str) -> None:

@@ -18,12 +18,13 @@ from llm_installer.studio.context import Studio
 from llm_installer.studio.insight import Values
 from llm_installer.studio.options import checked
 from llm_installer.studio.pages.models import installed_names
+from llm_installer.studio.pages.wrong import wrong_file
 from llm_installer.studio.store import files
 from llm_installer.studio.store.tables import File
 
 _SUFFIX = re.compile(r"(\.[A-Za-z0-9]{1,8})?\.[A-Za-z0-9]{1,8}\Z")
 _PACKED = (".gz", ".bz2", ".xz", ".zst")
-_OWN = ("model", "prompts")
+_OWN = ("model", "prompts", "asked")
 """Fields of the form that are no options of `train`."""
 KEPT = 64
 """Answers that are kept, so that a page that is opened again need not wait."""
@@ -120,6 +121,12 @@ def ending(name: str) -> str:
     return last if last.endswith(_PACKED) else f".{last.rpartition('.')[2]}"
 
 
+def given(form: FormData) -> bool:
+    """Whether a form has a file or a text."""
+    sent = form.get("file")
+    return (isinstance(sent, UploadFile) and bool(sent.filename)) or bool(str(form.get("text") or "").strip())
+
+
 def keep(studio: Studio, form: FormData) -> File:
     """The file that was sent, or the text that was pasted, as a file of the store."""
     sent, text = form.get("file"), str(form.get("text") or "")
@@ -129,11 +136,13 @@ def keep(studio: Studio, form: FormData) -> File:
             with received.open("wb") as out:
                 shutil.copyfileobj(sent.file, out, 1 << 20)
             name = sent.filename
+            if why := wrong_file(received, name):
+                raise DataError(why)
         elif text.strip():
             received.write_text(text, encoding="utf-8", errors="replace")
             name = f"pasted{_kind(text)}"
         else:
-            raise DataError("There is nothing to look at yet; choose a file, or paste some examples")
+            raise DataError("There is nothing to look at yet; choose a file, paste some examples, or name a dataset")
         return files.keep(studio.store, studio.folder, received, name)
     finally:
         received.unlink(missing_ok=True)

@@ -16,6 +16,7 @@ from markupsafe import Markup
 
 from llm_installer.core.errors import InstallerError
 from llm_installer.core.text import counted, size
+from llm_installer.studio.pages.words import for_page, label
 from llm_installer.studio.store.refusals import Refused
 
 HERE = Path(__file__).parent
@@ -79,6 +80,8 @@ def templates() -> Environment:
         "when": when,
         "place": place,
         "plain": plain,
+        "said_here": for_page,
+        "label": label,
         "nav": NAV,
     }
     found.globals.update(shared, here="", said="", wrong=False)
@@ -112,7 +115,7 @@ class PageRoute(APIRoute):
             except InstallerError as error:
                 status, sentence = 400, str(error)
             title = "Not found" if status == 404 else "That did not work"
-            answer = drawn("problem.html", title=title, sentence=sentence, back=back(request))
+            answer = drawn("problem.html", title=title, sentence=for_page(sentence), back=back(request))
             answer.status_code = status
             return answer
 
