@@ -157,8 +157,8 @@ class Keys(Clicks):
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [Clicks, pytest.param(Keys, marks=minutes)])
 def test_the_story(address: str, page: Page, tmp_path: Path, kind: type[Clicks]) -> None:
-    """Install, give a table, see what is learned, change a value, train, watch, come back, talk to base and tuned beside
-    each other, put it into production, take the adapter along."""
+    """Install, give a table, see what is learned, change a value, train, watch, come back, take the adapter along, put
+    it into production, talk to base and tuned beside each other."""
     data, person = tmp_path / "colours.csv", kind(page)
     data.write_bytes(rows())
     page.goto(f"{address}/models")
@@ -265,9 +265,9 @@ def test_an_open_page_says_when_the_studio_is_away_and_comes_back(llm_home: Path
         page.goto(f"{running.studio.address}/runs/{job.id}")
         page.wait_for_function("document.querySelector('#live')?._htmx?.sse?.reader")
     page.wait_for_selector("#away")
-    with started(port) as running, running.studio.store.writing() as session:
-        jobs.cancel(running.studio.store, session, job.id)
-        session.commit()
+    with started(port) as running:
+        with running.studio.store.writing() as session:
+            jobs.cancel(running.studio.store, session, job.id)
         page.wait_for_selector("#away", state="detached")
         page.wait_for_selector(".chip.cancelled")
 
