@@ -21,6 +21,7 @@ from llm_installer.core.paths import ModelDir
 from llm_installer.studio.request import StudioRequest
 from llm_installer.studio.states import FAILED, TRAINING
 from llm_installer.studio.store import files, jobs
+from llm_installer.studio.store.events import NewEvent
 from llm_installer.studio.store.jobs import NewJob
 from llm_installer.studio.story import Running
 from llm_installer.studio.story import opened as studio_opened
@@ -96,6 +97,23 @@ def test_no_page_breaks_its_policy_or_is_wider_than_a_phone(opened_studio: Open,
                 (one["id"], one["nodes"][0]["html"]) for one in found if one["impact"] in ("serious", "critical")
             ]
             assert serious == [], (path, scheme)
+
+
+def test_news_take_nothing_out_of_the_hand(opened_studio: Open, folder: ModelDir, page: Page) -> None:
+    """What is pressed by keyboard keeps the focus when the page gets news; so does a curve that begins."""
+    job = opened_studio.job(TRAINING)
+    page.goto(f"{str(opened_studio.http.base_url).rstrip('/')}/runs/{job.id}")
+    assert page.is_hidden("#loss") and "loss before training" in page.inner_text("#now")
+    page.focus("button >> text=Cancel")
+    page.wait_for_function("document.querySelector('#live')?._htmx?.sse?.reader")
+    with opened_studio.studio.store.writing() as session:
+        found = jobs.locked(session, job.id)
+        found.step, found.steps, found.progress = 3, 9, 33
+    opened_studio.tell(job, *(NewEvent("metrics", {"kind": "step", "step": n, "loss": 1.0}) for n in range(3)))
+    page.wait_for_selector("#loss[data-count='3']")
+    page.wait_for_selector("#now >> text=3 of 9")
+    assert page.is_visible("#loss") and "loss before training" not in page.inner_text("#now")
+    assert page.evaluate("document.activeElement.textContent") == "Cancel"
 
 
 def rows() -> bytes:

@@ -86,6 +86,6 @@ def too_few(data: object) -> str:
             "give some dozens of examples, better some hundreds."
         )
     return (
-        f"There are {train} rows to learn from. The model will memorise them rather than learn what they have in common; "
-        "give some dozens of examples, better some hundreds."
+        f"There are {train} rows to learn from. The model will memorise them rather than learn what they have in "
+        "common; give some dozens of examples, better some hundreds."
     )

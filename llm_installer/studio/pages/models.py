@@ -14,6 +14,7 @@ from llm_installer.install.installed import Installed, list_models
 from llm_installer.studio import insight
 from llm_installer.studio.context import Studio
 from llm_installer.studio.pages import children
+from llm_installer.studio.pages.children import Child
 from llm_installer.studio.pages.curated import CURATED, Curated
 from llm_installer.studio.pages.drawing import PageRoute, drawn, to
 
@@ -76,6 +77,13 @@ def router_of(studio: Studio) -> APIRouter:
         place = folder / name.replace("/", "_")
         if not any(one.place == place and one.alive for one in children.known(folder)):
             children.begin(name, place, ["install", name], _empty(studio.folder))
+        return to("/models")
+
+    @router.post("/models/install/stop")
+    def stop(model: str = Form(max_length=200)) -> Response:
+        child = Child(model, folder / checked(model).replace("/", "_"))
+        child.end()
+        child.forget()
         return to("/models")
 
     return router
