@@ -79,7 +79,7 @@ def running(studio: Studio) -> list[str]:
 
 def checked_dataset(text: str) -> str:
     """The name of a dataset on the hub, or its address there. Raises UsageError for anything else."""
-    name = text.strip().removeprefix("https://huggingface.co/").removeprefix("datasets/").strip("/")
+    name = text.strip().removeprefix("https://huggingface.co/").removeprefix("datasets/").rstrip("/")
     if not _NAME.fullmatch(name) or ".." in name:
         raise UsageError(
             f"{text.strip()[:80]!r} is not a dataset of the hub; such names are owner/name, for example "
