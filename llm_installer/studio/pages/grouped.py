@@ -41,6 +41,11 @@ FILE_FIELDS = (
 """(option, its label, what stands in an empty field, what it is) of how a file is read."""
 
 
+def of_file(options: Mapping[str, str]) -> dict[str, str]:
+    """The options among some that say how a file is read."""
+    return {name: options[name] for name, *_ in FILE_FIELDS if options.get(name)}
+
+
 @dataclass(frozen=True)
 class Group:
     """Some values of a plan under one title."""

@@ -22,7 +22,7 @@ from llm_installer.studio.options import checked
 from llm_installer.studio.pages import fetching
 from llm_installer.studio.pages.asked import Asked, Known, asked_of, given, in_its_name, keep
 from llm_installer.studio.pages.drawing import PageRoute, drawn, to
-from llm_installer.studio.pages.grouped import FILE_FIELDS, groups, too_few
+from llm_installer.studio.pages.grouped import FILE_FIELDS, groups, of_file, too_few
 from llm_installer.studio.pages.prices import costs, read_prices
 from llm_installer.studio.store import files, jobs
 from llm_installer.studio.store.jobs import NewJob
@@ -75,9 +75,11 @@ def router_of(studio: Studio) -> APIRouter:
         return drawn("new_file.html", here="New training", **values)
 
     @router.get("/new/{file_id}/data")
-    def data(file_id: str) -> Response:
-        asked = asked_of(studio, file_id, {})
-        found = known.once(lambda: in_its_name(insight.dataset(asked.place), asked), "data", file_id)
+    def data(request: Request, file_id: str) -> Response:
+        asked = asked_of(studio, file_id, request.query_params)
+        options = of_file(asked.options)
+        key = ("data", file_id, sorted(options.items()))
+        found = known.once(lambda: in_its_name(insight.dataset(asked.place, options=options), asked), *key)
         return drawn("data.html", found=found)
 
     @router.get("/new/{file_id}/rows")
@@ -96,7 +98,9 @@ def _planning(router: APIRouter, studio: Studio, known: Known) -> None:
     @router.post("/new/{file_id}/plan")
     async def plan_again(request: Request, file_id: str) -> Response:
         form = _texts(await request.form())
-        return await run_in_threadpool(lambda: _drawn_plan(studio, known, asked_of(studio, file_id, form)))
+        answer = await run_in_threadpool(lambda: _drawn_plan(studio, known, asked_of(studio, file_id, form)))
+        answer.headers["HX-Trigger"] = "planned"  # what stands above the plan follows it
+        return answer
 
     @router.post("/new/{file_id}/time")
     async def time(request: Request, file_id: str) -> Response:
@@ -121,7 +125,9 @@ def _drawn_rows(known: Known, asked: Asked) -> Response:
     if isinstance(found.get("data"), dict):
         data = {**found["data"], "shown": found.get("shown", [])}  # type: ignore[dict-item]
     else:
-        alone = known.once(lambda: insight.dataset(asked.place, asked.model, SHOWN), "rows", asked.file.id, asked.model)
+        options = of_file(asked.options)
+        key = ("rows", asked.file.id, asked.model, sorted(options.items()))
+        alone = known.once(lambda: insight.dataset(asked.place, asked.model, SHOWN, options), *key)
         data = alone if "error" not in alone else None
     return drawn("rows.html", found=data, error="" if data else found.get("error", ""), **_skipped(data or {}))
 
