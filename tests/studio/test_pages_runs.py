@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import zipfile
 from datetime import date
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -234,6 +235,17 @@ def test_the_plan_is_grouped_and_loses_nothing() -> None:
 def test_next_to_nothing_is_warned_of() -> None:
     assert "single row" in grouped.too_few({"train": 1}) and "19 rows" in grouped.too_few({"train": 19})
     assert grouped.too_few({"train": 20}) == grouped.too_few(None) == grouped.too_few({}) == ""
+
+
+def test_columns_with_other_names_are_chosen(opened_studio: Open, folder: ModelDir) -> None:
+    """A person sees which columns there are; what is read follows the choice."""
+    http, file = opened_studio.http, opened_studio.file("q.csv", b"frage,antwort,rang\nwas,das,1\nwer,der,2\n")
+    unknown = http.get(f"/new/{file.id}/data").text
+    assert "frage" in unknown and "--columns" not in unknown
+    assert grouped.keys_of(unescape(unknown)) == ["frage", "antwort", "rang"]
+    chosen = {"question_column": "frage", "answer_column": "antwort"}
+    assert "<dd>2</dd>" in http.get(f"/new/{file.id}/data", params=chosen).text
+    assert grouped.keys_of("q.csv holds no records") == grouped.keys_of(None) == []
 
 
 def test_a_run_that_has_no_step_yet_says_what_happens(opened_studio: Open, folder: ModelDir) -> None:

@@ -24,7 +24,8 @@ from llm_installer.studio.store.tables import File
 
 _SUFFIX = re.compile(r"(\.[A-Za-z0-9]{1,8})?\.[A-Za-z0-9]{1,8}\Z")
 _PACKED = (".gz", ".bz2", ".xz", ".zst")
-_OWN = ("model", "prompts", "asked")
+QUESTION, ANSWER = "question_column", "answer_column"
+_OWN = ("model", "prompts", QUESTION, ANSWER)
 """Fields of the form that are no options of `train`."""
 KEPT = 64
 """Answers that are kept, so that a page that is opened again need not wait."""
@@ -81,8 +82,16 @@ def asked_of(studio: Studio, file_id: str, given: Mapping[str, str]) -> Asked:
     if model not in names:
         raise UsageError(f"The model {model!r} is not installed; choose another, or install it first")
     own = {name: value.strip() for name, value in given.items() if name not in _OWN and value.strip()}
+    if not own.get("columns") and (pair := _columns(given)):
+        own["columns"] = pair
     checked(own)  # before a plan is made, too: none may read or write other files
     return Asked(file, named(studio.folder, file), model, own, given.get("prompts", "").strip())
+
+
+def _columns(given: Mapping[str, str]) -> str:
+    """The two columns that were chosen, as the option has them; empty where not both were."""
+    chosen = [given.get(name, "").strip().replace('"', "") for name in (QUESTION, ANSWER)]
+    return 'prompt="{}",answer="{}"'.format(*chosen) if all(chosen) else ""
 
 
 def named(folder: Path, file: File) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -27,6 +28,7 @@ _GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         ),
     }
 )
+_KEYS = re.compile(r"no known format fits: the record has the keys ((?:'[^']*'(?:, )?)+)")
 FEW = 20
 """Rows below which a training is hardly one."""
 FILE_FIELDS = (
@@ -78,6 +80,13 @@ def _group(title: str, rows: list[Values]) -> Group:
 def _setting(row: Values) -> Values:
     found = row.get("setting")
     return found if isinstance(found, dict) else {}
+
+
+def keys_of(error: object) -> list[str]:
+    """The columns that a file has where the error says that none of them is known; empty for other errors."""
+    found = _KEYS.search(str(error or ""))
+    keys = re.findall(r"'([^']{1,80})'", found[1]) if found else []
+    return keys if len(keys) > 1 else []
 
 
 def too_few(data: object) -> str:

@@ -22,7 +22,7 @@ from llm_installer.studio.options import checked
 from llm_installer.studio.pages import fetching
 from llm_installer.studio.pages.asked import Asked, Known, asked_of, given, in_its_name, keep
 from llm_installer.studio.pages.drawing import PageRoute, drawn, to
-from llm_installer.studio.pages.grouped import FILE_FIELDS, groups, of_file, too_few
+from llm_installer.studio.pages.grouped import FILE_FIELDS, groups, keys_of, of_file, too_few
 from llm_installer.studio.pages.prices import costs, read_prices
 from llm_installer.studio.store import files, jobs
 from llm_installer.studio.store.jobs import NewJob
@@ -120,7 +120,7 @@ def _texts(form: FormData) -> dict[str, str]:
 
 
 def _drawn_rows(known: Known, asked: Asked) -> Response:
-    """Rows as tokens: from the plan, and where there is none, from the data alone."""
+    """Rows as tokens: from the plan, and where there is none, from the data alone; why there are none says the plan."""
     found, data = _plan(known, asked), None
     if isinstance(found.get("data"), dict):
         data = {**found["data"], "shown": found.get("shown", [])}  # type: ignore[dict-item]
@@ -129,7 +129,7 @@ def _drawn_rows(known: Known, asked: Asked) -> Response:
         key = ("rows", asked.file.id, asked.model, sorted(options.items()))
         alone = known.once(lambda: insight.dataset(asked.place, asked.model, SHOWN, options), *key)
         data = alone if "error" not in alone else None
-    return drawn("rows.html", found=data, error="" if data else found.get("error", ""), **_skipped(data or {}))
+    return drawn("rows.html", found=data, **_skipped(data or {}))
 
 
 def _skipped(found: Mapping[str, object]) -> dict[str, object]:
@@ -154,6 +154,7 @@ def _drawn_plan(studio: Studio, known: Known, asked: Asked) -> Response:
         "few": too_few(found.get("data")),
         "costs": costs(found, read_prices(studio.folder)),
         "fields": FILE_FIELDS,
+        "keys": keys_of(found.get("error")),
         "file": asked.file,
         "model": asked.model,
         "given": asked.options,
