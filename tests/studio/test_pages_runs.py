@@ -15,6 +15,7 @@ from llm_installer.core.paths import ModelDir
 from llm_installer.runs.versions import read_versions
 from llm_installer.studio.pages import grouped, prices
 from llm_installer.studio.pages.drawing import templates
+from llm_installer.studio.pages.report import report_parts
 from llm_installer.studio.pages.words import for_page
 from llm_installer.studio.pages.wrong import wrong_file
 from llm_installer.studio.states import COMPLETED, FAILED, TRAINING
@@ -170,6 +171,22 @@ def test_examples_are_no_wrong_file(tmp_path: Path) -> None:
 )
 def test_words_of_a_terminal_become_words_of_a_page(said: str, here: str) -> None:
     assert for_page(said) == here
+
+
+def test_a_report_names_files_and_no_commands() -> None:
+    text = (
+        "# tiny: run x\n\nTrained on /a/b/qa.csv for 5 steps. A longer run (--epochs 4).\n\n./lora is now the adapter "
+    )
+    text += "of this run, from step 5. Before, it was run y (loss 2 -> 1); go back with: ./llm-installer adapters tiny use y\n"
+    text += "\n## Rows\n\n| row | loss |\n| --- | --- |\n| /a/b/qa.csv:18 | 1.5 |\n"
+    assert report_parts(text) == [
+        (
+            "",
+            "Trained on qa.csv for 5 steps. A longer run (“epochs” 4).\n\n"
+            "This run is in use now, from step 5. Before, it was run y (loss 2 -> 1)",
+        ),
+        ("Rows", "| row | loss |\n| --- | --- |\n| qa.csv:18 | 1.5 |"),
+    ]
 
 
 def test_prices_are_corrected_and_go_back(tmp_path: Path, opened_studio: Open) -> None:

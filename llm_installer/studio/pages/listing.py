@@ -65,7 +65,7 @@ def listed(studio: Studio) -> tuple[list[View], list[dict[str, object]]]:
 
 def _run_row(known: Versions, row: RunRow, job: Job | None, names: Names) -> dict[str, object]:
     model = row.run.root.parent.parent.name
-    data = names.get(job.file_id, "") if job else shortened(row.data, 60)
+    data = names.get(job.file_id, "") if job else views.data_names(row)
     return {
         "key": job.id if job else f"{model}/{row.run.id}",
         "run": True,

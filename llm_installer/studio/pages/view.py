@@ -122,7 +122,7 @@ def view_of_run(folder: ModelDir, row: RunRow) -> View:
     found = View(
         key=key,
         title=row.run.id,
-        about=f"{folder.root.name}, {shortened(row.data, 80)}",
+        about=f"{folder.root.name}, {data_names(row)}",
         state=row.status,
         words=row.status,
         running=row.status == "running",
@@ -228,6 +228,11 @@ def _plan(run: Run) -> Iterable[tuple[str, str, str]]:
         if value is not None and not isinstance(value, (dict, list)):
             shown = f"{value:g}" if isinstance(value, float) else str(value)
             yield name.replace("_", " "), shown, for_page(str(reason))
+
+
+def data_names(row: RunRow) -> str:
+    """What a run learned from, without folders."""
+    return shortened(", ".join(part.rpartition("/")[2] for part in row.data.split(",")), 80)
 
 
 def rows_loss(row: RunRow) -> str:
