@@ -174,10 +174,9 @@ def test_words_of_a_terminal_become_words_of_a_page(said: str, here: str) -> Non
 
 
 def test_a_report_names_files_and_no_commands() -> None:
-    text = (
-        "# tiny: run x\n\nTrained on /a/b/qa.csv for 5 steps. A longer run (--epochs 4).\n\n./lora is now the adapter "
-    )
-    text += "of this run, from step 5. Before, it was run y (loss 2 -> 1); go back with: ./llm-installer adapters tiny use y\n"
+    text = "# tiny: run x\n\nTrained on /a/b/qa.csv for 5 steps. A longer run (--epochs 4).\n\n"
+    text += "./lora is now the adapter of this run, from step 5. Before, it was run y (loss 2 -> 1); "
+    text += "go back with: ./llm-installer adapters tiny use y\n"
     text += "\n## Rows\n\n| row | loss |\n| --- | --- |\n| /a/b/qa.csv:18 | 1.5 |\n"
     assert report_parts(text) == [
         (
