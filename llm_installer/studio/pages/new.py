@@ -80,7 +80,7 @@ def router_of(studio: Studio) -> APIRouter:
         options = of_file(asked.options)
         key = ("data", file_id, sorted(options.items()))
         found = known.once(lambda: in_its_name(insight.dataset(asked.place, options=options), asked), *key)
-        return drawn("data.html", found=found)
+        return drawn("data.html", found=found, keys=keys_of(found.get("error")))
 
     @router.get("/new/{file_id}/rows")
     def rows(request: Request, file_id: str) -> Response:
