@@ -24,6 +24,7 @@ from llm_installer.core.home import llm_home
 from llm_installer.core.json_file import read_object
 from llm_installer.core.text import short_path
 from llm_installer.server.listening import address_of, listening, signals_stay_here
+from llm_installer.studio import insight
 from llm_installer.studio.access.starting import first_link
 from llm_installer.studio.api.tail import Tail
 from llm_installer.studio.app import app_of
@@ -83,6 +84,7 @@ class Running:
         finally:
             ending.set()
             end_all(self.studio.folder / CHATS)
+            insight.WARM.end()
             if self._worker:
                 self._worker.stop()
             sender.stop()
