@@ -11,6 +11,7 @@ import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from llm_installer.core.errors import ModelError
 from llm_installer.core.examples import Example, Message, Origin
 from llm_installer.data.encoding.answers import Rendered
 from llm_installer.data.encoding.encode import Encoder
@@ -309,6 +310,26 @@ def test_an_answer_of_which_only_the_end_is_left_is_refused() -> None:
     )
     with pytest.raises(CannotRender, match="shows nothing of an answer"):
         encoder_for(template).texts(chat(Message("user", "q"), Message("assistant", "|AAA")))
+
+
+def test_contents_come_in_parts_where_a_template_shows_nothing_else() -> None:
+    template = (
+        "{% for m in messages %}<|im_start|>{{ m.role }}{% for part in m.content %}{% if part.type == 'text' %}"
+        "{{ part.text }}{% endif %}{% endfor %}<|im_end|>{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant{% endif %}"
+    )
+    turns = (Message("user", "q"), Message("assistant", "AAA"), Message("user", "p"), Message("assistant", "BBB"))
+    assert learned(encoder_for(template), chat(*turns)) == [
+        ("<|im_start|>userq<|im_end|><|im_start|>assistant", "AAA<|im_end|>"),
+        ("<|im_start|>userq<|im_end|><|im_start|>assistantAAA<|im_end|><|im_start|>userp<|im_end|><|im_start|>assistant",
+         "BBB<|im_end|>"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("template", ["no turns", "{% for m in messages %}{{ m.role }}{% endfor %}<|im_end|>"])
+def test_a_template_that_shows_no_contents_is_refused(template: str) -> None:
+    with pytest.raises(ModelError, match="shows nothing of an answer; give the model another one"):
+        encoder_for(template)
 
 
 def test_marks_of_calls_and_thoughts_may_be_written_in_answers_only() -> None:
