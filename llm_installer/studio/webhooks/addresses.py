@@ -26,7 +26,10 @@ class BadAddress(Refused):
 
 def public(url: str) -> str:
     """https, and a host all of whose addresses are on the public internet."""
-    parts = urlsplit(url) if len(url) <= _LONGEST and url.isprintable() else urlsplit("")
+    try:
+        parts = urlsplit(url if len(url) <= _LONGEST and url.isprintable() else "")
+    except ValueError:  # such as half of an address in brackets
+        parts = urlsplit("")
     if parts.scheme != "https" or not parts.hostname or parts.username is not None or parts.fragment:
         raise BadAddress(f"{url[:80]!r} is not an address such as https://example.org/hook")
     try:
