@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from fastapi import APIRouter, FastAPI
 from fastapi.exceptions import RequestValidationError
+from sqlalchemy.exc import DataError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -65,6 +66,11 @@ def _problems(app: FastAPI) -> None:
     @app.exception_handler(Refused)
     async def refused(request: Request, error: Refused) -> Response:
         return answered(Problem(error.status, str(error), code=error.code))
+
+    @app.exception_handler(DataError)
+    async def not_to_be_kept(request: Request, error: DataError) -> Response:
+        words = "Something in this request is no text or number that a database takes, such as a null character"
+        return answered(Problem(400, words, code="invalid_request"))
 
     @app.exception_handler(RequestValidationError)
     async def malformed(request: Request, error: RequestValidationError) -> Response:

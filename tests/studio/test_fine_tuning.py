@@ -11,6 +11,7 @@ import pytest
 from llm_installer.studio.context import Studio
 from llm_installer.studio.worker.client import Server
 
+RUN = "20261127-101112-medium"
 ROWS = b'{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]}\n'
 
 
@@ -97,12 +98,12 @@ def test_checkpoints_are_those_that_are_there(client: openai.OpenAI, studio: Stu
         {"type": "metrics", "data": {"kind": "evaluation", "step": step, "validation_loss": 3.0 - step / 10}}
         for step in (0, 5, 10)
     ]
-    told = {"attempt": 1, "state": "training", "run": "r1", "events": evaluations}
+    told = {"attempt": 1, "state": "training", "run": RUN, "events": evaluations}
     server.tell(job.id.removeprefix("ftjob-"), "report", told)
     server.close()
     model = llm_home / "models" / "tiny"
     for step in (5, 8):
-        place = model / "runs" / "r1" / "checkpoints" / f"checkpoint-{step}"
+        place = model / "runs" / RUN / "checkpoints" / f"checkpoint-{step}"
         place.mkdir(parents=True)
         (place / "state.json").write_text("{}")
     for name in ("model_info.json", "model/config.json"):
@@ -110,7 +111,7 @@ def test_checkpoints_are_those_that_are_there(client: openai.OpenAI, studio: Stu
         (model / name).write_text("{}")
     found = list(client.fine_tuning.jobs.checkpoints.list(job.id, limit=1))
     assert [(one.step_number, one.metrics.valid_loss) for one in found] == [(8, 2.5), (5, 2.5)]
-    assert found[0].fine_tuned_model_checkpoint == "tiny:r1:ckpt-step-8"
+    assert found[0].fine_tuned_model_checkpoint == f"tiny:{RUN}:ckpt-step-8"
 
 
 def test_jobs_are_listed_in_pages_cancelled_and_resumed(client: openai.OpenAI) -> None:

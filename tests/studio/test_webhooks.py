@@ -261,6 +261,8 @@ def test_another_servers_hooks_are_not_ours(store: Store, sender: Sender, receiv
         "https://8.8.8.8/#x",
         "file:///etc/passwd",
         "https:///x",
+        "https://[::1",
+        "https://a\x00b/",
         "https://8.8.8.8:99999/",
         "https://8.8.8.8/\r\nx",
         f"https://8.8.8.8/{'x' * 3000}",

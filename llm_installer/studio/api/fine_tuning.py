@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query
@@ -13,6 +12,7 @@ from llm_installer.core.paths import ModelDir, Run
 from llm_installer.core.run.checkpoints import resumable
 from llm_installer.server.problems import invalid
 from llm_installer.studio.api.openai_shapes import JOB, checkpoints_json, event_json, job_json
+from llm_installer.studio.checkpoints import RUN
 from llm_installer.studio.context import Studio
 from llm_installer.studio.curated import CURATED
 from llm_installer.studio.options import VALIDATION, checked, checked_model
@@ -138,10 +138,10 @@ def _sub_resources(router: APIRouter, studio: Studio) -> None:
 def _saved_here(job: Job) -> list[int]:
     """Steps of the checkpoints in the folder of its run, where it was trained on this machine."""
     try:
-        run = Run(ModelDir.find(job.model).runs / Path(job.run).name)
+        run = Run(ModelDir.find(job.model).runs / job.run) if RUN.fullmatch(job.run) else None
     except ModelError:
         return []
-    return [int(folder.name.rpartition("-")[2]) for folder in resumable(run)] if job.run else []
+    return [int(folder.name.rpartition("-")[2]) for folder in resumable(run)] if run else []
 
 
 def _new(asked: Asked, key: str | None) -> NewJob:

@@ -89,10 +89,10 @@ def checkpoints_json(job: Job, metrics: Sequence[Event], saved: Collection[int])
     best one is the job's model; the others are resumed from, and served by no name."""
     best = job.result.get("best_step")
     steps = {*saved, *([best] if isinstance(best, int) and best and tuned_name(job) else ())}
-    evaluations = [one for one in metrics if one.data.get("kind") == "evaluation" and isinstance(one.data["step"], int)]
+    evaluations = [one for one in metrics if one.data.get("kind") == "evaluation"]
     found = []
     for step in sorted(steps, reverse=True):
-        before = [one for one in evaluations if one.data["step"] <= step]
+        before = [one for one in evaluations if _step(one) <= step]
         losses = _losses(before[-1]) if before else {}
         name = tuned_name(job) if step == best else None
         found.append(
@@ -107,6 +107,11 @@ def checkpoints_json(job: Job, metrics: Sequence[Event], saved: Collection[int])
             }
         )
     return found
+
+
+def _step(event: Event) -> int:
+    step = event.data.get("step")
+    return step if isinstance(step, int) else 0
 
 
 def _losses(evaluation: Event) -> Json:
