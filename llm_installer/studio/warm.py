@@ -128,8 +128,7 @@ class Asked:
 
 
 def answer(line: int, idle: int, main: Callable[[], object]) -> None:
-    """Fork a child for each question that comes, until the server is gone or nobody asks any more; `main` is the command
-    line."""
+    """Fork a child that runs `main` for each question, until the server is gone or nobody asks any more."""
     asked = socket.socket(fileno=line)
     running: dict[int, socket.socket] = {}
     while True:
