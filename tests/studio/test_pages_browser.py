@@ -125,6 +125,7 @@ def until(page: Page, so: str) -> None:
         page.wait_for_timeout(50)
 
 
+@pytest.mark.slow
 def test_what_stands_above_a_plan_follows_it(opened_studio: Open, folder: ModelDir, page: Page) -> None:
     """Another share for validation is seen in the figures of the file at once."""
     file = opened_studio.file("colours.csv", rows())
