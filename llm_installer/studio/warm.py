@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -25,8 +26,8 @@ _SERVE = (
     "import sys\n"
     "from llm_installer.studio import warm\n"
     "import torch, transformers\n"
-    "import llm_installer.cli.main\n"
-    "warm.answer(int(sys.argv[1]), int(sys.argv[2]))\n"
+    "from llm_installer.cli.main import main\n"
+    "warm.answer(int(sys.argv[1]), int(sys.argv[2]), main)\n"
 )
 
 
@@ -126,8 +127,8 @@ class Asked:
         self._line.close()
 
 
-def answer(line: int, idle: int) -> None:
-    """Fork a child for each question that comes, until the server is gone or nobody asks any more."""
+def answer(line: int, idle: int, main: Callable[[], object]) -> None:
+    """Fork a child that runs `main` for each question, until the server is gone or nobody asks any more."""
     asked = socket.socket(fileno=line)
     running: dict[int, socket.socket] = {}
     while True:
@@ -147,7 +148,7 @@ def answer(line: int, idle: int) -> None:
             for other in (asked, *running.values()):
                 other.close()
             os.close(teller)
-            _child(json.loads(question), out, said)
+            _child(json.loads(question), out, said, main)
         running[pid] = socket.socket(fileno=teller)
         with suppress(OSError):
             running[pid].send(f"pid {pid}".encode())
@@ -163,7 +164,7 @@ def _reap(running: dict[int, socket.socket]) -> None:
                 teller.send(f"code {os.waitstatus_to_exitcode(status)}".encode())
 
 
-def _child(question: Mapping[str, object], out: int, said: int) -> None:
+def _child(question: Mapping[str, object], out: int, said: int, main: Callable[[], object]) -> None:
     """The command, in this process, which then ends."""
     code = 1
     try:
@@ -175,7 +176,8 @@ def _child(question: Mapping[str, object], out: int, said: int) -> None:
         assert isinstance(words, Sequence) and isinstance(limits, Sequence) and isinstance(given, dict)
         os.environ.clear()
         os.environ.update(given)
-        code = _command([str(word) for word in words], [int(number) for number in limits])
+        sys.argv[1:] = [str(word) for word in words]
+        code = _command([int(number) for number in limits], main)
     finally:
         for stream in (sys.stdout, sys.stderr):
             with suppress(OSError, ValueError):
@@ -183,15 +185,10 @@ def _child(question: Mapping[str, object], out: int, said: int) -> None:
         os._exit(code)
 
 
-def _command(words: list[str], limits: list[int]) -> int:
-    import resource
-
-    from llm_installer.cli.main import main
-
+def _command(limits: list[int], main: Callable[[], object]) -> int:
     memory, seconds = limits
     for kind, most in (("RLIMIT_AS", memory), ("RLIMIT_CPU", seconds), ("RLIMIT_CORE", 0)):
         resource.setrlimit(getattr(resource, kind), (most, most))
-    sys.argv[1:] = words
     try:
         main()
     except SystemExit as end:

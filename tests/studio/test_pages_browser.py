@@ -125,6 +125,21 @@ def until(page: Page, so: str) -> None:
         page.wait_for_timeout(50)
 
 
+@pytest.mark.slow
+def test_what_stands_above_a_plan_follows_it(opened_studio: Open, folder: ModelDir, page: Page) -> None:
+    """Another share for validation is seen in the figures of the file at once."""
+    file = opened_studio.file("colours.csv", rows())
+    asked = list[str]()
+    page.on("request", lambda sent: asked.append(sent.url))
+    page.goto(f"{str(opened_studio.http.base_url).rstrip('/')}/new/{file.id}?model=tiny&epochs=abc")
+    page.wait_for_selector("#data .figures")
+    page.fill("#v-max_examples", "10")
+    page.click("button >> text=Plan again")
+    until(page, "document.querySelector('#data .figures dd')?.textContent === '59'")
+    until(page, "document.querySelector('#data .figures div:nth-child(2) dd').textContent === '9'")
+    assert any("/data?" in url and "max_examples=10" in url for url in asked)
+
+
 def rows() -> bytes:
     """A table as the guide of a trainer asks for it: 60 questions, one without an answer."""
     out, colours = io.StringIO(), ("red", "blue", "green", "yellow")

@@ -55,17 +55,6 @@ def router_of(studio: Studio) -> APIRouter:
             kept = await run_in_threadpool(keep, studio, form)
         return to(f"/new/{kept.id}?{urlencode({'model': model})}")
 
-    @router.post("/new/warm", status_code=204)
-    def warm() -> None:
-        """Somebody is about to give a file: what looks at it gets ready."""
-        with suppress(OSError):
-            insight.WARM.start()
-
-    @router.post("/new/{file_id}/delete")
-    def delete(file_id: str) -> Response:
-        files.remove(studio.store, studio.folder, file_id)
-        return to("/new")
-
     @router.get("/new/{file_id}")
     def look(request: Request, file_id: str, model: str = "") -> Response:
         asked = asked_of(studio, file_id, request.query_params)
@@ -86,8 +75,22 @@ def router_of(studio: Studio) -> APIRouter:
     def rows(request: Request, file_id: str) -> Response:
         return _drawn_rows(known, asked_of(studio, file_id, request.query_params))
 
+    _beside(router, studio)
     _planning(router, studio, known)
     return router
+
+
+def _beside(router: APIRouter, studio: Studio) -> None:
+    @router.post("/new/warm", status_code=204)
+    def warm() -> None:
+        """Somebody is about to give a file: what looks at it gets ready."""
+        with suppress(OSError):
+            insight.WARM.start()
+
+    @router.post("/new/{file_id}/delete")
+    def delete(file_id: str) -> Response:
+        files.remove(studio.store, studio.folder, file_id)
+        return to("/new")
 
 
 def _planning(router: APIRouter, studio: Studio, known: Known) -> None:
