@@ -49,11 +49,17 @@ ACTS = {
     "POST /api/jobs/{job_id}/colab": "leave a job to Colab",
     "POST /jobs/{job_id}/colab": "leave a job to Colab",
     "POST /models/install": "install a model",
+    "POST /models/install/stop": "stop an installation",
+    "POST /models/{name}/rollback": "roll back what is in production",
+    "POST /runs/{key:path}/promote/{stage}": "promote a run",
+    "POST /runs/{key:path}/demote": "take a stage from a run",
+    "POST /new/{file_id}/delete": "delete a file",
+    "POST /settings/prices": "change the prices",
     "POST /chat/{name}/start": "load a model to chat",
     "POST /chat/{name}/stop": "unload a model",
 }
 """What requests are called; others are called by their method and path."""
-QUIET = re.compile(r"/api/workers/jobs/|/blobs/|/api/workers/claim|/chat/[^/]+/|/new/[^/]+/(?:plan|time)$")
+QUIET = re.compile(r"/api/workers/jobs/|/blobs/|/api/workers/claim|/chat/[^/]+/|/new/[^/]+/(?:plan|time)$|/new/warm$")
 """Paths of requests that change nothing by themselves, or come by the thousand and have a log of their own."""
 
 

@@ -18,6 +18,7 @@ from llm_installer.studio.pages.children import Child
 from llm_installer.studio.pages.drawing import PageRoute, drawn, to
 from llm_installer.studio.pages.words import for_page
 from llm_installer.studio.store import files
+from llm_installer.studio.store.acting import owner
 
 FETCHES = "fetches"
 """The folder of the data folder with the files of such commands."""
@@ -74,7 +75,7 @@ def begun(studio: Studio, dataset: str, model: str) -> Response:
 
 def running(studio: Studio) -> list[str]:
     """The names of datasets that are being fetched, or have been and wait to be looked at."""
-    return [child.name for child in children.known(studio.folder / FETCHES)]
+    return [child.name for child in children.known(_folder(studio))]
 
 
 def checked_dataset(text: str) -> str:
@@ -119,9 +120,14 @@ def _begin(studio: Studio, name: str, child: Child) -> None:
     children.begin(name, child.place, ["data", name, f"--fix={place}"], empty)
 
 
+def _folder(studio: Studio) -> Path:
+    """Of the fetches of whoever asks."""
+    return studio.folder / FETCHES / (owner() or "everyone")
+
+
 def _child(studio: Studio, name: str) -> Child:
-    return Child(name, studio.folder / FETCHES / sha256(name.encode()).hexdigest()[:24])
+    return Child(name, _folder(studio) / sha256(name.encode()).hexdigest()[:24])
 
 
 def _place(studio: Studio, name: str) -> Path:
-    return studio.folder / FETCHES / f"{sha256(name.encode()).hexdigest()[:24]}.rows.jsonl"
+    return _folder(studio) / f"{sha256(name.encode()).hexdigest()[:24]}.rows.jsonl"

@@ -10,7 +10,8 @@ from fastapi import APIRouter, Response
 from llm_installer.core.home import model_names, models_dir
 from llm_installer.core.paths import ModelDir
 from llm_installer.runs.listing import list_runs, use
-from llm_installer.runs.versions import CANDIDATE, PRODUCTION, demote, promote, roll_back
+from llm_installer.runs.versions import CANDIDATE, PRODUCTION, demote, promote, read_versions, roll_back
+from llm_installer.studio.access.visible import refuse_run
 from llm_installer.studio.context import Studio
 from llm_installer.studio.pages.drawing import PageRoute, to
 from llm_installer.studio.pages.keys import address, existing, folder_of
@@ -29,15 +30,23 @@ class InStage:
     """The version that a roll back would put there; empty where there is none."""
 
 
-def in_production() -> list[InStage]:
-    """Of every model that has something in production."""
+def in_production(studio: Studio) -> list[InStage]:
+    """Of every model that has something in production that whoever asks may see."""
     found = []
     for name in model_names():
         folder = ModelDir(models_dir() / name)
         known = versions_of(folder, list_runs(folder))
-        if run := known.stages.get(PRODUCTION):
+        if (run := known.stages.get(PRODUCTION)) and _seen(studio, name, run):
             found.append(InStage(name, version(folder, known, run), run, version(folder, known, known.before)))
     return found
+
+
+def _seen(studio: Studio, model: str, run: str) -> bool:
+    try:
+        refuse_run(studio, f"{model}/{run}")
+    except Unknown:
+        return False
+    return True
 
 
 def router_of(studio: Studio) -> APIRouter:
@@ -65,6 +74,10 @@ def router_of(studio: Studio) -> APIRouter:
         if name not in model_names():
             raise Unknown(f"There is no model {name!r}")
         folder = ModelDir(models_dir() / name)
+        known = read_versions(folder)
+        for one in (known.stages.get(PRODUCTION), known.before):
+            if one:
+                refuse_run(studio, f"{name}/{one}")
         run = roll_back(folder)
         use(folder, run)
         return to(f"/runs?back={quote(name)}")

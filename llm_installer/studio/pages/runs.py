@@ -63,7 +63,7 @@ def _lists(router: APIRouter, studio: Studio) -> None:
     @router.get("/runs")
     def runs(back: str = "") -> Response:
         waiting, rows = listed(studio)
-        stages = registry.in_production()
+        stages = registry.in_production(studio)
         now = next((one.version for one in stages if one.model == back), "")
         said = f"{now} is in production again." if now else ""
         return drawn("runs.html", here="Runs", waiting=waiting, rows=rows, stages=stages, said=said)
