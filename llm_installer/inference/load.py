@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import torch
 from peft import PeftModel
@@ -27,6 +26,7 @@ from llm_installer.core.text import loss_text, short_path, shortened
 from llm_installer.data.encoding.encode import Encoder
 from llm_installer.data.encoding.processor import load_encoder
 from llm_installer.data.encoding.tokenizer import load_tokenizer
+from llm_installer.inference.taken_off import taken_off
 from llm_installer.models.base import load_base
 from llm_installer.models.from_files import is_finite
 from llm_installer.models.peft_names import config_from_files, names_as_given
@@ -111,7 +111,7 @@ class LoadedBase:
     def take_off(self) -> None:
         """The base alone, as it was before any adapter."""
         if self._on:
-            self.model, self._on = _taken_off(*self._on), None
+            self.model, self._on = taken_off(*self._on), None
 
 
 def load_base_of(folder: ModelDir, quantised: str = "", precision: str = "") -> LoadedBase:
@@ -138,18 +138,6 @@ def _encoder(info: ModelInfo, lora: Path | None) -> Encoder:
     if own:
         _refuse_other_vocabulary(encoder, info, own)
     return encoder
-
-
-@torch.no_grad()
-def _taken_off(model: PeftModel, biases: Mapping[str, Tensor]) -> PreTrainedModel:
-    """The base as it was before; `biases` are those it had, which an adapter with biases has written over."""
-    unload = getattr(model.base_model, "unload", None)
-    base = cast(PreTrainedModel, unload() if unload else model.get_base_model())
-    for name, value in base.named_parameters():
-        if name in biases:
-            value.copy_(biases[name])
-    base.eval()  # type: ignore[no-untyped-call]
-    return base
 
 
 def _read_info(lora: Path, folder: ModelDir) -> AdapterInfo:

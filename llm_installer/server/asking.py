@@ -91,6 +91,7 @@ class Prompted:
                 f"The prompt has {len(ids):,} tokens and its answer may have {limit:,}; "
                 f"this model reads {positions:,} in all"
             )
+        param = "response_format" if wish.schema else "tools"
         return Request(
             model=self.entry.inside,
             ids=ids,
@@ -99,7 +100,7 @@ class Prompted:
             stop=wish.stop,
             n=wish.n,
             logprobs=wish.logprobs,
-            guide=guide_factory(self.grammar, self.entry.voice) if self.grammar else None,
+            guide=guide_factory(self.grammar, self.entry.voice, param) if self.grammar else None,
             images=self.images,
             special=self.special,
         )

@@ -1,10 +1,10 @@
-"""What keeps an answer to JSON, or to a tool call: grammars of llguidance, which tells what may come next."""
+"""What keeps an answer to a grammar, by llguidance, which tells what may come next; and the grammar of JSON."""
 
 from __future__ import annotations
 
 import importlib.util
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from functools import lru_cache
 from typing import TYPE_CHECKING, Protocol
 
@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from llm_installer.core.hints import pip
-from llm_installer.data.encoding.call_forms import ARGUMENTS, NAME, CallForm
 from llm_installer.inference.engine.request import Guide
 from llm_installer.server.problems import Problem, invalid
 from llm_installer.server.voices import Voice
@@ -21,7 +20,6 @@ from llm_installer.server.voices import Voice
 if TYPE_CHECKING:
     from llguidance import LLTokenizer
 
-Tool = Mapping[str, Mapping[str, object]]
 _SPACES = {"whitespace_pattern": r"[ \n]{0,2}"}
 """What may stand between the parts of JSON; without a bound a model may write spaces for ever."""
 
@@ -42,30 +40,13 @@ def json_grammar(schema: str) -> str:
     )
 
 
-def call_grammar(voice: Voice, form: CallForm, tools: Sequence[Tool], several: bool) -> str:
-    """The grammar of a call of one of the tools, as the template writes it. Raises Problem without llguidance."""
-    require_llguidance("tool_choice")
-    from llguidance import LLMatcher
-
-    rules = [f"start: {_quoted(voice, form.lead)} {_calls(form, len(tools), several)}"]
-    for i, tool in enumerate(tools):
-        function = tool["function"]
-        parameters = function.get("parameters") or {"type": "object"}
-        schema = parameters if form.between is not None else _filled(form.example, function["name"], parameters)
-        named = "" if form.between is None else f"{function['name']}{form.between}"
-        rules.append(f"call{i}: {_quoted(voice, form.before + named)} json{i} {_quoted(voice, form.after)}")
-        rules.append(f"json{i}: %json {json.dumps(_with_spaces(schema))}")
-    return str(LLMatcher.grammar_from_lark("\n".join(rules) + "\n"))
+def json_rule(schema: object) -> str:
+    """What stands behind a rule's colon for JSON that obeys a schema."""
+    return f"%json {json.dumps({**schema, 'x-guidance': _SPACES} if isinstance(schema, dict) else schema)}"
 
 
-def _calls(form: CallForm, tools: int, several: bool) -> str:
-    one = " | ".join(f"call{i}" for i in range(tools))
-    again = several and form.mark and form.after.strip()
-    return f'({one}) ("\\n" ({one}))*' if again else one
-
-
-def _quoted(voice: Voice, text: str) -> str:
-    """A text in a grammar, in which special tokens are named by their ids; nothing for an empty one."""
+def quoted(voice: Voice, text: str) -> str:
+    """A text in a rule, in which special tokens are named by their ids; nothing for an empty one."""
     tokenizer, found, at = voice.encoder.tokenizer, list[str](), 0
     for special in voice.special.finditer(text):
         found += [json.dumps(text[at : special.start()]), f"<[{tokenizer.convert_tokens_to_ids(special[0])}]>"]
@@ -73,31 +54,14 @@ def _quoted(voice: Voice, text: str) -> str:
     return " ".join(each for each in [*found, json.dumps(text[at:])] if each != '""')
 
 
-def _with_spaces(schema: object) -> object:
-    return {**schema, "x-guidance": _SPACES} if isinstance(schema, dict) else schema
-
-
-def _filled(example: object, name: object, parameters: object) -> object:
-    """The schema of a call that looks like the made-up one, but calls `name`."""
-    if example == ARGUMENTS:
-        return parameters
-    if isinstance(example, dict):
-        inside = {key: _filled(value, name, parameters) for key, value in example.items()}
-        fixed = {"type": "object", "required": [key for key in example if key != "id"], "additionalProperties": False}
-        return {**fixed, "properties": inside | ({"id": {"type": "string", "pattern": "^[a-z0-9]{9}$"}})}
-    if isinstance(example, list):
-        return {"type": "array", "items": _filled(example[0], name, parameters), "minItems": 1}
-    return {"const": name if example == NAME else example}
-
-
-def guide_factory(grammar: str, voice: Voice) -> Callable[[], Guide]:
+def guide_factory(grammar: str, voice: Voice, param: str) -> Callable[[], Guide]:
     """Makes the guide of each answer: a copy of one that is made here, which may take long where a copy does not.
-    Raises Problem for a grammar that cannot be used."""
+    Raises Problem, which names `param`, for a grammar that cannot be used."""
     from llguidance import LLMatcher
 
     matcher = LLMatcher(_tokenizer(voice), grammar)
     if wrong := str(matcher.get_error()):
-        raise invalid(f"The schema cannot be obeyed: {wrong.splitlines()[0]}", "response_format")
+        raise invalid(f"The schema cannot be obeyed: {wrong.splitlines()[0]}", param)
     return lambda: _Matcher(matcher.deep_copy(), voice)
 
 

@@ -9,12 +9,14 @@ from typing import cast
 
 from llm_installer.server.answers import Forms, Tooling
 from llm_installer.server.asking import Prompted
+from llm_installer.server.call_grammars import call_grammar
 from llm_installer.server.catalogue import Entry
 from llm_installer.server.fields import CHAT, COMPLETION, Body, checked, parsed
-from llm_installer.server.guides import call_grammar, json_grammar
+from llm_installer.server.guides import json_grammar
 from llm_installer.server.messages import read_messages, read_tool_list, tool_arguments, tool_names
 from llm_installer.server.problems import invalid, too_long
 from llm_installer.server.request import ServeRequest
+from llm_installer.server.tagged_grammars import NOT_ENFORCED
 from llm_installer.server.voices import Voice
 from llm_installer.server.wishes import Wish, chat_limits, read_wish
 
@@ -137,7 +139,7 @@ def _grammar(wish: Wish, voice: Voice, choice: _Choice) -> str:
         return json_grammar(wish.schema)
     if not choice.forced:
         return ""
-    if voice.calls is None or voice.calls.tags:
-        raise invalid("This model's chat template writes calls in a form that cannot be enforced", "tool_choice")
+    if voice.calls is None:
+        raise invalid(NOT_ENFORCED, "tool_choice")
     tools = [tool for tool in json.loads(choice.tools) if tool["function"]["name"] in choice.forced]
     return call_grammar(voice, voice.calls, tools, choice.several)

@@ -65,15 +65,15 @@ def bad_requests(chance: Random, count: int) -> Iterator[bytes]:
 
 
 @contextmanager
-def watched() -> Iterator[list[str]]:
-    """What threads beside this one ask of files that concern nobody, and of the network."""
+def watched(files: tuple[str, ...] = SECRET_FILES) -> Iterator[list[str]]:
+    """What threads beside this one ask of `files` that concern nobody, and of the network."""
     seen: list[str] = []
     mine, going = threading.current_thread(), [True]
 
     def hook(event: str, args: tuple[object, ...]) -> None:
         if not going or threading.current_thread() is mine:
             return
-        if event in ("socket.connect", "socket.getaddrinfo") or (event == "open" and str(args[0]) in SECRET_FILES):
+        if event in ("socket.connect", "socket.getaddrinfo") or (event == "open" and str(args[0]) in files):
             seen.append(f"{event} {args[:2]}")
 
     sys.addaudithook(hook)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from llm_installer.core.process_memory import resident_bytes
 from llm_installer.install.installer import install
 from llm_installer.runs.listing import use
 from llm_installer.server.request import ServeRequest
-from tests.commands import Begun
+from tests.commands import Begun, command
 from tests.server.conftest import running
 
 
@@ -39,9 +40,14 @@ def test_a_model_is_trained_while_it_is_served(llm_home: Path, tmp_path: Path) -
         assert training.returncode == 0 and "Adapter:" in out, out + err
         assert meanwhile > 3
         (run,) = [path.name for path in folder.runs.iterdir() if not path.name.startswith(".")]
+        assert f"tiny:{run}" in {model["id"] for model in served.http.get("/v1/models").json()["data"]}
         use(folder, run)
         models = {model["id"]: model for model in served.http.get("/v1/models").json()["data"]}
         assert models["tiny:lora"]["root"] == f"tiny:{run}"
         tuned = served.chat("Say two.", model="tiny:lora").json()["choices"][0]["message"]["content"]
         assert tuned != served.chat("Say two.").json()["choices"][0]["message"]["content"]
         assert served.chat("Who are you?").json()["choices"] == said
+        removing = command("adapters", "tiny", "remove", run, "--force", "--yes")
+        assert removing.returncode == 1 and f"Run {run} is served by process {os.getpid()}" in removing.stderr
+        assert (folder.runs / run / "adapter" / "adapter_model.safetensors").is_file()
+    assert command("adapters", "tiny", "remove", run, "--force", "--yes").returncode == 0, "nobody serves it any more"

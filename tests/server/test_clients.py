@@ -47,12 +47,14 @@ def sent(served: Running, body: bytes) -> socket.socket:
 @pytest.mark.parametrize("stream", [True, False])
 def test_a_client_that_leaves_frees_its_rows(served: Running, stream: bool) -> None:
     engine = served.engine
+    before = engine.counts().new_tokens
     with sent(served, endless(served, stream=stream, n=2)) as client:
         served.wait_for(lambda: engine.counts().answering == 2)
         if stream:
             assert client.recv(10)
     served.idle()
     made = engine.counts().new_tokens
+    assert made - before < 2 * 900, "they were not made to their ends"
     assert served.chat("Hi", max_tokens=1).status_code == 200
     assert engine.counts().new_tokens == made + 1
     assert not served.server.service._open

@@ -147,7 +147,7 @@ def test_tools_are_called_and_their_results_come_back(served: Running, client: o
     choice = {"type": "function", "function": {"name": "weather"}}
     asked = {"model": f"{served.name}:{RUNS[2]}", "tools": [WEATHER], "max_tokens": 150, "seed": 1}
     history: list[object] = [*ASK]
-    for _ in range(2):
+    for _ in range(3):
         whole = client.chat.completions.create(**asked, messages=history, tool_choice=choice).choices[0]
         assert whole.finish_reason == "tool_calls" and whole.message.content is None
         call = whole.message.tool_calls[0]
@@ -183,12 +183,15 @@ def test_answers_keep_to_a_schema(client: openai.OpenAI, served: Running) -> Non
 
 
 def test_errors_are_the_clients_own(served: Running, client: openai.OpenAI) -> None:
+    before = served.engine.counts()
     with pytest.raises(openai.BadRequestError) as long:
         client.chat.completions.create(model=served.name, messages=[{"role": "user", "content": "word " * 5000}])
     assert long.value.code == "context_length_exceeded"
     with pytest.raises(openai.BadRequestError) as huge:
         client.chat.completions.create(model=served.name, messages=ASK, max_tokens=1_000_000)
     assert huge.value.code == "context_length_exceeded"
+    now = served.engine.counts()
+    assert (now.requests, now.prompt_tokens) == (before.requests, before.prompt_tokens), "before any work"
     with pytest.raises(openai.BadRequestError, match="chat/completions"):
         client.responses.create(model=served.name, input="Who are you?")
     with pytest.raises(openai.BadRequestError, match="no embeddings"):

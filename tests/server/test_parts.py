@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 from itertools import pairwise
 from pathlib import Path
@@ -151,6 +152,36 @@ def test_a_cancelled_wait_is_cancelled_even_when_something_comes() -> None:
         return waiting.cancelled()
 
     assert asyncio.run(cancelled())
+
+
+def vllm_parser() -> argparse.ArgumentParser:
+    """The options of `vllm serve` that are used here, as its documentation lists them (docs.vllm.ai, 0.33)."""
+    parser = argparse.ArgumentParser(prog="vllm serve", allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("model_tag")
+    for name in ("--host", "--generation-config", "--chat-template"):
+        parser.add_argument(name)
+    for name in ("--port", "--max-num-seqs", "--max-loras", "--max-cpu-loras"):
+        parser.add_argument(name, type=int)
+    parser.add_argument("--max-lora-rank", type=int, choices=[1, 8, 16, 32, 64, 128, 256, 320, 512], default=16)
+    parser.add_argument("--enable-lora", action="store_true")
+    for name in ("--served-model-name", "--lora-modules"):
+        parser.add_argument(name, nargs="+")
+    return parser
+
+
+def test_vllm_understands_its_command(installed: Path) -> None:
+    folder = ModelDir(installed)
+    run_with(folder, "20260101-100000-full", r=12, template="T")
+    run_with(folder, "20260102-100000-full", r=33, template="T")
+    words = vllm.prepared(folder, ServeRequest(port=9, rows=7)).words
+    assert words[:2] == ["vllm", "serve"]
+    found = vllm_parser().parse_args(words[2:])
+    assert (found.model_tag, found.served_model_name) == (str(folder.weights), [folder.root.name])
+    assert (found.host, found.port, found.max_num_seqs, found.generation_config) == ("127.0.0.1", 9, 7, "vllm")
+    assert (found.enable_lora, found.max_loras, found.max_cpu_loras, found.max_lora_rank) == (True, 2, 2, 64)
+    names = [module.partition("=")[0] for module in found.lora_modules]
+    assert sorted(names) == [f"{folder.root.name}:2026010{day}-100000-full" for day in (1, 2)]
+    assert Path(found.chat_template).read_text() == "T"
 
 
 def run_with(folder: ModelDir, name: str, template: str = "", **config: object) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import json
 import socket
 from collections.abc import Iterator
@@ -189,6 +190,15 @@ def test_the_key_is_wanted_and_never_said(guarded: Running, capfd: pytest.Captur
     assert guarded.http.get("/v1/models", headers={"Host": "elsewhere.example"}).status_code == 200
     assert httpx2.get(f"{guarded.address}/health").json() == {"status": "ok"}
     assert "s3cret" not in "".join(capfd.readouterr())
+
+
+def test_the_key_is_compared_in_constant_time(guarded: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[tuple[bytes, bytes]] = []
+    compare = hmac.compare_digest
+    monkeypatch.setattr(hmac, "compare_digest", lambda a, b: compared.append((a, b)) or compare(a, b))
+    for key, status in (("wrong", 401), ("s3cret", 200)):
+        assert guarded.http.get("/v1/models", headers={"Authorization": f"Bearer {key}"}).status_code == status
+    assert compared == [(b"wrong", b"s3cret"), (b"s3cret", b"s3cret")]
 
 
 def test_a_body_that_is_too_long_is_not_read_as_one(guarded: Running) -> None:

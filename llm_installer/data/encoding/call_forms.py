@@ -59,14 +59,14 @@ class CallForm:
         return found or (text, ())
 
     def may_begin(self, text: str) -> int:
-        """Where in the text of an answer so far a call begins, or may; its length where none does."""
+        """Where in the text of an answer so far a call begins, or may, and the spaces before it; its length where none
+        does."""
         if not self.mark:
-            return next((found.start() for found in re.finditer(r"(?:^|\n)\s*(?:[\[{]|$)", text)), len(text))
-        at = text.find(self.mark)
-        if at >= 0:
-            return at
-        longest = min(len(text), len(self.mark) - 1)
-        return len(text) - next((n for n in range(longest, 0, -1) if self.mark.startswith(text[-n:])), 0)
+            at = next((found.start() for found in re.finditer(r"(?:^|\n)\s*(?:[\[{]|$)", text)), len(text))
+        elif (at := text.find(self.mark)) < 0:
+            longest = min(len(text), len(self.mark) - 1)
+            at = len(text) - next((n for n in range(longest, 0, -1) if self.mark.startswith(text[-n:])), 0)
+        return len(text[:at].rstrip())
 
     def _marked(self, text: str, known: Tools) -> tuple[str, tuple[Call, ...]] | None:
         first, calls = text.find(self.mark), list[Call]()

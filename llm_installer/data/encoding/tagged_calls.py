@@ -94,6 +94,16 @@ def tags_of(answer: str, empty: str, twice: str, name: str, arguments: Mapping[s
     return Tags(before, opening, middle, following, close, none, again if again.strip() else "")
 
 
+def can_be_named(word: str) -> bool:
+    """Whether a call of a tool by this name is read as one."""
+    return re.fullmatch(_NAME, word) is not None
+
+
+def can_be_key(word: str) -> bool:
+    """Whether an argument by this name is read as one."""
+    return re.fullmatch(_KEY, word) is not None
+
+
 def typed(value: str, schema: object) -> object:
     """An argument as its schema wants it: a text stays one, everything else is read as JSON where it is."""
     kinds = schema.get("type") if isinstance(schema, dict) else None

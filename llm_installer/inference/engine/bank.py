@@ -21,8 +21,8 @@ STACKS = 8
 
 
 @dataclass(frozen=True)
-class _Stack:
-    """The pairs of some adapters on one layer, side by side."""
+class Stack:
+    """The pairs of some adapters on layers that read the same input, side by side."""
 
     down: Tensor
     """[in, ranks]."""
@@ -47,7 +47,7 @@ class _Choice:
     mixed: bool
     """Not all rows have the same."""
     masks: dict[tuple[tuple[int, ...], torch.dtype], Tensor] = field(default_factory=dict)
-    """The masks [rows, 1, ranks] by the owners of the ranks, so that layers share them."""
+    """The masks [rows, ranks] by the owners of the ranks, so that layers share them."""
 
 
 class AdapterBank:
@@ -60,7 +60,7 @@ class AdapterBank:
         """By layer, then by adapter."""
         self._token_rows: dict[str, dict[str, TokenRows]] = {}
         self._hooks: dict[str, RemovableHandle] = {}
-        self._stacks: dict[tuple[str, tuple[str, ...], torch.dtype], _Stack | None] = {}
+        self._stacks: dict[tuple[tuple[str, ...], tuple[str, ...], torch.dtype], Stack | None] = {}
         self._choice: _Choice | None = None
         self._choices: dict[tuple[str, ...], _Choice] = {}
 
@@ -115,29 +115,42 @@ class AdapterBank:
             return None
         given = output
         if path in self._low_rank:
-            given = self._with_low_rank(path, layer, args[0], given, choice)
+            stack = self.stack_of((path,), (given.shape[-1],), args[0])
+            if stack is not None:
+                bias = getattr(layer, "bias", None)
+                given = self.adapted(stack, args[0], given, bias)
         if path in self._token_rows:
             given = self._with_token_rows(path, layer, args[0], given, choice)
         return given
 
-    def _with_low_rank(self, path: str, layer: nn.Module, x: Tensor, output: Tensor, choice: _Choice) -> Tensor:
-        key = path, choice.names, x.dtype
+    def stack_of(self, paths: tuple[str, ...], widths: tuple[int, ...], like: Tensor) -> Stack | None:
+        """What the adapters of the rows have on layers of these output `widths`, in the type of `like`; None where
+        they have nothing there."""
+        choice = self._choice
+        if choice is None:
+            return None
+        key = paths, choice.names, like.dtype
         if key not in self._stacks:
-            if len(self._stacks) >= STACKS * len(self._hooks):
+            if len(self._stacks) >= 2 * STACKS * len(self._hooks):
                 self._stacks.clear()
-            self._stacks[key] = _stacked(self._low_rank[path], choice.names, x)
-        stack = self._stacks[key]
-        if stack is None:
-            return output
+            stacks = [_stacked(self._low_rank.get(path, {}), choice.names, like) for path in paths]
+            self._stacks[key] = stacks[0] if len(stacks) == 1 else _joined(stacks, widths)
+        return self._stacks[key]
+
+    def adapted(self, stack: Stack, x: Tensor, output: Tensor, bias: Tensor | None) -> Tensor:
+        """The output [rows, outputs] of layers with this bias for `x` [rows, inputs], or both with a dimension of
+        tokens behind the rows, with the adapters of the rows."""
+        choice = self._choice
+        assert choice is not None
         inner = x @ stack.down
         if choice.mixed:
-            inner = inner * _mask(choice, stack.owners, inner.dtype)
+            mask = _mask(choice, stack.owners, inner.dtype)
+            inner = inner * (mask if x.dim() == 2 else mask.unsqueeze(1))
         if stack.gains is not None:
-            bias = getattr(layer, "bias", None)
-            gain = stack.gains[choice.rows].unsqueeze(1)
+            gain = _for_rows(stack.gains, choice, x)
             output = output * gain if bias is None else (output - bias) * gain + bias
         if stack.biases is not None:
-            output = output + stack.biases[choice.rows].unsqueeze(1)
+            output = output + _for_rows(stack.biases, choice, x)
         flat = output.reshape(-1, output.shape[-1])
         return torch.addmm(flat, inner.reshape(-1, inner.shape[-1]), stack.up).view_as(output)
 
@@ -163,7 +176,7 @@ class AdapterBank:
         return output
 
 
-def _stacked(pairs: dict[str, LowRank], names: tuple[str, ...], like: Tensor) -> _Stack | None:
+def _stacked(pairs: dict[str, LowRank], names: tuple[str, ...], like: Tensor) -> Stack | None:
     """The pairs of these adapters, side by side; None where the layer has none of them."""
     mine = [(at, pairs[name]) for at, name in enumerate(names) if name in pairs]
     if not mine:
@@ -183,13 +196,45 @@ def _stacked(pairs: dict[str, LowRank], names: tuple[str, ...], like: Tensor) ->
 
     gains = table(1.0, {at: pair.gain for at, pair in mine if pair.gain is not None})
     biases = table(0.0, {at: pair.bias for at, pair in mine if pair.bias is not None})
-    return _Stack(down, up, owners, gains, biases)
+    return Stack(down, up, owners, gains, biases)
+
+
+def _joined(stacks: Sequence[Stack | None], widths: Sequence[int]) -> Stack | None:
+    """The stacks of layers that read the same input as that of one layer, which gives what they give side by side."""
+    some = [stack for stack in stacks if stack]
+    if not some:
+        return None
+    ups = [stack.up if stack else some[0].up.new_zeros(0, width) for stack, width in zip(stacks, widths, strict=True)]
+
+    def table(rest: float, values: Sequence[Tensor | None]) -> Tensor | None:
+        like = next((value for value in values if value is not None), None)
+        if like is None:
+            return None
+        parts = [
+            like.new_full((len(like), width), rest) if value is None else value
+            for value, width in zip(values, widths, strict=True)
+        ]
+        return torch.cat(parts, dim=1)
+
+    return Stack(
+        torch.cat([stack.down for stack in some], dim=1),
+        torch.block_diag(*ups).to(some[0].up),  # type: ignore[no-untyped-call]
+        tuple(owner for stack in some for owner in stack.owners),
+        table(1.0, [stack.gains if stack else None for stack in stacks]),
+        table(0.0, [stack.biases if stack else None for stack in stacks]),
+    )
+
+
+def _for_rows(values: Tensor, choice: _Choice, x: Tensor) -> Tensor:
+    """Of a table by adapters, the line of each row's."""
+    found = values[choice.rows]
+    return found if x.dim() == 2 else found.unsqueeze(1)
 
 
 def _mask(choice: _Choice, owners: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """1 where a rank is of the row's adapter, else 0 [rows, 1, ranks]."""
+    """1 where a rank is of the row's adapter, else 0 [rows, ranks]."""
     key = owners, dtype
     if key not in choice.masks:
         whose = torch.tensor(owners, device=choice.rows.device)
-        choice.masks[key] = (choice.rows.unsqueeze(1) == whose).unsqueeze(1).to(dtype)
+        choice.masks[key] = (choice.rows.unsqueeze(1) == whose).to(dtype)
     return choice.masks[key]

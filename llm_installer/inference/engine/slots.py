@@ -6,7 +6,7 @@ slot is never looked at, which is the mask's part (masks.py).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -31,6 +31,16 @@ class _Window:
     """Positions that are seen, the new ones included."""
     slots: int = 0
     capacity: int = 0
+    places: dict[int, Tensor] = field(default_factory=dict)
+    """Where each row writes its one token, among all positions of all heads of all slots [rows x heads], by heads."""
+
+    def places_of(self, heads: int) -> Tensor:
+        """The places for layers of so many heads."""
+        if heads not in self.places:
+            assert self.at is not None
+            each = torch.arange(self.rows * heads, device=self.at.device).view(self.rows, heads)
+            self.places[heads] = (each * self.capacity + self.at.unsqueeze(1)).flatten()
+        return self.places[heads]
 
 
 class _Layer(CacheLayerMixin):
@@ -68,10 +78,15 @@ class _Layer(CacheLayerMixin):
             self.keys[rows, :, span] = key_states
             self.values[rows, :, span] = value_states
         else:
-            each = torch.arange(window.rows, device=window.at.device)
-            self.keys[each, :, window.at] = key_states[:, :, 0]
-            self.values[each, :, window.at] = value_states[:, :, 0]
+            self.append(key_states, value_states)
         return self.keys[rows, :, : window.length], self.values[rows, :, : window.length]
+
+    def append(self, keys: Tensor, values: Tensor) -> None:
+        """Write the one token of each row: [rows, heads, size], or with a dimension of 1 before the last."""
+        for slots, new in ((self.keys, keys), (self.values, values)):
+            assert slots is not None
+            places = self.window.places_of(new.shape[1])
+            slots.view(-1, slots.shape[-1]).index_copy_(0, places, new.reshape(-1, new.shape[-1]))
 
     def grow(self, length: int) -> None:
         """As many slots and positions as the window says; what lies in the first `length` positions stays."""
@@ -150,6 +165,15 @@ class Slots:
     def stepping(self, at: Tensor, length: int) -> None:
         """The next forward adds a token to each row, at the positions `at` [rows], of which the last is length - 1."""
         self._window.rows, self._window.at, self._window.length = len(at), at, length
+        self._window.places = {}
+
+    def append(self, number: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Write a token of each row [rows, heads, size] for layer `number`, in a step; returns what each row may look
+        at: [rows, heads, length, size]."""
+        layer, window = self._layers[number], self._window
+        assert layer.keys is not None and layer.values is not None
+        layer.append(keys, values)
+        return layer.keys[: window.rows, :, : window.length], layer.values[: window.rows, :, : window.length]
 
     def look(self, row: int, length: int) -> Kept:
         """What a row holds, where it is."""

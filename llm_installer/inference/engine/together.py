@@ -13,8 +13,10 @@ from transformers import PreTrainedModel
 from llm_installer.inference.engine.bank import AdapterBank
 from llm_installer.inference.engine.kept import KeptPrefixes
 from llm_installer.inference.engine.masks import Masks
+from llm_installer.inference.engine.planned import plan_of
 from llm_installer.inference.engine.rows import Family, Row
 from llm_installer.inference.engine.slots import Slots
+from llm_installer.inference.engine.trial import steps_alike
 
 
 @dataclass
@@ -44,6 +46,8 @@ class Together:
         self._keeps_some = "logits_to_keep" in inspect.signature(model.forward).parameters
         self._answers, self._prompts = Slots(layers), Slots(layers)
         self._reading: _Reading | None = None
+        plan = plan_of(model, bank)
+        self._plan = plan if plan and steps_alike(model, masks, plan) else None
 
     @property
     def reading(self) -> list[Family]:
@@ -118,6 +122,9 @@ class Together:
         ids = torch.tensor([[row.ids[-1]] for row in self.rows], device=self._model.device)
         self._answers.stepping(where, longest)
         self._bank.select([row.name for row in self.rows])
+        if self._plan:
+            where = where.unsqueeze(1)
+            return self._plan(ids, where, self._masks.of(where, longest), self._answers)[:, 0]
         return self._forward(ids, where.unsqueeze(1), longest, self._answers, [0])[:, 0]
 
     def leave(self, row: Row, kept: KeptPrefixes | None) -> None:

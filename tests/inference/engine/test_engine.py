@@ -40,7 +40,7 @@ def alone(stories: Stories) -> dict[tuple[str, str], str]:
 
 
 def test_rows_of_all_models_answer_as_if_they_were_alone(engine: Engine, ask: Ask, alone) -> None:
-    assert not engine.why_alone
+    assert not engine.why_alone and engine._scheduler._batch._plan, "answered by plan, as here, or by the model itself"
     assert len({said for (_, text), said in alone.items() if text == TEXTS[0]}) == 1 + len(KINDS)
     wanted = [(name, text) for text in TEXTS for name in (BASE, *KINDS)]
     heard = [ask(text, name) for name, text in wanted]
@@ -91,13 +91,14 @@ def test_several_answers_share_one_reading(engine: Engine, ask: Ask) -> None:
 
 
 def test_a_seed_means_the_same_alone_and_in_a_crowd(ask: Ask) -> None:
-    warm = RowSampling(temperature=0.9, top_p=0.9, top_k=40, min_p=0.01, seed=11)
+    warm, everybody = RowSampling(temperature=0.9, top_p=0.9, top_k=40, min_p=0.01, seed=11), torch.get_rng_state()
     one = ask(TEXTS[0], "taught", sampling=warm).ends()[0]
     crowd = [ask(TEXTS[i % 5], (BASE, *KINDS)[i % 5], 20, sampling=RowSampling(1.0, seed=i)) for i in range(15)]
     among = ask(TEXTS[0], "taught", sampling=warm).ends()[0]
     other = ask(TEXTS[0], "taught", sampling=RowSampling(0.9, 0.9, 40, 0.01, seed=12)).ends()[0]
     assert [each.ends() for each in crowd]
     assert one == among != other
+    assert torch.equal(torch.get_rng_state(), everybody), "nobody else's random numbers were drawn from"
 
 
 def test_a_chat_that_goes_on_is_not_read_again(engine: Engine, alone) -> None:
@@ -156,6 +157,21 @@ def test_logprobs_are_those_of_the_model(engine: Engine, ask: Ask) -> None:
         assert token.top[0] == (token.id, pytest.approx(token.logprob))
         assert sorted((value for _, value in token.top), reverse=True) == [value for _, value in token.top]
         assert len(token.top) == 4 and token.logprob <= 0
+
+
+def test_logprobs_are_before_temperature_bias_and_penalties(ask: Ask) -> None:
+    def first(sampling: RowSampling) -> dict[int, float]:
+        heard = ask(TEXTS[0], tokens=1, logprobs=5, sampling=sampling)
+        return dict(heard.events.get(timeout=60).tokens[0].top)
+
+    plain = first(RowSampling())
+    (likeliest, *_) = plain
+    for sampling in (
+        RowSampling(temperature=2.0, seed=1),
+        RowSampling(temperature=0.5, top_p=0.2, top_k=2, seed=1),
+        RowSampling(logit_bias={likeliest: -100.0}, presence_penalty=1.0),
+    ):
+        assert first(sampling) == pytest.approx(plain)
 
 
 def test_bias_and_penalties_change_what_is_said(ask: Ask) -> None:

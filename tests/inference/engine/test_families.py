@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -13,8 +14,9 @@ from llm_installer.inference.engine import trial
 from llm_installer.inference.engine.alone import Alone
 from llm_installer.inference.engine.bank import AdapterBank
 from llm_installer.inference.engine.masks import Masks, masks_of
+from llm_installer.inference.engine.planned import Planned, plan_of
 from llm_installer.inference.engine.slots import Slots
-from llm_installer.inference.engine.trial import NEAR, tried
+from llm_installer.inference.engine.trial import NEAR, steps_alike, tried
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning:transformers")
 
@@ -85,6 +87,29 @@ def test_a_mask_without_its_window_is_seen() -> None:
     model = made("mistral", TOGETHER["mistral"])
     blind = Masks({"all": masks_of(AutoConfig.for_model("llama"), model.dtype).sights["all"]}, False, model.dtype)  # type: ignore[union-attr]
     assert trial._apart(model, blind, Slots(2)) > 10 * NEAR[torch.float32]
+
+
+@pytest.mark.parametrize("family", ["llama", "mistral", "qwen2", "qwen3"])
+def test_planned_steps_are_the_models_own(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = made(family, TOGETHER[family])
+    bank = AdapterBank(model)
+    whole = model(input_ids=torch.arange(12).unsqueeze(0)).logits
+    plan = plan_of(model, bank)
+    assert plan is not None and torch.equal(model(input_ids=torch.arange(12).unsqueeze(0)).logits, whole)
+    masks = masks_of(model.config.get_text_config(), model.dtype)
+    assert masks is not None and steps_alike(model, masks, plan)
+    first, *rest = plan._layers
+    assert not steps_alike(model, masks, Planned(model, bank, [replace(first, scale=3 * first.scale), *rest]))
+    monkeypatch.setattr(trial, "LENGTHS", (7, 25, 2))
+    monkeypatch.setattr(trial, "STEPS", 12)
+    assert trial._apart(model, masks, Slots(2), plan) < NEAR[torch.float32]
+    assert plan_of(model.to(torch.bfloat16), bank) is None, "only measured in float32"
+
+
+@pytest.mark.parametrize("family", sorted({*TOGETHER, *ALONE} - {"llama", "mistral", "qwen2", "qwen3"}))
+def test_what_is_not_known_is_not_planned(family: str) -> None:
+    model = made(family, TOGETHER.get(family) or ALONE[family])
+    assert plan_of(model, AdapterBank(model)) is None
 
 
 @pytest.mark.parametrize("family", ALONE)
