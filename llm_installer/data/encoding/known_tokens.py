@@ -51,8 +51,8 @@ def refuse_unknown_ids(tokenizer: Tokenizer, info: ModelInfo) -> None:
     there = len(tokenizer.get_vocab())
     if there * _FEW < known:
         raise ModelError(
-            f"The tokenizer in {short_path(info.path)} has only {counted(there, 'token')}, and the model knows {known:,}; "
-            "files of its vocabulary are missing or damaged; use the tokenizer that it was trained with"
+            f"The tokenizer in {short_path(info.path)} has only {counted(there, 'token')}, and the model knows "
+            f"{known:,}; files of its vocabulary are missing or damaged; use the tokenizer that it was trained with"
         )
     added = {str(token) for token in tokenizer.added_tokens_decoder.values()}
     template = str(tokenizer.chat_template or "")
