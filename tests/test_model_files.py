@@ -132,6 +132,22 @@ def test_every_wrong_value_through_the_readers(name: str, model: Path) -> None:
         tried(lambda: read_model_info(model), (name, place, value))
 
 
+def test_fields_that_transformers_knows_and_the_file_lacks(model: Path) -> None:
+    """Of num_labels it would make a list of a thousand million names."""
+    from transformers import LlamaConfig
+
+    file = model / "config.json"
+    before = json.loads(file.read_text("utf-8"))
+    lacking = [name for name in LlamaConfig().to_dict() if name not in before]
+    for name in [*lacking, "num_labels", "num_beams", "num_nextn_predict_layers"]:
+        for value in (10**9, [0, 0, 0], {"0": 10**9}):
+            file.write_text(json.dumps({**before, name: value}), "utf-8")
+            tried(lambda: check_loadable(read_model_info(model)), (name, value))
+    file.write_text(json.dumps({**before, "num_labels": 10**9}), "utf-8")
+    with pytest.raises(ModelError, match=r"num_labels in .* must be at most 1,000,000, not 1000000000"):
+        read_model_info(model)
+
+
 ADAPTER_FILES = {"adapter_config.json": 20, "adapter_info.json": 5}
 
 
