@@ -11,14 +11,16 @@ import random
 import shutil
 import struct
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from llm_installer.core.adapter_info import read_adapter_info
-from llm_installer.core.errors import InstallerError
+from llm_installer.core.errors import InstallerError, ModelError
 from llm_installer.core.examples import Message
 from llm_installer.core.model_info import read_model_info
 from llm_installer.core.paths import ModelDir
@@ -130,6 +132,22 @@ def test_every_wrong_value_through_the_readers(name: str, model: Path) -> None:
         tried(lambda: read_model_info(model), (name, place, value))
 
 
+def test_fields_that_transformers_knows_and_the_file_lacks(model: Path) -> None:
+    """Of num_labels it would make a list of a thousand million names."""
+    from transformers import LlamaConfig
+
+    file = model / "config.json"
+    before = json.loads(file.read_text("utf-8"))
+    lacking = [name for name in LlamaConfig().to_dict() if name not in before]
+    for name in [*lacking, "num_labels", "num_beams", "num_nextn_predict_layers"]:
+        for value in (10**9, [0, 0, 0], {"0": 10**9}):
+            file.write_text(json.dumps({**before, name: value}), "utf-8")
+            tried(lambda: check_loadable(read_model_info(model)), (name, value))
+    file.write_text(json.dumps({**before, "num_labels": 10**9}), "utf-8")
+    with pytest.raises(ModelError, match=r"num_labels in .* must be at most 1,000,000, not 1000000000"):
+        read_model_info(model)
+
+
 ADAPTER_FILES = {"adapter_config.json": 20, "adapter_info.json": 5}
 
 
@@ -204,6 +222,61 @@ def test_a_pipe_in_the_place_of_a_file_keeps_nobody_waiting(name: str, model: Pa
     (model / name).unlink()
     os.mkfifo(model / name)
     assert tried(lambda: answer_something(model), name) is (name == "generation_config.json")
+
+
+def cut(file: Path, weights: dict[str, torch.Tensor]) -> None:
+    torch.save(weights, file)
+    file.write_bytes(file.read_bytes()[:-200])
+
+
+BINS: dict[str, Callable[[Path, dict[str, torch.Tensor]], object]] = {
+    "empty": lambda file, weights: file.write_bytes(b""),
+    "text": lambda file, weights: file.write_bytes(b"garbage" * 99),
+    "a zip that is none": lambda file, weights: file.write_bytes(b"PK\x03\x04" + bytes(999)),
+    "a zip of something else": lambda file, weights: zipfile.ZipFile(file, "w").writestr("a", "b"),
+    "cut": cut,
+    "a list": lambda file, weights: torch.save([1, 2], file),
+    "nothing": lambda file, weights: torch.save(None, file),
+    "numbers": lambda file, weights: torch.save(dict.fromkeys(weights, 5), file),
+    "numbered": lambda file, weights: torch.save(dict(enumerate(weights.values())), file),
+    "sparse": lambda file, weights: torch.save({n: w.to_sparse() for n, w in weights.items()}, file),
+    "without content": lambda file, weights: torch.save({n: w.to("meta") for n, w in weights.items()}, file),
+}
+
+
+@pytest.mark.parametrize("how", BINS)
+def test_a_damaged_bin_file_is_one_sentence(how: str, tiny_llama: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(tiny_llama, tmp_path / "model"))
+    weights = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    BINS[how](folder / "pytorch_model.bin", weights)
+    assert not tried(lambda: answer_something(folder), how)
+
+
+@pytest.mark.parametrize("settings", [{"load_in_4bit": True}, {"load_in_8bit": True}])
+def test_plain_weights_that_are_called_quantised_are_refused(settings: dict[str, object], model: Path) -> None:
+    config = json.loads((model / "config.json").read_text("utf-8"))
+    settings = {"quantization_config": {"quant_method": "bitsandbytes", **settings}}
+    (model / "config.json").write_text(json.dumps({**config, **settings}), "utf-8")
+    with pytest.raises(
+        ModelError, match=r"says bitsandbytes in . bits, and none of its tensors is\); install the model"
+    ):
+        read_model_info(model)
+
+
+def test_a_pad_token_beyond_the_vocabulary_is_one_sentence(model: Path) -> None:
+    config = json.loads((model / "config.json").read_text("utf-8"))
+    (model / "config.json").write_text(json.dumps({**config, "pad_token_id": 10**6}), "utf-8")
+    assert not tried(lambda: answer_something(model), "pad_token_id")
+
+
+@pytest.mark.parametrize("name", ["LlamaTokenizer", "Qwen2Tokenizer", "GPT2Tokenizer"])
+def test_a_tokenizer_without_its_vocabulary_is_refused(name: str, model: Path) -> None:
+    (model / "tokenizer.json").unlink()
+    (model / "tokenizer.model").touch()
+    config = json.loads((model / "tokenizer_config.json").read_text("utf-8"))
+    (model / "tokenizer_config.json").write_text(json.dumps({**config, "tokenizer_class": name}), "utf-8")
+    assert not tried(lambda: answer_something(model), name)
 
 
 @pytest.mark.parametrize("shard", ["../model.safetensors", "/etc/passwd", "a/b.safetensors", "..", "", "x\0.bin"])

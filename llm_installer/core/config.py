@@ -23,6 +23,10 @@ _FOREIGN = "quantization_config"
 """Has names of its own, some of them with other meanings."""
 _SIZES = ("size", "dim", "rank", "heads", "head", "embd", "inner", "channels")
 """Words in the names of fields that say how large a weight is."""
+_COUNTED = ("num_", "n_")
+"""How the names of fields begin that say how many there are of something; transformers makes a list of some, or a layer
+each."""
+_MANY = 1_000_000
 _DEEPEST = 20
 _LONGEST = 1000
 """Characters of a name in a config."""
@@ -102,6 +106,8 @@ def checked(config: Config, shown: str, again: str = AGAIN) -> Config:
             raise ModelError(f"{where} in {shown} must be {wanted}, not {valued(value)}; {again}")
         if isinstance(value, float) and math.isnan(value):
             raise ModelError(f"{where} in {shown} is not a number; {again}")
+        if type(value) is int and value > _MANY and name not in FIELDS and name.startswith(_COUNTED):
+            raise ModelError(f"{where} in {shown} must be at most {_MANY:,}, not {valued(value)}; {again}")
         if type(value) is int and abs(value) >= 1 << 63:
             raise ModelError(f"{where} in {shown} is too large a number; {again}")
         if place.count(".") > _DEEPEST:

@@ -51,6 +51,8 @@ def _four_bits(folder: Path, headers: Headers, shown: str) -> dict[str, TensorHe
     beside = {name + end: name for name in headers for end in _STATES if name + end in headers}
     shapes = {beside[name]: _shape(state) for name, state in read_tensors(folder, beside).items()}
     _refuse_experts(shapes, shown)
+    if headers and not shapes:
+        raise damaged(shown, "its config.json says bitsandbytes in 4 bits, and none of its tensors is")
     found = {}
     for name, tensor in headers.items():
         weight = name.partition(".weight.")[0] + ".weight"
@@ -89,7 +91,10 @@ def _shape(state: bytes) -> tuple[int, ...]:
 
 def _eight_bits(folder: Path, headers: Headers, shown: str) -> dict[str, TensorHeader]:
     beside = {name.removesuffix("weight") + end for name in headers for end in ("SCB", "weight_format")}
-    _refuse_experts((name for name, tensor in headers.items() if tensor.dtype == "I8"), shown)
+    held = [name for name, tensor in headers.items() if tensor.dtype == "I8"]
+    _refuse_experts(held, shown)
+    if headers and not held:
+        raise damaged(shown, "its config.json says bitsandbytes in 8 bits, and none of its tensors is")
     return {name: tensor for name, tensor in headers.items() if name not in beside}
 
 

@@ -11,7 +11,12 @@ from llm_installer.core.blame import blamed, words
 from llm_installer.core.errors import InstallerError, ModelError
 from llm_installer.core.text import shortened
 
-_MISTAKES = (ArithmeticError, AttributeError, LookupError, OSError, RecursionError, TypeError, ValueError, re.error)
+_MISTAKES = (
+    *(ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, NotImplementedError),
+    *(OSError, RecursionError, TypeError, ValueError, re.error),
+)
+_OF_A_FILE = ("pytorchstreamreader", "inline_container", "unexpected eof", "zip archive", "invalid magic")
+"""What torch's RuntimeErrors about a damaged .bin file have in them; others are about this machine, as its memory."""
 _BY_NAME = ("PanicException", "SafetensorError", "StrictDataclassError", "UnpicklingError")
 """Classes without a common base: of tokenizers, safetensors, huggingface_hub and pickle, which need not be imported."""
 _OWN_CODE = "custom code which must be executed"
@@ -25,6 +30,8 @@ def is_mistake(error: BaseException) -> bool:
     tokenizers raises a bare Exception, which no class but itself can be caught by.
     """
     kinds = type(error).__mro__
+    if kinds[0] is RuntimeError:
+        return any(part in str(error).lower() for part in _OF_A_FILE)
     return isinstance(error, _MISTAKES) or kinds[0] is Exception or any(k.__name__ in _BY_NAME for k in kinds)
 
 

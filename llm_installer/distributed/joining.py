@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from itertools import count
+from pathlib import Path
+from typing import Protocol
 
-import psutil
 import torch
 import torch.distributed as dist
 
@@ -26,10 +27,18 @@ _CLOSED = ("connection closed by peer", "connection reset by peer", "broken pipe
 _meetings = count()
 
 
+class _Store(Protocol):
+    """What is used of torch's store, where the processes leave notes for each other."""
+
+    def add(self, key: str, amount: int) -> int: ...
+    def set(self, key: str, value: str) -> None: ...
+    def wait(self, keys: list[str], timeout: timedelta) -> None: ...
+
+
 def join() -> None:
     """Join the processes that torchrun started beside this one. Raises LeftBehind where one of them does not come."""
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    store = dist.TCPStore(
+    store = dist.TCPStore(  # type: ignore[attr-defined]
         os.environ["MASTER_ADDR"],
         int(os.environ["MASTER_PORT"]),
         is_master=rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True",
@@ -58,13 +67,14 @@ def noticing() -> Iterator[None]:
         ) from error
 
 
-def _wait_for_all(store: dist.Store, name: str, size: int) -> None:
+def _wait_for_all(store: _Store, name: str, size: int) -> None:
     last = time.monotonic() + MEETING.total_seconds()
     if store.add(name, 1) == size:
         store.set(f"{name}/all", "1")
     while True:
         try:
-            return store.wait([f"{name}/all"], _LOOK)
+            store.wait([f"{name}/all"], _LOOK)
+            return
         except dist.DistStoreError:
             here = store.add(name, 0)
         if here < size and (_one_has_left() or time.monotonic() > last):
@@ -75,14 +85,16 @@ def _wait_for_all(store: dist.Store, name: str, size: int) -> None:
 
 
 def _one_has_left() -> bool:
-    """Whether a process that torchrun started on this machine is gone. False where that cannot be seen."""
+    """Whether a process that torchrun started on this machine is gone. False where that cannot be seen, as only Linux
+    shows it."""
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         return False
+    parent = Path("/proc") / str(os.getppid())
     try:
-        parent = psutil.Process(os.getppid())
-        if "LOCAL_RANK" in parent.environ():
+        if b"\0LOCAL_RANK=" in b"\0" + (parent / "environ").read_bytes():
             return False  # a script between torchrun and this process
-        alive = [child for child in parent.children() if child.status() != psutil.STATUS_ZOMBIE]
-    except psutil.Error:
+        started = [one for thread in parent.glob("task/*/children") for one in thread.read_text().split()]
+        states = [(Path("/proc") / one / "stat").read_text().rpartition(")")[2].split()[0] for one in started]
+    except OSError:
         return False
-    return len(alive) < int(os.environ["LOCAL_WORLD_SIZE"])
+    return sum(state not in "ZX" for state in states) < int(os.environ["LOCAL_WORLD_SIZE"])

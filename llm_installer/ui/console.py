@@ -24,7 +24,7 @@ from llm_installer.ui.wrapping import wrapped
 if TYPE_CHECKING:
     from rich.status import Status
 
-PATIENCE = 1.5
+PATIENCE = 1.0
 """Of a pipe: nobody should wait for two seconds without a word."""
 
 

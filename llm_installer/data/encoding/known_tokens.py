@@ -6,13 +6,15 @@ from llm_installer.core.config import CONFIG, GENERATION, is_token
 from llm_installer.core.errors import ModelError
 from llm_installer.core.json_file import read_object
 from llm_installer.core.model_info import ModelInfo
-from llm_installer.core.text import short_path, shortened
+from llm_installer.core.text import counted, short_path, shortened
 from llm_installer.data.encoding.bounded import bounded
 from llm_installer.data.encoding.encoded import EncodedSet
 from llm_installer.data.encoding.tokenizer import Tokenizer
 
 _PROBE = "qwertz"
 _FILES = (GENERATION, CONFIG)
+_FEW = 10
+"""A vocabulary that is that many times smaller than the model's was not read; models round theirs up by less."""
 
 
 def name_end_of_text(tokenizer: Tokenizer, info: ModelInfo) -> None:
@@ -46,6 +48,12 @@ def refuse_unknown_ids(tokenizer: Tokenizer, info: ModelInfo) -> None:
     Some models come with added tokens beyond it that no text of theirs contains; those are no fault.
     """
     known = info.vocab_size
+    there = len(tokenizer.get_vocab())
+    if there * _FEW < known:
+        raise ModelError(
+            f"The tokenizer in {short_path(info.path)} has only {counted(there, 'token')}, and the model knows "
+            f"{known:,}; files of its vocabulary are missing or damaged; use the tokenizer that it was trained with"
+        )
     added = {str(token) for token in tokenizer.added_tokens_decoder.values()}
     template = str(tokenizer.chat_template or "")
     needed = {tokenizer.eos_token, tokenizer.bos_token}
