@@ -49,7 +49,7 @@ OPEN = ("/health", "/api/workers/pair", "/api/workers/wheel")
 """Paths that anyone may ask for by the public address: nothing, what changes a pairing code for a token, and this
 program itself."""
 _OF_A_JOB = re.compile(r"^/api/(?:workers/jobs|train/status|train/update|train/dataset)/([^/]+)")
-UPLOADS = 4
+UPLOADS = 2
 """Long bodies that are taken at once."""
 JSON = 16 << 20
 """Bytes of a body of JSON, which is read as a whole."""
