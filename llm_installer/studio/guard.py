@@ -51,7 +51,7 @@ OPEN = ("/health", "/api/workers/pair", "/api/workers/wheel")
 program itself."""
 _UPLOAD = re.compile(r"/api/train|/v1/files|/new|(?:/api)?/jobs/[^/]+/result|/blobs/[^/]+")
 """Paths whose bodies go to the disk as they come, and may be long."""
-UPLOADS = 4
+UPLOADS = 2
 """Long bodies that are taken at once."""
 JSON = 16 << 20
 """Bytes of every other body, which is read as a whole."""

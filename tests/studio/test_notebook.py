@@ -305,7 +305,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Wheel:
     return build_wheel(tmp_path_factory.mktemp("real"))
 
 
-def execute(content: bytes, folder: Path) -> subprocess.Popen[str]:
+def execute(content: bytes, folder: Path, python: str = sys.executable) -> subprocess.Popen[str]:
     """A process of its own that runs a notebook with nbclient in `folder`, as `jupyter execute` does."""
     folder.mkdir(exist_ok=True)
     (folder / "job.ipynb").write_bytes(content)
@@ -317,9 +317,9 @@ def execute(content: bytes, folder: Path) -> subprocess.Popen[str]:
     )
     hidden = ("PYTHONWARNINGS", "PYTHONPATH", "LLM_HOME", "FORCE_COLOR")
     clean = {name: value for name, value in os.environ.items() if name not in hidden}
-    clean |= {"PIP_NO_INDEX": "1", "TMPDIR": str(folder)}
+    clean |= {"TMPDIR": str(folder)} | ({"PIP_NO_INDEX": "1"} if python == sys.executable else {})
     return subprocess.Popen(
-        [sys.executable, "-c", program],
+        [python, "-c", program],
         cwd=folder,
         env=clean,
         stderr=subprocess.PIPE,
@@ -368,6 +368,35 @@ def test_the_notebook_trains_after_it_was_killed_half_way_it_goes_on(wheel: Whee
     assert "is installed" in said["install"] and "j1.result.zip" in said["result"]
     assert (tmp_path / "j1.result.zip").is_file()
     assert (tmp_path / "llm-installer-j1" / "home" / "history.jsonl").is_file(), "it knows better the next time"
+    become_a_run(tmp_path / "j1.result.zip")
+
+
+@pytest.mark.slow
+def test_the_notebook_on_another_python(wheel: Wheel, tmp_path: Path) -> None:
+    """As on Colab: Python 3.13, an older transformers that the kernel has imported, a PyTorch that stays."""
+    from llm_installer.tiny import DATA_FILE
+
+    python = os.environ.get("LLM_NOTEBOOK_PYTHON", "")
+    if not python:
+        pytest.skip("LLM_NOTEBOOK_PYTHON names a Python with torch, an older transformers, ipykernel and nbclient")
+    ask = "import sys, torch, transformers; print(sys.version_info[:2], torch.__version__, transformers.__version__)"
+    there = subprocess.run([python, "-c", ask], capture_output=True, text=True, check=True).stdout
+    data = b"".join(DATA_FILE.read_bytes().splitlines(keepends=True)[:40])
+    words = ("--epochs", "2", "--skip-test", "--no-tensorboard")
+    content = notebook(job(words=words, data=data, data_name="my data.jsonl"), wheel)
+    changed = json.loads(content)
+    changed["cells"].insert(0, {**changed["cells"][1], "id": "user", "source": "import transformers", "metadata": {}})
+    process = execute(json.dumps(changed).encode(), tmp_path, python)
+    _, errors = process.communicate(timeout=900)
+    assert not process.returncode, errors
+    said = printed(tmp_path)
+    assert "is installed" in said["install"] and "j1.result.zip" in said["result"]
+    made = str(tmp_path / "llm-installer-j1" / "venv" / "bin" / "python")
+    inside = subprocess.run([made, "-c", ask], capture_output=True, text=True, check=True).stdout
+    assert inside.rsplit(" ", 1)[0] == there.rsplit(" ", 1)[0], "the same Python and PyTorch"
+    assert inside != there, "another transformers"
+    after = subprocess.run([python, "-c", ask], capture_output=True, text=True, check=True).stdout
+    assert after == there, "nothing of the notebook's own was replaced"
     become_a_run(tmp_path / "j1.result.zip")
 
 

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -16,6 +17,9 @@ import psutil
 import pytest
 
 from llm_installer.core.json_file import read_object
+from llm_installer.studio.store import checker, cleaning
+from llm_installer.studio.store.opening import open_store
+from tests.generated import many
 from tests.tiers import minutes
 
 pytestmark = pytest.mark.slow
@@ -49,9 +53,9 @@ class House:
         except httpx.HTTPError:
             return None
 
-    def job(self, data: Path) -> str:
+    def job(self, data: Path, **more: str) -> str:
         """A new job."""
-        form, files = {"model": "tiny-llama", "options": OPTIONS}, {"dataset": (data.name, data.read_bytes())}
+        form, files = {"model": "tiny-llama", "options": OPTIONS, **more}, {"dataset": (data.name, data.read_bytes())}
         return str(self.api.post("/api/train", data=form, files=files).json()["job_id"])
 
     def worker(self) -> psutil.Process | None:
@@ -136,6 +140,46 @@ def test_killed_at_random_moments(
     runs = [read_object(file) for file in (installed / "runs").glob("*/run.json")]
     assert [run["status"] for run in runs] == ["finished", "finished"]
     studio.end()
+
+
+def test_many_kills_at_any_moment_and_every_job_ends_well(
+    house: Callable[..., House], installed: Path, write_rows: Callable[..., Path], llm_home: Path
+) -> None:
+    """20 kills, or 60, of a queue of jobs: while they are claimed, prepared, trained, handed in, or nothing is done."""
+    studio, seed = house("--lease", "5"), int(os.environ.get("LLM_SEED", "0")) or time.time_ns()
+    dice, data, options = random.Random(seed), write_rows(24), '{"epochs": 4, "skip_test": true}'
+    waiting: list[str] = []
+
+    def states() -> list[str]:
+        return [str((studio.asked(f"/api/jobs/{job}") or {}).get("state")) for job in waiting]
+
+    for kill in range(many(60)):
+        if kill % 7 == 0 or not {"queued", "resumable"} & set(states()):
+            waiting.append(studio.job(data, options=options))
+        aim, done = dice.choice(("any", "any", "training", "uploading")), states().count("completed")
+        if aim != "any":
+            until(lambda aim=aim, done=done: aim in (now := states()) or now.count("completed") > done)
+        time.sleep(dice.uniform(0, 4 if aim == "any" else 0.5))  # the moment of the kill: this waits for nothing
+        victim, worker = dice.choice(("worker", "studio", "both")), studio.worker()
+        if victim != "studio" and worker:
+            with suppress(psutil.NoSuchProcess):
+                worker.kill()
+        if victim != "worker":
+            studio.process.kill()
+            studio.process.wait()
+            studio.begin()
+    until(lambda: {"completed"} == set(states()), 300)
+    attempts = [studio.asked(f"/api/jobs/{job}")["attempt"] for job in waiting]  # type: ignore[index]
+    assert max(attempts) > 1, f"no kill met a job, with LLM_SEED={seed}"
+    assert len({adapter_of(studio, job) for job in waiting}) == 1, "of equal jobs equal adapters"
+    runs = [read_object(file) for file in (installed / "runs").glob("*/run.json")]
+    assert [run["status"] for run in runs] == ["finished"] * len(waiting)
+    studio.end()
+    store = open_store(llm_home / "studio" / "studio.sqlite3")
+    cleaning.sweep(store, llm_home / "studio", 0)
+    assert checker.check(store, llm_home / "studio", 0) == [], f"LLM_SEED={seed}"
+    store.close()
+    assert not [one for one in psutil.process_iter(["cmdline"]) if str(installed) in (one.info["cmdline"] or [])]
 
 
 @minutes

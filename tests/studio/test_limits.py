@@ -1,0 +1,164 @@
+"""What there is much of: jobs and events by the thousand, and disks that are full."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from sqlite3 import connect
+
+import httpx
+import pytest
+
+from llm_installer.studio.context import Studio
+from llm_installer.studio.store import claims, cleaning, jobs
+from llm_installer.studio.store.jobs import NewJob
+from llm_installer.studio.store.tables import Job
+from tests.studio.test_survival import House, house
+
+__all__ = ["house"]
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
+    """Mounts a disk of so many MB; skips where that may not be done."""
+    mounted = []
+
+    def mount(megabytes: int) -> Path:
+        place = tmp_path / f"disk-{megabytes}"
+        place.mkdir()
+        done = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(place)], capture_output=True, check=False
+        )
+        if done.returncode:
+            pytest.skip("only root can mount a small disk")
+        mounted.append(place)
+        return place
+
+    yield mount
+    for place in mounted:
+        subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+@pytest.mark.slow
+def test_an_upload_is_kept_on_the_disk_of_the_data_and_not_where_temporary_files_are(
+    small_disk: Callable[[int], Path], house: Callable[..., House], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TMPDIR is often in memory."""
+    spool = small_disk(32)
+    monkeypatch.setenv("TMPDIR", str(spool))
+    studio = house("--no-worker")
+    content = b"x" * (50 << 20)
+    answer = studio.api.post("/v1/files", files={"file": ("x.jsonl", content)}, data={"purpose": "fine-tune"})
+    assert answer.status_code == 200 and answer.json()["bytes"] == len(content), answer.text
+    assert sum(file.stat().st_size for file in spool.rglob("*") if file.is_file()) < 1 << 20
+    studio.end()
+
+
+@pytest.mark.slow
+def test_a_full_disk_takes_no_upload_and_the_database_goes_on(
+    small_disk: Callable[[int], Path], house: Callable[..., House], llm_home: Path
+) -> None:
+    """Of 300 MB 200 are kept back. What does not fit, beside its copy while it comes, leaves nothing behind."""
+    llm_home.mkdir(parents=True)
+    (llm_home / "studio").symlink_to(small_disk(300), target_is_directory=True)
+    studio = house("--no-worker")
+    free = shutil.disk_usage(llm_home / "studio").free
+    assert 200 << 20 < free < 300 << 20
+    statuses = []
+    for size in (30 << 20, 100 << 20, 60 << 20, 500_000):
+        file = {"file": ("x.jsonl", b"x" * size)}
+        answer = studio.api.post("/v1/files", files=file, data={"purpose": "fine-tune"})
+        statuses.append(answer.status_code)
+    assert statuses[:3] == [200, 507, 507] and statuses[3] == 200, statuses
+    job = studio.api.post(
+        "/api/jobs", json={"model": "tiny", "file_id": studio.api.get("/v1/files").json()["data"][0]["id"]}
+    ).json()["job_id"]
+    claimed = studio.api.post("/api/workers/claim", json={"worker": "w"}).json()
+    assert claimed["id"] == job
+    digest, piece = "0" * 64, b"x" * (4 << 20)
+    offset, status = 0, 200
+    while status == 200 and offset < 200 << 20:
+        status = studio.api.put(
+            f"/blobs/{digest}", params={"offset": offset, "total": 400 << 20}, content=piece
+        ).status_code
+        offset += len(piece) if status == 200 else 0
+    assert status == 507 and shutil.disk_usage(llm_home / "studio").free > 195 << 20
+    report = {
+        "attempt": 1,
+        "state": "training",
+        "progress": 50,
+        "events": [{"type": "message", "data": {"text": "on"}}],
+    }
+    assert studio.api.post(f"/api/workers/jobs/{job}/report", json=report).status_code == 200
+    given_back = studio.api.post(f"/api/workers/jobs/{job}/give-back", json={"attempt": 1, "why": "full"})
+    assert given_back.json()["state"] == "resumable"
+    assert list((llm_home / "studio" / "spool").iterdir()) == []
+    studio.end()
+
+
+@pytest.mark.slow
+def test_ten_thousand_jobs_and_a_million_events(
+    studio: Studio, api: httpx.Client, make_job: Callable[..., str], hand_in: Callable[..., dict[str, object]]
+) -> None:
+    """One job has 100,000 of them: lists and pages stay quick, and a deletion lets others write meanwhile."""
+    first = make_job()
+    assert claims.claim(studio.store, claims.Claim("w"))
+    hand_in(first, 1)
+    with closing(connect(studio.folder / "studio.sqlite3")) as base:
+        columns = [row[1] for row in base.execute("PRAGMA table_info(jobs)")]
+        names = ", ".join(columns)
+        values = ", ".join({"id": "printf('%08x-0000-0000-0000-000000000000', n)"}.get(one, one) for one in columns)
+        numbers = "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < {}) "
+        base.execute(
+            numbers.format(9999) + f"INSERT INTO jobs ({names}) SELECT {values} FROM c, jobs WHERE id = ?", [first]
+        )
+        metric = json.dumps({"kind": "step", "step": 1, "loss": 1.5})
+        base.execute(
+            numbers.format(1_000_000) + "INSERT INTO events (job_id, at, level, type, data) SELECT CASE WHEN n % 10 "
+            "THEN printf('%08x-0000-0000-0000-000000000000', n % 9999 + 1) ELSE ? END, '2026-11-27 10:00:00', "
+            "'info', 'metrics', ? FROM c",
+            [first, metric],
+        )
+        base.commit()
+
+    def took(path: str) -> float:
+        """Seconds of a processor, the server's and the client's: this machine does other things."""
+        times = []
+        for _ in range(3):
+            began = time.process_time()
+            assert api.get(path).status_code == 200
+            times.append(time.process_time() - began)
+        return min(times)
+
+    other = "00000063-0000-0000-0000-000000000000"
+    figures = {
+        path: took(path)
+        for path in ("/api/jobs", f"/api/jobs?after={other}", f"/api/train/status/{first}", f"/api/jobs/{first}/log",
+                     f"/runs/{other}", f"/runs/{first}", "/runs", "/v1/fine_tuning/jobs")
+    }  # fmt: skip
+    slow = {path: seconds for path, seconds in figures.items() if seconds > (0.3 if path.startswith("/runs") else 0.1)}
+    assert slow == {}, figures
+    longest = [0.0]
+    ended = threading.Event()
+
+    def write() -> None:
+        while not ended.is_set():
+            began = time.perf_counter()
+            jobs.create(studio.store, NewJob("tiny", None))
+            longest[0] = max(longest[0], time.perf_counter() - began)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    cleaning.delete_job(studio.store, first)
+    ended.set()
+    writer.join()
+    assert longest[0] < 2.0, "others wait for a batch, and not for all"
+    with studio.store.reading() as session:
+        assert session.get(Job, first) is None
