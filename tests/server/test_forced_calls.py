@@ -13,6 +13,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from llm_installer.tiny import MODEL_DIR
 from transformers import AutoTokenizer
 
 from llm_installer.data.encoding.encode import Encoder
@@ -21,7 +22,6 @@ from llm_installer.server.guides import guide_factory
 from llm_installer.server.messages import tool_arguments
 from llm_installer.server.problems import Problem
 from llm_installer.server.voices import Voice
-from llm_installer.tiny import MODEL_DIR
 from tests.server.conftest import Running, add_adapter
 from tests.server.test_forms import WRITTEN
 
