@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Engine, text
 from llm_installer.core.errors import InstallerError
 from llm_installer.studio.store import account_tables
 
-assert account_tables.Table.metadata  # whoever opens a database knows all of its tables
+assert account_tables.Account.metadata  # whoever opens a database knows all of its tables
 MIGRATIONS = Path(__file__).parent / "migrations"
 _LOCK = 0x57D10
 """The number by which servers of one Postgres agree who changes its shape."""
