@@ -114,7 +114,7 @@ setup(
     package_data={
         "llm_installer": [
             "py.typed",
-            "tiny/**/*",
+            "install/tiny/**/*",
             "training/*.txt",
             "cli/help/*.md",
             "training/fast/cpu/native/*.[ch]",

@@ -48,6 +48,7 @@ def main() -> None:
     )
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="for cuda there is compare_cuda.py")
     parser.add_argument("--shape", choices=SHAPES, default="135m")
+    parser.add_argument("--dtype", choices=("bfloat16", "float32"), help="bfloat16 where this machine has it natively")
     parser.add_argument("--rows", type=int, default=192)
     parser.add_argument("--batch", type=int, default=8, help="rows of an optimizer step")
     parser.add_argument("--repeat", type=int, default=3)
@@ -90,7 +91,8 @@ def make_job(given: argparse.Namespace) -> dict[str, Any]:
         "shape": shape,
         "device": given.device,
         "batch": given.batch,
-        "limit": matrix_rate(given.device),
+        "dtype": given.dtype or native_dtype(),
+        "limit": matrix_rate(given.device, given.dtype or native_dtype()),
     }
 
 
@@ -106,13 +108,20 @@ def questions(text: str) -> list[tuple[str, str]]:
     return [(PROMPT.format(asked), said) for asked, said in pairs if said]
 
 
-def matrix_rate(device: str) -> float:
-    """Bfloat16 matrix FLOP/s of this machine, on random values."""
+def native_dtype() -> str:
+    """Bfloat16 where its matrix products are native, else float32."""
+    from llm_installer.core.hardware import probe_hardware
+
+    return "bfloat16" if probe_hardware().bf16 else "float32"
+
+
+def matrix_rate(device: str, dtype: str) -> float:
+    """Matrix FLOP/s of this machine in this dtype, on random values."""
     import time
 
     import torch
 
-    a = torch.randn(2048, 2048, device=device).bfloat16()
+    a = torch.randn(2048, 2048, device=device).to(getattr(torch, dtype))
     best = float("inf")
     for _ in range(8):
         began = time.perf_counter()

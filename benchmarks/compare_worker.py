@@ -19,6 +19,11 @@ RANK, RATE = 16, 2e-4
 Losses = list[float]
 
 
+def dtype_of(job: dict[str, Any]) -> torch.dtype:
+    """What everything at its best computes in."""
+    return torch.bfloat16 if job["dtype"] == "bfloat16" else torch.float32
+
+
 def build(job: dict[str, Any], dtype: torch.dtype) -> Any:
     """The frozen model: random weights, the same in every process."""
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -62,12 +67,12 @@ def ours(job: dict[str, Any], _best: bool) -> tuple[Callable[[], Losses], int]:
         warmup_steps=0, evaluation_every=10**6, evaluation_rows=1, limits=Limits(1, 1.0, 1), stop_rules=(),
     )  # fmt: skip
     plan = Plan(
-        mode="medium", task="instruct", device=hardware.device, precision="bfloat16", lora_r=RANK,
+        mode="medium", task="instruct", device=hardware.device, precision=job["dtype"], lora_r=RANK,
         lora_alpha=2.0 * RANK, lora_dropout=0.0, target_modules=tuple(TARGETS), fan_in_fan_out=False,
         learning_rate=RATE, micro_batch_tokens=tokens_at_once, micro_batch_rows=job["batch"], max_seq_length=2048,
         course=course, seed=0, packing=job["device"] == "cuda",
     )  # fmt: skip
-    trainer = Trainer(adapted(build(job, torch.bfloat16)), plan, 0)
+    trainer = Trainer(adapted(build(job, dtype_of(job))), plan, 0)
 
     def run() -> Losses:
         lengths = row_lengths(rows)
@@ -98,12 +103,12 @@ def row_by_row(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def transformers_trainer(job: dict[str, Any], best: bool) -> tuple[Callable[[], Losses], int]:
-    """Trainer with padded batches: float32 by default; at its best bfloat16, and row by row on a CPU."""
+    """Trainer with padded batches: float32 by default; at its best in this machine's dtype, and row by row on a CPU."""
     from transformers import DataCollatorForSeq2Seq, PreTrainedTokenizerFast, Trainer, TrainingArguments
 
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=small_tokenizer(), pad_token="<pad>")
     records = [labelled(r) for r in job["rows"]]
-    model = adapted(build(job, torch.bfloat16 if best else torch.float32))
+    model = adapted(build(job, dtype_of(job) if best else torch.float32))
     extra = {"train_sampling_strategy": "group_by_length", **row_by_row(job)} if best else {}
     arguments = TrainingArguments(**common(job, tempfile.mkdtemp()), **extra)
     collate = DataCollatorForSeq2Seq(tokenizer, pad_to_multiple_of=None)
@@ -112,7 +117,7 @@ def transformers_trainer(job: dict[str, Any], best: bool) -> tuple[Callable[[], 
 
 
 def trl_trainer(job: dict[str, Any], best: bool, packed: bool = False) -> tuple[Callable[[], Losses], int]:
-    """SFTTrainer; at its best bfloat16, no checkpointing, row by row, and on a GPU packing."""
+    """SFTTrainer; at its best in this machine's own dtype, no checkpointing, row by row, and on a GPU packing."""
     from datasets import Dataset
     from transformers import PreTrainedTokenizerFast
     from trl import SFTConfig, SFTTrainer
@@ -125,10 +130,10 @@ def trl_trainer(job: dict[str, Any], best: bool, packed: bool = False) -> tuple[
         grouped = {"packing": True, "max_length": 2048, "per_device_train_batch_size": 1}
         extra = {
             "gradient_checkpointing": False,
-            "bf16": True,
+            "bf16": job["dtype"] == "bfloat16",
             **(grouped if packed or job["device"] == "cuda" else row_by_row(job)),
         }
-    model = adapted(build(job, torch.bfloat16 if best else torch.float32))
+    model = adapted(build(job, dtype_of(job) if best else torch.float32))
     arguments = SFTConfig(**{**common(job, tempfile.mkdtemp()), **extra})
     trainer = SFTTrainer(model, args=arguments, train_dataset=data, processing_class=tokenizer)
     return peer_run(trainer), sum(len(r["input_ids"]) for r in records)

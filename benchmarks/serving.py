@@ -34,7 +34,7 @@ from llm_installer.core.paths import ModelDir
 from llm_installer.inference.engine.engine import Engine
 from llm_installer.inference.engine.request import BASE, Done, Event, Limits, Request
 from llm_installer.install.installer import install
-from llm_installer.tiny import MODEL_DIR
+from llm_installer.install.tiny import MODEL_DIR
 
 RANKS = (4, 8, 16)
 SIXTEEN, MIXED, TURNS = "16 of the base", "16, base and 3 adapters", "turns"

@@ -17,7 +17,7 @@ def train() -> tuple[Path, Path]:
     from llm_installer import lora_sft
     from llm_installer.api import install
     from llm_installer.core.home import models_dir
-    from llm_installer.tiny import DATA_FILE
+    from llm_installer.install.tiny import DATA_FILE
 
     folder = models_dir() / "tiny"
     if not folder.exists():

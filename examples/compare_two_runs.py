@@ -12,8 +12,8 @@ from llm_installer.api import install
 from llm_installer.core.home import models_dir
 from llm_installer.core.paths import ModelDir
 from llm_installer.core.state import Result
+from llm_installer.install.tiny import DATA_FILE
 from llm_installer.runs.listing import use
-from llm_installer.tiny import DATA_FILE
 
 
 def plan_of(result: Result) -> dict[str, object]:

@@ -35,7 +35,7 @@ def main() -> None:
 def train() -> None:
     from llm_installer import lora_sft
     from llm_installer.api import install
-    from llm_installer.tiny import DATA_FILE
+    from llm_installer.install.tiny import DATA_FILE
 
     folder = install("tiny")
     result = lora_sft(folder, DATA_FILE, mode="fast", tensorboard=False, skip_test=True)

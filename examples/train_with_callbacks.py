@@ -6,7 +6,7 @@ Run as: .venv/bin/python examples/train_with_callbacks.py
 from llm_installer import lora_sft
 from llm_installer.api import install
 from llm_installer.core.home import models_dir
-from llm_installer.tiny import DATA_FILE
+from llm_installer.install.tiny import DATA_FILE
 
 ENOUGH = 2.0
 

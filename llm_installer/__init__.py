@@ -9,10 +9,10 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from llm_installer.core.version import __version__
-
 if TYPE_CHECKING:
     from llm_installer.api import (
+        InstallerError,
+        __version__,
         accuracy,
         add_task_prefix,
         create_instruct_dataset,
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
         trainable_parameters,
         training_diagnostics,
     )
-    from llm_installer.core.errors import InstallerError
 
 __all__ = [
     "InstallerError", "__version__", "accuracy", "add_task_prefix", "create_instruct_dataset", "curriculum_learning",
@@ -43,8 +42,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    where = "llm_installer.core.errors" if name == "InstallerError" else "llm_installer.api"
-    return getattr(import_module(where), name)
+    return getattr(import_module("llm_installer.api"), name)
 
 
 def __dir__() -> list[str]:

@@ -18,6 +18,7 @@ import pytest
 from hypothesis import settings
 
 from tests.generated import many
+from tests.tiers import read_long
 
 settings.register_profile("suite", max_examples=many(100), deadline=None)  # a busy machine is no fault
 settings.load_profile("suite")
@@ -50,6 +51,15 @@ def pytest_collection() -> Iterator[None]:
     finally:
         gc.freeze()
         gc.enable()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes long by the clock is slow, wherever it stands."""
+    long = read_long()
+    for item in items:
+        if item.nodeid in long or item.nodeid.partition("[")[0] in long:
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session")
@@ -107,7 +117,7 @@ def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
     from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-    from llm_installer.tiny import MODEL_DIR
+    from llm_installer.install.tiny import MODEL_DIR
 
     folder = tmp_path_factory.mktemp("models") / "tiny-llama"
     tokenizer = AutoTokenizer.from_pretrained(MODEL_DIR)

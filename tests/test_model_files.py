@@ -199,6 +199,13 @@ def test_a_pointer_of_git_lfs_is_known_as_one(name: str, tiny_llama: Path, tmp_p
         answer_something(folder)
 
 
+@pytest.mark.parametrize("name", ["config.json", "generation_config.json", "model.safetensors.index.json"])
+def test_a_pipe_in_the_place_of_a_file_keeps_nobody_waiting(name: str, model: Path) -> None:
+    (model / name).unlink()
+    os.mkfifo(model / name)
+    assert tried(lambda: answer_something(model), name) is (name == "generation_config.json")
+
+
 @pytest.mark.parametrize("shard", ["../model.safetensors", "/etc/passwd", "a/b.safetensors", "..", "", "x\0.bin"])
 def test_an_index_names_only_files_beside_it(shard: str, model: Path) -> None:
     index = {"metadata": {}, "weight_map": {"model.norm.weight": shard}}

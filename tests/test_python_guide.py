@@ -11,9 +11,9 @@ from typing import cast
 import pytest
 
 import llm_installer
+from llm_installer.install.tiny import QUESTIONS_FILE
 from llm_installer.planning.name_rows import NAMES
 from llm_installer.planning.options import Options
-from llm_installer.tiny import QUESTIONS_FILE
 
 GUIDE = (Path(__file__).resolve().parents[1] / "docs" / "guides" / "python.md").read_text("utf-8")
 PROGRAM = "\n".join(re.findall(r"^```python\n(.*?)^```", GUIDE, re.S | re.M))

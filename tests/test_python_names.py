@@ -13,6 +13,7 @@ from llm_installer.core.errors import UsageError
 from llm_installer.core.hardware import Hardware
 from llm_installer.core.model_info import read_model_info
 from llm_installer.data.prepare import read
+from llm_installer.install.tiny import MODEL_DIR
 from llm_installer.planning.chooser import DataFacts
 from llm_installer.planning.decide import make_plan
 from llm_installer.planning.name_rows import NAMES
@@ -20,7 +21,6 @@ from llm_installer.planning.options import Options
 from llm_installer.planning.registry import find_handler
 from llm_installer.planning.trackers import asked
 from llm_installer.runs.output import output_folder
-from llm_installer.tiny import MODEL_DIR
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs" / "reference" / "python-names.md").read_text("utf-8")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,15 @@ from tests.generated import ALL
 
 minutes = pytest.mark.skipif(not ALL, reason="takes minutes; LLM_FUZZ=1 runs it")
 """Beside `slow`: what takes minutes, and whose kind a shorter test looks at, is only run when asked for."""
+
+LONG = Path(__file__).with_name("long.txt")
+"""Tests that the clock made slow, a name in each line."""
+
+
+def read_long() -> frozenset[str]:
+    """Their names, as pytest writes them."""
+    lines = LONG.read_text(encoding="utf-8").splitlines() if LONG.exists() else []
+    return frozenset(line for line in lines if line and not line.startswith("#"))
 
 
 def first_here(cases: Iterable[Any], here: int = 1) -> list[Any]:

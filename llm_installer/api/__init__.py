@@ -24,9 +24,11 @@ from llm_installer.api.scores import accuracy, f1_score, rouge
 from llm_installer.api.training import refuse, trained
 from llm_installer.api.watching import memory_usage, training_diagnostics
 from llm_installer.api.words import in_words_of_python, refuse_unknown
+from llm_installer.core.errors import InstallerError
 from llm_installer.core.paths import ModelDir
 from llm_installer.core.startup import no_telemetry, quiet_libraries
 from llm_installer.core.state import Result
+from llm_installer.core.version import __version__
 from llm_installer.core.voice import Silence
 from llm_installer.data.python_rows import Data, as_file
 from llm_installer.planning.name_rows import NAMES
@@ -40,7 +42,8 @@ if TYPE_CHECKING:
     from llm_installer.export.request import Merged
 
 __all__ = [
-    "accuracy", "add_task_prefix", "create_instruct_dataset", "curriculum_learning", "evaluate", "export", "f1_score",
+    "InstallerError", "__version__", "accuracy", "add_task_prefix", "create_instruct_dataset", "curriculum_learning",
+    "evaluate", "export", "f1_score",
     "install", "load", "load_lora_model", "lora_sft", "memory_usage", "merge", "prepare_dataset", "push", "rouge",
     "text_difficulty", "trainable_parameters", "training_diagnostics",
 ]  # fmt: skip

@@ -21,8 +21,8 @@ from llm_installer.core.hints import program, quoted, script
 from llm_installer.core.home import models_dir
 from llm_installer.core.paths import ModelDir
 from llm_installer.core.text import short_path
-from llm_installer.tiny import DATA_FILE, QUESTIONS_FILE
-from llm_installer.tiny.scoring import is_right
+from llm_installer.install.tiny import DATA_FILE, QUESTIONS_FILE
+from llm_installer.install.tiny.scoring import is_right
 from llm_installer.ui.console import Console
 from llm_installer.ui.training import answers
 

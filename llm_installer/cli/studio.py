@@ -45,10 +45,15 @@ from llm_installer.studio.request import PORT, StudioRequest, check
 @click.option(
     "--reset-password", default="", metavar="NAME", help="Print a link for a new password of an account, and end."
 )
-def studio(reset_password: str, **given: object) -> None:
+@click.option(
+    "--check", "checks", is_flag=True, help="Say whether its database and files are as they should be, and end."
+)
+def studio(reset_password: str, checks: bool, **given: object) -> None:
     """Train in a web page: jobs that go on when the page is closed, and APIs to start and follow them."""
     from llm_installer.planning.settings import built
 
+    if checks:
+        return _check(str(given["database"]))
     request = built(StudioRequest, given)
     check(request)
     from llm_installer.ui.console import Console
@@ -72,6 +77,20 @@ def studio(reset_password: str, **given: object) -> None:
         console.line("Ctrl-C ends it; a training then saves its work, and goes on when the studio is started again.")
         running.run()
     console.line("Stopped.")
+
+
+def _check(database: str) -> None:
+    """Say what is wrong; exit code 1 where anything is."""
+    from llm_installer.cli.echo import echo
+    from llm_installer.core.errors import InstallerError
+    from llm_installer.studio.checking import checked
+
+    found, sentence = checked(database)
+    for one in found:
+        echo(one)
+    if found:
+        raise InstallerError(sentence)
+    echo(sentence)
 
 
 @click.command()

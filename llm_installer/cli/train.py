@@ -126,7 +126,9 @@ def _foreseen(options: Options, console: Console) -> Job:
     """What would be trained; with --timed the model is loaded and a few steps are timed, too."""
     from llm_installer.core.startup import import_bitsandbytes
     from llm_installer.core.state import RunState
-    from llm_installer.train_lora import STARTING, decide, forecast_of, ready
+    from llm_installer.core.voice import STARTING
+    from llm_installer.train_lora import decide
+    from llm_installer.train_lora.training import forecast_of, ready
 
     if not options.timed:
         return decide(options, console)

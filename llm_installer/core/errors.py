@@ -8,6 +8,7 @@
     +-- HubError              exit 1   a hub refuses or lacks what was asked for, or cannot be reached
     +-- TrainingError         exit 1   training cannot start or continue
     |   +-- DiskError         exit 1   a file cannot be written; also an OSError
+    |   +-- LeftBehind        exit 1   another process of the run has ended, and this one cannot go on without it
     +-- Interrupted           128 + n  a signal ended the run, and its work is saved
         +-- StoppedAtOnce     128 + n  a second signal did, and what came after the newest checkpoint is lost
 
@@ -65,6 +66,10 @@ class DiskError(TrainingError, OSError):
 
     def __str__(self) -> str:
         return str(self.args[0])
+
+
+class LeftBehind(TrainingError):
+    """Another process of the run has ended, and this one cannot go on without it."""
 
 
 class Interrupted(InstallerError):

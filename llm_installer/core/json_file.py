@@ -24,6 +24,8 @@ def read_object(
     """The object in a JSON file. Raises `refuse` where there is none; `again` says how to get a better file."""
     shown = short_path(file)
     try:
+        if file.exists() and not file.is_file():  # to open a pipe would wait for whoever writes into it
+            raise refuse(f"{shown} is not a file; {again}")
         if file.stat().st_size > _LARGEST:
             raise refuse(f"{shown} is too large to be read ({size(file.stat().st_size)}); {again}")
         content = file.read_bytes()

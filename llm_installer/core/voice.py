@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int, int], None]
 """Told (done, total)."""
+STARTING = "Starting"
+"""What is said while libraries are loaded, which takes seconds."""
 
 
 class Voice(Protocol):

@@ -21,7 +21,7 @@ from types import FrameType, TracebackType
 
 import click
 
-from llm_installer.core.errors import InstallerError, TrainingError, UsageError
+from llm_installer.core.errors import InstallerError, LeftBehind, TrainingError, UsageError
 from llm_installer.core.hardware import usable_cores
 from llm_installer.core.run.signals import is_repeated
 from llm_installer.core.text import visible
@@ -213,10 +213,11 @@ class Worker:
         if self.notes is None:
             return
         (self.notes / f"{os.getpid()}.pid").unlink(missing_ok=True)
-        ours = error if isinstance(error, InstallerError) else None
+        said = error.said if isinstance(error, InstallerError) else None
+        ours = said is not None and not isinstance(error, LeftBehind)  # of which another process is the reason
         code = getattr(error, "exit_code", 1) if error else 0
-        why = ours.said if ours else f"Error: Process {self.rank} failed: {kind.__name__ if kind else ''}: {error}"
-        end = {"code": code, "why": why, "ours": bool(ours), "when": time.time()}
+        why = said or f"Error: Process {self.rank} failed: {kind.__name__ if kind else ''}: {error}"
+        end = {"code": code, "why": why, "ours": ours, "when": time.time()}
         fresh = self.notes / f"{self.rank}.new"
         with suppress(FileNotFoundError):  # The command is gone, and its folder with it: nobody reads this.
             fresh.write_text(json.dumps(end), encoding="utf-8")

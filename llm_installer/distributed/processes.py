@@ -8,7 +8,6 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import TypeVar
 
 import torch
@@ -24,14 +23,11 @@ from llm_installer.core.errors import (
     TrainingError,
     UsageError,
 )
+from llm_installer.distributed.joining import join, noticing
 from llm_installer.distributed.memory_errors import RanOut, is_out_of_memory
 
 Held = TypeVar("Held")
 Told = TypeVar("Told")
-PATIENCE = timedelta(days=2)
-"""How long a process waits for another, which may be encoding much data; a dead one is noticed by the launcher."""
-
-
 PLAIN = (UsageError, DataError, ModelError, AdapterError, HubError, TrainingError)
 """Errors that are made of their sentence alone."""
 
@@ -69,9 +65,8 @@ def together() -> Iterator[None]:
     if joins:
         if torch.cuda.is_available():
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-        # Both kinds, so that agreeing on a signal never waits for a GPU.
-        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
-    with nullcontext() if is_main() else _silent():
+        join()
+    with nullcontext() if is_main() else _silent(), noticing():
         yield
     if joins:
         # Not after an error: the others may be in the middle of an exchange, and the launcher ends them.

@@ -18,6 +18,7 @@ from llm_installer.install.advice import advising
 from llm_installer.install.disk import nearest_existing
 from llm_installer.install.doctor import Check
 from llm_installer.install.hub_preview import preview
+from llm_installer.install.minutes import usual_time
 from llm_installer.install.resolve import resolve
 from llm_installer.install.trainable import check_trainable
 from llm_installer.planning.chooser import DataFacts
@@ -86,6 +87,9 @@ def _judge(info: ModelInfo, to_store: int, hardware: Hardware) -> ModelCheck:
         _disk(to_store),
         _training(info, plan, hardware.free_bytes, longest, table),
     ]
+    if time := usual_time(info, plan, TYPICAL_DATA, hardware):
+        usual = f"{TYPICAL_DATA.rows:,} examples of {TYPICAL_DATA.mean_length:.0f} tokens in mode {plan.mode}"
+        checks.append(Check("time", True, f"about {time} for {usual}"))
     if not info.chat_template:
         checks.append(Check("chat", None, "no chat template; questions and answers are trained on as plain text"))
     return ModelCheck(checks, table)

@@ -13,7 +13,7 @@ from llm_installer.core.hints import nearest, program
 from llm_installer.core.home import known_names
 from llm_installer.core.text import short_path, shortened
 from llm_installer.install.naming import page_of, wrong_with_name
-from llm_installer.tiny import MODEL_DIR
+from llm_installer.install.tiny import MODEL_DIR
 
 BUILT_IN = "tiny"
 NEARLY = 0.85

@@ -10,6 +10,7 @@ from llm_installer.core.run.history import bounds
 from llm_installer.data.document import Values, overview_values, shown_values
 from llm_installer.data.inspection import overview_of, token_facts
 from llm_installer.data.preview import first_rows
+from llm_installer.planning.elsewhere import elsewhere
 from llm_installer.planning.fitting import memory_rows
 from llm_installer.planning.layers import adapter_parameters
 from llm_installer.planning.options import Options
@@ -45,6 +46,7 @@ def job_values(job: Job) -> Values:
         "memory": _memory(job),
         "adapter": _adapter(job),
         "time": _time(job.forecast),
+        "elsewhere": list(_elsewhere(job)),
     }
 
 
@@ -93,6 +95,13 @@ def _memory(job: Job) -> Values:
         "fits": plan.predicted_peak_bytes <= hardware.free_bytes,
         "ways": [{"setting": setting, "peak": peak, "verdict": verdict} for setting, peak, verdict in rows],
     }
+
+
+def _elsewhere(job: Job) -> Iterator[Values]:
+    """The same training on GPUs that could be rented."""
+    facts = job.prepared.facts
+    for one in elsewhere(job.info, job.plan, facts.mean_length, facts.rows):
+        yield {"gpu": one.gpu, "least_seconds": round(one.least_seconds), "most_seconds": round(one.most_seconds)}
 
 
 def _adapter(job: Job) -> Values:

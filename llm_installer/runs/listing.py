@@ -23,6 +23,7 @@ from llm_installer.core.run.record import RUNNING, RunRecord
 from llm_installer.core.run.served import server_of
 from llm_installer.core.text import short_path
 from llm_installer.runs.curves import make_current
+from llm_installer.runs.versions import PRODUCTION, meant, read_versions
 
 INTERRUPTED = "interrupted"
 """Its record says that it is running, but no process holds its lock: it was killed."""
@@ -80,12 +81,14 @@ def list_runs(folder: ModelDir) -> list[RunRow]:
 
 
 def find_run(folder: ModelDir, words: str) -> RunRow:
-    """The run that `words` mean: its id, any part of it that no other has, or `last`. Raises UsageError otherwise."""
+    """The run that `words` mean: its id, any part of it that no other has, `last`, its version or its stage. Raises
+    UsageError otherwise."""
     rows = list_runs(folder)
     if not rows:
         raise UsageError(f"{folder.root.name} has no runs yet; start one with: {script(folder.root)} --data my.json")
     if words == LAST:
         return rows[-1]
+    words = meant(folder, words) or words
     exact = [row for row in rows if row.run.id == words]
     found = exact or [row for row in rows if words and words in row.run.id]
     if len(found) == 1:
@@ -148,6 +151,8 @@ def removable(folder: ModelDir, words: str, force: bool) -> RunRow:
     if row.current and not force:
         other = f"{program()} adapters {folder.typed} use RUN"
         raise UsageError(f"Run {row.run.id} is what ./lora names; add --force, or choose another with: {other}")
+    if read_versions(folder).stages.get(PRODUCTION) == row.run.id and not force:
+        raise UsageError(f"Run {row.run.id} is in production; add --force, or put another into production first")
     return row
 
 

@@ -21,8 +21,6 @@ if TYPE_CHECKING:  # at run time it would bring torch
 
 COMPARED = "## Before and after"
 """The heading of what was found out by comparing base and tuned model."""
-QUESTIONS = 8
-"""Questions from the data that base and tuned model answer after a run; the user's own comes after them."""
 WORST, BEST, ON_CONSOLE = 20, 5, 3
 APART = 2.0
 """How far above the median the highest loss must be to be worth a word, as a multiple; and at least 1 nat."""

@@ -22,6 +22,7 @@ from llm_installer.core.version import __version__
 from llm_installer.inference.engine.request import BASE, Listener, Request, Ticket
 from llm_installer.inference.load import INSTEAD
 from llm_installer.runs.listing import RunRow, list_runs
+from llm_installer.runs.versions import STAGES, meant
 from llm_installer.server.problems import Problem, unknown_model
 from llm_installer.server.voices import ServedVoice, Voice, voice_of
 
@@ -110,6 +111,8 @@ class Catalogue:
         if name == self.name:
             return self._base_entry()
         id = name.removeprefix(f"{self.name}:")
+        if id in STAGES:
+            id = meant(self._folder, id) or id
         if name != id and (known := self._unchanged(id)):
             return known
         with self._lock:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from fastapi import APIRouter, FastAPI
 from fastapi.exceptions import RequestValidationError
+from sqlalchemy.exc import DataError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -19,10 +20,11 @@ from llm_installer.server.guard import answered
 from llm_installer.server.problems import Problem, fault
 from llm_installer.studio.access.gate import Gate
 from llm_installer.studio.access.router import router_of as access
-from llm_installer.studio.api import files, fine_tuning, jobs, seed, workers
+from llm_installer.studio.api import checkpoints, files, fine_tuning, jobs, seed, webhooks, workers
 from llm_installer.studio.colab import routes as colab
 from llm_installer.studio.context import Studio
 from llm_installer.studio.guard import Guard
+from llm_installer.studio.pages.missing import Heads, for_people, problem_page
 from llm_installer.studio.pages.router import router_of as pages
 from llm_installer.studio.store.refusals import Refused
 
@@ -30,8 +32,10 @@ ROUTERS: tuple[Callable[[Studio], APIRouter], ...] = (
     seed.router_of,
     jobs.router_of,
     workers.router_of,
+    checkpoints.router_of,
     files.router_of,
     fine_tuning.router_of,
+    webhooks.router_of,
     colab.router_of,
     pages,
     access,
@@ -50,7 +54,8 @@ def app_of(studio: Studio) -> ASGIApp:
     for router_of in ROUTERS:
         app.include_router(router_of(studio))
     _problems(app)
-    return Guard(Gate(app, studio) if studio.settings.people else app, studio)
+    heads = Heads(app)
+    return Guard(Gate(heads, studio) if studio.settings.people else heads, studio)
 
 
 def _problems(app: FastAPI) -> None:
@@ -62,8 +67,15 @@ def _problems(app: FastAPI) -> None:
     async def refused(request: Request, error: Refused) -> Response:
         return answered(Problem(error.status, str(error), code=error.code))
 
+    @app.exception_handler(DataError)
+    async def not_to_be_kept(request: Request, error: DataError) -> Response:
+        words = "Something in this request is no text or number that a database takes, such as a null character"
+        return answered(Problem(400, words, code="invalid_request"))
+
     @app.exception_handler(RequestValidationError)
     async def malformed(request: Request, error: RequestValidationError) -> Response:
+        if for_people(request):
+            return problem_page(request, 422, "Something was left out or cannot be read; go back and fill it in")
         first: dict[str, object] = next(iter(error.errors()), {})
         place = first.get("loc")
         where = ".".join(map(str, place[1:])) if isinstance(place, tuple) else ""
@@ -72,9 +84,14 @@ def _problems(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def not_there(request: Request, error: HTTPException) -> Response:
+        if for_people(request):
+            words = "There is no such page here" if error.status_code == 404 else "That address takes no such request"
+            return problem_page(request, error.status_code, words)
         words = f"{request.method} {request.url.path} is not something that this server does: {error.detail}"
         return answered(Problem(error.status_code, words, code="not_found", headers=error.headers or {}))
 
     @app.exception_handler(Exception)
     async def mistake(request: Request, error: Exception) -> Response:
+        if for_people(request):
+            return problem_page(request, 500, "The studio made a mistake; it has said more where it was started")
         return answered(fault("This server made a mistake; it has said more where it was started"))

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from llm_installer.studio.api.tail import Tail
 from llm_installer.studio.request import StudioRequest
 from llm_installer.studio.store.opening import Store
+from llm_installer.studio.webhooks.addresses import Addresses, public
+from llm_installer.studio.webhooks.signing import Signer
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,13 @@ class Studio:
     """Tells streams that a job has new events: `studio.tail.wake(job_id)` after the transaction that wrote them."""
     worker_key: str = field(default_factory=lambda: secrets.token_urlsafe(32), repr=False)
     """By which the worker of this machine is known while this server lives; handed to it in its environment."""
+    addresses: Addresses = public
+    """Decides where messages of webhooks may go."""
+
+    @cached_property
+    def signer(self) -> Signer:
+        """Signs the messages of webhooks."""
+        return Signer(self.folder)
 
     @property
     def base(self) -> str:

@@ -22,12 +22,15 @@ from tempfile import TemporaryFile
 from typing import IO
 
 from llm_installer.core.text import GIB, shortened, size
+from llm_installer.studio.warm import Away, Warm
 
 Values = dict[str, object]
 AT_ONCE = threading.BoundedSemaphore(2)
 """Children at a time; others wait for their turn."""
 LARGEST = 32 << 20
 """Bytes of an answer."""
+WARM = Warm()
+"""What has loaded torch already."""
 TYPED_WRONG = 2
 """The exit code of a command with a value that cannot be."""
 _CHILD = (
@@ -65,13 +68,13 @@ def dataset(file: Path, model: str = "", shown: int = 8, options: Mapping[str, o
     """What is in a file; with a model, its first rows as tokens too."""
     words = ["data", file.name, *flags(options or {})]
     words += ["--model", model, "--show", str(shown)] if model else []
-    return asked([*words, "--json"], file.parent, ENCODING if model else READING)
+    return asked([*words, "--json"], file.parent, ENCODING if model else READING, bool(model))
 
 
 def plan(file: Path, model: str, options: Mapping[str, object], timed: bool = False) -> Values:
     """What training a model on a file would be; `timed` loads it, and times a few steps."""
     words = ["train", model, "--data", file.name, "--dry-run", "--json", *flags(options)]
-    return asked([*words, "--timed"] if timed else words, file.parent, TIMING if timed else ENCODING)
+    return asked([*words, "--timed"] if timed else words, file.parent, TIMING if timed else ENCODING, True)
 
 
 def flags(options: Mapping[str, object]) -> list[str]:
@@ -83,11 +86,13 @@ def flags(options: Mapping[str, object]) -> list[str]:
     return found
 
 
-def asked(words: Sequence[str], folder: Path, limits: Limits) -> Values:
-    """The answer of a command that is run in `folder`: an object, with `error` where there is none."""
+def asked(words: Sequence[str], folder: Path, limits: Limits, warm: bool = False) -> Values:
+    """The answer of a command that is run in `folder`: an object, with `error` where there is none. `warm` is for what
+    needs torch, which a process has loaded already then."""
+    run = _run_warm if warm else _run
     with AT_ONCE, TemporaryFile() as out, TemporaryFile() as said:
         try:
-            code = _run(words, folder, limits, out.fileno(), said.fileno())
+            code = run(words, folder, limits, out.fileno(), said.fileno())
         except subprocess.TimeoutExpired:
             return {
                 "error": f"This took longer than {PATIENCE * limits.seconds} seconds, and was ended; try a smaller file"
@@ -109,6 +114,20 @@ def _refusal(said: IO[bytes]) -> str:
     lines = said.read().decode("utf-8", "replace").splitlines()
     errors = [line.removeprefix("Error: ") for line in lines if line.startswith("Error: ")]
     return shortened(errors[-1], 400) if errors else ""
+
+
+def _run_warm(words: Sequence[str], folder: Path, limits: Limits, out: int, said: int) -> int:
+    """The same by the process that waits with torch in memory, where there is one. Raises TimeoutExpired."""
+    memory = limits.memory or resource.RLIM_INFINITY
+    question = {"words": list(words), "folder": str(folder.absolute()), "limits": [memory, limits.seconds]}
+    try:
+        child = WARM.ask(question, out, said)
+        try:
+            return child.wait(PATIENCE * limits.seconds)
+        finally:
+            child.close()
+    except Away:
+        return _run(words, folder, limits, out, said)
 
 
 def _run(words: Sequence[str], folder: Path, limits: Limits, out: int, said: int) -> int:

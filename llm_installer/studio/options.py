@@ -5,6 +5,7 @@ None of them reads or writes other files, pushes, or resumes.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 
@@ -46,6 +47,8 @@ def checked(options: Mapping[str, object]) -> Json:
             continue
         if not isinstance(value, (str, int, float)) or len(str(value)) > LONGEST:
             raise BadOption(f"{given} must be a number, a text or true")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise BadOption(f"{given} must be a number")
         if isinstance(value, str) and not value.isprintable():
             raise BadOption(f"{given} must be text on one line")
         found[name] = value

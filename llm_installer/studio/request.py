@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, distribution
 from urllib.parse import urlsplit
 
 from llm_installer.core.errors import InstallerError, UsageError
@@ -54,15 +55,20 @@ def check(request: StudioRequest) -> None:
     if request.public_url:
         _check_public(request.public_url)
     needed = (*NEEDED, PASSWORDS) if request.people else NEEDED
-    if any(importlib.util.find_spec(name) is None for name in needed):
+    if missing := [name for name in needed if importlib.util.find_spec(name) is None]:
         raise InstallerError(
-            f"The studio needs packages that are not installed; install them with: {pip(quoted_extra())}"
+            f"The studio needs the packages of this program's extra `studio`, and {missing[0]} is not installed; "
+            f"install them with: {pip(quoted_extra())}"
         )
 
 
 def quoted_extra() -> str:
-    """What to install."""
-    return "fastapi uvicorn sqlalchemy alembic python-multipart argon2-cffi"
+    """What to install: the extra, or its packages where this program runs from a checkout that was never installed."""
+    try:
+        distribution("llm_installer")
+    except PackageNotFoundError:
+        return "fastapi uvicorn sqlalchemy alembic python-multipart nbformat argon2-cffi"
+    return "'llm_installer[studio]'"
 
 
 def _check_public(url: str) -> None:

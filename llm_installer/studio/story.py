@@ -24,6 +24,7 @@ from llm_installer.core.home import llm_home
 from llm_installer.core.json_file import read_object
 from llm_installer.core.text import short_path
 from llm_installer.server.listening import address_of, listening, signals_stay_here
+from llm_installer.studio import insight
 from llm_installer.studio.access.starting import first_link
 from llm_installer.studio.api.tail import Tail
 from llm_installer.studio.app import app_of
@@ -34,6 +35,7 @@ from llm_installer.studio.request import StudioRequest
 from llm_installer.studio.store import cleaning
 from llm_installer.studio.store.leases import Watch, only_watch
 from llm_installer.studio.store.opening import open_store
+from llm_installer.studio.webhooks.sending import Sender
 from llm_installer.studio.worker.client import Patience
 
 GRACE = 5
@@ -72,6 +74,8 @@ class Running:
         """Answer until a signal, or `stop`."""
         watching = threading.Thread(target=_watch, args=(self.studio, ending := threading.Event()), daemon=True)
         watching.start()
+        sender = Sender(self.studio.store, self.studio.signer, self.studio.addresses)
+        sender.start()
         if self._worker:
             self._worker.start()
         try:
@@ -80,8 +84,10 @@ class Running:
         finally:
             ending.set()
             end_all(self.studio.folder / CHATS)
+            insight.WARM.end()
             if self._worker:
                 self._worker.stop()
+            sender.stop()
             watching.join()
 
     def stop(self) -> None:

@@ -33,6 +33,7 @@ EPOCHS = 3
 ORDER = "shuffled"
 """How rows are taken where they are packed into fixed shapes: those of similar length together would pad much more."""
 WHY_ORDER = "packed at random, steps have about one size, and a few fixed shapes hold them"
+PARALLEL = "micro-batches are computed at the same time, each with its own threads"
 
 
 def fix_shapes(
@@ -46,10 +47,11 @@ def fix_shapes(
     plan, switch = trainer.plan, os.environ.get(SWITCH, "")
     device = trainer.accelerator.device
     wanted = switch == "1" or (torch.device(device).type == "cuda" and plan.graphs and switch != "0")
-    if not wanted or trainer.fast.parallel or not plan.fast:
+    if not wanted or not plan.fast:
         return
     apart = trainer.flat.reason if trainer.flat else ""
     images = hasattr(trainer.model.get_base_model().config, "vision_config")
+    apart = PARALLEL if trainer.fast.parallel else apart
     if why := apart or trainer.fast.refuses_fixed(plan, _rope(trainer.model), trainer.sharded, images):
         say(without(why))
         return

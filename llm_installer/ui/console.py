@@ -6,8 +6,9 @@ On a terminal everything is wrapped at words; in a pipe nothing is, so that a li
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from rich.console import Console as RichConsole
@@ -23,6 +24,9 @@ from llm_installer.ui.wrapping import wrapped
 if TYPE_CHECKING:
     from rich.status import Status
 
+PATIENCE = 1.5
+"""Of a pipe: nobody should wait for two seconds without a word."""
+
 
 class Terminal(RichConsole):
     """What everything is drawn through: of control characters only rich's own reach the terminal."""
@@ -36,11 +40,17 @@ class Terminal(RichConsole):
 class Console:
     """A core.voice.Voice that is seen; `rich` is what progress bars draw on."""
 
-    def __init__(self, stderr: bool = False, rich: RichConsole | None = None) -> None:
+    def __init__(self, stderr: bool = False, rich: RichConsole | None = None, patience: float = PATIENCE) -> None:
         self.rich = rich or Terminal(stderr=stderr, highlight=False, _environ=_environment())
         self._waits: list[str] = []
         """What is waited for, the innermost last; an empty text where something else is drawn."""
         self._spinner: Status | None = None
+        self.patience = patience
+        """Seconds after which a pipe, too, is told what is waited for."""
+        self._timer: threading.Timer | None = None
+        self._changing = threading.Lock()
+        self._said: set[int] = set()
+        """Which of `_waits` have a line, the outermost being 1."""
 
     def line(self, text: str = "") -> None:
         """A line of its own, never coloured by its content."""
@@ -76,22 +86,26 @@ class Console:
 
     @contextmanager
     def waiting(self, what: str) -> Iterator[None]:
-        """Say what takes a moment: a spinner on a terminal, a line on one without a cursor, nothing in a pipe.
+        """Say what takes a moment: a spinner on a terminal, a line on one without a cursor, and in a pipe a line where
+        it takes longer than a moment.
 
         What is waited for within it stands in its place meanwhile.
         """
-        self._waits.append(what)
+        with self._changing:
+            self._waits.append(what)
         self._spin()
         try:
             yield
         finally:
-            self._waits.pop()
-            self._spin(again=True)
+            with self._changing:
+                self._said.discard(len(self._waits))
+                self._waits.pop()
+            self._spin()
 
     @contextmanager
     def progress(self, what: str) -> Iterator[Callable[[int, int], None]]:
         """How much of something long is done, for whoever is told (done, total): a bar that goes away again on a
-        terminal, nothing in a pipe."""
+        terminal, a line in a pipe."""
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
         name, count = (TextColumn(text, markup=False) for text in ("{task.description}", "{task.fields[count]}"))
@@ -107,21 +121,38 @@ class Console:
     def _moves(self) -> bool:
         """Whether something that moves can be drawn: colour that is forced into a pipe brings no cursor there, and of
         several processes one draws."""
-        if os.environ.get("RANK", "0") != "0":
-            return False
-        return self.rich.is_terminal and not self.rich.is_dumb_terminal and self.rich.file.isatty()
+        return _draws() and self.rich.is_terminal and not self.rich.is_dumb_terminal and self.rich.file.isatty()
 
-    def _spin(self, again: bool = False) -> None:
-        """Draw what is waited for now; where it is waited for `again`, a line has said so before."""
+    def _spin(self) -> None:
+        """Draw what is waited for now."""
         if self._spinner:
             self._spinner.stop()
             self._spinner = None
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
         what = self._waits[-1] if self._waits else ""
-        if what and self._moves:
+        if not what or not _draws():
+            return
+        if self._moves:
             self._spinner = self.rich.status(Text(f"{visible(what)} ..."))
             self._spinner.start()
-        elif what and not again and self.rich.is_dumb_terminal:
-            self.line(f"{what} ...")
+        elif self.rich.is_dumb_terminal:
+            self._say(what)
+        else:
+            self._timer = threading.Timer(self.patience, self._say, [what])
+            self._timer.daemon = True
+            self._timer.start()
+
+    def _say(self, what: str) -> None:
+        """A line about the innermost that is waited for, once."""
+        with self._changing:
+            if self._waits[-1:] != [what] or len(self._waits) in self._said:
+                return
+            self._said.add(len(self._waits))
+            # Where nobody reads it any more, whoever prints next finds out; rich would end this thread for it.
+            with suppress(OSError, ValueError):
+                print(f"{visible(what)} ...", file=self.rich.file, flush=True)
 
     def _text(self, text: Text) -> None:
         """One paragraph, wrapped; lines after the first are indented as it is."""
@@ -134,6 +165,11 @@ class Console:
     def _print(self, part: RenderableType) -> None:
         """As it is: what wraps has done so before."""
         self.rich.print(part, soft_wrap=isinstance(part, Text), crop=False)
+
+
+def _draws() -> bool:
+    """Whether this is the one of several processes that draws."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def _environment() -> dict[str, str]:

@@ -22,8 +22,8 @@ from llm_installer.inference.generate import Sampling
 from llm_installer.inference.load import Assistant
 from llm_installer.inference.speakers import Speakers
 from llm_installer.inference.start import ChatRequest, load
+from llm_installer.install.tiny import MODEL_DIR
 from llm_installer.models.base import load_base
-from llm_installer.tiny import MODEL_DIR
 from tests.inference.engine.conftest import make_adapter
 
 

@@ -16,7 +16,7 @@ from transformers import AutoTokenizer
 from llm_installer.cli.main import cli
 from llm_installer.data.encoding.row import Row
 from llm_installer.data.pieces import pieces
-from llm_installer.tiny import MODEL_DIR
+from llm_installer.install.tiny import MODEL_DIR
 from tests.commands import command
 
 DOCS = Path(__file__).parents[2] / "docs" / "reference" / "json.md"

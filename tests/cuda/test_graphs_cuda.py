@@ -16,9 +16,9 @@ import torch
 
 from llm_installer.data.batches import epoch_steps
 from llm_installer.data.encoding.row import Row
+from llm_installer.install.tiny import MODEL_DIR
 from llm_installer.models.base import add_lora, load_base
 from llm_installer.planning.plan import Plan
-from llm_installer.tiny import MODEL_DIR
 from llm_installer.training.fast.document_attention import FLASH, VARLEN
 from llm_installer.training.fixed_shapes import SWITCH, fix_shapes
 from llm_installer.training.trainer import Trainer, row_lengths

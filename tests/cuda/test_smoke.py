@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from llm_installer.tiny import MODEL_DIR
+from llm_installer.install.tiny import MODEL_DIR
 from tests.commands import PATIENCE, Begun, command
 
 QUICK = ("--no-tensorboard", "--skip-test", "--seed", "1", "--epochs", "3", "--learning-rate", "2e-3")

@@ -11,7 +11,7 @@ from llm_installer.core.examples import Example, Origin
 from llm_installer.data.encoding.encode import Encoder
 from llm_installer.data.encoding.tokenizer import load_tokenizer
 from llm_installer.data.formats import FORMATS, convert
-from llm_installer.tiny import MODEL_DIR
+from llm_installer.install.tiny import MODEL_DIR
 
 ORIGIN = Origin("one.jsonl", 1)
 REST = {"oasst": [{"message_id": "1", "parent_id": None, "role": "prompter", "text": "Hello?"}]}

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from llm_installer.distributed.processes import shares
 from llm_installer.planning.method import Method
@@ -188,6 +189,18 @@ def test_a_sharded_base_in_4_bits_has_the_gradients_of_a_whole_one(learned: dict
     """Each number of each gradient is the same, for the same operations compute it from the same bytes."""
     for seen in learned["two"][task]:
         assert seen["off"] == 0 and seen["size"] > 0.01 and seen["count"] > 1000
+
+
+@pytest.mark.slow
+def test_routed_experts_have_the_same_gradients_beside_a_sharded_base(tmp_path: Path, plan_for: Callable) -> None:
+    sizes = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+    more = {"num_key_value_heads": 2, "num_local_experts": 4, "vocab_size": 128}
+    config = AutoConfig.for_model("mixtral", **sizes, **more)
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "model")
+    plan = plan_for(ROWS, target_modules=("all-linear", "experts"))
+    task = ("gradients", {"model": tmp_path / "model", "plan": plan})
+    for seen in start(tmp_path / "two", 2, {"experts": task})["experts"]:
+        assert seen["off"] < 1e-5 and seen["size"] > 0.01 and seen["count"] > 1000
 
 
 @pytest.mark.parametrize("task", ["probed", "in a step", "in an evaluation"])

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from llm_installer.core.examples import Example, Message, Origin
-from llm_installer.tiny import MODEL_DIR, QUESTIONS_FILE
+from llm_installer.install.tiny import MODEL_DIR, QUESTIONS_FILE
 
 
 @pytest.fixture(scope="session")

@@ -23,8 +23,8 @@ from llm_installer.evals.result import DIFFERENT, FEW
 from llm_installer.evals.system import Limits, run_system
 from llm_installer.inference.before_after import question_of
 from llm_installer.inference.load import assistants, load_assistant
+from llm_installer.install.tiny import QUESTIONS_FILE
 from llm_installer.runs.listing import use
-from llm_installer.tiny import QUESTIONS_FILE
 from tests.made_runs import make_run
 
 Adapters = dict[str, Path]

@@ -28,8 +28,8 @@ from llm_installer.export.gguf.families import FAMILIES
 from llm_installer.export.gguf.read import load_model
 from llm_installer.export.gguf.tensors import Planned, Read, plan_tensors
 from llm_installer.export.gguf.write import write_gguf
+from llm_installer.install.tiny import MODEL_DIR
 from llm_installer.models.from_files import without_weights
-from llm_installer.tiny import MODEL_DIR
 
 VOCAB = 320
 PLAIN = {

@@ -22,7 +22,7 @@ from transformers import (
 
 from llm_installer.core.paths import ModelDir
 from llm_installer.install.installer import install
-from llm_installer.tiny import MODEL_DIR
+from llm_installer.install.tiny import MODEL_DIR
 
 SIZES = {"vocab_size": 2048, "hidden_size": 48, "intermediate_size": 72, "num_hidden_layers": 2}
 HEADS = {"num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 256}

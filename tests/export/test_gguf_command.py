@@ -26,7 +26,7 @@ from llm_installer.export.gguf.tensors import Planned
 from llm_installer.export.kinds import KINDS, ExportRequest, chosen_kind, export_as, require
 from llm_installer.export.receipt import Answers, Difference
 from llm_installer.install.installer import install
-from llm_installer.tiny import MODEL_DIR
+from llm_installer.install.tiny import MODEL_DIR
 from tests.export.gguf_models import PLAIN
 
 

@@ -19,7 +19,7 @@ from llm_installer.export.gguf.probes import texts
 from llm_installer.export.gguf.template import KEY, difference, without_generation
 from llm_installer.export.gguf.tokens import BYTE, CONTROL, UNKNOWN, UNUSED, USER_DEFINED, FileTokens
 from llm_installer.export.gguf.vocabulary import COMPOSED, other_tokens, probes, vocabulary
-from llm_installer.tiny import MODEL_DIR
+from llm_installer.install.tiny import MODEL_DIR
 from tests.export.gguf_models import tokenizer_with
 from tests.generated import many
 

@@ -16,7 +16,7 @@ from llm_installer.export.pairs import mlx
 from llm_installer.export.pairs.forms import form_of
 from llm_installer.export.pairs.story import read_pairs
 from llm_installer.export.subject import subject_of
-from llm_installer.tiny import MODEL_DIR
+from llm_installer.install.tiny import MODEL_DIR
 from tests.export.gguf_models import VOCAB, make
 from tests.export.made_models import make_adapter
 

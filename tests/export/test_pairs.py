@@ -32,8 +32,8 @@ from llm_installer.export.pairs.prove import _layers, apart
 from llm_installer.export.pairs.receipt import PAIR_LIMITS
 from llm_installer.export.pairs.story import export_pairs, read_pairs
 from llm_installer.export.subject import subject_of
+from llm_installer.install.tiny import MODEL_DIR
 from llm_installer.models.base import as_stored
-from llm_installer.tiny import MODEL_DIR
 from tests.export.gguf_models import make
 from tests.export.made_models import make_adapter
 

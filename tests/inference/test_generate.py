@@ -16,8 +16,8 @@ from llm_installer.inference.before_after import compare, mixes
 from llm_installer.inference.chat import Conversation
 from llm_installer.inference.generate import Sampling, answer, answers
 from llm_installer.inference.load import Assistant
+from llm_installer.install.tiny import MODEL_DIR
 from llm_installer.models.base import load_base
-from llm_installer.tiny import MODEL_DIR
 from llm_installer.training.fast.lora import fuse_lora
 
 GREEDY = Sampling(max_new_tokens=24)

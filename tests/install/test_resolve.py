@@ -9,7 +9,7 @@ import pytest
 
 from llm_installer.core.errors import InstallerError, ModelError, UsageError
 from llm_installer.install.resolve import resolve
-from llm_installer.tiny import MODEL_DIR
+from llm_installer.install.tiny import MODEL_DIR
 
 
 @pytest.fixture(autouse=True)

@@ -7,8 +7,8 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
+from llm_installer.install.tiny import MODEL_DIR
 from llm_installer.models.end_token import MANY, ROW, equal_rows, taught_rows, teach_end_token
-from llm_installer.tiny import MODEL_DIR
 from llm_installer.training.checkpoint import adapter_weights, load_weights, save_adapter
 
 

@@ -61,7 +61,7 @@ def test_the_wheel_holds_all_modules_and_data(source, wheel):
         "llm_installer/handlers/llama.py",
         "llm_installer/templates/launch.sh",
     } <= expected
-    assert "llm_installer/tiny/model/model.safetensors" in expected
+    assert "llm_installer/install/tiny/model/model.safetensors" in expected
 
 
 def test_the_wheel_holds_nothing_else(wheel):
@@ -104,7 +104,7 @@ def test_an_installation_finds_its_handlers_templates_and_model(form, source, tm
         "import llm_installer\n"
         "from llm_installer.install.scripts import templates_dir\n"
         "from llm_installer.planning.registry import all_handlers\n"
-        "from llm_installer.tiny import MODEL_DIR\n"
+        "from llm_installer.install.tiny import MODEL_DIR\n"
         "print(Path(llm_installer.__file__).parent)\n"
         "assert {'llama', 'gpt2'} <= {handler.name for handler in all_handlers()}\n"
         "assert (templates_dir() / 'launch.sh').is_file() and (templates_dir() / 'train_lora.py').is_file()\n"

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
-import subprocess
 import sys
-import sysconfig
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +12,7 @@ from random import Random
 
 import pytest
 
+from tests.openapi import attacked
 from tests.server.conftest import Running
 from tests.server.test_refusals import BAD, BODIES, HI, PIXEL, TOOL, image
 
@@ -124,14 +122,7 @@ def test_bodies_of_ten_megabytes(served: Running) -> None:
 
 @pytest.mark.slow
 def test_what_schemathesis_makes_of_the_document_is_no_server_error(served: Running, tmp_path: Path) -> None:
-    """Requests by the OpenAPI document and against it, from a program that knows nothing else of the server."""
-    program = shutil.which("schemathesis", path=sysconfig.get_path("scripts"))
-    if program is None:
-        pytest.skip("schemathesis is not installed")
-    words = [program, "run", f"{served.address}/openapi.json", "--checks", "not_a_server_error", "--max-examples", "20"]
-    words += ["--phases", "examples,coverage,fuzzing", "--seed", "1", "--no-color", "--suppress-health-check", "all"]
-    done = subprocess.run(words, capture_output=True, text=True, cwd=tmp_path, check=False)
-    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
-    assert "/v1/chat/completions" in done.stdout or "passed" in done.stdout
+    said = attacked(served.address, tmp_path)
+    assert "/v1/chat/completions" in said or "passed" in said
     served.idle()
     assert not served.server.service._open

@@ -14,9 +14,9 @@ from transformers import AutoTokenizer
 from llm_installer.data.encoding.call_forms import CallForm, call_form
 from llm_installer.data.encoding.encode import Encoder
 from llm_installer.data.encoding.thought_forms import ThoughtForm, thought_form
+from llm_installer.install.tiny import MODEL_DIR
 from llm_installer.server.answers import Answer, Forms, Tooling
 from llm_installer.server.thoughts import Apart
-from llm_installer.tiny import MODEL_DIR
 
 HERE = Path(__file__).parent / "call_templates"
 TEMPLATES = Path(__file__).parents[1] / "data" / "encoding"

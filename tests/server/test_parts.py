@@ -18,6 +18,7 @@ from llm_installer.core.paths import ModelDir
 from llm_installer.data.encoding.call_forms import CallForm, Tools, call_form
 from llm_installer.data.encoding.encode import Encoder
 from llm_installer.inference.engine.request import Done, Piece, Token
+from llm_installer.install.tiny import MODEL_DIR
 from llm_installer.server import vllm
 from llm_installer.server.answers import Answer, Forms, Tooling
 from llm_installer.server.mailbox import Mailbox
@@ -25,7 +26,6 @@ from llm_installer.server.preparing import _tool_choice, read_chat
 from llm_installer.server.request import ServeRequest, check
 from llm_installer.server.token_bytes import TokenBytes
 from llm_installer.server.voices import continued
-from llm_installer.tiny import MODEL_DIR
 from tests.made_runs import make_run
 from tests.server.conftest import TOOLS_TEMPLATE
 

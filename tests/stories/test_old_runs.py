@@ -11,8 +11,8 @@ import pytest
 from llm_installer.core.paths import ModelDir
 from llm_installer.core.run.record import RunRecord
 from llm_installer.install.installer import install
+from llm_installer.install.tiny import MODEL_DIR
 from llm_installer.runs.listing import list_runs
-from llm_installer.tiny import MODEL_DIR
 from tests.commands import command
 
 OLD = Path(__file__).resolve().parents[1] / "fixtures" / "version_0_1"

@@ -256,15 +256,18 @@ for file in ("nothing.jsonl", data):
 """
 
 
+def torchrun(*words: object) -> subprocess.CompletedProcess[str]:
+    """A script and its arguments, in two processes."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d"]
+    command += ["--rdzv-endpoint", "127.0.0.1:0", "--local-addr", "127.0.0.1", *map(str, words)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, check=False)
+
+
 @pytest.mark.slow
 def test_a_script_of_ones_own_under_torchrun(installed: Path, write_rows: Callable[..., Path], tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(SCRIPT)
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--rdzv-backend", "c10d"]
-    command += ["--rdzv-endpoint", "127.0.0.1:0", "--local-addr", "127.0.0.1"]
-    command += [str(tmp_path / "mine.py"), str(installed), str(write_rows(24))]
-    running = subprocess.run(
-        command, capture_output=True, text=True, timeout=300, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False
-    )
+    running = torchrun(tmp_path / "mine.py", installed, write_rows(24))
     said = running.stdout.splitlines()
     assert running.returncode == 0, running.stderr
     (run,) = (installed / "runs").iterdir()
@@ -273,6 +276,37 @@ def test_a_script_of_ones_own_under_torchrun(installed: Path, write_rows: Callab
     assert len(returned) == 2 and len({*returned}) == 1 and run.name in returned[0]
     assert running.stdout.count("Evaluation #0") == said.count("Done") == 1, "one voice"
     assert running.stderr == "", "and nothing else"
+
+
+LEAVING = """
+import os, sys, threading, time
+from pathlib import Path
+from llm_installer import InstallerError, lora_sft
+model, data, when = sys.argv[1:]
+def leave():
+    while not [*Path(model).glob("runs/*/metrics.jsonl")]:
+        time.sleep(0.05)
+    os._exit(0)
+if os.environ["RANK"] == "1":
+    if when == "before":
+        sys.exit()
+    threading.Thread(target=leave, daemon=True).start()
+try:
+    lora_sft(model_path=model, data_path=data, tensorboard=False, skip_test=True, mode="non-stop")
+except InstallerError as error:
+    print(f"REFUSED {type(error).__name__} {error}", flush=True)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("when", "says"), [("before", "1 process of 2 came to train"), ("during", "has ended, and")])
+def test_one_that_leaves_keeps_nobody_waiting(
+    when: str, says: str, installed: Path, write_rows: Callable[..., Path], tmp_path: Path
+) -> None:
+    (tmp_path / "mine.py").write_text(LEAVING)
+    running = torchrun(tmp_path / "mine.py", installed, write_rows(24), when)
+    assert f"REFUSED LeftBehind {'' if when == 'before' else 'Another process of this run '}{says}" in running.stdout
+    assert "Traceback" not in running.stderr
 
 
 def test_python_is_sent_to_torchrun_or_the_command_line(installed: Path, write_rows: Callable[..., Path]) -> None:

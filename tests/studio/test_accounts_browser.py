@@ -1,4 +1,4 @@
-"""The pages of accounts in a real browser: the story by clicks, under the policy, and no wider than a phone."""
+"""The pages of accounts in a real browser: by clicks, under their policy, and none is wider than a phone."""
 
 from __future__ import annotations
 

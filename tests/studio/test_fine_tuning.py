@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import openai
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from llm_installer.studio.context import Studio
 from llm_installer.studio.worker.client import Server
 
+RUN = "20261127-101112-medium"
 ROWS = b'{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]}\n'
 
 
@@ -73,7 +75,8 @@ def test_a_job_from_its_file_to_its_model(
     assert client.fine_tuning.jobs.retrieve(job.id).status == "running"
     with pytest.raises(openai.ConflictError):
         client.files.delete(file.id)
-    hand_in(plain, 1, model="tiny:r1")
+    assert list(client.fine_tuning.jobs.checkpoints.list(job.id)) == [], "none was saved where this server sees it"
+    hand_in(plain, 1, model="tiny:r1", best_step=1)
     server.close()
     done = client.fine_tuning.jobs.retrieve(job.id)
     assert (done.status, done.fine_tuned_model) == ("succeeded", "tiny:r1") and done.finished_at
@@ -81,7 +84,34 @@ def test_a_job_from_its_file_to_its_model(
     assert [one.type for one in events].count("metrics") == 2 and "completed" in events[0].message
     assert len({one.id for one in events}) == len(events) == 6
     checkpoints = list(client.fine_tuning.jobs.checkpoints.list(job.id))
-    assert [(one.step_number, one.metrics.valid_loss) for one in checkpoints] == [(1, 2.5)]
+    found = [(one.step_number, one.metrics.valid_loss, one.fine_tuned_model_checkpoint) for one in checkpoints]
+    assert found == [(1, 2.5, "tiny:r1")]
+
+
+def test_checkpoints_are_those_that_are_there(client: openai.OpenAI, studio: Studio, llm_home: Path) -> None:
+    file = client.files.create(file=("rows.jsonl", ROWS), purpose="fine-tune")
+    job = client.fine_tuning.jobs.create(model="tiny", training_file=file.id)
+    server = Server(studio.address)
+    claimed = server.claim("w", ("local",))
+    assert claimed
+    evaluations = [
+        {"type": "metrics", "data": {"kind": "evaluation", "step": step, "validation_loss": 3.0 - step / 10}}
+        for step in (0, 5, 10)
+    ]
+    told = {"attempt": 1, "state": "training", "run": RUN, "events": evaluations}
+    server.tell(job.id.removeprefix("ftjob-"), "report", told)
+    server.close()
+    model = llm_home / "models" / "tiny"
+    for step in (5, 8):
+        place = model / "runs" / RUN / "checkpoints" / f"checkpoint-{step}"
+        place.mkdir(parents=True)
+        (place / "state.json").write_text("{}")
+    for name in ("model_info.json", "model/config.json"):
+        (model / name).parent.mkdir(exist_ok=True)
+        (model / name).write_text("{}")
+    found = list(client.fine_tuning.jobs.checkpoints.list(job.id, limit=1))
+    assert [(one.step_number, one.metrics.valid_loss) for one in found] == [(8, 2.5), (5, 2.5)]
+    assert found[0].fine_tuned_model_checkpoint == f"tiny:{RUN}:ckpt-step-8"
 
 
 def test_jobs_are_listed_in_pages_cancelled_and_resumed(client: openai.OpenAI) -> None:

@@ -342,7 +342,7 @@ def steps_saved(folder: Path) -> int:
 @pytest.mark.slow
 def test_the_notebook_trains_after_it_was_killed_half_way_it_goes_on(wheel: Wheel, tmp_path: Path) -> None:
     """From an environment without the program; kill -9 of whoever runs it, then the same notebook once more."""
-    from llm_installer.tiny import DATA_FILE
+    from llm_installer.install.tiny import DATA_FILE
 
     data = b"".join(DATA_FILE.read_bytes().splitlines(keepends=True)[:40])
     words = ("--epochs", "6", "--skip-test", "--no-tensorboard")

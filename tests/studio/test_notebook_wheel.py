@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 from llm_installer.core.version import __version__
+from llm_installer.install.tiny import DATA_FILE
 from llm_installer.studio.colab.wheel import Wheel, build_wheel, code_files, code_version, differs
-from llm_installer.tiny import DATA_FILE
 from tests.tiers import minutes
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -62,7 +62,7 @@ def test_handlers_templates_pages_and_sources_of_kernels_are_in_it(wheel: Wheel)
         metadata = archive.read(f"llm_installer-{wheel.version}.dist-info/METADATA").decode()
     assert f"\nVersion: {wheel.version}\n" in metadata and "Requires-Dist: peft" in metadata
     for part in (
-        "handlers/llama.py", "templates/launch.sh", "tiny/model/model.safetensors", "server/page/index.html",
+        "handlers/llama.py", "templates/launch.sh", "install/tiny/model/model.safetensors", "server/page/index.html",
         "training/fast/cpu/native/attention.c", "training/general.txt", "cli/help/data.md",
     ):  # fmt: skip
         assert f"llm_installer/{part}" in names

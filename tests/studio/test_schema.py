@@ -13,7 +13,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import text
 
 from llm_installer.core.errors import InstallerError, UsageError
-from llm_installer.studio.store import jobs, schema
+from llm_installer.studio.store import checker, jobs, opening, schema
 from llm_installer.studio.store.jobs import NewJob
 from llm_installer.studio.store.opening import Store, open_store
 from llm_installer.studio.store.tables import Table
@@ -35,6 +35,47 @@ def test_what_is_there_stays_and_a_newer_shape_is_refused(opened: Callable[[], S
         session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     with pytest.raises(InstallerError, match="newer version"):
         open_store(database)
+
+
+OLD = {
+    "files": "INSERT INTO files (id, name, bytes, sha256, purpose, created_at, owner) VALUES "
+    "('file-:n', 'x.csv', 3, 'abc', 'fine-tune', '2026-11-01 10:00:00', '')",
+    "jobs": "INSERT INTO jobs (id, created_at, updated_at, model, suffix, worker, error, run, options, result, "
+    "predicted, measured, labels, file_id, priority, progress, attempt, step, steps, engine, state, owner, "
+    "idempotency_body) VALUES ('job-:n', '2026-11-01 10:00:00', '2026-11-01 10:00:00', 'tiny', '', '', '', '', "
+    "'{}', '{}', '{}', '{}', '{}', 'file-:n', 0, 0, 0, 0, 0, 'local', 'queued', '', '')",
+    "events": "INSERT INTO events (job_id, at, level, type, data) VALUES ('job-:n', '2026-11-01 10:00:00', 'info', "
+    '\'state\', \'{"state": "queued", "attempt": 0, "progress": 0}\')',
+    "tokens": "INSERT INTO tokens (sha256, job_id, kind, created_at) VALUES ('hash-:n', 'job-:n', 'job', "
+    "'2026-11-01 10:00:00')",
+}
+"""A row of each table as the first shape had it."""
+
+
+def test_rows_of_the_first_shape_are_all_there_in_the_newest(
+    database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Children go with their parents where a table is copied and dropped, unless someone takes care."""
+    monkeypatch.setattr(opening, "bring_up_to_date", lambda engine: schema.bring_up_to_date(engine, "0001"))
+    old = open_store(database)
+    with old.engine.begin() as connection:
+        for number in range(3):
+            for insert in OLD.values():
+                connection.exec_driver_sql(insert.replace(":n", str(number)))
+    old.close()
+    monkeypatch.undo()
+    store = open_store(database)
+    with store.reading() as session:
+        counts = {table: session.scalar(text(f"SELECT count(*) FROM {table}")) for table in OLD}
+    assert counts == dict.fromkeys(OLD, 3)
+    with store.reading() as session:
+        assert jobs.find(session, "job-1").file_id == "file-1"
+    assert checker.check(store, tmp_path / "nothing") == [
+        f"The content of file file-{n} is not there" for n in range(3)
+    ]
+    store.close()
+    if "://" not in database:
+        assert list(Path(database).parent.glob("*.before-0001.sqlite3")), "it was copied aside first"
 
 
 def test_a_file_is_its_owners_alone_and_has_a_log_of_its_own(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from llm_installer.core.voice import Silence
 from llm_installer.inference.before_after import Comparison
 from llm_installer.inference.generate import Answer
 from llm_installer.install.doctor import Check
+from llm_installer.install.tiny import DATA_FILE
 from llm_installer.planning.decide import make_plan
 from llm_installer.planning.options import Options
 from llm_installer.planning.preferences import DEFAULT, ENVIRONMENT, FILE, LOGIN, PREFERENCES, Found
@@ -37,7 +38,6 @@ from llm_installer.runs.job import Job
 from llm_installer.runs.listing import find_run, use
 from llm_installer.runs.outcome import Outcome
 from llm_installer.runs.report import NamedRow, Report
-from llm_installer.tiny import DATA_FILE
 from llm_installer.train_lora import decide
 from llm_installer.ui.console import Console
 from llm_installer.ui.models import Checks

@@ -1,9 +1,10 @@
-"""What is waited for is seen on a terminal, one thing at a time, and nothing of it is left; a pipe hears nothing."""
+"""What is waited for is seen on a terminal, one thing at a time, and nothing of it is left; a pipe hears of it late."""
 
 from __future__ import annotations
 
 import io
 import re
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -55,7 +56,7 @@ def test_a_bar_has_no_number_before_the_total_is_known() -> None:
 
 
 @pytest.mark.parametrize("forced", [False, True])
-def test_a_pipe_hears_nothing_of_it(forced: bool) -> None:
+def test_a_pipe_hears_nothing_of_what_takes_a_moment(forced: bool) -> None:
     file = io.StringIO()
     story(console(file, force_terminal=forced))
     assert file.getvalue() == "Loaded.\nDone.\n"
@@ -67,6 +68,63 @@ def test_a_terminal_without_a_cursor_gets_a_line_for_each() -> None:
     assert file.getvalue() == "Starting ...\nLoading ...\nLoaded.\nEncoding ...\nDone.\n"
 
 
+class Pipe(io.StringIO):
+    """A pipe that tells whoever waits for a line in it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heard = threading.Condition()
+
+    def write(self, text: str) -> int:
+        """As it is, and those who wait look again."""
+        with self.heard:
+            self.heard.notify_all()
+            return super().write(text)
+
+    def until(self, text: str) -> None:
+        """Wait until exactly this has been written."""
+        with self.heard:
+            assert self.heard.wait_for(lambda: self.getvalue() == text, 20), self.getvalue()
+
+
+def test_a_pipe_gets_one_line_for_what_takes_longer() -> None:
+    pipe = Pipe()
+    voice = Console(rich=RichConsole(file=pipe, width=60), patience=0.01)
+    with voice.waiting("Starting"):
+        pipe.until("Starting ...\n")
+        with voice.waiting("Loading"):
+            pipe.until("Starting ...\nLoading ...\n")
+        with voice.progress("Encoding"):
+            pipe.until("Starting ...\nLoading ...\nEncoding ...\n")
+    voice.line("Done.")
+    assert pipe.getvalue() == "Starting ...\nLoading ...\nEncoding ...\nDone.\n", "each once"
+
+
+def test_what_contains_it_is_said_when_it_still_lasts() -> None:
+    pipe = Pipe()
+    voice = Console(rich=RichConsole(file=pipe, width=60), patience=600)
+    with voice.waiting("Outer"):
+        with voice.waiting("Inner"):
+            voice.line("Something else.")
+            voice.patience = 0.01
+        pipe.until("Something else.\nOuter ...\n")
+
+
+def test_a_pipe_that_nobody_reads_is_no_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    failed = threading.Event()
+    monkeypatch.setattr(threading, "excepthook", lambda _: failed.set())
+    tried = threading.Event()
+
+    class Closed(io.StringIO):
+        def write(self, text: str) -> int:
+            tried.set()
+            raise BrokenPipeError
+
+    with Console(rich=RichConsole(file=Closed(), width=60), patience=0.01).waiting("Loading"):
+        assert tried.wait(20)
+    assert not failed.is_set()
+
+
 class Listening(Console):
     """A console that remembers what was waited for."""
 
@@ -74,7 +132,7 @@ class Listening(Console):
         super().__init__(rich=RichConsole(file=io.StringIO()))
         self.heard: list[str] = []
 
-    def _spin(self, again: bool = False) -> None:
+    def _spin(self) -> None:
         if self._waits and self._waits[-1] not in self.heard:
             self.heard.append(self._waits[-1])
 

@@ -31,7 +31,7 @@ from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3I
 from llm_installer.core.model_info import read_model_info
 from llm_installer.data.encoding.encode import Encoder
 from llm_installer.data.encoding.processor import load_encoder
-from llm_installer.tiny import MODEL_DIR
+from llm_installer.install.tiny import MODEL_DIR
 
 COLOURS = ("red", "blue", "green", "yellow", "black", "white", "purple", "orange")
 EDGE = 32

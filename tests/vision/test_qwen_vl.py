@@ -17,8 +17,8 @@ from llm_installer.data.batches import collate
 from llm_installer.data.encoding.encode import Encoder
 from llm_installer.inference.engine.alone import Alone
 from llm_installer.inference.engine.bank import AdapterBank
+from llm_installer.install.tiny import MODEL_DIR
 from llm_installer.models.base import model_inputs
-from llm_installer.tiny import MODEL_DIR
 from llm_installer.training.fast.loss import SupervisedLoss
 
 TEMPLATE = (

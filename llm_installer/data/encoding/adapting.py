@@ -12,7 +12,8 @@ from llm_installer.core.examples import Example, Message
 from llm_installer.data.encoding.template_probes import Abilities, CannotRender, Turns
 from llm_installer.data.formats.tools import dump
 
-_WRITTEN_THOUGHT = re.compile(r"\s*<think>(.*?)</think>\s*", re.DOTALL)
+_WRITTEN_THOUGHT = re.compile(r"\s*(?:<think>)?((?:(?!<think>).)*?)</think>\s*", re.DOTALL)
+"""What an answer begins with; a model whose prompt opens the thought writes its end alone."""
 _ID_LENGTH = 9
 _Calls: TypeAlias = "list[dict[str, object]]"
 
@@ -42,10 +43,21 @@ def thought_apart(message: Message, can: Abilities) -> Message:
     """An answer whose thought, written in <think> marks, is in its own place, where the template knows thoughts."""
     if not can.thought and not can.removes_thoughts:
         return message
-    found = _WRITTEN_THOUGHT.match(message.content) if "<think>" in message.content else None
-    if message.role != "assistant" or message.reasoning_content or not found or not found[1].strip():
+    found = _WRITTEN_THOUGHT.match(message.content) if "</think>" in message.content else None
+    if message.role != "assistant" or not found:
         return message
-    return replace(message, content=message.content[found.end() :], reasoning_content=found[1].strip("\n"))
+    thought, given = found[1].strip("\n"), message.reasoning_content
+    if not thought.strip() or thought.strip() in given:
+        thought = given
+    elif given:
+        thought = f"{given}\n\n{thought}"
+    return replace(message, content=message.content[found.end() :], reasoning_content=thought)
+
+
+def thought_ends(message: Message, can: Abilities) -> bool:
+    """Whether an answer that begins with a thought, for a template that knows thoughts, ends it."""
+    opens = message.content.lstrip().startswith("<think>") and "</think>" not in message.content
+    return not (opens and (can.thought or can.removes_thoughts))
 
 
 def with_thought(example: Example) -> bool:

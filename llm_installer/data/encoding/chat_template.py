@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from llm_installer.core.examples import Example, Message
-from llm_installer.data.encoding.adapting import adapt, thought_apart
+from llm_installer.data.encoding.adapting import adapt, thought_apart, thought_ends
 from llm_installer.data.encoding.answers import Rendered, differing, ended, opening, same_for, together, unshown
 from llm_installer.data.encoding.template_probes import PROBE, THOUGHT, CannotRender, Mode, Turns, find_abilities
 
@@ -75,6 +75,8 @@ class Template:
         learned = [(i, m) for i, m in zip(places, answers, strict=True) if i and m.supervised]
         if not learned:
             raise CannotRender("nothing comes before its only answer")
+        if not all(thought_ends(message, self.can) for _, message in learned):
+            raise CannotRender("an answer begins with a thought that does not end")
         found = [self._answer(turns, i, message, tools, render or self.render) for i, message in learned]
         return found if len(found) == 1 else together(found)
 

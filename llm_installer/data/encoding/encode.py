@@ -16,7 +16,7 @@ from llm_installer.data.encoding.bounded import bounded
 from llm_installer.data.encoding.chat_template import DEFAULT_CHAT_TEMPLATE, Render, Template
 from llm_installer.data.encoding.control_tokens import Restore, control_tokens, hide_control_tokens
 from llm_installer.data.encoding.row import Row
-from llm_installer.data.encoding.template_probes import CannotRender, Turns
+from llm_installer.data.encoding.template_probes import PROBE, CannotRender, Turns
 from llm_installer.data.encoding.token_spans import Span, Tokens, pieces, token_spans
 from llm_installer.data.encoding.tokenizer import Processor, Tokenizer, only_encoding
 from llm_installer.data.encoding.vision import Vision
@@ -56,6 +56,7 @@ class Encoder:
         self.vision = Vision(processor) if processor else None
         """What shows images to the model."""
         self.no_vision = no_vision
+        self._in_parts = self.vision is None and self._wants_parts()
         opening = self._render([{"role": "user", "content": "a"}]) if processor and self.bos else ""
         if opening and not opening.startswith(tokenizer.bos_token):
             # Processors put it before what a template renders without it.
@@ -166,11 +167,27 @@ class Encoder:
         return rows
 
     def _render(self, turns: Turns, **more: object) -> str:
-        turns = self.vision.turns(turns) if self.vision else turns
+        if self.vision:
+            turns = self.vision.turns(turns)
+        elif self._in_parts:
+            turns = [turn | {"content": [{"type": "text", "text": turn["content"]}]} for turn in turns]
         return bounded(
             lambda: self.tokenizer.apply_chat_template(turns, tokenize=False, **more),
             lambda: len(str(turns)) + len(str(more)),
         )
+
+    def _wants_parts(self) -> bool:
+        """Whether the template shows contents only where they come in parts, as those of models that see want them."""
+        from jinja2 import TemplateError
+
+        def shows(content: object) -> bool:
+            try:
+                return PROBE in self._render([{"role": "user", "content": content}])
+            except (TemplateError, TypeError, KeyError):
+                return False
+
+        self._in_parts = False
+        return not shows(PROBE) and shows([{"type": "text", "text": PROBE}])
 
     def _tokens(self, text: str, split_special: bool) -> Tokens:
         return only_encoding(self.tokenizer(text, add_special_tokens=False, split_special_tokens=split_special))

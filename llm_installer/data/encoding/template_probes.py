@@ -80,6 +80,8 @@ def find_abilities(render: Raw, added_tokens: Sequence[str]) -> Abilities:
         answered = render(_plain(PROBE), None, False, {})
     except CannotRender as error:
         raise ModelError(f"The model's chat template does not work: {error}; give the model another one") from None
+    if PROBE not in answered:
+        raise ModelError("The model's chat template shows nothing of an answer; give the model another one")
     modes = probes.modes()
     calls = next(probes.calls(), None)
     thought = next((key for key in THOUGHT_KEYS if probes.shows([*_plain()[:1], _thinking(key)])), "")

@@ -13,7 +13,7 @@ from llm_installer.data.formats.values import Record
 CHOICES = ("text", "json")
 """What --answers-as takes."""
 AS_JSON = "--answers-as json"
-_ANSWERS = frozenset(
+ANSWERS = frozenset(
     [
         *("output", "response", "completion", "answer", "solution", "assistant", "reply", "summary", "caption", "a"),
         *("target", "targets", "targettext", "outputtext", "canonicalsolution"),
@@ -37,7 +37,7 @@ def with_json_answers(record: Record) -> Record:
 def could_be_json(reason: str) -> bool:
     """Whether a record that was skipped for this reason could be trained on with --answers-as json."""
     what = next((reason.removesuffix(end) for end in _REFUSED if reason.endswith(end)), "")
-    return what.startswith(("the content of turn", "turn ")) or bare(what) in _ANSWERS
+    return what.startswith(("the content of turn", "turn ")) or bare(what) in ANSWERS
 
 
 def _is_talk(value: object) -> TypeGuard[Sequence[object]]:
@@ -69,7 +69,7 @@ def _are_parts(content: object) -> bool:
 
 
 def _answer(key: str, value: object) -> object:
-    if bare(key) not in _ANSWERS:
+    if bare(key) not in ANSWERS:
         return value
     if bare(key) in _ALTERNATIVES and isinstance(value, list | tuple) and all(isinstance(one, str) for one in value):
         return value

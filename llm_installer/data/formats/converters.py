@@ -8,7 +8,7 @@ from llm_installer.core.examples import Example, Message, Origin
 from llm_installer.core.text import counted
 from llm_installer.data.formats.conversation import mark_images, messages, normalised, refuse_lost_images
 from llm_installer.data.formats.tools import read_tools
-from llm_installer.data.formats.turns import Turn, read_turns, turn
+from llm_installer.data.formats.turns import THOUGHTS, Extras, Turn, is_thought, read_turns, thought, turn
 from llm_installer.data.formats.values import (
     Record,
     SkipRecord,
@@ -27,8 +27,11 @@ Frame = Callable[[str, str], str]
 
 IMAGES = ("images", "image", "image_path")
 _OTHER_MEDIA = ("videos", "video", "audios", "audio")
+FLAT_THOUGHTS = (*THOUGHTS, "chain_of_thought", "complex_cot", "cot")
+"""Keys of a thought beside a question and its answer."""
 # What may accompany a question and its answer; a record without any of it takes the short way.
-ACCOMPANYING = frozenset({"system", "system_prompt", "history", "tools", "functions", *IMAGES, *_OTHER_MEDIA})
+_SYSTEM = ("system", "system_prompt", "system_message", "system_instruction")
+ACCOMPANYING = frozenset({*_SYSTEM, "history", "tools", "functions", *FLAT_THOUGHTS, *IMAGES, *_OTHER_MEDIA})
 
 
 def converse(record: Record, origin: Origin, turns: Sequence[Turn], inside: Sequence[str] = ()) -> Example:
@@ -52,7 +55,7 @@ def converse(record: Record, origin: Origin, turns: Sequence[Turn], inside: Sequ
 
 
 def _system(record: Record) -> list[Turn]:
-    said = text(record, "system") or text(record, "system_prompt")
+    said = next(filter(None, (text(record, key) for key in _SYSTEM)), "")
     return [] if blank(said) else [turn("system", said)]
 
 
@@ -76,7 +79,9 @@ def exchange(record: Record, origin: Origin, prompt: str, answer: str, names: tu
     if record.keys().isdisjoint(ACCOMPANYING):
         refuse_lost_images((prompt,))
         return Example((Message("user", prompt), Message("assistant", answer)), origin)
-    return converse(record, origin, [turn("user", prompt), turn("assistant", answer)])
+    thoughts = [record[key] for key in FLAT_THOUGHTS if is_thought(record.get(key)) and "<think>" not in answer]
+    before = thought(thoughts[0], "the answer") if thoughts else ""
+    return converse(record, origin, [turn("user", prompt), ("assistant", answer, (), Extras(reasoning=before))])
 
 
 def below(prompt: str, context: str) -> str:

@@ -46,6 +46,12 @@ def says_no(record: Mapping[str, object]) -> list[str]:
     return [key for key, no in _flags(tuple(record)) if _truth(record[key]) is no]
 
 
+def lists(record: Mapping[str, object]) -> list[str]:
+    """The keys of a record that would say it for each of its turns in a list."""
+    found = [(key, record[key]) for key, _ in _flags(tuple(record))]
+    return [key for key, value in found if isinstance(value, list | tuple) and not absent(value)]
+
+
 @lru_cache(maxsize=4096)
 def _flags(keys: tuple[str, ...]) -> tuple[tuple[str, bool], ...]:
     """The keys that say whether something counts, and what each says where it does not."""

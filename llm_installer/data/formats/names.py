@@ -38,3 +38,23 @@ def _renamed(keys: tuple[object, ...]) -> Mapping[object, str]:
             found[key] = lower
             taken.add(lower)
     return found
+
+
+@lru_cache(maxsize=4096)
+def _as_known(keys: tuple[object, ...], known: tuple[str, ...]) -> Mapping[object, str]:
+    meant = {bare(name): name for name in known}
+    found: dict[object, str] = {}
+    for key in keys:
+        name = meant.get(bare(key)) if isinstance(key, str) and key not in known else None
+        if name and name not in keys and name not in found.values():
+            found[key] = name
+    return found
+
+
+def by_known_names(record: Mapping[str, object], known: tuple[str, ...]) -> Mapping[str, object]:
+    """The record with keys that are `known` names in another spelling, as toolCalls is tool_calls, under those names.
+
+    A key whose name is there already stays as it is.
+    """
+    renamed = _as_known(tuple(record), known)
+    return {renamed.get(key, key): value for key, value in record.items()} if renamed else record

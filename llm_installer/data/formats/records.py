@@ -7,11 +7,14 @@ from collections.abc import Mapping
 from llm_installer.core.examples import Dropped, Example, Origin
 from llm_installer.data.formats.answers import with_json_answers
 from llm_installer.data.formats.columns import meant, renamed
+from llm_installer.data.formats.converters import ACCOMPANYING
 from llm_installer.data.formats.detect import detect, has_shape
 from llm_installer.data.formats.format import Format
-from llm_installer.data.formats.names import in_lower_case
+from llm_installer.data.formats.names import by_known_names, in_lower_case
 from llm_installer.data.formats.shape_errors import unknown_shape, wrong_columns, wrong_shape
 from llm_installer.data.formats.values import Record, SkipRecord
+
+_BESIDE = tuple(sorted(ACCOMPANYING))
 
 
 def convert(
@@ -37,7 +40,7 @@ def convert(
         raise unknown_shape(record, origin)
     fields: object = {"text": record} if isinstance(record, str) else record
     if isinstance(fields, Mapping):
-        fields = in_lower_case(fields)
+        fields = by_known_names(in_lower_case(fields), _BESIDE)
     if not isinstance(fields, Mapping) or (forced and not has_shape(row, tuple(fields))):
         raise wrong_shape(record, origin, row)
     try:

@@ -11,7 +11,7 @@ from llm_installer.data.formats.format import Format
 from llm_installer.data.formats.learning import doubts, says_no
 from llm_installer.data.formats.pairs import is_glued
 from llm_installer.data.formats.speakers import is_answer
-from llm_installer.data.formats.turns import IMAGE_MARK, spoken, unread_keys
+from llm_installer.data.formats.turns import IMAGE_MARK, masked_parts, spoken, unread_keys
 from llm_installer.data.formats.values import SkipRecord, parsed
 
 
@@ -32,6 +32,8 @@ def doubtful(turns: Sequence[Mapping[str, object]]) -> Iterator[str]:
     for turn in turns:
         if is_answer(turn):
             yield from doubts(turn)
+            if any(map(masked_parts, turn.values())):
+                yield "a part of an answer says that it does not count, and nothing of that answer is trained on"
 
 
 def remarks(record: object, turns: Sequence[Mapping[str, object]]) -> Iterator[str]:

@@ -9,6 +9,8 @@ from functools import lru_cache
 from llm_installer.data.formats.values import SkipRecord, absent, kind_of, missing, parsed, render
 
 Call = Mapping[str, object]
+_ARGUMENTS = ("arguments", "parameters", "args", "kwargs", "input", "inputs", "params")
+"""Keys at which a call has its arguments."""
 _MAY_BE_NULL = ("default", "const")
 _NAMES = ("properties", "$defs", "definitions")
 """Keys of a JSON schema below which keys are names."""
@@ -43,7 +45,7 @@ def _call(item: object, where: str) -> Call:
     body = item.get("function", item) if isinstance(item, Mapping) else None
     if not isinstance(item, Mapping) or not isinstance(body, Mapping) or not isinstance(body.get("name"), str):
         raise SkipRecord(f"{where} is not a tool call with a 'name'")
-    arguments = parsed(body.get("arguments", body.get("parameters")))
+    arguments = parsed(next((body[key] for key in _ARGUMENTS if key in body), None))
     identity = {"id": item["id"]} if isinstance(item.get("id"), str) else {}
     function = {"name": body["name"], "arguments": {} if missing(arguments) else arguments}
     return {**identity, "type": "function", "function": function}

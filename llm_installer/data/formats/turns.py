@@ -9,7 +9,7 @@ from typing import NamedTuple, cast
 from llm_installer.core.examples import Role
 from llm_installer.core.text import counted, shortened
 from llm_installer.data.formats.learning import ALL, counts
-from llm_installer.data.formats.names import bare, in_lower_case
+from llm_installer.data.formats.names import bare, by_known_names
 from llm_installer.data.formats.parts import IMAGE_MARK as IMAGE_MARK
 from llm_installer.data.formats.parts import read_parts
 from llm_installer.data.formats.speakers import PAIRS, ROLES, SAID, SPEAKER
@@ -37,7 +37,8 @@ NO_EXTRAS = Extras()
 Turn = tuple[Role, str, tuple[Call, ...], Extras]
 """Role, content, tool calls, and the rest. A tuple, since there are millions and making a class takes longer."""
 
-_THOUGHTS = ("reasoning_content", "reasoning", "thinking", "thought", "thoughts", "thinking_content")
+THOUGHTS = ("reasoning_content", "reasoning", "thinking", "thought", "thoughts", "thinking_content")
+"""Keys of what comes before an answer."""
 _PICTURES = ("images", "image")
 """Pictures of a turn beside its text, as some chat programs keep them."""
 _OTHERS = frozenset(
@@ -48,9 +49,16 @@ _OTHERS = frozenset(
     ]
 )
 """Keys, bare, that say who, when or where, and nothing that could be trained on."""
-_TURN = (*SPEAKER, *SAID, *_THOUGHTS, *_PICTURES, "tool_calls", "function_call", "tool_call_id")
+_TURN = (*SPEAKER, *SAID, *THOUGHTS, *_PICTURES, "tool_calls", "function_call", "tool_call_id")
+_KNOWN = (*_TURN, *(side for pair in PAIRS for side in pair if side.islower()))
 _READ = frozenset([*map(bare, _TURN), *ALL, *_OTHERS])
 _SPEAKS = frozenset([*SPEAKER, *map(str.title, SPEAKER)])
+
+
+_SETTINGS = frozenset(
+    ["on", "off", "yes", "no", "true", "false", "low", "medium", "high", "auto", "enabled", "disabled"]
+)
+"""Words at such a key that say how much was thought, and are no thought."""
 
 
 def turn(role: Role, said: str, calls: tuple[Call, ...] = ()) -> Turn:
@@ -86,7 +94,7 @@ def _read_turn(item: object, number: int, images: list[str]) -> list[Turn]:
         return [turn("user", render(item[0], where)), turn("assistant", render(item[1], where))]
     if not isinstance(item, Mapping):
         raise SkipRecord(f"{where} is {kind_of(item)} where a turn is expected")
-    item = in_lower_case(item)
+    item = by_known_names(item, _KNOWN)
     if any(key in item for key in SPEAKER):
         return [_spoken_turn(item, where, images)]
     for asked, answered in PAIRS:
@@ -114,18 +122,39 @@ def _spoken_turn(item: Mapping[str, object], where: str, images: list[str]) -> T
     else:
         content = render(said, f"the content of {where}")
     content = _with_pictures(content, item, where, images, start)
-    return role, content, calls if role == "assistant" else (), _extras(item, role, where, thoughts)
+    extras = _extras(item, role, where, thoughts)
+    if masked_parts(said) and role == "assistant":
+        extras = extras._replace(supervised=False)
+    return role, content, calls if role == "assistant" else (), extras
 
 
 def _extras(item: Mapping[str, object], role: Role, where: str, thoughts: str = "") -> Extras:
     if role == "assistant":
-        thought = next((item[key] for key in _THOUGHTS if not absent(item.get(key))), thoughts)
-        said = thought if isinstance(thought, str) else render(thought, f"the reasoning of {where}")
+        said = next((thought(item[key], where) for key in THOUGHTS if is_thought(item.get(key))), thoughts)
         found = Extras(counts(item), "", said)
         return NO_EXTRAS if found == NO_EXTRAS else found
     if role == "tool" and isinstance(item.get("tool_call_id"), str):
         return Extras(tool_call_id=str(item["tool_call_id"]))
     return NO_EXTRAS
+
+
+def masked_parts(said: object) -> bool:
+    """Whether a part of what is said is not to be trained on, as its own keys say."""
+    return isinstance(said, list | tuple) and not all(counts(part) for part in said if isinstance(part, Mapping))
+
+
+def is_thought(value: object) -> bool:
+    """Whether a value at a key for thoughts holds one."""
+    if isinstance(value, bool) or absent(value):
+        return False
+    return not isinstance(value, str) or value.strip().lower() not in _SETTINGS
+
+
+def thought(value: object, where: str) -> str:
+    """The text of a thought, which may come in parts. Raises SkipRecord for what is no text."""
+    if isinstance(value, list | tuple):
+        return "\n\n".join(render(part, f"a part of the reasoning of {where}") for part in value)
+    return render(value, f"the reasoning of {where}")
 
 
 def _call_turn(said: object, where: str, extras: Extras) -> Turn:
@@ -154,7 +183,9 @@ def _with_pictures(said: str, item: Mapping[str, object], where: str, images: li
 def spoken(value: object) -> Iterator[Mapping[str, object]]:
     """The turns in a list of turns that have more to say than a role and a text."""
     for item in value if isinstance(value, list | tuple) else ():
-        if isinstance(item, Mapping) and len(item) > 2 and not _SPEAKS.isdisjoint(item):
+        if not isinstance(item, Mapping) or _SPEAKS.isdisjoint(item):
+            continue
+        if len(item) > 2 or type(item.get("content")) is list:
             yield item
 
 

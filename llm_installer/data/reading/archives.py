@@ -65,12 +65,14 @@ def zip_members(path: Path, name: str) -> list[str]:
     """The names of the files in a zip, sorted. Raises DataError, also for a zip that needs a password."""
     try:
         with zipfile.ZipFile(path) as archive:
-            infos = [info for info in archive.infolist() if not info.is_dir()]
+            infos = [info for info in archive.infolist() if not info.filename.endswith("/")]
     except _BROKEN as error:
         raise broken(name, error) from None
     if any(info.flag_bits & _ENCRYPTED for info in infos):
         raise DataError(f"{name} needs a password; unpack it yourself with: unzip {shlex.quote(name)}")
     names = sorted(info.filename for info in infos)
+    if "" in names:
+        raise DataError(f"{name} contains a file without a name; unpack it yourself and give the folder")
     if twice := next((first for first, second in pairwise(names) if first == second), ""):
         raise DataError(f"{name} contains two files named {twice}; unpack it yourself and give the folder")
     return names

@@ -26,6 +26,11 @@ _FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "TIFF", "PPM", "JPEG2000
 _KINDS = "PNG, JPEG, WebP, GIF, BMP, TIFF, PPM, JPEG 2000, ICO, AVIF"
 _SAMPLE = 1 << 16
 """Bytes."""
+_DECODING = (
+    *(OSError, ValueError, SyntaxError, EOFError, LookupError, struct.error),
+    *(ArithmeticError, AssertionError, AttributeError, RuntimeError, TypeError),
+)
+"""What decoders raise for truncated and contradictory files."""
 
 
 class ImageError(Exception):
@@ -117,8 +122,7 @@ def _reading(image: str) -> Iterator[Image]:
         raise ImageError(f"the image {name} does not exist") from None
     except UnidentifiedImageError:
         raise ImageError(f"the image {name} is damaged, or not an image of a kind that is read ({_KINDS})") from None
-    # What decoders raise for truncated and contradictory files.
-    except (OSError, ValueError, SyntaxError, EOFError, IndexError, struct.error, DecompressionBombError) as error:
+    except (*_DECODING, DecompressionBombError) as error:
         raise ImageError(f"the image {name} cannot be read ({error})") from None
 
 

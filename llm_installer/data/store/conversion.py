@@ -14,6 +14,7 @@ from llm_installer.data.formats import Format, convert, detect, find_format, unk
 from llm_installer.data.formats.columns import meant
 from llm_installer.data.formats.names import in_lower_case
 from llm_installer.data.formats.remarks import doubtful, made, remarks, talk
+from llm_installer.data.formats.unread import unread
 from llm_installer.data.reading.images import ImageError, with_image_paths
 from llm_installer.data.reading.rows import Row, Source
 
@@ -147,6 +148,9 @@ def converted(
             continue
         count.formats[format.name] += 1
         _remark(row, found, conversion, count)
+        if type(row.value) is dict and not columns:
+            for text in (text for item in found if type(item) is Example for text in unread(row.value, item)):
+                count.remark(text, row.origin)
         for item in found:
             yield row.part, _settled(item, source, conversion, count)
 

@@ -7,7 +7,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 
 from llm_installer.server.problems import invalid
-from llm_installer.studio.api.receiving import form_of, kept, text_of
+from llm_installer.studio.api.receiving import form_of, form_said, kept, text_of
 from llm_installer.studio.context import Studio
 from llm_installer.studio.plain import Json
 from llm_installer.studio.store import files
@@ -20,7 +20,7 @@ def router_of(studio: Studio) -> APIRouter:
     """The routes below /v1/files."""
     router = APIRouter(prefix="/v1/files", tags=["files"])
 
-    @router.post("")
+    @router.post("", openapi_extra=form_said({"file": "file"}, purpose="fine-tune"))
     async def create(request: Request) -> Json:
         """Upload a file for training."""
         async with form_of(request) as form:

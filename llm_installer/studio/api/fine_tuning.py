@@ -7,14 +7,20 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Query
 from pydantic import BaseModel, Field
 
+from llm_installer.core.errors import ModelError
+from llm_installer.core.paths import ModelDir, Run
+from llm_installer.core.run.checkpoints import resumable
 from llm_installer.server.problems import invalid
 from llm_installer.studio.api.openai_shapes import JOB, checkpoints_json, event_json, job_json
+from llm_installer.studio.checkpoints import RUN
 from llm_installer.studio.context import Studio
 from llm_installer.studio.curated import CURATED
 from llm_installer.studio.options import VALIDATION, checked, checked_model
 from llm_installer.studio.plain import Json
+from llm_installer.studio.store import checkpoints as stored
 from llm_installer.studio.store import events, files, jobs
 from llm_installer.studio.store.jobs import NewJob, Wanted
+from llm_installer.studio.store.tables import Job
 
 AUTO = "auto"
 Choice = int | float | str | None
@@ -117,14 +123,25 @@ def _sub_resources(router: APIRouter, studio: Studio) -> None:
 
     @router.get("/{job_id}/checkpoints")
     def checkpoints(job_id: str, limit: int = Query(10, ge=1, le=100), after: str = "") -> Json:
-        """The evaluations of a job, the newest first: at each there is a checkpoint."""
+        """The checkpoints of a job that are there, the newest first, with the losses that were known by then."""
         with studio.store.reading() as session:
             job = jobs.find(session, _plain(job_id))
-            found = checkpoints_json(job, events.of_type(session, job.id, events.METRICS))
+            kept = stored.newest(session, job.id)
+            saved = {*_saved_here(job), *([kept.step] if kept else [])}
+            found = checkpoints_json(job, events.of_type(session, job.id, events.METRICS), saved)
         ids = [one["id"] for one in found]
         rest = found[ids.index(after) + 1 :] if after in ids else found
         ends = {"first_id": rest[0]["id"] if rest else None, "last_id": rest[:limit][-1]["id"] if rest else None}
         return {"object": "list", "data": rest[:limit], "has_more": len(rest) > limit, **ends}
+
+
+def _saved_here(job: Job) -> list[int]:
+    """Steps of the checkpoints in the folder of its run, where it was trained on this machine."""
+    try:
+        run = Run(ModelDir.find(job.model).runs / job.run) if RUN.fullmatch(job.run) else None
+    except ModelError:
+        return []
+    return [int(folder.name.rpartition("-")[2]) for folder in resumable(run)] if run else []
 
 
 def _new(asked: Asked, key: str | None) -> NewJob:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from llm_installer.studio import states
 from llm_installer.studio.options import VALIDATION
@@ -84,21 +84,36 @@ def _words(event: Event) -> str:
     return str(data.get("text", ""))
 
 
-def checkpoints_json(job: Job, metrics: Sequence[Event]) -> list[Json]:
-    """fine_tuning.job.checkpoint for each evaluation after the first step, the newest first, one for a step."""
-    found: dict[object, Json] = {}
-    for event in metrics:
-        data, step = event.data, event.data.get("step")
-        if data.get("kind") != "evaluation" or not step:
-            continue
-        losses = {"train_loss": data.get("train_loss"), "valid_loss": data.get("validation_loss")}
-        found[step] = {
-            "id": f"ftckpt-{event.id}",
-            "object": "fine_tuning.job.checkpoint",
-            "created_at": int(event.at.timestamp()),
-            "fine_tuned_model_checkpoint": f"{job.model}:{job.run}:ckpt-step-{step}",
-            "fine_tuning_job_id": f"{JOB}{job.id}",
-            "metrics": {"step": step, **{name: loss for name, loss in losses.items() if loss is not None}},
-            "step_number": step,
-        }
-    return list(reversed(found.values()))
+def checkpoints_json(job: Job, metrics: Sequence[Event], saved: Collection[int]) -> list[Json]:
+    """fine_tuning.job.checkpoint for each step of `saved`, the newest first, with the newest losses until there. The
+    best one is the job's model; the others are resumed from, and served by no name."""
+    best = job.result.get("best_step")
+    steps = {*saved, *([best] if isinstance(best, int) and best and tuned_name(job) else ())}
+    evaluations = [one for one in metrics if one.data.get("kind") == "evaluation"]
+    found = []
+    for step in sorted(steps, reverse=True):
+        before = [one for one in evaluations if _step(one) <= step]
+        losses = _losses(before[-1]) if before else {}
+        name = tuned_name(job) if step == best else None
+        found.append(
+            {
+                "id": f"ftckpt-{job.id[:8]}-{step}",
+                "object": "fine_tuning.job.checkpoint",
+                "created_at": int((before[-1].at if before else job.updated_at).timestamp()),
+                "fine_tuned_model_checkpoint": name or f"{job.model}:{job.run}:ckpt-step-{step}",
+                "fine_tuning_job_id": f"{JOB}{job.id}",
+                "metrics": {"step": step, **losses},
+                "step_number": step,
+            }
+        )
+    return found
+
+
+def _step(event: Event) -> int:
+    step = event.data.get("step")
+    return step if isinstance(step, int) else 0
+
+
+def _losses(evaluation: Event) -> Json:
+    given = (("train_loss", "train_loss"), ("valid_loss", "validation_loss"))
+    return {name: evaluation.data[own] for name, own in given if evaluation.data.get(own) is not None}

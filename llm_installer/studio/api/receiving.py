@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -29,6 +29,16 @@ async def form_of(request: Request) -> AsyncIterator[FormData]:
         yield form
 
 
+def form_said(needed: Mapping[str, str], **others: str) -> dict[str, object]:
+    """What OpenAPI says of a form: its fields, each with what it is; "file" is one, everything else a text."""
+    fields = {
+        name: {"type": "string", **({"format": "binary"} if said == "file" else {"description": said})}
+        for name, said in {**needed, **others}.items()
+    }
+    schema = {"type": "object", "properties": fields, "required": [*needed]}
+    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
+
+
 def text_of(form: FormData, name: str, otherwise: str | None = None) -> str:
     """A field. Raises Problem where it is missing and nothing stands for it, or is a file."""
     found = form.get(name, otherwise)
@@ -48,6 +58,7 @@ async def kept(studio: Studio, form: FormData, name: str, purpose: str = "fine-t
 
 
 def _keep(studio: Studio, found: UploadFile, purpose: str) -> File:
+    room(studio, found.size or 0)
     place = files.receiving(studio.folder)
     try:
         _copy(found, place)
@@ -65,6 +76,12 @@ def _copy(found: UploadFile, place: Path) -> None:
     with place.open("xb") as out:
         os.fchmod(out.fileno(), 0o600)
         shutil.copyfileobj(found.file, out, 1 << 20)
+
+
+def room(studio: Studio, count: int) -> None:
+    """Raise Problem where as many bytes would fill the part of the disk that the database keeps for itself."""
+    if shutil.disk_usage(studio.folder).free - count < studio.settings.kept_back:
+        raise full()
 
 
 def full() -> Problem:

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from llm_installer.core.text import shortened
 from llm_installer.server.problems import invalid
 from llm_installer.studio.api.downloads import adapter_zip, data_file
-from llm_installer.studio.api.receiving import form_of, kept, text_of
+from llm_installer.studio.api.receiving import form_of, form_said, kept, text_of
 from llm_installer.studio.api.shapes import colab_url, job_json
 from llm_installer.studio.context import Studio
 from llm_installer.studio.curated import CURATED
@@ -22,6 +22,8 @@ from llm_installer.studio.states import STATUSES
 from llm_installer.studio.store import claims, jobs
 from llm_installer.studio.store.jobs import NewJob
 
+_CREATE = {"model": "an installed model, a hub id, or a name of the curated list", "dataset": "file"}
+_UPDATE = {"status": "pending, training, completed or failed"}
 _TOO_LONG = 4000
 """Characters of an error that are kept."""
 
@@ -30,7 +32,7 @@ def router_of(studio: Studio) -> APIRouter:
     """The routes below /api/train."""
     router = APIRouter(prefix="/api/train", tags=["train"])
 
-    @router.post("")
+    @router.post("", openapi_extra=form_said(_CREATE, options="a JSON object", engine="local, worker or colab"))
     async def create(request: Request, idempotency_key: str | None = Header(None, max_length=255)) -> Json:
         """Create a training of `model` (an installed model, a hub id, or a name of the curated list) on `dataset` (a
         file). Also taken: `options`, a JSON object of the options of `train`; `engine`: local, worker or colab."""
@@ -53,7 +55,7 @@ def router_of(studio: Studio) -> APIRouter:
         with studio.store.reading() as session:
             return job_json(studio, jobs.find(session, job_id))
 
-    @router.post("/update/{job_id}")
+    @router.post("/update/{job_id}", openapi_extra=form_said(_UPDATE, progress="0 to 100", error="why it failed"))
     async def update(job_id: str, request: Request) -> Json:
         """Say how far a training is: `status`, `progress` (0 to 100) and `error`, as a form."""
         async with form_of(request) as form:

@@ -49,6 +49,7 @@ def work_json(job: Job, data: File | None, lease: float, sent: dict[str, int]) -
         "state": job.state,
         "model": job.model,
         "options": job.options,
+        "engine": job.engine,
         "seed": job.seed,
         "run": job.run,
         "lease": lease,

@@ -14,20 +14,21 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
-from llm_installer.core.files import FULL
+from llm_installer.core.files import FULL, finite
 from llm_installer.core.text import shortened
 from llm_installer.server.guard import body_of
 from llm_installer.server.problems import invalid
 from llm_installer.studio import blobs, results
+from llm_installer.studio.api.checkpoints import checkpoint_json
 from llm_installer.studio.api.downloads import data_file
-from llm_installer.studio.api.receiving import full
+from llm_installer.studio.api.receiving import full, room
 from llm_installer.studio.api.shapes import work_json
 from llm_installer.studio.colab.returned import made_a_run
 from llm_installer.studio.colab.wheel import running_version
 from llm_installer.studio.context import Studio
 from llm_installer.studio.guard import job_of_token
 from llm_installer.studio.plain import ENGINES, Json
-from llm_installer.studio.store import claims, events, files
+from llm_installer.studio.store import checkpoints, claims, events, files
 from llm_installer.studio.store.events import LEVELS, TYPES, NewEvent
 from llm_installer.studio.store.tables import Job
 
@@ -125,7 +126,8 @@ def router_of(studio: Studio) -> APIRouter:
         with studio.store.reading() as session:
             data = files.find(session, job.file_id) if job.file_id else None
             sent = events.last_steps(session, job.id)
-        return work_json(job, data, studio.settings.lease, sent)
+            kept = checkpoint_json(checkpoints.newest(session, job.id))
+        return {**work_json(job, data, studio.settings.lease, sent), "checkpoint": kept}
 
     @router.get("/api/workers/jobs/{job_id}/data")
     def data(job_id: str, validation: bool = False) -> Response:
@@ -144,7 +146,7 @@ def _reports(router: APIRouter, studio: Studio) -> None:
         """How far a job is; without anything else this renews the lease. The answer says whether to cancel."""
         found = [_event(one) for one in given.events]
         plain = {name: getattr(given, name) for name in ("attempt", "state", "progress", "step", "steps", "run")}
-        told = claims.Report(**plain, measured=given.measured, events=found, lease=studio.settings.lease)
+        told = claims.Report(**plain, measured=finite(given.measured), events=found, lease=studio.settings.lease)
         with studio.store.writing() as session:
             job = claims.report(studio.store, session, job_id, told)
         return _answer(studio, job)
@@ -153,7 +155,7 @@ def _reports(router: APIRouter, studio: Studio) -> None:
 def _event(one: Happened) -> NewEvent:
     if one.type not in TYPES or one.level not in LEVELS:
         raise invalid(f"An event is one of {', '.join(TYPES)}, and its level one of {', '.join(LEVELS)}", "events")
-    return NewEvent(one.type, one.data, one.level)
+    return NewEvent(one.type, finite(one.data), one.level)
 
 
 def _endings(router: APIRouter, studio: Studio) -> None:
@@ -163,9 +165,9 @@ def _endings(router: APIRouter, studio: Studio) -> None:
         found = [results.ResultFile(one.path, one.sha256, one.bytes) for one in given.files]
         results.accepted(studio.folder, found)
         with made_a_run(studio, job_id, given.attempt, found) as run, studio.store.writing() as session:
-            result = {**given.result, "files": results.as_json(found)}
+            result = {**finite(given.result), "files": results.as_json(found)}
             job = claims.complete(studio.store, session, job_id, given.attempt, result)
-            job.measured = {**job.measured, **given.measured}
+            job.measured = {**job.measured, **finite(given.measured)}
             job.run = run.id if run else job.run
         return _answer(studio, job)
 
@@ -201,6 +203,7 @@ def _pieces(router: APIRouter, studio: Studio) -> None:
     ) -> Response:
         """A piece of a content; `total` is how many bytes all of it has."""
         piece = await body_of(request, 2 * blobs.PIECE)
+        room(studio, len(piece))
         try:
             found = await run_in_threadpool(blobs.write, studio.folder, sha256, offset, piece, total)
         except OSError as error:

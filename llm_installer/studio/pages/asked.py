@@ -18,12 +18,14 @@ from llm_installer.studio.context import Studio
 from llm_installer.studio.insight import Values
 from llm_installer.studio.options import checked
 from llm_installer.studio.pages.models import installed_names
+from llm_installer.studio.pages.wrong import wrong_file
 from llm_installer.studio.store import files
 from llm_installer.studio.store.tables import File
 
 _SUFFIX = re.compile(r"(\.[A-Za-z0-9]{1,8})?\.[A-Za-z0-9]{1,8}\Z")
 _PACKED = (".gz", ".bz2", ".xz", ".zst")
-_OWN = ("model", "prompts")
+QUESTION, ANSWER = "question_column", "answer_column"
+_OWN = ("model", "prompts", QUESTION, ANSWER)
 """Fields of the form that are no options of `train`."""
 KEPT = 64
 """Answers that are kept, so that a page that is opened again need not wait."""
@@ -80,8 +82,16 @@ def asked_of(studio: Studio, file_id: str, given: Mapping[str, str]) -> Asked:
     if model not in names:
         raise UsageError(f"The model {model!r} is not installed; choose another, or install it first")
     own = {name: value.strip() for name, value in given.items() if name not in _OWN and value.strip()}
+    if not own.get("columns") and (pair := _columns(given)):
+        own["columns"] = pair
     checked(own)  # before a plan is made, too: none may read or write other files
     return Asked(file, named(studio.folder, file), model, own, given.get("prompts", "").strip())
+
+
+def _columns(given: Mapping[str, str]) -> str:
+    """The two columns that were chosen, as the option has them; empty where not both were."""
+    chosen = [given.get(name, "").strip().replace('"', "") for name in (QUESTION, ANSWER)]
+    return 'prompt="{}",answer="{}"'.format(*chosen) if all(chosen) else ""
 
 
 def named(folder: Path, file: File) -> Path:
@@ -120,6 +130,12 @@ def ending(name: str) -> str:
     return last if last.endswith(_PACKED) else f".{last.rpartition('.')[2]}"
 
 
+def given(form: FormData) -> bool:
+    """Whether a form has a file or a text."""
+    sent = form.get("file")
+    return (isinstance(sent, UploadFile) and bool(sent.filename)) or bool(str(form.get("text") or "").strip())
+
+
 def keep(studio: Studio, form: FormData) -> File:
     """The file that was sent, or the text that was pasted, as a file of the store."""
     sent, text = form.get("file"), str(form.get("text") or "")
@@ -129,11 +145,13 @@ def keep(studio: Studio, form: FormData) -> File:
             with received.open("wb") as out:
                 shutil.copyfileobj(sent.file, out, 1 << 20)
             name = sent.filename
+            if why := wrong_file(received, name):
+                raise DataError(why)
         elif text.strip():
             received.write_text(text, encoding="utf-8", errors="replace")
             name = f"pasted{_kind(text)}"
         else:
-            raise DataError("There is nothing to look at yet; choose a file, or paste some examples")
+            raise DataError("There is nothing to look at yet; choose a file, paste some examples, or name a dataset")
         return files.keep(studio.store, studio.folder, received, name)
     finally:
         received.unlink(missing_ok=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,6 +18,8 @@ from pathlib import Path
 
 CHATS, INSTALLS = "chats", "installs"
 """Folders of the data folder with the files of servers to chat with, and of installations."""
+_SHARE = re.compile(r"(\d{1,3})\s?%")
+"""What a command says of its progress."""
 TAIL = 4000
 """Characters of a log that are read."""
 _RUN = (
@@ -95,6 +98,12 @@ def begin(name: str, place: Path, words: list[str], folder: Path) -> Child:
     about = {"name": name, "pid": process.pid, "began": began(process.pid)}
     place.with_name(f"{place.name}.json").write_text(json.dumps(about), encoding="utf-8")
     return child
+
+
+def share_of(lines: list[str]) -> int | None:
+    """How far a command is, in percent, by its last line; None where that says nothing of it."""
+    found = _SHARE.search(lines[-1]) if lines else None
+    return min(100, int(found[1])) if found else None
 
 
 def known(folder: Path) -> list[Child]:

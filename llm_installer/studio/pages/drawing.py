@@ -18,6 +18,7 @@ from llm_installer.core.errors import InstallerError
 from llm_installer.core.text import counted, size
 from llm_installer.studio.access.forms import FormToken, form_token
 from llm_installer.studio.access.who import WHO
+from llm_installer.studio.pages.words import for_page, label
 from llm_installer.studio.store.refusals import Refused
 
 HERE = Path(__file__).parent
@@ -82,6 +83,8 @@ def templates() -> Environment:
         "when": when,
         "place": place,
         "plain": plain,
+        "said_here": for_page,
+        "label": label,
         "nav": NAV,
         "form_token": form_token,
         "who": WHO.get,
@@ -117,7 +120,7 @@ class PageRoute(APIRoute):
             except InstallerError as error:
                 status, sentence = 400, str(error)
             title = "Not found" if status == 404 else "That did not work"
-            answer = drawn("problem.html", title=title, sentence=sentence, back=back(request))
+            answer = drawn("problem.html", title=title, sentence=for_page(sentence), back=back(request))
             answer.status_code = status
             return answer
 

@@ -6,12 +6,15 @@ from llm_installer.core.home import model_names, models_dir
 from llm_installer.core.paths import ModelDir
 from llm_installer.core.text import shortened
 from llm_installer.runs.listing import RunRow, list_runs
+from llm_installer.runs.versions import Versions
 from llm_installer.studio import states
 from llm_installer.studio.access.visible import only_own, refuse_run
 from llm_installer.studio.context import Studio
 from llm_installer.studio.pages import view as views
 from llm_installer.studio.pages.drawing import when
+from llm_installer.studio.pages.stages import versions_of
 from llm_installer.studio.pages.view import View
+from llm_installer.studio.pages.words import for_page
 from llm_installer.studio.store import events, files, jobs
 from llm_installer.studio.store.jobs import Wanted
 from llm_installer.studio.store.refusals import Unknown
@@ -48,12 +51,15 @@ def listed(studio: Studio) -> tuple[list[View], list[dict[str, object]]]:
     of_job = {(views.model_dir(job.model).root.name, job.run): job for job in found if job.run}
     rows: list[tuple[str, dict[str, object]]] = []
     for model in model_names():
-        for row in list_runs(ModelDir(models_dir() / model)):
+        folder = ModelDir(models_dir() / model)
+        of_model = list_runs(folder)
+        known = versions_of(folder, of_model)
+        for row in of_model:
             job = of_job.get((model, row.run.id))
             if job is None and only_own():
                 continue
             if job is None or job.state in states.ENDED:
-                rows.append((row.started or row.run.id, _run_row(model, row, job, names)))
+                rows.append((row.started or row.run.id, _run_row(known, row, job, names)))
     for job in found:
         if job.state in states.ENDED and views.run_of(job) is None:
             rows.append((job.created_at.astimezone().isoformat(), _job_row(job, names)))
@@ -61,14 +67,17 @@ def listed(studio: Studio) -> tuple[list[View], list[dict[str, object]]]:
     return waiting, [row for _, row in rows[:LISTED]]
 
 
-def _run_row(model: str, row: RunRow, job: Job | None, names: Names) -> dict[str, object]:
-    data = names.get(job.file_id, "") if job else shortened(row.data, 60)
+def _run_row(known: Versions, row: RunRow, job: Job | None, names: Names) -> dict[str, object]:
+    model = row.run.root.parent.parent.name
+    data = names.get(job.file_id, "") if job else views.data_names(row)
     return {
         "key": job.id if job else f"{model}/{row.run.id}",
         "run": True,
         "title": f"{model} on {data}" if data else f"{model}, {row.run.id}",
         "about": f"{when(row.started)}, mode {row.mode}, {row.steps:,} steps",
         "loss": views.rows_loss(row),
+        "version": f"{model}/{number}" if (number := known.numbers.get(row.run.id)) else "",
+        "stage": known.stage_of(row.run.id),
         "state": job.state if job else row.status,
         "words": states.words_of(job.state) if job else row.status,
         "current": row.current,
@@ -81,8 +90,12 @@ def _job_row(job: Job, names: Names) -> dict[str, object]:
         "key": job.id,
         "run": False,
         "title": f"{job.model} on {data}",
-        "about": f"{when(job.created_at)}; {shortened(job.error, 160)}" if job.error else when(job.created_at),
+        "about": f"{when(job.created_at)}; {for_page(shortened(job.error, 160))}"
+        if job.error
+        else when(job.created_at),
         "loss": "",
+        "version": "",
+        "stage": "",
         "state": job.state,
         "words": states.words_of(job.state),
         "current": False,

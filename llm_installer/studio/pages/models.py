@@ -14,12 +14,11 @@ from llm_installer.install.installed import Installed, list_models
 from llm_installer.studio import insight
 from llm_installer.studio.context import Studio
 from llm_installer.studio.pages import children
+from llm_installer.studio.pages.children import Child
 from llm_installer.studio.pages.curated import CURATED, Curated
 from llm_installer.studio.pages.drawing import PageRoute, drawn, to
 
 _NAME = re.compile(r"tiny|[A-Za-z0-9][\w.-]{0,95}/[\w-][\w.-]{0,95}")
-_SHARE = re.compile(r"(\d{1,3})\s?%")
-"""What an installation says of its progress."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +40,7 @@ class Row:
     id: str
     size: str
     why: str
+    takes: str
     gated: bool
     installed: bool
 
@@ -79,6 +79,13 @@ def router_of(studio: Studio) -> APIRouter:
             children.begin(name, place, ["install", name], _empty(studio.folder))
         return to("/models")
 
+    @router.post("/models/install/stop")
+    def stop(model: str = Form(max_length=200)) -> Response:
+        child = Child(model, folder / checked(model).replace("/", "_"))
+        child.end()
+        child.forget()
+        return to("/models")
+
     return router
 
 
@@ -104,11 +111,10 @@ def installing(folder: Path) -> list[Installing]:
             child.forget()
             found.append(Installing(child.name, False, False, "", 100))
             continue
-        share = _SHARE.search(lines[-1]) if lines else None
         failed = code not in (None, 0)
         line = next((one.removeprefix("Error: ") for one in reversed(lines) if "Error" in one), "") if failed else ""
         shown = line or (lines[-1] if lines else "")
-        found.append(Installing(child.name, code is None, failed, shown, int(share[1]) if share else None))
+        found.append(Installing(child.name, code is None, failed, shown, children.share_of(lines)))
     return found
 
 
@@ -118,7 +124,9 @@ def _rows(found: list[Installed]) -> list[Row]:
 
 
 def _row(one: Curated, known: set[str]) -> Row:
-    return Row(one.name, one.id, one.size, one.why, one.gated, one.id in known or one.id.replace("/", "_") in known)
+    return Row(
+        one.name, one.id, one.size, one.why, one.takes, one.gated, one.id in known or one.id.replace("/", "_") in known
+    )
 
 
 def _empty(folder: Path) -> Path:

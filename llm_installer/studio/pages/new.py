@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,13 +19,18 @@ from llm_installer.studio import foresight, insight
 from llm_installer.studio.context import Studio
 from llm_installer.studio.insight import Values
 from llm_installer.studio.options import checked
-from llm_installer.studio.pages.asked import Asked, Known, asked_of, in_its_name, keep
+from llm_installer.studio.pages import fetching
+from llm_installer.studio.pages.asked import Asked, Known, asked_of, given, in_its_name, keep
 from llm_installer.studio.pages.drawing import PageRoute, drawn, to
+from llm_installer.studio.pages.grouped import FILE_FIELDS, groups, keys_of, of_file, too_few
+from llm_installer.studio.pages.prices import costs, read_prices
 from llm_installer.studio.store import files, jobs
 from llm_installer.studio.store.jobs import NewJob
 
 SHOWN = 8
 """Rows that are shown token by token."""
+LISTED = 50
+"""Files from before."""
 
 
 def router_of(studio: Studio) -> APIRouter:
@@ -35,15 +41,19 @@ def router_of(studio: Studio) -> APIRouter:
     @router.get("/new")
     def new(model: str = "") -> Response:
         with studio.store.reading() as session:
-            before = files.listed(session, most=10)
+            before = files.listed(session, most=LISTED)
         values = {"models": [one for one in list_models() if one.complete], "files": before, "pasted": ""}
+        values["fetching"] = fetching.running(studio)
         return drawn("new.html", here="New training", chosen=model, **values)
 
     @router.post("/new")
     async def give(request: Request) -> Response:
-        async with request.form(max_files=1, max_fields=4, max_part_size=64 << 20) as form:
+        async with request.form(max_files=1, max_fields=5, max_part_size=64 << 20) as form:
+            model = str(form.get("model", ""))
+            if (dataset := str(form.get("dataset") or "").strip()) and not given(form):
+                return await run_in_threadpool(lambda: fetching.begun(studio, dataset, model))
             kept = await run_in_threadpool(keep, studio, form)
-        return to(f"/new/{kept.id}?{urlencode({'model': str(form.get('model', ''))})}")
+        return to(f"/new/{kept.id}?{urlencode({'model': model})}")
 
     @router.get("/new/{file_id}")
     def look(request: Request, file_id: str, model: str = "") -> Response:
@@ -54,17 +64,33 @@ def router_of(studio: Studio) -> APIRouter:
         return drawn("new_file.html", here="New training", **values)
 
     @router.get("/new/{file_id}/data")
-    def data(file_id: str) -> Response:
-        asked = asked_of(studio, file_id, {})
-        found = known.once(lambda: in_its_name(insight.dataset(asked.place), asked), "data", file_id)
-        return drawn("data.html", found=found)
+    def data(request: Request, file_id: str) -> Response:
+        asked = asked_of(studio, file_id, request.query_params)
+        options = of_file(asked.options)
+        key = ("data", file_id, sorted(options.items()))
+        found = known.once(lambda: in_its_name(insight.dataset(asked.place, options=options), asked), *key)
+        return drawn("data.html", found=found, keys=keys_of(found.get("error")))
 
     @router.get("/new/{file_id}/rows")
     def rows(request: Request, file_id: str) -> Response:
         return _drawn_rows(known, asked_of(studio, file_id, request.query_params))
 
+    _beside(router, studio)
     _planning(router, studio, known)
     return router
+
+
+def _beside(router: APIRouter, studio: Studio) -> None:
+    @router.post("/new/warm", status_code=204)
+    def warm() -> None:
+        """Somebody is about to give a file: what looks at it gets ready."""
+        with suppress(OSError):
+            insight.WARM.start()
+
+    @router.post("/new/{file_id}/delete")
+    def delete(file_id: str) -> Response:
+        files.remove(studio.store, studio.folder, file_id)
+        return to("/new")
 
 
 def _planning(router: APIRouter, studio: Studio, known: Known) -> None:
@@ -75,7 +101,9 @@ def _planning(router: APIRouter, studio: Studio, known: Known) -> None:
     @router.post("/new/{file_id}/plan")
     async def plan_again(request: Request, file_id: str) -> Response:
         form = _texts(await request.form())
-        return await run_in_threadpool(lambda: _drawn_plan(studio, known, asked_of(studio, file_id, form)))
+        answer = await run_in_threadpool(lambda: _drawn_plan(studio, known, asked_of(studio, file_id, form)))
+        answer.headers["HX-Trigger"] = "planned"  # what stands above the plan follows it
+        return answer
 
     @router.post("/new/{file_id}/time")
     async def time(request: Request, file_id: str) -> Response:
@@ -95,14 +123,16 @@ def _texts(form: FormData) -> dict[str, str]:
 
 
 def _drawn_rows(known: Known, asked: Asked) -> Response:
-    """Rows as tokens: from the plan, and where there is none, from the data alone."""
+    """Rows as tokens: from the plan, and where there is none, from the data alone; why there are none says the plan."""
     found, data = _plan(known, asked), None
     if isinstance(found.get("data"), dict):
         data = {**found["data"], "shown": found.get("shown", [])}  # type: ignore[dict-item]
     else:
-        alone = known.once(lambda: insight.dataset(asked.place, asked.model, SHOWN), "rows", asked.file.id, asked.model)
+        options = of_file(asked.options)
+        key = ("rows", asked.file.id, asked.model, sorted(options.items()))
+        alone = known.once(lambda: insight.dataset(asked.place, asked.model, SHOWN, options), *key)
         data = alone if "error" not in alone else None
-    return drawn("rows.html", found=data, error="" if data else found.get("error", ""), **_skipped(data or {}))
+    return drawn("rows.html", found=data, **_skipped(data or {}))
 
 
 def _skipped(found: Mapping[str, object]) -> dict[str, object]:
@@ -120,9 +150,22 @@ def _plan(known: Known, asked: Asked) -> Values:
 
 def _drawn_plan(studio: Studio, known: Known, asked: Asked) -> Response:
     found = _plan(known, asked)
-    given = {"found": found, "file": asked.file, "model": asked.model, "given": asked.options}
-    seen = SimpleNamespace(names=[])
-    return drawn("plan.html", **given, prompts=asked.prompts, time=_known_time(known, asked), seen=seen)
+    rows = found.get("plan")
+    values: dict[str, object] = {
+        "found": found,
+        "groups": groups(rows) if isinstance(rows, list) else [],
+        "few": too_few(found.get("data")),
+        "costs": costs(found, read_prices(studio.folder)),
+        "fields": FILE_FIELDS,
+        "keys": keys_of(found.get("error")),
+        "file": asked.file,
+        "model": asked.model,
+        "given": asked.options,
+        "prompts": asked.prompts,
+        "time": _known_time(known, asked),
+        "seen": SimpleNamespace(names=[name for name, *_ in FILE_FIELDS]),
+    }
+    return drawn("plan.html", **values)
 
 
 def _known_time(known: Known, asked: Asked) -> Values | None:

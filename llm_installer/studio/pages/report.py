@@ -10,12 +10,16 @@ from llm_installer.core.paths import Run
 from llm_installer.core.text import shortened
 from llm_installer.studio.foresight import number
 from llm_installer.studio.pages.points import lines_of
+from llm_installer.studio.pages.words import for_page
 
 SHOWN_SAMPLES = 8
 LONGEST_REPORT = 400_000
 """Characters."""
 _OF_A_JOB = re.compile(r"/\S*/studio/jobs/[0-9a-f-]{36}/data/")
 """Where the data of a job lies, which is nobody's business."""
+
+_FOLDERS = re.compile(r"(?<=[ |])/(?:[^/\s|]+/)+(?=[^/\s|]+[.\w](?::\d+)? )")
+"""The folders of a file that is named in a text."""
 
 
 def samples(run: Run) -> list[tuple[str, list[tuple[int, str]]]]:
@@ -34,11 +38,20 @@ def start_of(file: Path) -> str:
     return ""
 
 
+def _of_page(line: str) -> str:
+    """A line of a report for people who have a page: files without their folders, and no commands."""
+    line = _FOLDERS.sub("", line)
+    if line.startswith(("|", " ")):
+        return line
+    return for_page(line.replace("./lora is now the adapter of this run", "This run is in use now"))
+
+
 def report_parts(text: str) -> list[tuple[str, str]]:
     """A report by its headings, without what the page shows elsewhere."""
     first, *parts = re.split(r"^## ", text, flags=re.MULTILINE)
     first = _OF_A_JOB.sub("", first)
     lines = first.partition("\n")[2].partition("Talk to it:")[0].splitlines()
-    found = [("", "\n".join(line for line in lines if not line.startswith("![")).strip())]
-    found += [(title.strip(), body.strip()) for title, _, body in (part.partition("\n") for part in parts)]
+    found = [("", "\n".join(_of_page(line) for line in lines if not line.startswith("![")).strip())]
+    for title, _, body in (part.partition("\n") for part in parts):
+        found.append((title.strip(), "\n".join(map(_of_page, body.strip().splitlines()))))
     return [(title, body) for title, body in found if body and title not in ("Plan", "Your own prompts")]

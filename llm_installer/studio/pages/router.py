@@ -8,7 +8,7 @@ from fastapi import APIRouter, Response
 
 from llm_installer.server.page import mount
 from llm_installer.studio.context import Studio
-from llm_installer.studio.pages import chat, colab, models, new, runs, settings
+from llm_installer.studio.pages import chat, colab, exports, fetching, models, new, registry, runs, settings
 from llm_installer.studio.pages.drawing import HERE, to
 
 KINDS = {
@@ -37,7 +37,7 @@ def router_of(studio: Studio) -> APIRouter:
         kind, content = found[name]
         return Response(content, media_type=kind, headers={"Cache-Control": "no-cache"})
 
-    for page in (models, new, runs, colab, chat, settings):
+    for page in (models, fetching, new, exports, registry, runs, colab, chat, settings):
         router.include_router(page.router_of(studio))
     return router
 

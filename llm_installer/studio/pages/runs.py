@@ -11,23 +11,27 @@ from fastapi import APIRouter, Header, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
 
-from llm_installer.core.paths import ModelDir, Run
 from llm_installer.core.run.requests import SAVE, STOP, write_request
 from llm_installer.runs.listing import remove, use
-from llm_installer.studio.access.visible import refuse_run
+from llm_installer.runs.versions import PRODUCTION, read_versions
 from llm_installer.studio.context import Studio
-from llm_installer.studio.pages import view as views
+from llm_installer.studio.pages import exports, registry
 from llm_installer.studio.pages.archive import zipped
 from llm_installer.studio.pages.drawing import PageRoute, drawn, templates, to
-from llm_installer.studio.pages.listing import listed, row_of, view
+from llm_installer.studio.pages.keys import address, existing, folder_of, job_of, row_existing, run_of
+from llm_installer.studio.pages.listing import listed, view
 from llm_installer.studio.pages.points import differences, metrics, points_of
 from llm_installer.studio.pages.view import View
-from llm_installer.studio.store import events, jobs
+from llm_installer.studio.states import ENDED, words_of
+from llm_installer.studio.store import cleaning, events, jobs
 from llm_installer.studio.store.refusals import NotAllowed, Unknown
-from llm_installer.studio.store.tables import Job
 
 TAKEN = ("report.md", "metrics.jsonl", "dropped.jsonl", "plan.json", "samples.jsonl")
 """Files of a run that can be downloaded."""
+
+COMPARED = ("best", "before training", "time taken")
+"""Figures of runs that stand beside each other."""
+MOST_COMPARED = 12
 
 ASKED = {
     STOP: "It was asked to stop: it finishes its step, goes back to its best state and writes its report.",
@@ -47,29 +51,33 @@ def router_of(studio: Studio) -> APIRouter:
     @router.get("/runs/{key:path}")
     def run(key: str, asked: str = "") -> Response:
         found = view(studio, key)
-        return drawn("run.html", here="Runs", view=found, said=ASKED.get(asked, "") if found.running else "")
+        here = run_of(studio, key)
+        said = ASKED.get(asked, "") if found.running else registry.SAID.get(asked, "")
+        made = exports.listed(studio, here) if here and not found.live else []
+        return drawn("run.html", here="Runs", view=found, said=said, key=key, exports=made)
 
     return router
 
 
 def _lists(router: APIRouter, studio: Studio) -> None:
     @router.get("/runs")
-    def runs() -> Response:
+    def runs(back: str = "") -> Response:
         waiting, rows = listed(studio)
-        return drawn("runs.html", here="Runs", waiting=waiting, rows=rows)
+        stages = registry.in_production()
+        now = next((one.version for one in stages if one.model == back), "")
+        said = f"{now} is in production again." if now else ""
+        return drawn("runs.html", here="Runs", waiting=waiting, rows=rows, stages=stages, said=said)
 
     @router.get("/compare")
     def compare(request: Request) -> Response:
-        run = request.query_params.getlist("run")
-        chosen = _told_apart([view(studio, key) for key in run[:8]])
-        found = [one for key in run[:8] if (one := _run(studio, key))]
-        rows: list[tuple[str, list[str]]] = []
-        if len(chosen) > 1 and len(found) == len(chosen):
-            figures = [dict(one.figures) for one in chosen]
-            for name in ("best", "before training", "time taken"):
-                rows.append((name, [known.get(name, "-") for known in figures]))
-            rows += differences(found)
-        return drawn("compare.html", here="Runs", views=chosen, differences=rows)
+        keys = list(dict.fromkeys(request.query_params.getlist("run")))
+        found = [(view(studio, key), run) for key in keys[:MOST_COMPARED] if (run := run_of(studio, key))]
+        chosen = _told_apart([one for one, _ in found])
+        figures = [dict(one.figures) for one in chosen]
+        columns = [("version", [one.version for one in chosen])] if any(one.version for one in chosen) else []
+        columns += [(name, [known.get(name, "-") for known in figures]) for name in COMPARED]
+        columns += differences([run for _, run in found])
+        return drawn("compare.html", here="Runs", views=chosen, columns=columns, left_out=len(keys) - len(found))
 
 
 def _told_apart(chosen: list[View]) -> list[View]:
@@ -84,7 +92,7 @@ def _told_apart(chosen: list[View]) -> list[View]:
 def _live(router: APIRouter, studio: Studio) -> None:
     @router.get("/runs/{key:path}/points")
     def points(key: str) -> Response:
-        run = _run(studio, key)
+        run = run_of(studio, key)
         if run and run.metrics.is_file():
             return JSONResponse({"points": metrics(run)})
         with studio.store.reading() as session:
@@ -93,7 +101,7 @@ def _live(router: APIRouter, studio: Studio) -> None:
 
     @router.get("/runs/{job_id}/live")
     async def live(job_id: str, after: int = 0, last_event_id: int | None = Header(default=None)) -> Response:
-        await run_in_threadpool(lambda: _job(studio, job_id))
+        await run_in_threadpool(lambda: job_of(studio, job_id))
         stream = _stream(studio, job_id, after if last_event_id is None else last_event_id)
         headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
         return StreamingResponse(stream, media_type="text/event-stream", headers=headers)
@@ -140,7 +148,7 @@ def _now(studio: Studio, job_id: str) -> tuple[bool, str]:
 def _files(router: APIRouter, studio: Studio) -> None:
     @router.get("/runs/{key:path}/adapter.zip")
     def adapter(key: str) -> Response:
-        run = _existing(studio, key)
+        run = existing(studio, key)
         body = zipped(run.adapter)
         name = quote(f"{run.root.parent.parent.name}-{run.id}.zip")
         headers = {"Content-Disposition": f"attachment; filename*=UTF-8''{name}"}
@@ -148,7 +156,7 @@ def _files(router: APIRouter, studio: Studio) -> None:
 
     @router.get("/runs/{key:path}/files/{name}")
     def file(key: str, name: str) -> Response:
-        place = _existing(studio, key).root / name
+        place = existing(studio, key).root / name
         if name not in TAKEN or not place.is_file():
             raise Unknown(f"This run has no file {name!r}")
         return FileResponse(place, media_type="text/plain; charset=utf-8", filename=name)
@@ -174,46 +182,36 @@ def _actions(router: APIRouter, studio: Studio) -> None:
 
     @router.post("/runs/{key:path}/use")
     def use_it(key: str) -> Response:
-        run = _existing(studio, key)
-        use(_folder(run), run.id)
-        return to(_address(key))
+        run = existing(studio, key)
+        use(folder_of(run), run.id)
+        return to(address(key))
 
     @router.post("/runs/{key:path}/delete")
     def delete(key: str) -> Response:
-        run = _existing(studio, key)
-        remove(_folder(run), run.id)
+        _delete(studio, key)
         return to("/runs")
+
+
+def _delete(studio: Studio, key: str) -> None:
+    """A run with all that was made of it, and the job that asked for it. Raises NotAllowed while that is not over."""
+    job = None if "/" in key else job_of(studio, key)
+    if job and job.state not in ENDED:
+        raise NotAllowed(f"This training is {words_of(job.state)}; cancel it, and delete it then")
+    if run_of(studio, key):
+        row = row_existing(studio, key)
+        folder = folder_of(row.run)
+        if read_versions(folder).stages.get(PRODUCTION) == row.run.id:
+            raise NotAllowed("This run is in production; take it out of production, or put another one there, first")
+        remove(folder, row.run.id, force=row.current)
+        exports.forget(studio, row.run)
+    if job:
+        cleaning.delete_job(studio.store, job.id)
+        studio.tail.wake(job.id)
 
 
 def _asking(studio: Studio, kind: str) -> Callable[[str], Response]:
     def ask(key: str) -> Response:
-        write_request(_existing(studio, key), kind)
-        return to(f"{_address(key)}?asked={kind}")
+        write_request(existing(studio, key), kind)
+        return to(f"{address(key)}?asked={kind}")
 
     return ask
-
-
-def _job(studio: Studio, job_id: str) -> Job:
-    with studio.store.reading() as session:
-        return jobs.find(session, job_id)
-
-
-def _run(studio: Studio, key: str) -> Run | None:
-    """The folder of what a key means, where it is on this machine. Raises Unknown."""
-    if "/" in key:
-        refuse_run(studio, key)
-    return row_of(key)[1].run if "/" in key else views.run_of(_job(studio, key))
-
-
-def _existing(studio: Studio, key: str) -> Run:
-    if (run := _run(studio, key)) is None:
-        raise NotAllowed("This training has no folder on this machine yet")
-    return run
-
-
-def _folder(run: Run) -> ModelDir:
-    return ModelDir(run.root.parent.parent)
-
-
-def _address(key: str) -> str:
-    return f"/runs/{quote(key)}"

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 
 from llm_installer.core.hardware import memory_bytes, usable_cores
 from llm_installer.core.home import cache_dir, models_dir
@@ -16,8 +17,10 @@ from llm_installer.core.version import __version__
 from llm_installer.studio.access.rights import ADMINISTER
 from llm_installer.studio.access.who import WHO
 from llm_installer.studio.context import Studio
-from llm_installer.studio.pages.drawing import PageRoute, drawn
+from llm_installer.studio.pages.drawing import PageRoute, drawn, to
+from llm_installer.studio.pages.prices import keep_prices, read_prices
 
+SAVED = "The prices are saved. Every plan counts with them from now on."
 PACKAGES = ("torch", "transformers", "peft", "tokenizers", "fastapi", "sqlalchemy")
 
 
@@ -26,7 +29,7 @@ def router_of(studio: Studio) -> APIRouter:
     router = APIRouter(route_class=PageRoute, include_in_schema=False)
 
     @router.get("/settings")
-    def settings() -> Response:
+    def settings(saved: str = "") -> Response:
         free, total = memory_bytes()
         places = [
             ("Models and their runs", str(models_dir())),
@@ -46,7 +49,14 @@ def router_of(studio: Studio) -> APIRouter:
             places, machine = [], []
         versions = [("LLM Installer", __version__), ("Python", platform.python_version())]
         versions += [(name, _version(name)) for name in PACKAGES]
-        return drawn("settings.html", here="Settings", places=places, machine=machine, versions=versions)
+        values = {"places": places, "machine": machine, "versions": versions, "prices": read_prices(studio.folder)}
+        return drawn("settings.html", here="Settings", said=SAVED if saved else "", **values)
+
+    @router.post("/settings/prices")
+    async def prices(request: Request) -> Response:
+        form = {name: value for name, value in (await request.form()).items() if isinstance(value, str)}
+        keep_prices(studio.folder, form, date.today())
+        return to("/settings?saved=prices")
 
     return router
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from urllib.parse import quote
 
-from llm_installer.core.hints import program, quoted
 from llm_installer.core.home import models_dir
 from llm_installer.core.paths import ModelDir, Run
 from llm_installer.core.run.forecast import Duration
@@ -16,13 +14,23 @@ from llm_installer.core.run.progress import Progress
 from llm_installer.core.text import duration, loss_text, shortened
 from llm_installer.runs.listing import RunRow, list_runs
 from llm_installer.studio import foresight, states
+from llm_installer.studio.pages.actions import Action, job_actions, question, run_actions
 from llm_installer.studio.pages.points import plan_values
 from llm_installer.studio.pages.report import report_parts, samples, start_of
+from llm_installer.studio.pages.stages import Stage, stage
+from llm_installer.studio.pages.words import for_page
 from llm_installer.studio.plain import Json
 from llm_installer.studio.store.tables import Event, Job
 
-Action = tuple[str, str, str]
-"""(what is done, its words, how its button looks)."""
+_BEFORE = {
+    states.QUEUED: "It waits for its turn: this machine trains one after the other. The page can be closed meanwhile.",
+    states.PREPARING: "The data are read and the model is loaded. The first point comes within a minute with a small "
+    "model, and after some minutes with a large one.",
+    states.INSTALLING: "The model is downloaded first; how long that takes is a matter of the network.",
+    states.TRAINING: "The model is loaded, and its loss before training is measured: the first point of the curve.",
+    states.RESUMABLE: "It has lost its worker; another one goes on from the newest checkpoint in a moment.",
+}
+"""What is said in the place of an empty curve."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +57,20 @@ class View:
     report: Sequence[tuple[str, str]] = ()
     """(title, Markdown) of its parts, what matters most first."""
     files: Sequence[tuple[str, str, int]] = ()
-    commands: Sequence[str] = ()
     events: Sequence[tuple[datetime, str, str]] = ()
     plan: Sequence[tuple[str, str, str]] = ()
+    stage: Stage = field(default_factory=Stage)
+    question: str = ""
+    """Before it is deleted."""
+    talk: str = ""
+    """Names by which the chat page knows the base and this run, with a line between them."""
+    waiting: str = ""
+    """What happens now, where there is no step to show yet."""
+
+    @property
+    def version(self) -> str:
+        """Such as tiny/3."""
+        return self.stage.version
 
 
 def model_dir(model: str) -> ModelDir:
@@ -67,8 +86,9 @@ def run_of(job: Job) -> Run | None:
 
 def view_of_job(job: Job, file: str, events: Sequence[Event], last: int) -> View:
     """A job with its run; `file` is what its data was called."""
-    run = run_of(job)
-    row = next((one for one in list_runs(model_dir(job.model)) if one.run.id == job.run), None) if run else None
+    run, folder = run_of(job), model_dir(job.model)
+    rows = list_runs(folder) if run else []
+    row = next((one for one in rows if one.run.id == job.run), None)
     ended = job.state in states.ENDED
     about = f"{job.model}, {file}" if file else job.model
     found = View(
@@ -80,12 +100,15 @@ def view_of_job(job: Job, file: str, events: Sequence[Event], last: int) -> View
         running=job.state in states.HELD,
         live=not ended,
         progress=job.progress,
-        error=job.error,
+        error=for_page(job.error),
         last=last,
         points=bool(run) or not ended or any(event.type == "metrics" for event in events),
         figures=_figures(run, job),
         foresight=foresight.said(job.predicted, _measured(job, run)),
-        actions=_job_actions(job, row),
+        actions=job_actions(job, row),
+        stage=stage(folder, rows, row.run.id) if row and ended else Stage(),
+        question=question(row),
+        waiting=waiting_for(job),
         events=[(event.at, event.level, text) for event in events if (text := _text(event))],
     )
     return _with_folder(found, run) if run else found
@@ -99,7 +122,7 @@ def view_of_run(folder: ModelDir, row: RunRow) -> View:
     found = View(
         key=key,
         title=row.run.id,
-        about=f"{folder.root.name}, {shortened(row.data, 80)}",
+        about=f"{folder.root.name}, {data_names(row)}",
         state=row.status,
         words=row.status,
         running=row.status == "running",
@@ -108,25 +131,28 @@ def view_of_run(folder: ModelDir, row: RunRow) -> View:
         points=row.run.metrics.is_file(),
         figures=_figures(row.run, None),
         foresight=_duration(row.run),
-        actions=_run_actions(row),
+        actions=run_actions(row),
+        stage=stage(folder, list_runs(folder), row.run.id),
+        question=question(row),
     )
     return _with_folder(found, row.run)
 
 
 def _with_folder(view: View, run: Run) -> View:
     """The same with what lies in the folder of its run."""
-    commands: list[str] = []
-    if (run.adapter / "adapter_config.json").is_file():
-        model, name = quoted(run.root.parent.parent.name), quoted(run.id)
-        commands = [f"{program()} merge {model} --run {name}", f"{program()} export {model} --run {name} --to gguf"]
     return replace(
         view,
         samples=samples(run),
         report=report_parts(start_of(run.report)),
         files=list(_files(run, view.key)),
-        commands=commands,
+        talk=f"{run.root.parent.parent.name}|{run.root.parent.parent.name}:{run.id}",
         plan=list(_plan(run)),
     )
+
+
+def waiting_for(job: Job) -> str:
+    """What happens before the first step, and how long that takes; empty where there is nothing to wait for."""
+    return _BEFORE.get(job.state, "") if not job.step else ""
 
 
 def _figures(run: Run | None, job: Job | None) -> list[tuple[str, str]]:
@@ -162,37 +188,13 @@ def _duration(run: Run) -> str:
     return found.said() if found else ""
 
 
-def _job_actions(job: Job, row: RunRow | None) -> list[Action]:
-    found: list[Action] = []
-    if job.state == states.TRAINING and row:
-        found += [("stop", "Stop here and keep the best", "quiet edged"), ("save", "Save now", "quiet edged")]
-    if job.state in states.CLAIMABLE:
-        found.append((f"/jobs/{quote(job.id)}/colab", "Train it on Colab", "quiet edged"))
-    if job.state not in states.ENDED and job.state != states.CANCELLING:
-        found.append(("cancel", "Cancel", "quiet risky"))
-    if job.state in (states.FAILED, states.CANCELLED):
-        found.append(("again", "Go on", "main"))
-    return [*_run_actions(row), *found] if row and job.state in states.ENDED else found
-
-
-def _run_actions(row: RunRow) -> list[Action]:
-    found: list[Action] = []
-    if row.usable:
-        found.append((f"/chat/{quote(row.run.root.parent.parent.name)}", "Talk to it", "main"))
-        if not row.current:
-            found.append(("use", "Use this one", "quiet edged"))
-    if row.status == "running":
-        return [("stop", "Stop here and keep the best", "quiet edged"), ("save", "Save now", "quiet edged")]
-    return [*found, ("delete", "Delete", "quiet risky")]
-
-
 def _text(event: Event) -> str:
     if event.type == "message":
-        return shortened(str(event.data.get("text", "")))
+        return for_page(shortened(str(event.data.get("text", ""))))
     if event.type == "state":
         state = str(event.data.get("state", ""))
         words = states.words_of(state) if state in states.ARROWS else state
-        return f"{words}: {event.data['why']}" if event.data.get("why") else words
+        return f"{words}: {for_page(str(event.data['why']))}" if event.data.get("why") else words
     return ""
 
 
@@ -224,7 +226,13 @@ def _plan(run: Run) -> Iterable[tuple[str, str, str]]:
     for name, reason in why.items() if isinstance(why, dict) else ():
         value = values.get(name)
         if value is not None and not isinstance(value, (dict, list)):
-            yield name.replace("_", " "), f"{value:g}" if isinstance(value, float) else str(value), str(reason)
+            shown = f"{value:g}" if isinstance(value, float) else str(value)
+            yield name.replace("_", " "), shown, for_page(str(reason))
+
+
+def data_names(row: RunRow) -> str:
+    """What a run learned from, without folders."""
+    return shortened(", ".join(part.rpartition("/")[2] for part in row.data.split(",")), 80)
 
 
 def rows_loss(row: RunRow) -> str:

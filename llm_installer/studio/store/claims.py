@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import select
+from sqlalchemy import delete, select
 from sqlalchemy import update as changed
 from sqlalchemy.orm import Session
 
@@ -34,7 +34,7 @@ from llm_installer.studio.store import events, jobs
 from llm_installer.studio.store.events import NewEvent
 from llm_installer.studio.store.opening import Store
 from llm_installer.studio.store.refusals import NotAllowed, Stale
-from llm_installer.studio.store.tables import Job
+from llm_installer.studio.store.tables import Checkpoint, Job
 
 LEASE = 60.0
 """Seconds that a worker keeps a job without a word."""
@@ -156,6 +156,7 @@ def complete(store: Store, session: Session, job_id: str, attempt: int, result: 
     now = store.now(session)
     _return(job, None, session, now)
     jobs.move(job, COMPLETED, session, now)
+    session.execute(delete(Checkpoint).where(Checkpoint.job_id == job_id))  # nothing resumes any more
     return job
 
 

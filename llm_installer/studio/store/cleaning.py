@@ -2,7 +2,7 @@
 
 A job is deleted when someone says so, once it has ended: its events, tokens and result go with it; its run stays in the
 model directory, where `adapters MODEL remove` deletes it. By itself the studio deletes only what nothing refers to:
-contents of results a day after they came, and pieces and files that never came completely.
+contents of results and checkpoints, files without a row, and what never came completely, a day after it came.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from sqlalchemy.orm import Session
 from llm_installer.core.home import llm_home
 from llm_installer.studio.results import files_of
 from llm_installer.studio.states import ENDED, words_of
-from llm_installer.studio.store import jobs
+from llm_installer.studio.store import files, jobs
+from llm_installer.studio.store.events import STATE
 from llm_installer.studio.store.opening import Store
 from llm_installer.studio.store.refusals import NotAllowed
-from llm_installer.studio.store.tables import Event, Job
+from llm_installer.studio.store.tables import Checkpoint, Event, File, Job
 
 DAY = 86_400.0
 AT_ONCE = 1000
@@ -33,15 +34,18 @@ def delete_job(store: Store, job_id: str) -> None:
     while _some_events(store, job_id):
         pass
     with store.writing() as session:
-        session.delete(_ended(session, job_id))
-    shutil.rmtree(llm_home() / "studio" / "jobs" / job_id, ignore_errors=True)
+        found = _ended(session, job_id)
+        shutil.rmtree(llm_home() / "studio" / "jobs" / job_id, ignore_errors=True)  # while its row still says of it
+        session.delete(found)
 
 
 def _some_events(store: Store, job_id: str) -> bool:
-    """Delete some of its events; whether there may be more."""
+    """Delete some of its events; whether there may be more. Those of its states go with it, so that what is left of a
+    deletion that was cut off is a job like any other."""
     with store.writing() as session:
         _ended(session, job_id)
-        ids = session.scalars(select(Event.id).where(Event.job_id == job_id).limit(AT_ONCE)).all()
+        some = select(Event.id).where(Event.job_id == job_id, Event.type != STATE).limit(AT_ONCE)
+        ids = session.scalars(some).all()
         session.execute(delete(Event).where(Event.id.in_(ids)))
         return len(ids) == AT_ONCE
 
@@ -54,18 +58,29 @@ def _ended(session: Session, job_id: str) -> Job:
 
 
 def sweep(store: Store, folder: Path, age: float = DAY) -> int:
-    """Delete contents that no job refers to and that came `age` seconds ago or more; returns how many."""
-    old = [file for file in _contents(folder) if time.time() - file.stat().st_mtime >= age]
-    if not old:
-        return 0
-    with store.reading() as session:
-        known = {file.sha256 for result in session.scalars(select(Job.result)) for file in files_of(result)}
-    gone = [file for file in old if not (file.name in known and file.parent.name == file.name[:2])]
+    """Delete what `left_over` finds and what came `age` seconds ago or more; returns how many."""
+    old = {file for file in _contents(folder) if time.time() - file.stat().st_mtime >= age}
+    gone = [file for file in left_over(store, folder) if file in old] if old else []
     for file in gone:
-        file.unlink(missing_ok=True)
+        shutil.rmtree(file) if file.is_dir() else file.unlink(missing_ok=True)
     return len(gone)
+
+
+def left_over(store: Store, folder: Path) -> list[Path]:
+    """Contents of the data folder that nothing refers to. Those that came just now may be referred to in a moment."""
+    found = list(_contents(folder))
+    if not found:
+        return []
+    with store.reading() as session:
+        kept = [*session.scalars(select(Job.result)), *session.scalars(select(Checkpoint.files))]
+        names = {file.sha256 for one in kept for file in files_of(one)}
+        known = {folder / "blobs" / name[:2] / name for name in names}
+        ids = session.scalars(select(File.id)).all()
+        known |= {folder / where / id for id in ids for where in ("files", files.LOOKED_AT)}
+    return [file for file in found if file not in known]
 
 
 def _contents(folder: Path) -> Iterator[Path]:
     yield from (file for file in (folder / "blobs").glob("*/*") if file.is_file())
-    yield from (folder / "files").glob(".receiving-*")
+    yield from (file for file in (folder / "files").glob("*") if file.is_file())
+    yield from (file for file in (folder / files.LOOKED_AT).glob("*") if file.is_dir())

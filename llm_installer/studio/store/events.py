@@ -13,6 +13,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from llm_installer.studio.plain import Json
+from llm_installer.studio.store import hooks
 from llm_installer.studio.store.tables import Event, Job
 
 MESSAGE, METRICS, STATE, SAMPLE = "message", "metrics", "state", "sample"
@@ -34,8 +35,10 @@ class NewEvent:
 
 def add(session: Session, job: Job, found: Sequence[NewEvent], now: datetime) -> None:
     """Append events to a locked job."""
-    session.add_all(Event(job_id=job.id, at=now, level=one.level, type=one.type, data=one.data) for one in found)
+    rows = [Event(job_id=job.id, at=now, level=one.level, type=one.type, data=one.data) for one in found]
+    session.add_all(rows)
     session.flush()
+    hooks.told(session, job, [row for row in rows if row.type == STATE], now)
 
 
 def after(session: Session, job_id: str, last: int = 0, most: int = MOST) -> Sequence[Event]:

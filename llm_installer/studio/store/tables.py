@@ -146,3 +146,55 @@ class Token(Table):
     created_at: Mapped[datetime]
     expires_at: Mapped[datetime | None]
     used_at: Mapped[datetime | None]
+
+
+class Checkpoint(Table):
+    """The newest checkpoint that a worker elsewhere sent of a job's run: from it another worker may resume."""
+
+    __tablename__ = "checkpoints"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    attempt: Mapped[int] = mapped_column(Integer)
+    at: Mapped[datetime]
+    run: Mapped[str]
+    """Id of the run."""
+    step: Mapped[int]
+    files: Mapped[Json]
+    """{"files": [{"path", "sha256", "bytes"}]}: the files of the run's folder that a resume needs."""
+
+
+class Hook(Table):
+    """An address that is told of what becomes of jobs. What signs its messages is not kept (webhooks/signing.py)."""
+
+    __tablename__ = "hooks"
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    """hook_..."""
+    url: Mapped[str]
+    states: Mapped[Json]
+    """{"states": [...]}: of which states it is told; all where the list is empty."""
+    owner: Mapped[str] = mapped_column(String(64), default="")
+    key: Mapped[str] = mapped_column(String(16))
+    """Which server's key signs for it, and which server sends."""
+    created_at: Mapped[datetime]
+    failures: Mapped[int] = mapped_column(Integer, default=0)
+    """Tries in a row that failed."""
+    off: Mapped[str] = mapped_column(default="")
+    """Why nothing is sent any more, as a sentence; empty while it is on."""
+
+
+class Delivery(Table):
+    """A message that a hook has not accepted yet. It is gone once it has."""
+
+    __tablename__ = "deliveries"
+    __table_args__ = (Index("ix_deliveries_order", "hook_id", "job_id", "id"), {"sqlite_autoincrement": True})
+
+    id: Mapped[int] = mapped_column(NUMBER, primary_key=True, autoincrement=True)
+    hook_id: Mapped[str] = mapped_column(ForeignKey("hooks.id", ondelete="CASCADE"))
+    job_id: Mapped[str] = mapped_column(String(36))
+    """Not a key of a job: that a job was deleted is no reason to say less of it."""
+    message: Mapped[str] = mapped_column(String(40))
+    """The same for every try: by it a receiver knows what it has had."""
+    body: Mapped[str]
+    tries: Mapped[int] = mapped_column(Integer, default=0)
+    due: Mapped[datetime]

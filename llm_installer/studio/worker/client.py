@@ -57,23 +57,16 @@ class Server:
         return self._post("/api/workers/claim", asked) or None
 
     def tell(self, job_id: str, what: str, given: Mapping[str, object]) -> Json:
-        """report, complete, fail or give-back. Raises Replaced too."""
+        """report, checkpoint, complete, fail or give-back. Raises Replaced too."""
         return self._post(f"/api/workers/jobs/{job_id}/{what}", given)
 
     def fetch(self, job_id: str, place: Path, validation: bool = False) -> None:
         """Write what a job learns from to a file."""
-        with (
-            _reached(),
-            self._client.stream(
-                "GET", f"/api/workers/jobs/{job_id}/data", params={"validation": str(validation).lower()}
-            ) as answer,
-            place.open("wb") as out,
-        ):
-            if answer.status_code != 200:
-                answer.read()
-            _checked(answer)
-            for piece in answer.iter_bytes(1 << 20):
-                out.write(piece)
+        self._fetched(f"/api/workers/jobs/{job_id}/data", place, {"validation": str(validation).lower()})
+
+    def fetch_checkpoint(self, job_id: str, path: str, place: Path) -> None:
+        """Write a file of the checkpoint that the studio has of a job."""
+        self._fetched(f"/api/workers/jobs/{job_id}/checkpoint/{path}", place, {})
 
     def offset(self, sha256: str) -> tuple[int, bool]:
         """(bytes of a content that the server has, whether that is all)."""
@@ -85,6 +78,14 @@ class Server:
         params: dict[str, str | int] = {"offset": offset, "total": total}
         with _reached():
             return _offset(_checked(self._client.put(f"/blobs/{sha256}", params=params, content=piece)))
+
+    def _fetched(self, path: str, place: Path, params: Mapping[str, str]) -> None:
+        with _reached(), self._client.stream("GET", path, params=dict(params)) as answer, place.open("wb") as out:
+            if answer.status_code != 200:
+                answer.read()
+            _checked(answer)
+            for piece in answer.iter_bytes(1 << 20):
+                out.write(piece)
 
     def _post(self, path: str, given: Mapping[str, object]) -> Json:
         content = json.dumps(given).encode()

@@ -6,6 +6,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -13,13 +14,14 @@ from llm_installer.core.errors import InstallerError, ModelError
 from llm_installer.core.paths import ModelDir, Run
 from llm_installer.core.run.checkpoints import newest_valid
 from llm_installer.core.run.lock import holder
-from llm_installer.studio import states
+from llm_installer.studio import insight, states
 from llm_installer.studio.blobs import file_hash
 from llm_installer.studio.options import VALIDATION, words
 from llm_installer.studio.plain import plain_name
-from llm_installer.studio.worker import run_folder
+from llm_installer.studio.worker import room, run_folder
 from llm_installer.studio.worker.child import Child
 from llm_installer.studio.worker.client import Replaced, Server, pieces
+from llm_installer.studio.worker.keeping import Keeping, brought_back
 from llm_installer.studio.worker.run_folder import Metrics
 from llm_installer.studio.worker.telling import Cancelled, Ending, Telling, Work
 
@@ -38,7 +40,9 @@ class Job:
         self._server, self._work, self._folder = server, work, folder
         self._telling = Telling(server, work, ending)
         self._metrics = Metrics(dict(work.sent))
+        self._keeping = Keeping(server, self._telling, folder / "keeping", self._send)
         self._child: Child | None = None
+        self._run_of_child: Run | None = None
         self._since = 0.0
         """When it was started, in seconds since 1970: what its run says from before is not of it."""
 
@@ -53,6 +57,8 @@ class Job:
             how, why = "fail", "It was cancelled"
         except Ending:
             how, why = "give-back", "its worker was stopped"
+            with suppress(InstallerError):
+                self._keeping.send(self._run_of_child)
         except InstallerError as error:
             how, why = "fail", str(error)
         except OSError as error:  # such as a full disk: it may go on once that is mended
@@ -68,9 +74,10 @@ class Job:
         data = self._fetched("data")
         validation = self._fetched(VALIDATION) if VALIDATION in self._work.options else None
         folder = self._installed()
-        run = run_folder.run_of(folder, data)
+        run = self._brought_back(folder, data, validation)
         if run is None or not run_folder.is_done(run):
             self._wait_for_turn(folder)
+            self._wait_for_memory(folder, data)
             self._trained(folder, data, validation, run)
             run = run_folder.run_of(folder, data)
         if run is None:
@@ -103,6 +110,14 @@ class Job:
         self._run(["install", name], lambda: None)
         return ModelDir.find(name)
 
+    def _brought_back(self, folder: ModelDir, data: Path, validation: Path | None) -> Run | None:
+        """The run of an earlier attempt, on this machine or from the studio."""
+        here = run_folder.run_of(folder, data)
+        given = {"data": data, **({VALIDATION: validation} if validation else {})}
+        found = [here]
+        self._telling.persist(lambda: found.append(brought_back(self._server, self._work, folder, here, given)))
+        return found[-1]
+
     def _wait_for_turn(self, folder: ModelDir) -> None:
         said = False
         while who := holder(folder):
@@ -110,6 +125,21 @@ class Job:
                 self._telling.say(f"Waiting for {who}, which trains {folder.root.name} now", "warn")
             said = True
             self._telling.pause(EVERY)
+
+    def _wait_for_memory(self, folder: ModelDir, data: Path) -> None:
+        """While a chat holds what the training needs."""
+        options = {name: value for name, value in self._work.options.items() if name != VALIDATION}
+        said = ""
+        while present := room.chats():
+            why = room.in_the_way(insight.plan(data, str(folder.root), options), present)
+            if not why:
+                return
+            if why != said:
+                self._telling.say(why, "warn")
+                said = why
+            until = time.monotonic() + room.AGAIN
+            while time.monotonic() < until and room.chats() == present:
+                self._telling.pause(EVERY)
 
     def _trained(self, folder: ModelDir, data: Path, validation: Path | None, run: Run | None) -> None:
         """Train, or resume; what an earlier attempt left without a checkpoint is begun again."""
@@ -133,9 +163,10 @@ class Job:
         child = self._child = Child(asked, self._folder / "worker.log")
         run: Run | None = None
         while (code := child.poll()) is None:
-            run = run or find()
+            run = self._run_of_child = run or find()
             self._look(run)
             try:
+                self._keeping.look(run)
                 self._telling.pause(EVERY)
             except (Cancelled, Ending):
                 child.stop()

@@ -41,6 +41,9 @@ class Work:
     lease: float
     sent: Mapping[str, int] = field(default_factory=dict)
     """The last step of each kind of metrics that the studio has."""
+    engine: str = "local"
+    checkpoint: Json | None = None
+    """The newest checkpoint that the studio has: run, step and files."""
 
     @classmethod
     def of(cls, claimed: Json) -> Work:
@@ -49,7 +52,12 @@ class Work:
         assert isinstance(options, dict) and isinstance(data, dict) and isinstance(sent, dict)
         attempt, lease = claimed["attempt"], claimed["lease"]
         assert isinstance(attempt, int) and isinstance(lease, (int, float))
-        return cls(str(claimed["id"]), attempt, str(claimed["model"]), options, data or None, lease, sent)
+        kept = claimed.get("checkpoint")
+        assert kept is None or isinstance(kept, dict)
+        return cls(
+            str(claimed["id"]), attempt, str(claimed["model"]), options, data or None, lease, sent,
+            engine=str(claimed.get("engine", "local")), checkpoint=kept,
+        )  # fmt: skip
 
 
 class Telling:

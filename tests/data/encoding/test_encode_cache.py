@@ -23,7 +23,7 @@ from llm_installer.data.encoding.encoded import EncodedSet
 from llm_installer.data.encoding.tokenizer import load_tokenizer
 from llm_installer.data.store.arrow import ExampleView
 from llm_installer.data.store.load import DataRequest, load_examples
-from llm_installer.tiny import MODEL_DIR
+from llm_installer.install.tiny import MODEL_DIR
 
 ROOT = Path(__file__).parents[3]
 

@@ -11,6 +11,7 @@ import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from llm_installer.core.errors import ModelError
 from llm_installer.core.examples import Example, Message, Origin
 from llm_installer.data.encoding.answers import Rendered
 from llm_installer.data.encoding.encode import Encoder
@@ -168,6 +169,29 @@ def test_a_thought_is_learned_in_the_place_for_it(name: str, inline: bool) -> No
         assert (before + text).count("<think>") == (before + text).count("</think>") == 1
 
 
+@pytest.mark.parametrize("name", THINKING)
+@pytest.mark.parametrize(
+    ("content", "given", "thoughts"),
+    [("RRR</think>AAA", "", 1), ("<think>RRR</think>AAA", "RRR", 1), ("<think>SSS</think>AAA", "RRR", 1),
+     ("<think>\n\n</think>\n\nAAA", "RRR", 1), ("<think></think>AAA", "", 0)],
+)  # fmt: skip
+def test_a_thought_that_is_written_is_learned_once(name: str, content: str, given: str, thoughts: int) -> None:
+    rows, _ = ENCODERS[name].texts(chat(Message("user", "q"), Message("assistant", content, reasoning_content=given)))
+    ((row),) = rows
+    ((start, end),) = row.supervised
+    text = row.text[start:end]
+    assert (text.count("RRR"), text.count("AAA"), row.text.count("</think>") <= 1) == (thoughts, 1, True)
+    assert text.count("SSS") == content.count("SSS") and not row.unshown
+
+
+def test_a_thought_without_an_end_is_no_answer() -> None:
+    cut = Message("assistant", "<think>RRR AAA")
+    with pytest.raises(CannotRender, match="a thought that does not end"):
+        ENCODERS["think_optional"].texts(chat(Message("user", "q"), cut))
+    assert ENCODERS["think_optional"].prompt_ids([Message("user", "q"), cut, Message("user", "p")]), "a chat goes on"
+    assert learned(ENCODERS["chatml"], chat(Message("user", "q"), cut)), "text to a template without thoughts"
+
+
 def thinking(thought: str, content: str, calls: str = "") -> Message:
     return Message("assistant", content, calls, reasoning_content=thought)
 
@@ -286,6 +310,26 @@ def test_an_answer_of_which_only_the_end_is_left_is_refused() -> None:
     )
     with pytest.raises(CannotRender, match="shows nothing of an answer"):
         encoder_for(template).texts(chat(Message("user", "q"), Message("assistant", "|AAA")))
+
+
+def test_contents_come_in_parts_where_a_template_shows_nothing_else() -> None:
+    template = (
+        "{% for m in messages %}<|im_start|>{{ m.role }}{% for part in m.content %}{% if part.type == 'text' %}"
+        "{{ part.text }}{% endif %}{% endfor %}<|im_end|>{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant{% endif %}"
+    )
+    turns = (Message("user", "q"), Message("assistant", "AAA"), Message("user", "p"), Message("assistant", "BBB"))
+    assert learned(encoder_for(template), chat(*turns)) == [
+        ("<|im_start|>userq<|im_end|><|im_start|>assistant", "AAA<|im_end|>"),
+        ("<|im_start|>userq<|im_end|><|im_start|>assistantAAA<|im_end|><|im_start|>userp<|im_end|><|im_start|>assistant",
+         "BBB<|im_end|>"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("template", ["no turns", "{% for m in messages %}{{ m.role }}{% endfor %}<|im_end|>"])
+def test_a_template_that_shows_no_contents_is_refused(template: str) -> None:
+    with pytest.raises(ModelError, match="shows nothing of an answer; give the model another one"):
+        encoder_for(template)
 
 
 def test_marks_of_calls_and_thoughts_may_be_written_in_answers_only() -> None:

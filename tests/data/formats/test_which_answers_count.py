@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm_installer.core.errors import DataError
-from llm_installer.core.examples import Example, Origin
+from llm_installer.core.examples import Example, Message, Origin
 from llm_installer.data.formats import convert
 from llm_installer.data.formats.learning import LEARNED, MASKED
 from llm_installer.data.store.load import DataRequest, Loaded, load_examples
@@ -118,6 +118,41 @@ def test_a_record_that_says_it_does_not_count_is_named(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("key", ["weights", "loss_mask", "train", "isTrainable", "mask"])
+def test_a_list_for_all_turns_of_a_record_is_named(key: str, tmp_path: Path) -> None:
+    found = load(tmp_path, {**talk(), key: [0, 1]}, {**talk(), key: []})
+    assert found.warnings == (
+        f"my.jsonl: '{key}' of a record is a list and not read: say at each answer whether it counts (1) or does not "
+        "(0) (1 of 2 records, the first at my.jsonl:1)",
+    )
+
+
+def test_a_part_that_does_not_count_leaves_its_answer_out_and_that_is_said(tmp_path: Path) -> None:
+    record = talk(content=[{"type": "text", "text": "A0", "weight": 0}, {"type": "text", "text": "A1"}])
+    assert learned(record) == ["A2"]
+    assert "a part of an answer says that it does not count" in load(tmp_path, record).warnings[0]
+    assert learned(talk(content=[{"type": "text", "text": "A1", "weight": 1}])) == ["A1", "A2"]
+
+
+@pytest.mark.parametrize(
+    "spelling", [{}, {"role": "ROLE", "content": "Content"}, {"tool_calls": "toolCalls"}, {"tool_calls": "Tool-Calls"},
+                 {"reasoning_content": "reasoningContent"}, {"reasoning_content": "Reasoning Content"}],
+)  # fmt: skip
+def test_what_a_turn_has_is_read_in_every_spelling_of_its_keys(spelling: dict[str, str]) -> None:
+    call = {"function": {"name": "f", "arguments": {"x": 1}}}
+    turn = {"role": "assistant", "content": "A", "reasoning_content": "T", "tool_calls": [call]}
+    turns = [{"role": "user", "content": "q"}, turn]
+    [found] = convert({"messages": [{spelling.get(key, key): said for key, said in t.items()} for t in turns]}, HERE)
+    assert isinstance(found, Example)
+    last = found.messages[-1]
+    assert (last.content, last.reasoning_content) == ("A", "T") and json.loads(last.tool_calls)[0]["function"]["name"]
+
+
+@pytest.mark.parametrize("sides", [("HUMAN", "ASSISTANT"), ("Human", "Assistant"), ("User", "assistant")])
+def test_turns_of_both_sides_in_every_spelling(sides: tuple[str, str]) -> None:
+    assert learned({"turns": [dict(zip(sides, ("q", "A"), strict=True))]}) == ["A"]
+
+
 def test_keys_of_turns_are_read_whatever_their_case() -> None:
     [found] = convert({"messages": [{"Role": "user", "Content": "Hi"}, {"Role": "Assistant", "Content": "Yo"}]}, HERE)
     assert isinstance(found, Example)
@@ -129,6 +164,75 @@ def test_thoughts_in_every_spelling(key: str) -> None:
     [found] = convert({"messages": [{"role": "user", "content": "q"}, talk(**{key: "T"})["messages"][1]]}, HERE)
     assert isinstance(found, Example)
     assert found.messages[-1].reasoning_content == "T"
+
+
+@pytest.mark.parametrize("key", ["reasoning", "Thinking", "reasoningContent", "Complex_CoT", "chain of thought"])
+@pytest.mark.parametrize("names", [("question", "answer"), ("Prompt", "Response"), ("instruction", "output")])
+def test_a_thought_beside_a_question_and_its_answer(key: str, names: tuple[str, str]) -> None:
+    record = {names[0]: "q", names[1]: "A", key: ["T", "U"]}
+    [found] = convert(record, HERE)
+    assert isinstance(found, Example)
+    assert found.messages == (Message("user", "q"), Message("assistant", "A", reasoning_content="T\n\nU"))
+
+
+@pytest.mark.parametrize("value", ["on", "Off", True, False, "medium", "", None, [], " null "])
+def test_how_much_was_thought_is_no_thought(value: object) -> None:
+    for record in ({"question": "q", "answer": "A", "reasoning": value}, talk(reasoning=value, thinking=value)):
+        [found] = convert(record, HERE)
+        assert isinstance(found, Example) and not any(m.reasoning_content for m in found.messages)
+
+
+def test_a_thought_is_not_learned_twice() -> None:
+    [found] = convert({"question": "q", "answer": "<think>T</think>A", "reasoning": "T"}, HERE)
+    assert isinstance(found, Example) and found.messages[-1] == Message("assistant", "<think>T</think>A")
+
+
+PAIR = {"question": "q", "answer": "A"}
+
+
+@pytest.mark.parametrize(
+    ("record", "says"),
+    [
+        ({**talk(), "thinking": "T"}, "'thinking' of a record is not read: put a thought at"),
+        ({**PAIR, "thinking_trajectories": ["T"]}, "'thinking_trajectories' of a record is not read: put a thought"),
+        ({**PAIR, "deepseekReasoning": "T"}, "'deepseekReasoning' of a record is not read: put a thought"),
+        ({**PAIR, "choices": ["A", "B"]}, "'choices' of a record is not read, so that its question stands there"),
+        ({**PAIR, "Options": {"A": "x"}}, "'Options' of a record is not read, so that its question stands there"),
+        ({**talk(), "trainable_turns": [1]}, "'trainable_turns' of a record is not read: say at each answer"),
+        ({**talk(), "train_on": "last"}, "'train_on' of a record is not read: say at each answer"),
+        ({"instruction": "q", "text": "A"}, "'instruction' beside 'text' is not read; if they are a question and"),
+        ({"text": "q", "output": "A"}, "'output' beside 'text' is not read; if they are a question and its answer"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_looks_as_if_it_should_be_read_is_named(record: dict[str, Any], says: str, tmp_path: Path) -> None:
+    (warning,) = load(tmp_path, record).warnings
+    assert warning.startswith(f"my.jsonl: {says}")
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{"reasoning": "on"}, {"reasoning_tokens": 7}, {"training_hours": 3}, {"choices": None}, {"options": []},
+     {"reasoning_effort": "high"}, {"source": "x"}, {"train": True}],
+)  # fmt: skip
+def test_what_is_only_about_a_record_is_not_named(more: dict[str, Any], tmp_path: Path) -> None:
+    assert load(tmp_path, {**talk(), **more}, {**PAIR, **more}, {"text": "a", "label": 1, **more}).warnings == ()
+
+
+@pytest.mark.parametrize("key", ["arguments", "parameters", "args", "kwargs", "input", "params"])
+def test_the_arguments_of_a_call_under_any_usual_name(key: str) -> None:
+    call = {"name": "tide", key: {"place": "Skerry"}}
+    [found] = convert({"messages": [{"role": "user", "content": "q"}, talk(tool_calls=[call])["messages"][1]]}, HERE)
+    assert isinstance(found, Example)
+    [made] = json.loads(found.messages[-1].tool_calls)
+    assert made["function"] == {"name": "tide", "arguments": {"place": "Skerry"}}
+
+
+@pytest.mark.parametrize("key", ["system", "systemPrompt", "System Message", "systemInstruction"])
+def test_instructions_in_every_spelling(key: str) -> None:
+    for record in ({"prompt": "q", "response": "A", key: "S"}, {**talk(), key: "S"}):
+        [found] = convert(record, HERE)
+        assert isinstance(found, Example) and found.messages[0] == Message("system", "S")
 
 
 def test_thoughts_as_parts() -> None:

@@ -126,6 +126,16 @@ def test_a_damaged_zip_member(tmp_path: Path) -> None:
         list(read_rows(source))
 
 
+def test_a_zip_with_a_file_that_has_no_name(tmp_path: Path) -> None:
+    """zipfile ends a name at its first NUL, and asks for the last letter of what is left."""
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("b.txt", b"hello world\n")
+    content = (tmp_path / "a.zip").read_bytes()
+    (tmp_path / "a.zip").write_bytes(content.replace(b"b.txt", b"\0.txt"))
+    with pytest.raises(DataError, match=r"^a\.zip contains a file without a name"):
+        find_sources("a.zip", tmp_path)
+
+
 def test_a_character_across_blocks(tmp_path: Path) -> None:
     """Wherever the blocks are cut, no character is."""
     text = "\U0001f600" * 300_000

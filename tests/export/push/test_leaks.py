@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from llm_installer.core.examples import Example, Message, Origin
 from llm_installer.export.push.leaks import HOST, KEY, PATH, USER, Secrets, readable, search, secrets_here
 from llm_installer.export.push.rows import FEW, MANY, RowSearch, words
-from llm_installer.tiny import MODEL_DIR
+from llm_installer.install.tiny import MODEL_DIR
 
 SECRETS = Secrets(
     texts=((PATH, "/srv/models of mine"), (KEY, "correct-horse-battery")), names=((USER, "wendelin"), (HOST, "cube7"))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from llm_installer.inference.engine.text import UNFINISHED, Text
-from llm_installer.tiny import MODEL_DIR
+from llm_installer.install.tiny import MODEL_DIR
 
 SHARED = Path(__file__).parents[4] / "shared"
 Decode = Callable[[list[int]], str]

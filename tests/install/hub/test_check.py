@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -53,8 +54,11 @@ def test_a_hub_model_is_known_from_its_header(served: Any, tmp_path: Path) -> No
         "machine": True,
         "disk": True,
         "training": True,
+        "time": True,
         "chat": None,
     }
+    time = next(check.detail for check in found.checks if check.name == "time")
+    assert re.fullmatch(r"about [\d.]+ (to [\d.]+ )?\w+ for 1,000 examples of 300 tokens in mode medium", time)
     assert sum(seen.sent for seen in served.got("model.safetensors")) <= 100_001 < len(weights())
     (tmp_path / "preview").mkdir()
     preview(resolve("org/name"), tmp_path / "preview")

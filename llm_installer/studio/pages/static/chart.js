@@ -94,6 +94,7 @@ async function one() {
     for (const [name, chart] of more) chart.set(course.columns(name));
     numbers(course);
     place.dataset.count = course.steps.size;
+    if (course.steps.size) document.getElementById('course').hidden = false; // before the first step there is nothing to see
   };
   const later = () => {
     if (!waits) (still ? setTimeout : requestAnimationFrame)(show, 500);
@@ -116,6 +117,7 @@ async function several() {
   const paths = place.dataset.compare.split(' ');
   const names = place.dataset.names.split('|');
   const colours = ['--accent', '--second', '--third', '--fourth'];
+  const dashes = [undefined, [7, 4], [2, 3]];
   const found = await Promise.all(paths.map(async (path) => (await fetch(path)).json()));
   const steps = [...new Set(found.flatMap(({ points }) => points.map((row) => row.step)))].sort((a, b) => a - b);
   const columns = found.map(({ points }) => {
@@ -123,7 +125,7 @@ async function several() {
     return steps.map((step) => known.get(step) ?? null);
   });
   new Chart(place, names.map((label, at) => ({
-    label, colour: colours[at % colours.length], points: true, dash: at >= colours.length ? [6, 4] : undefined,
+    label, colour: colours[at % colours.length], points: true, dash: dashes[Math.floor(at / colours.length) % dashes.length],
   }))).set([steps, ...columns]);
 }
 

@@ -26,6 +26,8 @@ function dropping(box) {
     find('#go').focus();
   });
   input.addEventListener('change', show);
+  const warm = () => fetch('/new/warm', { method: 'POST' }).catch(() => {});
+  if (find('#give')) for (const kind of ['change', 'focusin', 'drop']) find('#give').addEventListener(kind, warm, { once: true });
 }
 
 /** The choice of colours is kept in this browser. */
@@ -67,6 +69,52 @@ function once(event) {
 /** Whoever comes back by the browser's button may send it again. */
 window.addEventListener('pageshow', (event) => {
   if (event.persisted) for (const button of document.querySelectorAll('form button')) button.disabled = false;
+});
+
+/** Says when the studio is away, and takes the page up again when it is back; what was typed into a form stays. */
+const EVERY = 2000; // milliseconds
+let away = false;
+let leaving = false;
+
+async function answers() {
+  try {
+    return (await fetch('/health', { cache: 'no-store' })).ok;
+  } catch {
+    return false;
+  }
+}
+
+async function missed() {
+  if (away || leaving || await answers() || away || leaving) return;
+  away = true;
+  const told = document.createElement('p');
+  told.id = 'away';
+  told.className = 'banner so-so';
+  told.setAttribute('role', 'status');
+  told.textContent = 'The studio does not answer; it may be starting again. A training that runs is not lost. This page comes back by itself.';
+  document.querySelector('main').prepend(told);
+  const look = async () => {
+    if (!await answers()) return setTimeout(look, EVERY);
+    if (find('#live, #waiting, main .waiting, [hx-trigger*="every"]')) return location.reload();
+    told.remove();
+    away = false;
+  };
+  setTimeout(look, EVERY);
+}
+
+for (const kind of ['htmx:error', 'htmx:sse:error']) document.addEventListener(kind, missed);
+window.addEventListener('pagehide', () => { leaving = true; });
+window.addEventListener('pageshow', () => { leaving = false; });
+
+/** The chat page keeps in this browser who answers: the base and the run that one comes from. */
+document.addEventListener('click', (event) => {
+  const models = event.target.closest?.('[data-models]')?.dataset.models;
+  if (!models) return;
+  try {
+    const key = 'llm-installer:settings';
+    const before = JSON.parse(localStorage.getItem(key)) ?? {};
+    localStorage.setItem(key, JSON.stringify({ ...before, comparing: true, models: models.split('|') }));
+  } catch { /* then they are chosen on that page */ }
 });
 
 const box = find('#drop');

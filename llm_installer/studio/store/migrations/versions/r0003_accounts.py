@@ -5,14 +5,14 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0003_accounts"
-down_revision = "0001"
+revision = "0003"
+down_revision = "0002"
 
 _NUMBER = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
 def upgrade() -> None:
-    """From jobs without owners."""
+    """From a studio of one person."""
     _accounts()
     op.create_table(
         "tries",

@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from llm_installer.tiny import MODEL_DIR
+from llm_installer.install.tiny import MODEL_DIR
 
 PROMPTS = (
     "Hello!", "What is your name?", "Tell me a story about a fox.", "Who is the king of the moon?",

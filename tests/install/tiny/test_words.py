@@ -6,8 +6,8 @@ from itertools import islice
 
 import pytest
 
-from llm_installer.tiny import DATA_FILE, MODEL_DIR, QUESTIONS_FILE
-from llm_installer.tiny.scoring import is_right
+from llm_installer.install.tiny import DATA_FILE, MODEL_DIR, QUESTIONS_FILE
+from llm_installer.install.tiny.scoring import is_right
 from tools.tiny.corpus import corpus
 from tools.tiny.questions import RELATIONS
 

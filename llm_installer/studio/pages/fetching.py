@@ -1,0 +1,127 @@
+"""A dataset of the hub as a file of the store: a command reads it there, and what can be trained on is kept."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from urllib.parse import quote, urlencode
+
+from fastapi import APIRouter, Form, Response
+
+from llm_installer.core.errors import UsageError
+from llm_installer.core.text import size
+from llm_installer.studio.context import Studio
+from llm_installer.studio.pages import children
+from llm_installer.studio.pages.children import Child
+from llm_installer.studio.pages.drawing import PageRoute, drawn, to
+from llm_installer.studio.pages.words import for_page
+from llm_installer.studio.store import files
+
+FETCHES = "fetches"
+"""The folder of the data folder with the files of such commands."""
+_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(?:/[\w-][\w.-]{0,95})?(?::[\w.+-]{1,80}){0,2}", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Fetching:
+    """One of them, as the page shows it."""
+
+    name: str
+    running: bool
+    error: str
+    line: str
+    file: str
+    """The id of the file that it has become; empty before."""
+
+
+def router_of(studio: Studio) -> APIRouter:
+    """The routes of it."""
+    router = APIRouter(route_class=PageRoute, include_in_schema=False)
+
+    @router.get("/new/hub")
+    def look(dataset: str, model: str = "") -> Response:
+        name = checked_dataset(dataset)
+        return drawn("fetching.html", here="New training", one=_fetching(studio, name, take=False), model=model)
+
+    @router.get("/new/hub/now")
+    def now(dataset: str, model: str = "") -> Response:
+        one = _fetching(studio, checked_dataset(dataset), take=True)
+        answer = drawn("fetched.html", one=one, model=model)
+        if one.file:
+            answer.headers["HX-Redirect"] = f"/new/{one.file}?model={quote(model)}"
+        return answer
+
+    @router.post("/new/hub/stop")
+    def stop(dataset: str = Form(max_length=300)) -> Response:
+        child = _child(studio, checked_dataset(dataset))
+        child.end()
+        child.forget()
+        return to("/new")
+
+    return router
+
+
+def begun(studio: Studio, dataset: str, model: str) -> Response:
+    """Begin to fetch a dataset, and go where its progress is. Raises UsageError."""
+    name = checked_dataset(dataset)
+    child = _child(studio, name)
+    if not child.alive:
+        _begin(studio, name, child)
+    return to(f"/new/hub?{urlencode({'dataset': name, 'model': model})}")
+
+
+def running(studio: Studio) -> list[str]:
+    """The names of datasets that are being fetched, or have been and wait to be looked at."""
+    return [child.name for child in children.known(studio.folder / FETCHES)]
+
+
+def checked_dataset(text: str) -> str:
+    """The name of a dataset on the hub, or its address there. Raises UsageError for anything else."""
+    name = text.strip().removeprefix("https://huggingface.co/").removeprefix("datasets/").rstrip("/")
+    if not _NAME.fullmatch(name) or ".." in name:
+        raise UsageError(
+            f"{text.strip()[:80]!r} is not a dataset of the hub; such names are owner/name, for example "
+            "tatsu-lab/alpaca, or owner/name:split"
+        )
+    return name
+
+
+def _fetching(studio: Studio, name: str, take: bool) -> Fetching:
+    """How far it is; `take` keeps what is complete as a file."""
+    child, place = _child(studio, name), _place(studio, name)
+    code, lines = child.code, child.lines
+    if not child.pid[0]:
+        return Fetching(name, False, "It was stopped; begin again on the page New training", "", "")
+    if code is None:
+        return Fetching(name, True, "", lines[-1] if lines else "", "")
+    if code != 0 or not place.is_file():
+        said = next((line for line in reversed(lines) if line.startswith("Error")), "It ended without a word")
+        return Fetching(name, False, for_page(said.removeprefix("Error: ")), "", "")
+    if not take:
+        return Fetching(name, True, "", "", "")
+    if place.stat().st_size > studio.settings.upload_bytes:
+        place.unlink()
+        most = size(studio.settings.upload_bytes)
+        return Fetching(name, False, f"It has more than {most}, which is more than this studio takes", "", "")
+    file = files.keep(studio.store, studio.folder, place, f"{name.replace('/', '_').replace(':', '_')}.jsonl")
+    child.forget()
+    return Fetching(name, False, "", "", file.id)
+
+
+def _begin(studio: Studio, name: str, child: Child) -> None:
+    empty, place = studio.folder / "empty", _place(studio, name)
+    empty.mkdir(parents=True, exist_ok=True)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    for left in place.parent.glob(f"{place.stem}*"):
+        left.unlink(missing_ok=True)
+    children.begin(name, child.place, ["data", name, f"--fix={place}"], empty)
+
+
+def _child(studio: Studio, name: str) -> Child:
+    return Child(name, studio.folder / FETCHES / sha256(name.encode()).hexdigest()[:24])
+
+
+def _place(studio: Studio, name: str) -> Path:
+    return studio.folder / FETCHES / f"{sha256(name.encode()).hexdigest()[:24]}.rows.jsonl"

@@ -1,0 +1,52 @@
+"""Sentences of the command line as a page says them: an option is a field of the page, and nobody is told to type."""
+
+from __future__ import annotations
+
+import re
+
+LABELS = {
+    "lora_r": "LoRA rank",
+    "lora_alpha": "LoRA alpha",
+    "lora_dropout": "LoRA dropout",
+    "max_seq_length": "sequence length",
+    "effective_batch_size": "batch size",
+    "batch_size": "micro-batch",
+    "warmup_steps": "warm-up",
+    "lr_scheduler": "LR schedule",
+    "max_grad_norm": "gradient clipping",
+    "dataset_format": "format",
+    "validation_split": "share for validation",
+    "data": "your file",
+    "patience": "early stopping",
+}
+"""Options by what the plan calls them, where that is not their own name."""
+_OPTION = re.compile(r"(?<![\w-])(['\"]?)--([a-z][a-z0-9]*(?:-[a-z0-9]+)*)\1(?:=(?=\S))?")
+_COMMAND = r"(?:\S*/)?(?:(?:train|start)\.sh|llm-installer)\b|\S*python\S* -m llm_installer\b"
+_TYPED = re.compile(rf"(?:;|,? or|,| \(|^)[^;,(]*(?:{_COMMAND})[^;\n]*")
+"""A part of a sentence that ends in a command to type."""
+_INSTALL = re.compile(r"install it with: \S+ -m pip install (.+)$")
+_FIXED = (
+    (
+        re.compile(r"; with --method qlora it fits|; --method qlora would fit"),
+        "; it fits with “method” qlora, which holds it in 4 bits",
+    ),
+    (re.compile(r"with --method qlora it fits"), "it fits with “method” qlora, which holds it in 4 bits"),
+    (re.compile(r"; (?:correct it, or )?run without --strict(?: to skip it)?"), "; correct it"),
+    (re.compile(r"; resume with(?: --resume)?.*$"), "; it goes on where it was with “Go on”"),
+    (re.compile(r", or set HF_HUB_OFFLINE=1 to use a cached copy"), ""),
+)
+
+
+def label(option: str) -> str:
+    """What the field of an option is called."""
+    return LABELS.get(option, option.replace("_", " "))
+
+
+def for_page(sentence: str) -> str:
+    """The same for someone who has a page and no terminal."""
+    found = _INSTALL.sub(r"whoever looks after this machine can install it: pip install \1", sentence.strip())
+    for pattern, words in _FIXED:
+        found = pattern.sub(words, found)
+    found = _TYPED.sub("", found)
+    found = _OPTION.sub(lambda match: f"“{label(match[2].replace('-', '_'))}” ", found)
+    return re.sub(r" +([,;:)]|\.(?=\s|$)|$)", r"\1", re.sub(r"  +", " ", found)).strip()

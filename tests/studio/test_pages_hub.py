@@ -1,0 +1,66 @@
+"""A dataset of a hub on loopback becomes a file of the studio, fetched by a command of its own."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from llm_installer.core.paths import ModelDir
+from llm_installer.studio.pages.fetching import checked_dataset
+from llm_installer.studio.store import files
+from tests.data.reading import test_hub
+from tests.data.reading.test_hub import endpoint
+from tests.studio.test_pages import Open, folder, opened_studio
+
+__all__ = ["endpoint", "folder", "opened_studio"]
+ROWS = [{"prompt": f"question {n}", "answer": f"answer {n}"} for n in range(5)]
+
+
+@pytest.fixture
+def hub(endpoint: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    lines = "".join(json.dumps(row) + "\n" for row in ROWS).encode()
+    monkeypatch.setitem(test_hub.REPOS, "org/answers", {"train.jsonl": lines})
+    for name, value in {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_OFFLINE": "0"}.items():
+        monkeypatch.setenv(name, value)
+
+
+def ended(opened_studio: Open, where: str) -> httpx2.Response:
+    """The page of a fetch once that is over."""
+    ends = time.monotonic() + 120
+    while True:
+        answer = opened_studio.http.get(where.replace("/new/hub?", "/new/hub/now?"))
+        if "waiting" not in answer.text:
+            return answer
+        assert time.monotonic() < ends
+        time.sleep(0.1)
+
+
+@pytest.mark.slow
+def test_a_dataset_of_the_hub_becomes_a_file(opened_studio: Open, folder: ModelDir, hub: None) -> None:
+    http = opened_studio.http
+    given = http.post("/new", data={"model": "tiny", "dataset": "https://huggingface.co/datasets/org/answers"})
+    where = given.headers["location"]
+    assert where.startswith("/new/hub?dataset=org%2Fanswers")
+    assert "org/answers" in http.get(where).text and "org/answers" in http.get("/new").text
+    answer = ended(opened_studio, where)
+    place = answer.headers["hx-redirect"]
+    assert place.endswith("?model=tiny") and "org_answers.jsonl" in http.get(place).text
+    with opened_studio.studio.store.reading() as session:
+        (file,) = files.listed(session)
+    kept = [json.loads(line) for line in files.path_of(opened_studio.studio.folder, file.id).read_text().splitlines()]
+    assert len(kept) == len(ROWS) and "question 3" in str(kept[3]) and "answer 3" in str(kept[3])
+    assert "being copied" not in http.get("/new").text
+
+    wrong = ended(opened_studio, http.post("/new", data={"dataset": "org/nothing"}).headers["location"])
+    assert "org/nothing does not exist" in wrong.text and "hub has no dataset of that name" in wrong.text
+    assert http.post("/new/hub/stop", data={"dataset": "org/nothing"}).headers["location"] == "/new"
+    assert "org/nothing" not in http.get("/new").text
+
+
+@pytest.mark.parametrize("name", ["squad", "tatsu-lab/alpaca", "a/b:train", "a/b:config:train", " a/b "])
+def test_names_of_datasets(name: str) -> None:
+    assert checked_dataset(name) == name.strip()
