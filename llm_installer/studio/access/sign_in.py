@@ -72,7 +72,6 @@ async def given_in(request: Request) -> dict[str, str]:
 def _form(wanted: str, name: str = "", problem: str = "", status: int = 200) -> Response:
     answer = drawn("sign_in.html", next=local(wanted), name=name[:64], problem=problem)
     answer.status_code = status
-    answer.headers["Referrer-Policy"] = "no-referrer"
     return answer
 
 
@@ -176,5 +175,4 @@ def _changed(studio: Studio, used: tuple[str, str], name: str, hashed: str) -> A
 
 def _link_page(kind: str, role: str, name: str, typed: str = "", problem: str = "") -> Response:
     answer = drawn("link.html", kind=kind, role=role, name=name, typed=typed[:64], problem=problem, roles=ROLES)
-    answer.headers["Referrer-Policy"] = "no-referrer"
     return answer
