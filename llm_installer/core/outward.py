@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable, Iterable
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 from urllib.request import getproxies
@@ -26,7 +26,10 @@ Resolver = Callable[[str, int], Iterable[str]]
 """The addresses of a name, as texts."""
 _EMBEDDING = tuple(IPv6Network(one) for one in ("64:ff9b::/96", "::/96"))
 """IPv6 addresses whose last 32 bits are an IPv4 address that a packet may end up at."""
-_LOCAL_TRANSLATION = IPv6Network("64:ff9b:1::/48")
+_NEITHER = tuple(
+    map(ip_network, ("192.0.0.0/24", "192.88.99.0/24", "64:ff9b:1::/48", "2001::/23", "3fff::/20", "5f00::/16"))
+)
+"""Networks that older versions of Python take for public; a cloud's own services are in the first."""
 
 
 class NotPublic(InstallerError):
@@ -52,7 +55,8 @@ def is_public(text: str) -> bool:
 
 
 def _global(address: Address) -> bool:
-    local = isinstance(address, IPv6Address) and (address.is_site_local or address in _LOCAL_TRANSLATION)
+    local = isinstance(address, IPv6Address) and address.is_site_local
+    local = local or any(address.version == one.version and address in one for one in _NEITHER)
     return address.is_global and not address.is_multicast and not address.is_reserved and not local
 
 

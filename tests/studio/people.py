@@ -8,12 +8,15 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+import argon2
 import httpx
+import pytest
 
+from llm_installer.studio.access import passwords
 from llm_installer.studio.context import Studio
 from llm_installer.studio.request import StudioRequest
 from llm_installer.studio.story import opened
@@ -107,9 +110,9 @@ class World:
 
     def invitation(self, role: str) -> str:
         page = self.people["root"].post("/people/invite", {"role": role}).text
-        found = re.search(r"<code>(http[^<]+/invite/[\w-]+)</code>", page)
+        found = re.search(rf"<code>{re.escape(PUBLIC)}(/invite/[\w-]+)</code>", page)
         assert found, page
-        return found[1].replace(f"http://{self.base.partition('//')[2]}", self.base)
+        return f"{self.base}{found[1]}"
 
     def signed_in(self, name: str, password: str = "", client: httpx.Client | None = None) -> httpx.Response:
         """Sign in from a new browser; the answer."""
@@ -123,19 +126,21 @@ class World:
         """What comes back for bytes as they are."""
         self.requests += 1
         host, port = self.base.removeprefix("http://").split(":")
-        with socket.create_connection((host, int(port)), timeout=20) as link:
+        found = io.BytesIO()
+        with socket.create_connection((host, int(port)), timeout=30) as link, suppress(TimeoutError, ConnectionError):
             link.sendall(request)
-            link.shutdown(socket.SHUT_WR)
-            found = io.BytesIO()
             while piece := link.recv(65536):
                 found.write(piece)
+                link.settimeout(1)  # a connection that stays open says no more
         return found.getvalue()
 
 
 @contextmanager
 def running(**settings: Any) -> Iterator[World]:
     """A studio with accounts on loopback, without a worker, and its four people."""
-    with opened(StudioRequest(port=0, worker=False, accounts=True, public_url=PUBLIC, **settings)) as found:
+    request = StudioRequest(port=0, worker=False, accounts=True, public_url=PUBLIC, **settings)
+    with pytest.MonkeyPatch.context() as patch, opened(request) as found:
+        patch.setattr(passwords, "_hasher", lambda: argon2.PasswordHasher(1, 1024, 1))  # the same, for less time
         thread = threading.Thread(target=found.run)
         thread.start()
         world = World(found.studio, found.first_link.replace(PUBLIC, found.studio.address))

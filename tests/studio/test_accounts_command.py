@@ -53,7 +53,7 @@ def test_a_link_for_who_is_locked_out(llm_home: Path) -> None:
         with pytest.raises(InstallerError, match="there are: ada, bob, root, vic"):
             reset_link(StudioRequest(), "nobody")
         old = world.people["ada"]
-        link = reset_link(StudioRequest(), "ADA")
+        link = reset_link(StudioRequest(), "ADA")  # as it knows from the server that runs
         assert link.startswith(f"{world.base}/reset/")
         with world.client() as http:
             form = {"password": "a sentence of her own", "again": "a sentence of her own"}

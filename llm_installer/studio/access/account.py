@@ -7,6 +7,7 @@ from starlette.concurrency import run_in_threadpool
 
 from llm_installer.studio.access import accounts, passwords, sessions, tries
 from llm_installer.studio.access.rights import ROLES, scopes_of
+from llm_installer.studio.access.sign_in import given_in
 from llm_installer.studio.access.tries import SIGN_IN
 from llm_installer.studio.access.who import Who, whoever
 from llm_installer.studio.context import Studio
@@ -26,8 +27,8 @@ def router_of(studio: Studio) -> APIRouter:
 
     @router.post("/password")
     async def change(request: Request) -> Response:
-        form = await request.form(max_files=1, max_fields=8, max_part_size=4096)
-        old, new, again = (str(form.get(name) or "") for name in ("old", "password", "again"))
+        form = await given_in(request)
+        old, new, again = (form.get(name, "") for name in ("old", "password", "again"))
         who = whoever()
         account = await run_in_threadpool(_own, studio, who)
         await run_in_threadpool(tries.count, studio.store, [(SIGN_IN[2], who.name)])

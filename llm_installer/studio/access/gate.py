@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -31,6 +32,9 @@ PROGRAMS = ("/api/", "/v1/", "/blobs/", "/openapi.json")
 """Paths of programs: their refusals are JSON."""
 
 
+Begins = Callable[[int], Awaitable[None]]
+
+
 class SignedOut(OSError):
     """Whoever reads a stream may not read it any more."""
 
@@ -48,7 +52,7 @@ class Gate:
         headers = Headers(scope=scope)
         who = await run_in_threadpool(entry.who_asks, self._studio, headers)
         scope["address"] = entry.address_of(self._studio, scope, headers)
-        watched = _Watched(self._studio, who, headers, send)
+        watched = _Watched(self._studio, who, headers, send, lambda status: self._written(scope, who, status))
         inner, refused = await self._decided(scope, headers, who, receive)
         of_who, of_acting = WHO.set(who), ACTING.set(who.acting if who else None)
         try:
@@ -58,7 +62,6 @@ class Gate:
         finally:
             WHO.reset(of_who)
             ACTING.reset(of_acting)
-        await self._written(scope, who, watched.status)
 
     async def _decided(
         self, scope: Scope, headers: Headers, who: Who | None, receive: Receive
@@ -124,17 +127,16 @@ _STALE_FORM = "This form is not from this session; open the page again, and send
 
 
 class _Watched:
-    """What is answered: its status, and whether a stream may go on."""
+    """What is answered: that it is written down, and whether a stream may go on."""
 
-    def __init__(self, studio: Studio, who: Who | None, headers: Headers, send: Send) -> None:
-        self._studio, self._who, self._headers, self._send = studio, who, headers, send
+    def __init__(self, studio: Studio, who: Who | None, headers: Headers, send: Send, begins: Begins) -> None:
+        self._studio, self._who, self._headers, self._send, self._begins = studio, who, headers, send, begins
         self._next, self._stream = 0.0, False
-        self.status = 0
 
     async def send(self, message: Message) -> None:
         """Send it, unless its reader has signed out meanwhile."""
         if message["type"] == "http.response.start":
-            self.status = int(message["status"])
+            await self._begins(int(message["status"]))  # it is written down before anyone is told
             self._stream = b"text/event-stream" in dict(message.get("headers") or ()).get(b"content-type", b"")
             self._next = time.monotonic() + AGAIN
         elif self._stream and self._who and time.monotonic() >= self._next:

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Form, Request, Response
 from llm_installer.studio.access import accounts
 from llm_installer.studio.access.accounts import INVITE, RESET
 from llm_installer.studio.access.rights import MEMBER, ROLES, TABLE
+from llm_installer.studio.access.sign_in import given_in
 from llm_installer.studio.context import Studio
 from llm_installer.studio.pages.drawing import PageRoute, drawn, to
 from llm_installer.studio.store import quotas
@@ -32,8 +33,8 @@ def router_of(studio: Studio) -> APIRouter:
 
     @router.post("/limits")
     async def limits(request: Request) -> Response:
-        form = await request.form(max_files=1, max_fields=20, max_part_size=1024)
-        chosen = {one.name: str(form.get(one.name, "")) for one in QUOTAS}
+        form = await given_in(request)
+        chosen = {one.name: form.get(one.name, "") for one in QUOTAS}
         numbers = {name: int(text) for name, text in chosen.items() if text.isascii() and text.isdigit()}
         with studio.store.writing() as session:
             quotas.choose(session, {name: min(number, MOST) for name, number in numbers.items()})

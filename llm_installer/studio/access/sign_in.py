@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable
 
 from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import FormData
 
 from llm_installer.studio.access import accounts, passwords, sessions, tries
 from llm_installer.studio.access.accounts import FIRST, INVITE, RESET, NoLink
@@ -40,7 +39,7 @@ def router_of(studio: Studio) -> APIRouter:
 
     @router.post("/sign-in")
     async def sign_in(request: Request) -> Response:
-        given = await _given(request)
+        given = await given_in(request)
         account = await _let_in(studio, request, given)
         if isinstance(account, Response):
             return account
@@ -64,15 +63,15 @@ def local(path: str) -> str:
     return path if plain and not path.startswith("/sign-") else "/models"
 
 
-async def _given(request: Request) -> dict[str, str]:
-    form: FormData = await request.form(max_files=1, max_fields=8, max_part_size=FIELD)
-    return {name: value for name, value in form.items() if isinstance(value, str)}
+async def given_in(request: Request) -> dict[str, str]:
+    """The texts of a short form."""
+    async with request.form(max_files=1, max_fields=8, max_part_size=FIELD) as form:
+        return {name: value for name, value in form.items() if isinstance(value, str)}
 
 
 def _form(wanted: str, name: str = "", problem: str = "", status: int = 200) -> Response:
     answer = drawn("sign_in.html", next=local(wanted), name=name[:64], problem=problem)
     answer.status_code = status
-    answer.headers["Referrer-Policy"] = "no-referrer"
     return answer
 
 
@@ -129,7 +128,7 @@ def _showing(studio: Studio, kind: str) -> Callable[[str], Response]:
 
 def _using(studio: Studio, kind: str) -> Callable[[Request, str], Awaitable[Response]]:
     async def use(request: Request, token: str) -> Response:
-        given, place = await _given(request), network_of(str(request.scope["address"]))
+        given, place = await given_in(request), network_of(str(request.scope["address"]))
         await run_in_threadpool(tries.count, studio.store, [(LINKS, place)])
         role, name = await run_in_threadpool(_about, studio, kind, token)
         try:
@@ -176,5 +175,4 @@ def _changed(studio: Studio, used: tuple[str, str], name: str, hashed: str) -> A
 
 def _link_page(kind: str, role: str, name: str, typed: str = "", problem: str = "") -> Response:
     answer = drawn("link.html", kind=kind, role=role, name=name, typed=typed[:64], problem=problem, roles=ROLES)
-    answer.headers["Referrer-Policy"] = "no-referrer"
     return answer

@@ -9,6 +9,7 @@ from datetime import timedelta
 from sqlalchemy import delete
 from sqlalchemy.exc import IntegrityError
 
+from llm_installer.studio.access.accounts import hash_of
 from llm_installer.studio.store.account_tables import Tries
 from llm_installer.studio.store.opening import Store
 from llm_installer.studio.store.refusals import Refused
@@ -20,8 +21,10 @@ class Limit:
 
     name: str
     free: int
+    first: float = 5.0
+    """Seconds of the first wait."""
     most: float = 900.0
-    """Seconds of the longest wait."""
+    """And of the longest."""
 
 
 SIGN_IN = (Limit("name and address", 4), Limit("address", 20), Limit("name", 60))
@@ -69,7 +72,7 @@ def _count(store: Store, keys: Iterable[tuple[Limit, str]]) -> None:
             row.count = 1 if now - row.at > FORGOTTEN else row.count + 1
             row.at = now
             if (over := row.count - limit.free) > 0:
-                row.wait_until = now + timedelta(seconds=min(limit.most, 2.0 ** min(over - 1, 20)))
+                row.wait_until = now + timedelta(seconds=min(limit.most, limit.first * 2.0 ** min(over - 1, 20)))
             session.flush()
 
 
@@ -82,4 +85,4 @@ def forget(store: Store, keys: Iterable[tuple[Limit, str]], one_less: tuple[Limi
 
 
 def _key(limit: Limit, of: str) -> str:
-    return f"{limit.name}|{of}"[:160]
+    return f"{limit.name}|{hash_of(of)[:40]}"  # people also type a password where a name should be
