@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from types import FrameType
 
-import uvicorn
+from starlette.types import ASGIApp
 
 from llm_installer.core.errors import UsageError
 from llm_installer.core.hardware import memory_bytes, probe_hardware
@@ -20,17 +19,13 @@ from llm_installer.core.voice import Voice
 from llm_installer.inference.engine.engine import Engine
 from llm_installer.inference.engine.request import Limits
 from llm_installer.inference.loadable import base_bytes
+from llm_installer.server.answering import Answering
 from llm_installer.server.app import app_of
 from llm_installer.server.catalogue import Catalogue
 from llm_installer.server.hosts import Host, Hosts
 from llm_installer.server.listening import address_of, listening, signals_stay_here
 from llm_installer.server.request import ServedModel, ServeRequest, Serving
 from llm_installer.server.service import Service
-
-GRACE = 5
-"""Seconds that clients have to hear the end."""
-KEEP_ALIVE = 75
-"""Seconds after which a connection that is not used is closed; longer than clients keep theirs."""
 
 
 class Server:
@@ -39,19 +34,7 @@ class Server:
     def __init__(self, service: Service, listener: socket.socket, serving: Serving) -> None:
         self.service, self.serving = service, serving
         self._listener = listener
-        config = uvicorn.Config(
-            app_of(service),
-            http="h11",
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            log_level="error",
-            access_log=False,
-            server_header=False,
-            timeout_keep_alive=KEEP_ALIVE,
-            timeout_graceful_shutdown=GRACE,
-        )
-        self._uvicorn = _Uvicorn(config, service.end)
+        self._uvicorn = _Uvicorn(app_of(service), service.end)
 
     @property
     def started(self) -> bool:
@@ -69,21 +52,16 @@ class Server:
         self.service.end()
 
 
-class _Uvicorn(uvicorn.Server):
+class _Uvicorn(Answering):
     """Whose clients hear of a signal at once."""
 
-    def __init__(self, config: uvicorn.Config, ends: Callable[[], None]) -> None:
-        super().__init__(config)
+    def __init__(self, app: ASGIApp, ends: Callable[[], None]) -> None:
+        super().__init__(app)
         self._ends = ends
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         self._ends()
         super().handle_exit(sig, frame)
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Who has not sent or read all of it in time is cut off; uvicorn would show a traceback for each."""
-        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
-        await super().shutdown(sockets)
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import socket
 import subprocess
@@ -15,14 +14,15 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
-import uvicorn
 from filelock import FileLock, Timeout
+from starlette.types import ASGIApp
 
 from llm_installer.core.errors import InstallerError
 from llm_installer.core.files import write_json
 from llm_installer.core.home import llm_home
 from llm_installer.core.json_file import read_object
 from llm_installer.core.text import short_path
+from llm_installer.server.answering import Answering
 from llm_installer.server.listening import address_of, listening, signals_stay_here
 from llm_installer.studio import insight
 from llm_installer.studio.access.starting import first_link
@@ -38,9 +38,6 @@ from llm_installer.studio.store.opening import open_store
 from llm_installer.studio.webhooks.sending import Sender
 from llm_installer.studio.worker.client import Patience
 
-GRACE = 5
-"""Seconds that clients have to hear the end."""
-KEEP_ALIVE = 75
 SAVING = 180.0
 """Seconds that a training has to save its work when the studio ends."""
 SWEEP = 3600.0
@@ -56,19 +53,7 @@ class Running:
         self.first_link = first_link(studio) if studio.settings.people else ""
         """Where the first account is made; empty where there is one."""
         self._sockets, self._worker = sockets, worker
-        config = uvicorn.Config(
-            app_of(studio),
-            http="h11",
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            log_level="error",
-            access_log=False,
-            server_header=False,
-            timeout_keep_alive=KEEP_ALIVE,
-            timeout_graceful_shutdown=GRACE,
-        )
-        self._uvicorn = _Uvicorn(config, self.stop)
+        self._uvicorn = _Uvicorn(app_of(studio), self.stop)
 
     def run(self) -> None:
         """Answer until a signal, or `stop`."""
@@ -102,11 +87,11 @@ class Running:
         self._uvicorn.should_exit = True
 
 
-class _Uvicorn(uvicorn.Server):
+class _Uvicorn(Answering):
     """That ends as its studio wants; a second signal ends it at once."""
 
-    def __init__(self, config: uvicorn.Config, stop: Callable[[], None]) -> None:
-        super().__init__(config)
+    def __init__(self, app: ASGIApp, stop: Callable[[], None]) -> None:
+        super().__init__(app)
         self._stop, self._asked = stop, False
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -115,11 +100,6 @@ class _Uvicorn(uvicorn.Server):
         else:
             self._asked = True
             self._stop()
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Who has not read all of it in time is cut off; uvicorn would show a traceback for each."""
-        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
-        await super().shutdown(sockets)
 
 
 class WorkerHost:

@@ -21,7 +21,7 @@ from llm_installer.core.paths import ModelDir
 from llm_installer.core.process_memory import resident_bytes
 from llm_installer.core.run.served import servers
 from llm_installer.runs.listing import remove, use
-from llm_installer.server import story
+from llm_installer.server import answering
 from llm_installer.server.request import ServeRequest
 from tests.server.conftest import RUNS, Running, add_adapter, running
 
@@ -133,7 +133,7 @@ def test_runs_come_change_and_go_while_they_are_served(served: Running) -> None:
 def test_who_never_ends_a_request_is_cut_off_at_the_end_without_a_word(
     served_folder: ModelDir, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(story, "GRACE", 0)
+    monkeypatch.setattr(answering, "GRACE", 0)
     for made in running(served_folder, ServeRequest(port=0)):
         with socket.create_connection(("127.0.0.1", int(made.address.rpartition(":")[2]))) as half:
             half.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\n{")
