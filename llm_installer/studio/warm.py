@@ -111,7 +111,7 @@ class Asked:
                 if kind == "code":
                     return int(number)
                 self.pid = int(number)
-        except TimeoutError:
+        except (TimeoutError, BlockingIOError):
             raise subprocess.TimeoutExpired("llm_installer", seconds) from None
         except OSError:
             pass
