@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from llm_installer.data.encoding.call_forms import ARGUMENTS, NAME, CallForm
 from llm_installer.server.guides import json_rule, quoted, require_llguidance
-from llm_installer.server.tagged_grammars import tagged_rules
+from llm_installer.server.tagged_grammars import SHARED, tagged_rules
 from llm_installer.server.voices import Voice
 
 Tool = Mapping[str, Mapping[str, object]]
@@ -33,11 +33,19 @@ def _json_rules(voice: Voice, form: CallForm, functions: Sequence[Mapping[str, o
     rules = ["calls: " + (f'({one}) ("\\n" ({one}))*' if again else one)]
     for i, function in enumerate(functions):
         parameters = function.get("parameters") or {"type": "object"}
-        schema = parameters if form.between is not None else _filled(form.example, function["name"], parameters)
+        schema = parameters if form.between is not None else _around(form.example, function["name"], parameters)
         named = "" if form.between is None else f"{function['name']}{form.between}"
         rules.append(f"call{i}: {quoted(voice, form.before + named)} json{i} {quoted(voice, form.after)}")
         rules.append(f"json{i}: {json_rule(schema)}")
     return rules
+
+
+def _around(example: object, name: object, parameters: object) -> object:
+    """The schema of a call around that of its arguments, whose references start at the top of all of it."""
+    schema = _filled(example, name, parameters)
+    if not isinstance(schema, dict) or not isinstance(parameters, dict):
+        return schema
+    return {**schema, **{key: parameters[key] for key in SHARED if key in parameters}}
 
 
 def _filled(example: object, name: object, parameters: object) -> object:

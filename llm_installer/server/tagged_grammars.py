@@ -21,6 +21,10 @@ from llm_installer.server.voices import Voice
 NOT_ENFORCED = "This model's chat template writes calls in a form that cannot be enforced; let tool_choice be auto"
 _MOST = 10_000
 """The longest text of which characters are counted."""
+_REFERENCES = 8
+"""How often one schema may name the next."""
+SHARED = ("$defs", "definitions")
+"""Where a tool defines schemas that those of its arguments name."""
 Schema = Mapping[str, object]
 
 
@@ -84,17 +88,32 @@ def _call_rules(writing: _Writing, call: str, function: Mapping[str, object], ag
 
 def _value_rules(writing: _Writing, name: str, given: object, parameters: Schema) -> Iterator[str]:
     """A value up to the end of the tag behind it, as the reader of calls understands it by its schema."""
-    schema = cast(Schema, given) if isinstance(given, dict) else {}
+    schema = _meant(given, parameters)
     texts = [text for text in _choices(schema) if writing.mark not in text]
     kinds = _kinds(schema)
     if texts:
         yield f"{name}: {' | '.join(writing.literal(text + writing.tail) for text in texts)}"
     elif kinds and "string" not in kinds:
-        shared = {key: parameters[key] for key in ("$defs", "definitions") if key in parameters}
+        shared = {key: parameters[key] for key in SHARED if key in parameters}
         yield f"{name}: {name}_json {writing.literal(writing.tail)}"
         yield f"{name}_json: {json_rule({**schema, **shared})}"
     else:
         yield from _text_rules(writing, name, schema)
+
+
+def _meant(given: object, parameters: Schema) -> Schema:
+    """The schema of a value; one that only names another, which the tool defines beside its arguments, is that one."""
+    for _ in range(_REFERENCES):
+        named = given.get("$ref") if isinstance(given, dict) else None
+        if not isinstance(given, dict) or not isinstance(named, str):
+            break
+        place, _, name = named.removeprefix("#/").partition("/")
+        shared = parameters.get(place) if place in SHARED else None
+        found = shared.get(name) if isinstance(shared, dict) else None
+        if not isinstance(found, dict):
+            break
+        given = {**found, **{key: value for key, value in given.items() if key != "$ref"}}
+    return cast(Schema, given) if isinstance(given, dict) else {}
 
 
 def _text_rules(writing: _Writing, name: str, schema: Schema) -> Iterator[str]:

@@ -13,10 +13,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from llm_installer.tiny import MODEL_DIR
 from transformers import AutoTokenizer
 
 from llm_installer.data.encoding.encode import Encoder
+from llm_installer.install.tiny import MODEL_DIR
 from llm_installer.server.call_grammars import call_grammar
 from llm_installer.server.guides import guide_factory
 from llm_installer.server.messages import tool_arguments
@@ -145,6 +145,37 @@ def test_any_answer_is_a_call_of_the_right_types(name: str, special: bool, seed:
     assert isinstance(arguments.get("deep", True), bool)
     assert arguments.get("most") is None or 0 <= arguments["most"] <= 99
     assert all(0 <= each <= 9 for each in arguments.get("spot", []))
+
+
+DAY = {"type": "object", "properties": {"day": {"type": "boolean"}}, "required": ["day"], "additionalProperties": False}
+
+
+def with_names(properties: dict[str, object], *required: str) -> dict[str, object]:
+    """A tool as pydantic writes one with models inside: their schemas stand beside, and are named."""
+    found = tool("book", properties, *required)
+    found["function"]["parameters"]["$defs"] = {"Day": DAY, "Same": {"$ref": "#/$defs/Day"}}  # type: ignore[index]
+    return found
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+@pytest.mark.parametrize("named", ["Day", "Same"])
+def test_an_argument_may_be_a_schema_that_is_named(name: str, named: str) -> None:
+    voice = VOICES[name, False]
+    rules = grammar(voice, with_names({"when": {"$ref": f"#/$defs/{named}"}}, "when"))
+    said = any_answer(voice, rules, random.Random(5))
+    assert '"day"' in said and ("true" in said or "false" in said)
+
+
+def test_a_call_as_json_may_have_schemas_that_are_named() -> None:
+    tokenizer = AutoTokenizer.from_pretrained(MODEL_DIR)
+    voice = Voice(Encoder(tokenizer), "chat", len(tokenizer))
+    assert voice.calls is not None and voice.calls.tags is None
+    named = {"days": {"type": "array", "items": {"$ref": "#/$defs/Same"}}}
+    rules = call_grammar(voice, voice.calls, [with_names(named, "days")], False)  # type: ignore[list-item]
+    call = {"name": "book", "arguments": {"days": [{"day": True}]}}
+    assert takes(voice, rules, json.dumps([{"id": "a" * 9, "type": "function", "function": call}]))
+    call = {"name": "book", "arguments": {"days": [{"day": 1}]}}
+    assert not takes(voice, rules, json.dumps([{"id": "a" * 9, "type": "function", "function": call}]))
 
 
 @pytest.mark.parametrize("name", WRITTEN)

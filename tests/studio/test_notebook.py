@@ -374,7 +374,7 @@ def test_the_notebook_trains_after_it_was_killed_half_way_it_goes_on(wheel: Whee
 @pytest.mark.slow
 def test_the_notebook_on_another_python(wheel: Wheel, tmp_path: Path) -> None:
     """As on Colab: Python 3.13, an older transformers that the kernel has imported, a PyTorch that stays."""
-    from llm_installer.tiny import DATA_FILE
+    from llm_installer.install.tiny import DATA_FILE
 
     python = os.environ.get("LLM_NOTEBOOK_PYTHON", "")
     if not python:

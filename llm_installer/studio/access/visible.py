@@ -8,7 +8,11 @@ from sqlalchemy import select
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
+from llm_installer.core.home import models_dir
+from llm_installer.core.paths import ModelDir, Run
+from llm_installer.core.run.record import RunRecord
 from llm_installer.server.problems import unknown_model
+from llm_installer.studio.colab.accept import ELSEWHERE
 from llm_installer.studio.context import Studio
 from llm_installer.studio.store.acting import ACTING
 from llm_installer.studio.store.refusals import Unknown
@@ -28,11 +32,24 @@ def refuse_run(studio: Studio, key: str) -> None:
         raise Unknown(f"There is no run {key!r}")
 
 
+def of_job(run: Run, job_id: str) -> bool:
+    """Whether a run came of a job, as its own record says: the name alone is the word of whoever has the job's token.
+    Where there are no accounts that is enough."""
+    if ACTING.get() is None:
+        return True
+    if (record := RunRecord.read(run)) is None:
+        return False
+    learned = str(record.options.get("data") or "")
+    return record.result.get(ELSEWHERE) == job_id or f"/jobs/{job_id}/data/" in learned
+
+
 def _runs(studio: Studio, model: str) -> set[str]:
     """Ids of one's own runs of a model, by the name of its folder."""
     with studio.store.reading() as session:
-        found = session.execute(select(Job.model, Job.run).where(Job.run != "")).all()
-    return {run for name, run in found if name.replace("/", "_") == model}
+        found = session.execute(select(Job.id, Job.model, Job.run).where(Job.run != "")).all()
+    runs = ModelDir(models_dir() / model).runs
+    own = [(job, run) for job, name, run in found if name.replace("/", "_") == model and "/" not in run]
+    return {run for job, run in own if of_job(Run(runs / run), job)}
 
 
 async def refuse_chat(studio: Studio, name: str, path: str, request: Request) -> None:

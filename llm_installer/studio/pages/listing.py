@@ -48,7 +48,7 @@ def listed(studio: Studio) -> tuple[list[View], list[dict[str, object]]]:
     waiting = [
         views.view_of_job(job, names.get(job.file_id, ""), (), 0) for job in found if job.state not in states.ENDED
     ]
-    of_job = {(views.model_dir(job.model).root.name, job.run): job for job in found if job.run}
+    of_job = {(views.model_dir(job.model).root.name, job.run): job for job in found if views.run_of(job)}
     rows: list[tuple[str, dict[str, object]]] = []
     for model in model_names():
         folder = ModelDir(models_dir() / model)

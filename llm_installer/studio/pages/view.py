@@ -14,6 +14,7 @@ from llm_installer.core.run.progress import Progress
 from llm_installer.core.text import duration, loss_text, shortened
 from llm_installer.runs.listing import RunRow, list_runs
 from llm_installer.studio import foresight, states
+from llm_installer.studio.access.visible import of_job
 from llm_installer.studio.pages.actions import Action, job_actions, question, run_actions
 from llm_installer.studio.pages.points import plan_values
 from llm_installer.studio.pages.report import report_parts, samples, start_of
@@ -81,7 +82,7 @@ def model_dir(model: str) -> ModelDir:
 def run_of(job: Job) -> Run | None:
     """The folder of a job's run, where it is on this machine."""
     run = Run(model_dir(job.model).runs / job.run) if job.run and "/" not in job.run and job.run[0] != "." else None
-    return run if run and run.root.is_dir() else None
+    return run if run and run.root.is_dir() and of_job(run, job.id) else None
 
 
 def view_of_job(job: Job, file: str, events: Sequence[Event], last: int) -> View:
