@@ -38,15 +38,17 @@ from llm_installer.studio.request import PORT, StudioRequest, check
     default=60.0,
     show_default=True,
     type=Number(1),
-    help="Seconds of silence after which a worker has lost its job.",
+    help="Seconds of silence after which a worker loses its job.",
 )
 @click.option("--worker/--no-worker", default=True, show_default=True, help="Whether this machine trains jobs itself.")
-@click.option("--accounts", is_flag=True, help="People sign in. They always do where --host is more than this machine.")
 @click.option(
-    "--reset-password", default="", metavar="NAME", help="Print a link for a new password of an account, and end."
+    "--accounts", is_flag=True, help="People must sign in; always so where --host reaches beyond this machine."
 )
 @click.option(
-    "--check", "checks", is_flag=True, help="Say whether its database and files are as they should be, and end."
+    "--reset-password", default="", metavar="NAME", help="Print a link for a new password of an account, then exit."
+)
+@click.option(
+    "--check", "checks", is_flag=True, help="Say whether its database and files are as they should be, then exit."
 )
 def studio(reset_password: str, checks: bool, **given: object) -> None:
     """Train in a web page: jobs that go on when the page is closed, and APIs to start and follow them."""

@@ -1,4 +1,4 @@
-"""What was decided before the first weight is loaded, and the run folder that records it; writes run.json."""
+"""What was decided before the first weight is loaded, and the run folder that records it, begun with its run.json."""
 
 from __future__ import annotations
 

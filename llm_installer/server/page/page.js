@@ -19,7 +19,7 @@ const AGAIN = 3000; // milliseconds until a server that is away is looked for on
 
 let chat = begin();
 let models = [];
-let reached = false;
+let reached; // not known before the first answer
 let retry = 0;
 let full = false;
 
@@ -77,7 +77,7 @@ function draw() {
 function buttons() {
   const { comparing } = store.settings();
   const busy = talk.any(chat);
-  $('chosen').textContent = reached ? choice.named(chosen(), label) : 'no server';
+  $('chosen').textContent = reached ? choice.named(chosen(), label) : reached === false ? 'no server' : 'asking the server';
   $('compare').setAttribute('aria-pressed', String(comparing));
   $('stop').hidden = !busy;
   $('send').hidden = busy;

@@ -21,7 +21,7 @@ _GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "How it learns": (
             *("optimizer", "warm-up", "LR schedule", "weight decay", "gradient clipping", "steps", "order", "seed"),
         ),
-        "When it is measured, and when it stops": ("evaluation", "early stopping", "checkpoints"),
+        "When it is evaluated, and when it stops": ("evaluation", "early stopping", "checkpoints"),
         "Memory and speed": (
             *("micro-batch", "packing", "cut rows", "fast paths", "CUDA graphs", "torch.compile"),
             "gradient checkpointing",
@@ -36,8 +36,8 @@ FILE_FIELDS = (
      "other names; with a history of turns: messages=conversation"),
     ("dataset_format", "format", "found by itself", "Only where it was taken for something else: the name of a "
      "format, such as alpaca, pair or completion"),
-    ("validation_split", "share for validation", "chosen", "Between 0 and 0.9: rows that are kept aside to see if it "
-     "learns the matter"),
+    ("validation_split", "share for validation", "chosen", "Between 0 and 0.9: rows that are kept aside to see whether "
+     "it learns more than its rows"),
     ("max_examples", "at most so many rows", "all", "A sample is taken at random; good for a first try"),
 )  # fmt: skip
 """(option, its label, what stands in an empty field, what it is) of how a file is read."""

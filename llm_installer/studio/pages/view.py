@@ -28,7 +28,7 @@ _BEFORE = {
     states.PREPARING: "The data are read and the model is loaded. The first point comes within a minute with a small "
     "model, and after some minutes with a large one.",
     states.INSTALLING: "The model is downloaded first; how long that takes is a matter of the network.",
-    states.TRAINING: "The model is loaded, and its loss before training is measured: the first point of the curve.",
+    states.TRAINING: "The model is loaded, and its loss before training is computed: the first point of the curve.",
     states.RESUMABLE: "It has lost its worker; another one goes on from the newest checkpoint in a moment.",
 }
 """What is said in the place of an empty curve."""
