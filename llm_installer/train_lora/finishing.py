@@ -19,7 +19,6 @@ def finish(trained: Trained, voice: Voice) -> Outcome:
 
     A signal ends the comparison, and nothing else.
     """
-    job, result, state = trained.job, trained.result, trained.state
     from llm_installer.training.questions import Comparison, before_after
 
     job, result, state = trained.job, trained.result, trained.state

@@ -210,6 +210,26 @@ def test_one_administrator_is_always_left(store: Store) -> None:
         assert {one.name: one.role for one in accounts.listed(session)} == {"ada": "admin", "root": "viewer"}
 
 
+def test_data_to_evaluate_on_stay_while_a_job_waits_for_them(store: Store, tmp_path: Path) -> None:
+    rows, beside = upload(store, tmp_path), upload(store, tmp_path)
+    job, _ = jobs.create(store, NewJob("tiny", rows.id, {"validation_data": beside.id}))
+    with pytest.raises(NotAllowed, match=job.id):
+        files.remove(store, tmp_path, beside.id)
+    with store.writing() as session:
+        jobs.cancel(store, session, job.id)
+    files.remove(store, tmp_path, beside.id)
+    assert not files.path_of(tmp_path, beside.id).exists()
+
+
+@pytest.mark.parametrize(("path", "quiet"), [
+    ("/chat/tiny/v1/chat/completions", True), ("/chat/tiny/start", False), ("/chat/tiny/stop", False),
+    ("/runs/chat/20260101-000000-medium/delete", False), ("/blobs/ab", True), ("/new/warm", True),
+    ("/new/file-1/plan", True), ("/new/file-1/start", False), ("/api/workers/jobs/1/report", True),
+])  # fmt: skip
+def test_which_requests_the_log_leaves_out(path: str, quiet: bool) -> None:
+    assert bool(audit.QUIET.match(path)) is quiet
+
+
 def test_the_log_keeps_what_happened_in_its_order(store: Store) -> None:
     for number in range(5):
         audit.write(store, audit.Entry("ada", "session 1", "x" * 200, f"n {number}", "10.0.0.1", 200))

@@ -8,6 +8,7 @@ import hmac
 import json
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import timedelta
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from sqlalchemy import event, text
 
 from llm_installer.studio.context import Studio
 from llm_installer.studio.store import claims, hooks, jobs
@@ -111,6 +113,45 @@ def later(store: Store, seconds: float) -> None:
 def off(store: Store, hook: str) -> str:
     with store.reading() as session:
         return hooks.find(session, hook).off
+
+
+def test_a_key_is_made_once_and_is_never_empty(tmp_path: Path) -> None:
+    folders = [tmp_path / str(number) for number in range(20)]
+    for folder in folders:
+        folder.mkdir()
+        found: list[str] = []
+        threads = [threading.Thread(target=lambda f=folder, s=found: s.append(Signer(f).name)) for _ in range(4)]  # type: ignore[misc]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert found == [Signer(folder).name] * 4 and [file.name for file in folder.iterdir()] == ["webhooks.key"]
+        assert (folder / "webhooks.key").stat().st_size == 32
+
+
+def test_a_database_that_is_away_for_a_while_stops_nothing(
+    store: Store, signer: Signer, sender: Sender, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if store.postgres:
+        pytest.skip("a table that is away is another kind of error there")
+    monkeypatch.setattr(sending, "EVERY", 0.02)
+    hooked(store, signer, receiver.url)
+    a_job(store)
+    with store.writing() as session:
+        session.execute(text("ALTER TABLE deliveries RENAME TO away"))
+    asked = threading.Event()
+    event.listen(store.engine, "handle_error", lambda context: asked.set())
+    sender.start()
+    try:
+        assert asked.wait(30)
+        with store.writing() as session:
+            session.execute(text("ALTER TABLE away RENAME TO deliveries"))
+        ends = time.monotonic() + 30
+        while len(receiver.got) < 2:
+            assert time.monotonic() < ends
+            time.sleep(0.02)
+    finally:
+        sender.stop()
 
 
 def test_a_message_is_signed_as_the_standard_says(

@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Sequence
 from datetime import timedelta
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, select
 from sqlalchemy.orm import Session as Transaction
 
 from llm_installer.studio.access.rights import ADMIN, ROLES
@@ -127,12 +127,13 @@ def set_password(session: Transaction, account: Account, password: str, but: str
 
 def change(session: Transaction, account_id: str, role: str, off: bool) -> Account:
     """Give an account a role, or switch it off. Raises NotAllowed where no administrator would be left."""
+    admins = select(Account.id).where(Account.role == ADMIN, Account.off.is_(False)).order_by(Account.id)
+    count = len(session.scalars(admins.with_for_update()).all())  # locked: two could switch each other off
     account = find(session, account_id)
     if role not in ROLES:
         raise NotAllowed(f"There is no role {role!r}")
-    admins = select(func.count()).select_from(Account).where(Account.role == ADMIN, Account.off.is_(False))
     was_admin = account.role == ADMIN and not account.off
-    if was_admin and (role != ADMIN or off) and (session.scalar(admins) or 0) < 2:
+    if was_admin and (role != ADMIN or off) and count < 2:
         raise NotAllowed("This is the only administrator; make another one first")
     if off:
         session.execute(delete(Session).where(Session.account_id == account.id))

@@ -11,7 +11,6 @@ from sqlalchemy import select
 from llm_installer.studio.store.account_tables import Audit
 from llm_installer.studio.store.opening import Store
 
-NOBODY = "(nobody)"
 _SECRET = ("token", "secret", "code", "password")
 """Parts of addresses that are never written down."""
 ACTS = {
@@ -59,8 +58,10 @@ ACTS = {
     "POST /chat/{name}/stop": "unload a model",
 }
 """What requests are called; others are called by their method and path."""
-QUIET = re.compile(r"/api/workers/jobs/|/blobs/|/api/workers/claim|/chat/[^/]+/|/new/[^/]+/(?:plan|time)$|/new/warm$")
-"""Paths of requests that change nothing by themselves, or come by the thousand and have a log of their own."""
+QUIET = re.compile(
+    r"/api/workers/(?:jobs/|claim)|/blobs/|/chat/[^/]+/(?!(?:start|stop)$)|/new/(?:[^/]+/(?:plan|time)|warm)$"
+)
+"""How paths begin of requests that change nothing by themselves, or come by the thousand and have their own log."""
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,7 @@ def address_of(studio: Studio, scope: Scope, headers: Headers) -> str:
     client = scope.get("client") or ("", 0)
     peer = str(client[0])
     if studio.settings.public_url and peer in LOOPBACK:
-        last = headers.get("x-forwarded-for", "").rpartition(",")[2].strip()
+        last = ",".join(headers.getlist("x-forwarded-for")).rpartition(",")[2].strip()
         try:
             return str(ip_address(last))
         except ValueError:

@@ -19,6 +19,7 @@ from llm_installer.studio.access import audit, doors, entry, forms
 from llm_installer.studio.access.who import WHO, Who
 from llm_installer.studio.guard import counted
 from llm_installer.studio.pages.drawing import drawn
+from llm_installer.studio.pages.missing import PROGRAMS
 from llm_installer.studio.store.acting import ACTING
 
 if TYPE_CHECKING:
@@ -28,9 +29,6 @@ AGAIN = 5.0
 """Seconds after which an open stream asks whether its reader may still read."""
 SMALL, SOON = 64 << 10, 20.0
 """Bytes of the body of somebody who is not known, and seconds in which it has to come."""
-PROGRAMS = ("/api/", "/v1/", "/blobs/", "/openapi.json")
-"""Paths of programs: their refusals are JSON."""
-
 
 Begins = Callable[[int], Awaitable[None]]
 
@@ -87,7 +85,7 @@ class Gate:
         method, path = str(scope["method"]), str(scope["path"])
         state = scope.get("state") or {}
         name = str(state.get("who") or (who.name if who else ""))
-        if not name or (who and who.job) or (status < 400 and (method in doors.SAFE or audit.QUIET.search(path))):
+        if not name or (who and who.job) or (status < 400 and (method in doors.SAFE or audit.QUIET.match(path))):
             return
         if method in doors.SAFE and status not in (401, 403):
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fastapi import APIRouter, Form, Request, Response
+from starlette.concurrency import run_in_threadpool
 
 from llm_installer.studio.access import accounts
 from llm_installer.studio.access.accounts import INVITE, RESET
@@ -36,8 +37,7 @@ def router_of(studio: Studio) -> APIRouter:
         form = await given_in(request)
         chosen = {one.name: form.get(one.name, "") for one in QUOTAS}
         numbers = {name: int(text) for name, text in chosen.items() if text.isascii() and text.isdigit()}
-        with studio.store.writing() as session:
-            quotas.choose(session, {name: min(number, MOST) for name, number in numbers.items()})
+        await run_in_threadpool(_choose, studio, {name: min(number, MOST) for name, number in numbers.items()})
         request.state.about = ", ".join(f"{name} {number}" for name, number in numbers.items())
         return to("/people")
 
@@ -57,6 +57,11 @@ def router_of(studio: Studio) -> APIRouter:
         return to("/people")
 
     return router
+
+
+def _choose(studio: Studio, chosen: dict[str, int]) -> None:
+    with studio.store.writing() as session:
+        quotas.choose(session, chosen)
 
 
 def _address(studio: Studio, request: Request) -> str:

@@ -22,6 +22,7 @@ from llm_installer.core.paths import ModelDir, Run
 from llm_installer.core.run.checkpoints import ADAPTER_FILE
 from llm_installer.core.run.record import FINISHED, RunRecord
 from llm_installer.core.text import shortened
+from llm_installer.studio.checkpoints import RUN
 from llm_installer.studio.colab.bundle import FILES, WEIGHTS
 from llm_installer.studio.colab.texts import check_lines, other_base, rank_of, read_about, read_config, read_object
 from llm_installer.studio.colab.unpack import unpack
@@ -31,7 +32,6 @@ from llm_installer.studio.results import NotAccepted
 ELSEWHERE = "elsewhere"
 """In the result of a run: the job by which it was trained on another machine, from where no checkpoint came."""
 _MODE = re.compile(r"[a-z][a-z-]{0,30}")
-_RUN = re.compile(r"\d{8}-\d{6}-[a-z][a-z-]{0,30}(-\d{1,3})?")
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ def _as_run(files: Mapping[str, Path], expected: Expected, found: _Texts) -> Run
 def _new_run(expected: Expected, mode: object) -> Run:
     """An empty folder for the run."""
     runs = expected.model.runs
-    if _RUN.fullmatch(expected.run) and not (runs / expected.run).exists():
+    if RUN.fullmatch(expected.run) and not (runs / expected.run).exists():
         try:
             (runs / expected.run).mkdir(parents=True)
             return Run(runs / expected.run)

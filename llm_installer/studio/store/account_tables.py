@@ -79,14 +79,14 @@ class Link(Table):
 
 
 class Tries(Table):
-    """How often something was tried that may not be tried often."""
+    """How often something was done that may not be done often: tries to sign in, and what quotas count."""
 
     __tablename__ = "tries"
 
     key: Mapped[str] = mapped_column(String(160), primary_key=True)
     count: Mapped[int] = mapped_column(Integer)
     at: Mapped[datetime]
-    """The last time."""
+    """The last try; of a quota, when its hour or day began."""
     wait_until: Mapped[datetime | None]
 
 

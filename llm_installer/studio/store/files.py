@@ -16,6 +16,7 @@ from pathlib import Path
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from llm_installer.studio.options import VALIDATION
 from llm_installer.studio.plain import plain_name
 from llm_installer.studio.states import ENDED
 from llm_installer.studio.store import acting, quotas
@@ -83,7 +84,9 @@ def remove(store: Store, folder: Path, file_id: str) -> None:
         file = find(session, file_id)
         with acting.for_everybody():  # an administrator may train on it, too
             users = session.scalars(select(Job).where(Job.file_id == file_id).with_for_update()).all()
-        if busy := next((job for job in users if job.state not in ENDED), None):
+            validated = (Job.options[VALIDATION].as_string() == file_id) & Job.state.not_in(ENDED)
+            others = session.scalars(select(Job).where(validated).with_for_update()).all()
+        if busy := next((job for job in (*users, *others) if job.state not in ENDED), None):
             raise NotAllowed(f"File {file_id} is the data of job {busy.id}, which has not ended; cancel that job first")
         for job in users:
             job.file_id = None

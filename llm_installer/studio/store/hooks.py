@@ -21,7 +21,7 @@ from llm_installer.studio.store.refusals import NotAllowed, Unknown
 from llm_installer.studio.store.tables import Delivery, Event, Hook, Job
 
 WAITS = (5.0, 30.0, 120.0, 600.0, 1800.0, 3600.0, 7200.0, 21_600.0, 43_200.0, 86_400.0)
-"""Seconds before each next try, about; with as many tries in a row that failed a hook is switched off."""
+"""Seconds before each next try of a message, about; when the try after the last of them fails, its hook is off."""
 MOST = 20
 """Hooks of one owner."""
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -20,7 +20,6 @@ from llm_installer.studio.plain import Json
 from llm_installer.studio.states import (
     CANCELLED,
     CANCELLING,
-    CLAIMABLE,
     COMPLETED,
     ENDED,
     FAILED,
@@ -154,13 +153,6 @@ def listed(session: Session, wanted: Wanted) -> Sequence[Job]:
         older = (Job.created_at == last.created_at) & (Job.id < last.id)
         query = query.where((Job.created_at < last.created_at) | older)
     return session.scalars(query).all()
-
-
-def waiting_before(session: Session, job: Job) -> int:
-    """How many jobs will be taken before one that is queued."""
-    sooner = (Job.priority > job.priority) | ((Job.priority == job.priority) & (Job.created_at < job.created_at))
-    query = select(func.count()).select_from(Job)
-    return session.scalar(query.where(Job.state.in_(CLAIMABLE), Job.engine == job.engine, sooner)) or 0
 
 
 def cancel(store: Store, session: Session, job_id: str) -> Job:

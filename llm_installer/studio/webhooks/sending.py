@@ -14,6 +14,7 @@ from itertools import groupby
 from urllib.parse import urlsplit
 
 import httpx2
+from sqlalchemy.exc import OperationalError
 
 from llm_installer.core.text import shortened
 from llm_installer.studio.store import hooks
@@ -61,7 +62,10 @@ class Sender:
 
     def _keep(self) -> None:
         while not self._ending.wait(EVERY):
-            self.look()
+            try:
+                self.look()
+            except OperationalError as error:  # the database is away; it may come back
+                logging.getLogger(__name__).warning("Webhooks wait: %s", shortened(str(error.orig), 300))
 
     def look(self) -> int:
         """Send what is due now; returns how many messages were tried."""

@@ -11,6 +11,7 @@ import hashlib
 import hmac
 import os
 import secrets
+from contextlib import suppress
 from pathlib import Path
 
 FILE = "webhooks.key"
@@ -49,9 +50,11 @@ def signature(secret: bytes, message: str, seconds: int, body: bytes) -> str:
 
 def _key(file: Path) -> bytes:
     """The key in a file that only this user can read; made where there is none. Raises OSError."""
-    try:
-        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
-            out.write(made := secrets.token_bytes(_BYTES))
-            return made
-    except FileExistsError:
-        return file.read_bytes()
+    if not file.exists():
+        fresh = file.with_name(f".{file.name}-{secrets.token_hex(8)}")
+        with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
+            out.write(secrets.token_bytes(_BYTES))
+        with suppress(FileExistsError):  # it is there complete, or not at all: an empty key would be everybody's
+            os.link(fresh, file)
+        fresh.unlink()
+    return file.read_bytes()
