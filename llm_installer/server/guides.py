@@ -20,8 +20,10 @@ from llm_installer.server.voices import Voice
 if TYPE_CHECKING:
     from llguidance import LLTokenizer
 
-_SPACES = {"whitespace_pattern": r"[ \n]{0,2}"}
+_SPACES = r"[ \n]{0,2}"
 """What may stand between the parts of JSON; without a bound a model may write spaces for ever."""
+_ON_A_LINE = r" ?"
+"""And in a call, whose answer may have few tokens: templates write calls on one line."""
 
 
 def require_llguidance(param: str) -> None:
@@ -35,14 +37,13 @@ def json_grammar(schema: str) -> str:
     require_llguidance("response_format")
     from llguidance import LLMatcher
 
-    return str(
-        LLMatcher.grammar_from_json_schema(schema, defaults={"whitespace_pattern": _SPACES["whitespace_pattern"]})
-    )
+    return str(LLMatcher.grammar_from_json_schema(schema, defaults={"whitespace_pattern": _SPACES}))
 
 
 def json_rule(schema: object) -> str:
-    """What stands behind a rule's colon for JSON that obeys a schema."""
-    return f"%json {json.dumps({**schema, 'x-guidance': _SPACES} if isinstance(schema, dict) else schema)}"
+    """What stands behind a rule's colon for JSON on a line that obeys a schema."""
+    spaced = {"whitespace_pattern": _ON_A_LINE}
+    return f"%json {json.dumps({**schema, 'x-guidance': spaced} if isinstance(schema, dict) else schema)}"
 
 
 def quoted(voice: Voice, text: str) -> str:

@@ -16,7 +16,7 @@ from llm_installer.studio.context import Studio
 from llm_installer.studio.pages.drawing import PageRoute, to
 from llm_installer.studio.pages.keys import address, existing, folder_of
 from llm_installer.studio.pages.stages import version, versions_of
-from llm_installer.studio.store.refusals import Unknown
+from llm_installer.studio.store.refusals import NotAllowed, Unknown
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,9 @@ def router_of(studio: Studio) -> APIRouter:
     def promoted(key: str, stage: str) -> Response:
         run = existing(studio, key)
         folder = folder_of(run)
-        versions_of(folder, list_runs(folder))
+        known = versions_of(folder, list_runs(folder))
+        if (now := known.stages.get(stage)) and not _seen(studio, folder.root.name, now):
+            raise NotAllowed("A run of somebody else is there; ask them, or an administrator, to take it out")
         promote(folder, run.id, stage)
         if stage == PRODUCTION:
             use(folder, run.id)
