@@ -86,7 +86,7 @@ def checked_url(url: str, schemes: tuple[str, ...] = ("https",)) -> str:
         port = parts.port
     except ValueError:
         raise NotPublic(f"{url[:80]!r} is not an address") from None
-    plain = url.isascii() and url.isprintable() and not any(c in url for c in " \\")
+    plain = url.isascii() and url.isprintable() and not any(c in url for c in " #\\")
     if parts.scheme not in schemes or not parts.hostname or "@" in parts.netloc or not plain or port == 0:
         raise NotPublic(f"{url[:80]!r} is not an address such as {schemes[0]}://example.org/hook")
     return url
