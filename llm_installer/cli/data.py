@@ -22,7 +22,7 @@ from llm_installer.planning.settings import built
     metavar="DIR",
     type=Filled(),
     shell_complete=offer_models,
-    help="Count tokens, too, with this model's tokenizer.",
+    help="Also count tokens, with this model's tokenizer.",
 )
 @some_options(
     *("dataset_format", "columns", "answers_as", "validation_data", "validation_split", "max_examples"),

@@ -41,7 +41,7 @@ KEY = "LLM_API_KEY"
     help="vllm checks the runs and then starts vLLM, on a GPU.",
 )
 @held_in_bits
-@click.option("--rows", default=32, show_default=True, type=Whole(1), help="Answers made at once.")
+@click.option("--rows", default=32, show_default=True, type=Whole(1), help="Answers generated at the same time.")
 @click.option("--queue", default=256, show_default=True, type=Whole(1), help="Requests that may wait.")
 @click.option(
     "--cache-gib",

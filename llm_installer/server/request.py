@@ -27,7 +27,7 @@ class ServeRequest:
     quantised: str = ""
     """A name of planning.method.QUANTISED; empty for the base as it is."""
     rows: int = 32
-    """Answers made at once."""
+    """Answers generated at the same time."""
     queue: int = 256
     """Requests that may wait."""
     cache_gib: float = 2.0

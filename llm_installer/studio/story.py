@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import subprocess
@@ -15,13 +16,14 @@ from pathlib import Path
 from types import FrameType
 
 from filelock import FileLock, Timeout
+from sqlalchemy.exc import OperationalError
 from starlette.types import ASGIApp
 
 from llm_installer.core.errors import InstallerError
 from llm_installer.core.files import write_json
 from llm_installer.core.home import llm_home
 from llm_installer.core.json_file import read_object
-from llm_installer.core.text import short_path
+from llm_installer.core.text import short_path, shortened
 from llm_installer.server.answering import Answering
 from llm_installer.server.listening import address_of, listening, signals_stay_here
 from llm_installer.studio import insight
@@ -206,15 +208,22 @@ def _who(folder: Path) -> str:
 
 def _watch(studio: Studio, ending: threading.Event) -> None:
     """Put jobs back whose worker is silent, until the end; one server of those on a database does."""
-    store, every = studio.store, studio.settings.lease / 8
     while not ending.is_set():
-        with only_watch(store) as won:
-            watch = Watch(store, studio.settings.lease)
-            swept = -SWEEP
-            while won and not ending.wait(every):
-                for job_id in watch.look():
-                    studio.tail.wake(job_id)
-                if time.monotonic() - swept >= SWEEP:
-                    swept = time.monotonic()
-                    cleaning.sweep(store, studio.folder)
-        ending.wait(every)
+        try:
+            with only_watch(studio.store) as won:
+                if won:
+                    _watch_on(studio, ending)
+        except OperationalError as error:  # the database is away; it may come back
+            logging.getLogger(__name__).warning("The watch over jobs waits: %s", shortened(str(error.orig), 300))
+        ending.wait(studio.settings.lease / 8)
+
+
+def _watch_on(studio: Studio, ending: threading.Event) -> None:
+    """For as long as nothing fails."""
+    watch, swept = Watch(studio.store, studio.settings.lease), -SWEEP
+    while not ending.wait(studio.settings.lease / 8):
+        for job_id in watch.look():
+            studio.tail.wake(job_id)
+        if time.monotonic() - swept >= SWEEP:
+            swept = time.monotonic()
+            cleaning.sweep(studio.store, studio.folder)

@@ -6,6 +6,7 @@ On a terminal everything is wrapped at words; in a pipe nothing is, so that a li
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -86,8 +87,8 @@ class Console:
 
     @contextmanager
     def waiting(self, what: str) -> Iterator[None]:
-        """Say what takes a moment: a spinner on a terminal, a line on one without a cursor, and in a pipe a line where
-        it takes longer than a moment.
+        """Say what takes a moment: a spinner on a terminal, a line on one without a cursor; to stderr where the output
+        goes into a pipe, and it takes longer than a moment.
 
         What is waited for within it stands in its place meanwhile.
         """
@@ -105,7 +106,7 @@ class Console:
     @contextmanager
     def progress(self, what: str) -> Iterator[Callable[[int, int], None]]:
         """How much of something long is done, for whoever is told (done, total): a bar that goes away again on a
-        terminal, a line in a pipe."""
+        terminal, a line to stderr for a pipe."""
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
         name, count = (TextColumn(text, markup=False) for text in ("{task.description}", "{task.fields[count]}"))
@@ -152,7 +153,11 @@ class Console:
             self._said.add(len(self._waits))
             # Where nobody reads it any more, whoever prints next finds out; rich would end this thread for it.
             with suppress(OSError, ValueError):
-                print(f"{visible(what)} ...", file=self.rich.file, flush=True)
+                print(
+                    f"{visible(what)} ...",
+                    file=self.rich.file if self.rich.is_dumb_terminal else sys.stderr,
+                    flush=True,
+                )
 
     def _text(self, text: Text) -> None:
         """One paragraph, wrapped; lines after the first are indented as it is."""

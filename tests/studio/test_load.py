@@ -9,9 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.tiers import minutes
+
 SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "studio_load.py"
 
 
+@minutes
 @pytest.mark.slow
 def test_answers_stay_quick_beside_uploads() -> None:
     """A tenth of the load for which benchmarks/studio_load.py gives figures; on a busy machine it is slower by much."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -87,8 +88,9 @@ class Pipe(io.StringIO):
             assert self.heard.wait_for(lambda: self.getvalue() == text, 20), self.getvalue()
 
 
-def test_a_pipe_gets_one_line_for_what_takes_longer() -> None:
+def test_a_pipe_gets_one_line_for_what_takes_longer(monkeypatch: pytest.MonkeyPatch) -> None:
     pipe = Pipe()
+    monkeypatch.setattr(sys, "stderr", pipe)  # results are for the pipe alone
     voice = Console(rich=RichConsole(file=pipe, width=60), patience=0.01)
     with voice.waiting("Starting"):
         pipe.until("Starting ...\n")
@@ -100,8 +102,9 @@ def test_a_pipe_gets_one_line_for_what_takes_longer() -> None:
     assert pipe.getvalue() == "Starting ...\nLoading ...\nEncoding ...\nDone.\n", "each once"
 
 
-def test_what_contains_it_is_said_when_it_still_lasts() -> None:
+def test_what_contains_it_is_said_when_it_still_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
     pipe = Pipe()
+    monkeypatch.setattr(sys, "stderr", pipe)
     voice = Console(rich=RichConsole(file=pipe, width=60), patience=600)
     with voice.waiting("Outer"):
         with voice.waiting("Inner"):
@@ -120,7 +123,8 @@ def test_a_pipe_that_nobody_reads_is_no_matter(monkeypatch: pytest.MonkeyPatch) 
             tried.set()
             raise BrokenPipeError
 
-    with Console(rich=RichConsole(file=Closed(), width=60), patience=0.01).waiting("Loading"):
+    monkeypatch.setattr(sys, "stderr", Closed())
+    with Console(rich=RichConsole(file=io.StringIO(), width=60), patience=0.01).waiting("Loading"):
         assert tried.wait(20)
     assert not failed.is_set()
 

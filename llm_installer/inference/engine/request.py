@@ -136,7 +136,7 @@ class Limits:
     """What the engine may take."""
 
     rows: int = 32
-    """Answers made at once."""
+    """Answers generated at the same time."""
     queue: int = 256
     """Requests that may wait."""
     cache_bytes: int = 2 << 30
