@@ -253,6 +253,12 @@ def test_a_plan_reads_only_its_own_file(opened_studio: Open, folder: ModelDir) -
         assert opened_studio.http.post(f"/new/{file.id}/plan", data={"epochs": value}).status_code == 400
 
 
+def test_a_number_may_be_typed_as_the_page_shows_it(opened_studio: Open, folder: ModelDir) -> None:
+    typed = {"max_seq_length": "1,536 tokens", "max_grad_norm": "norm 1.5", "lora_r": "4,8,16", "test_prompt": "3 mice"}
+    found = asked.asked_of(opened_studio.studio, opened_studio.file().id, {"model": "tiny", **typed})
+    assert found.options == {**typed, "max_seq_length": "1536", "max_grad_norm": "1.5"}
+
+
 def test_a_file_that_is_deleted_has_no_other_name(opened_studio: Open, folder: ModelDir) -> None:
     file, root = opened_studio.file(), opened_studio.studio.folder
     asked.named(root, file)

@@ -23,6 +23,7 @@ from llm_installer.studio.store import files
 from llm_installer.studio.store.tables import File
 
 _SUFFIX = re.compile(r"(\.[A-Za-z0-9]{1,8})?\.[A-Za-z0-9]{1,8}\Z")
+_WITH_WORD = re.compile(r"(?:norm|patience) ([\d.]+)|(\d[\d,]*) (?:tokens?|steps?|rows?)")
 _PACKED = (".gz", ".bz2", ".xz", ".zst")
 QUESTION, ANSWER = "question_column", "answer_column"
 _OWN = ("model", "prompts", QUESTION, ANSWER)
@@ -81,11 +82,17 @@ def asked_of(studio: Studio, file_id: str, given: Mapping[str, str]) -> Asked:
     model = given.get("model") or (names[0] if names else "")
     if model not in names:
         raise UsageError(f"The model {model!r} is not installed; choose another, or install it first")
-    own = {name: value.strip() for name, value in given.items() if name not in _OWN and value.strip()}
+    own = {name: _bare(value.strip()) for name, value in given.items() if name not in _OWN and value.strip()}
     if not own.get("columns") and (pair := _columns(given)):
         own["columns"] = pair
     checked(own)  # before a plan is made, too: none may read or write other files
     return Asked(file, named(studio.folder, file), model, own, given.get("prompts", "").strip())
+
+
+def _bare(value: str) -> str:
+    """A number without the word that the page shows it with, as in "32 tokens"; anything else as it is."""
+    found = _WITH_WORD.fullmatch(value)
+    return (found[1] or found[2]).replace(",", "") if found else value
 
 
 def _columns(given: Mapping[str, str]) -> str:
