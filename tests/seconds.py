@@ -23,6 +23,8 @@ from tests.tiers import LONG, read_long
 
 SHARED_SECONDS = 1.0
 """A fixture that took longer, and is made once for several tests, binds them together."""
+QUICK = ("tests/test_layers.py", "tests/test_docs.py", "tests/core/", "tests/planning/")
+"""What `make check` runs: these stay."""
 HEAD = "# Written by tests/seconds.py: tests that take long. A name without brackets means all of its cases.\n"
 _made: dict[str, float] = {}
 
@@ -75,8 +77,9 @@ def chosen(lines: Iterable[tuple[str, float, list[str], Mapping[str, float]]], b
     for key in sorted(groups, key=lambda key: sums[key] / len(groups[key]), reverse=True):
         if left <= budget:
             return
-        left -= sums[key]
-        yield from groups[key]
+        if not key.startswith(QUICK):
+            left -= sums[key]
+            yield from groups[key]
 
 
 def main(folder: str, budget: str) -> None:

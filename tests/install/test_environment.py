@@ -71,9 +71,9 @@ def test_the_launcher_takes_over_to_make_the_environment_again(tmp_path: Path) -
     venv.create(root / ".venv", with_pip=False)
     packages = Path(sysconfig.get_path("purelib", vars={"base": str(root / ".venv")}))
     (packages / "here.pth").write_text(f"{root}\n{sysconfig.get_path('purelib')}\n")
-    (root / "llm_installer" / "tiny").mkdir()
-    (root / "llm_installer" / "tiny" / "__init__.py").write_text(
-        (REPO / "llm_installer" / "tiny" / "__init__.py").read_text()
+    (root / "llm_installer" / "install" / "tiny").mkdir()
+    (root / "llm_installer" / "install" / "tiny" / "__init__.py").write_text(
+        (REPO / "llm_installer" / "install" / "tiny" / "__init__.py").read_text()
     )
     launcher = root / "llm-installer"
     launcher.write_text('#!/bin/sh\necho "$# $LLM_INSTALLER_RECREATE $LLM_INSTALLER_SETUP_ONLY"\nexit 7\n')

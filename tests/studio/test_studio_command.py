@@ -27,7 +27,6 @@ def test_a_folder_is_free_again_when_its_studio_ends(llm_home: Path) -> None:
 @pytest.mark.parametrize(
     "request_",
     [
-        StudioRequest(host="0.0.0.0"),
         StudioRequest(public_url="http://studio.example.org"),
         StudioRequest(public_url="https://a.b/path"),
         StudioRequest(public_url="https://user:password@a.b"),

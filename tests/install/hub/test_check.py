@@ -26,14 +26,14 @@ from tests.install.conftest import llama_tensors, safetensors
 WIDTH, LAYERS = 512, 4
 CONFIG = {
     "model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": WIDTH, "intermediate_size": WIDTH,
-    "num_hidden_layers": LAYERS, "num_attention_heads": 8, "vocab_size": 1000, "max_position_embeddings": 2048,
+    "num_hidden_layers": LAYERS, "num_attention_heads": 8, "vocab_size": 24, "max_position_embeddings": 2048,
     "tie_word_embeddings": True,
 }  # fmt: skip
 
 
 def weights() -> bytes:
     """A few megabytes of bfloat16 matrices with the names of a Llama."""
-    return safetensors(llama_tensors(WIDTH, LAYERS, 1000), dtype="BF16")
+    return safetensors(llama_tensors(WIDTH, LAYERS, 24), dtype="BF16")
 
 
 @pytest.fixture
