@@ -86,6 +86,7 @@ def test_where_it_is_gone_a_fresh_one_answers(warm: Warm, data: Path) -> None:
         os.kill(pid, signal.SIGKILL)
         with pytest.raises(Away):
             child.wait(60)
+        child.close()
     assert "error" not in insight.plan(data, "tiny", {})
     assert warm.line is not line
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import http.client
 import secrets
 from collections.abc import AsyncIterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from urllib.parse import quote, urlsplit
 
 import httpx2
@@ -122,7 +122,7 @@ class Servers:
 def _answers(address: str) -> bool:
     place = urlsplit(address)
     connection = http.client.HTTPConnection(place.hostname or "", place.port, timeout=5)
-    with suppress(OSError):
+    with closing(connection), suppress(OSError):
         connection.request("GET", "/health")
         return connection.getresponse().status == 200
     return False
