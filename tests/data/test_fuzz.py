@@ -29,6 +29,7 @@ from llm_installer.core.errors import InstallerError
 from llm_installer.data.formats import FORMATS
 from llm_installer.data.splitting import split
 from llm_installer.data.store.load import DataRequest, load_examples
+from tests.tiers import minutes
 
 ROWS: list[dict[str, Any]] = [
     {"prompt": "What?", "completion": "That."},
@@ -278,6 +279,7 @@ def test_only_our_errors_come_out(kind: str) -> None:
     fuzz(kind, 1, 40)
 
 
+@minutes
 @pytest.mark.slow
 def test_for_a_long_time() -> None:
     end = time.monotonic() + float(os.environ.get("FUZZ_SECONDS", "60"))

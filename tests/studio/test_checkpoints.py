@@ -208,8 +208,9 @@ def a_worker(start: Callable[..., subprocess.Popen[str]], studio: House, home: P
     return start("worker", "--server", f"http://127.0.0.1:{studio.port}", "--job", job, env=environment)
 
 
+@minutes
 @pytest.mark.slow
-@pytest.mark.parametrize("how", ["SIGTERM", pytest.param("SIGKILL", marks=minutes)])
+@pytest.mark.parametrize("how", ["SIGTERM", "SIGKILL"])
 def test_another_machine_goes_on_bit_for_bit(
     house: Callable[..., House],
     start: Callable[..., subprocess.Popen[str]],

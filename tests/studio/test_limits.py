@@ -20,6 +20,7 @@ from llm_installer.studio.store import claims, cleaning, jobs
 from llm_installer.studio.store.jobs import NewJob
 from llm_installer.studio.store.tables import Job
 from tests.studio.test_survival import House, house
+from tests.tiers import minutes
 
 __all__ = ["house"]
 Start = Callable[..., "subprocess.Popen[str]"]
@@ -103,6 +104,7 @@ def test_a_full_disk_takes_no_upload_and_the_database_goes_on(
     studio.end()
 
 
+@minutes
 @pytest.mark.slow
 def test_ten_thousand_jobs_and_a_million_events(
     studio: Studio, api: httpx.Client, make_job: Callable[..., str], hand_in: Callable[..., dict[str, object]]

@@ -16,6 +16,7 @@ import pytest
 from llm_installer.studio.store import tokens
 from llm_installer.studio.store.opening import open_store
 from tests.studio.test_survival import House, house, until
+from tests.tiers import minutes
 
 __all__ = ["house"]
 HUB = "hf_canaryCanaryCanary0123456789"
@@ -30,6 +31,7 @@ def leaks(secrets: dict[str, str], text: str) -> set[str]:
     }
 
 
+@minutes
 @pytest.mark.slow
 def test_no_canary_is_found(
     house: Callable[..., House],
