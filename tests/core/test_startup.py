@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from llm_installer.core import startup
+from tests.tiers import first_here
 
 PEFT = """
 import sys
@@ -52,7 +53,7 @@ print([os.environ.get(name) for name in names], constants.HF_HUB_DISABLE_TELEMET
 """
 
 
-@pytest.mark.parametrize("entry", ENTRIES)
+@pytest.mark.parametrize("entry", first_here(("install", "command", "lora_sft"), 2))
 def test_no_library_reports_about_its_users(entry: str, tmp_path: Path) -> None:
     first = "" if entry == "command" else "import huggingface_hub.constants"  # in somebody else's program
     names = startup.NO_TELEMETRY
