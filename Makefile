@@ -1,6 +1,8 @@
 # The developer commands. `make check` before each commit: under a minute once .venv is there.
 BIN = .venv/bin
-FAST = tests/test_layers.py tests/test_docs.py tests/core tests/planning
+FAST = tests/test_layers.py tests/test_docs.py tests/core tests/planning --ignore=tests/core/test_adapter_info.py --ignore=tests/core/test_core.py \
+       --ignore=tests/core/test_startup.py
+# What loads models or starts programs is left to tests/run.
 
 .PHONY: check test map venv
 check: venv

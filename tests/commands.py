@@ -14,6 +14,7 @@ import sys
 import tempfile
 from contextlib import suppress
 from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 import psutil
@@ -33,7 +34,7 @@ def command(*words: str | Path, cwd: str | Path | None = None, input: str = "") 
             stream.write_text(text, encoding="utf-8")
         given = [str(word) for word in words]
         process = processes.Process(target=_run, args=(given, streams, dict(os.environ), str(cwd or Path.cwd())))
-        process.start()
+        _start(process)
         process.join(PATIENCE)
         if process.exitcode is None:
             process.kill()
@@ -41,6 +42,16 @@ def command(*words: str | Path, cwd: str | Path | None = None, input: str = "") 
             raise subprocess.TimeoutExpired(given, PATIENCE)
         said, wrong = (stream.read_text(encoding="utf-8") for stream in streams[1:])
     return subprocess.CompletedProcess(given, process.exitcode, said, wrong)
+
+
+def _start(process: ForkServerProcess) -> None:
+    """Start it; the one that forks listens in the system's folder for temporary files, whatever a studio in this
+    process has chosen: names of sockets are short."""
+    before, tempfile.tempdir = tempfile.tempdir, None
+    try:
+        process.start()
+    finally:
+        tempfile.tempdir = before
 
 
 class Begun:
@@ -55,7 +66,7 @@ class Begun:
         self._process = processes.Process(
             target=_begin, args=(given, writes, self._wrong, dict(os.environ), os.getcwd())
         )
-        self._process.start()
+        _start(self._process)
         writes.close()
         self.stdout = open(os.dup(reads.fileno()), encoding="utf-8")  # noqa: SIM115  close() does it
         reads.close()
