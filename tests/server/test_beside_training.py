@@ -16,8 +16,10 @@ from llm_installer.runs.listing import use
 from llm_installer.server.request import ServeRequest
 from tests.commands import Begun, command
 from tests.server.conftest import running
+from tests.tiers import minutes
 
 
+@minutes
 @pytest.mark.slow
 def test_a_model_is_trained_while_it_is_served(llm_home: Path, tmp_path: Path) -> None:
     folder = ModelDir(install("tiny", say=lambda text: None).root)

@@ -11,6 +11,7 @@ import pytest
 
 from tests.studio.people import PASSWORD, PUBLIC, World, running
 from tests.studio.test_pages_browser import AXE, TOO_WIDE, browser, playwright
+from tests.tiers import minutes
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -99,6 +100,7 @@ def test_the_story_of_an_account(llm_home: Path, page: Page) -> None:
         looked_at(page, "refused") if SHOTS else None
 
 
+@minutes
 def test_a_form_with_a_file_and_one_by_htmx_carry_the_token(llm_home: Path, page: Page) -> None:
     """A member gives a file, as the page sends it."""
     from llm_installer.install.installer import install

@@ -272,6 +272,7 @@ def beside_the_base(page: Page, person: Clicks) -> None:
     )
 
 
+@minutes
 @pytest.mark.slow
 def test_downloads_are_made_when_they_are_asked_for(address: str, page: Page, tmp_path: Path) -> None:
     """A merged model and a GGUF, by commands that go on while the page is closed."""

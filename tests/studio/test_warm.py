@@ -19,6 +19,7 @@ from llm_installer.studio import insight
 from llm_installer.studio.insight import Limits
 from llm_installer.studio.plain import Json
 from llm_installer.studio.warm import Away, Warm
+from tests.tiers import minutes
 
 pytestmark = pytest.mark.slow
 ROWS = b"input,output\n" + b"".join(b"question %d,answer %d\n" % (n, n) for n in range(30))
@@ -40,6 +41,7 @@ def data(tmp_path: Path, llm_home: Path) -> Path:
     return file
 
 
+@minutes
 def test_it_answers_as_a_fresh_one_does(warm: Warm, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = insight.plan(data, "tiny", {"epochs": 2})
     process = warm.process
@@ -76,6 +78,7 @@ def test_its_children_have_their_limits(warm: Warm, data: Path) -> None:
     assert "error" not in found
 
 
+@minutes
 def test_where_it_is_gone_a_fresh_one_answers(warm: Warm, data: Path) -> None:
     warm.start()
     assert warm.process
