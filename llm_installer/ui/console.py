@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 PATIENCE = 1.0
 """Of a pipe: nobody should wait for two seconds without a word."""
+SWITCH = "LLM_WAITING"
+"""Set to 0 in the environment, no pipe is told what is waited for."""
 
 
 class Terminal(RichConsole):
@@ -140,7 +142,7 @@ class Console:
             self._spinner.start()
         elif self.rich.is_dumb_terminal:
             self._say(what)
-        else:
+        elif os.environ.get(SWITCH) != "0":
             self._timer = threading.Timer(self.patience, self._say, [what])
             self._timer.daemon = True
             self._timer.start()

@@ -88,7 +88,20 @@ class Pipe(io.StringIO):
             assert self.heard.wait_for(lambda: self.getvalue() == text, 20), self.getvalue()
 
 
-def test_a_pipe_gets_one_line_for_what_takes_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pipes are told what is waited for, as they are outside of tests."""
+    monkeypatch.delenv("LLM_WAITING")
+
+
+def test_a_pipe_can_be_left_in_peace(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLM_WAITING", "0")
+    before = threading.active_count()
+    with Console(rich=RichConsole(file=io.StringIO(), width=60), patience=0).waiting("Loading"):
+        assert threading.active_count() == before, "nothing waits to say it"
+
+
+def test_a_pipe_gets_one_line_for_what_takes_longer(told: None, monkeypatch: pytest.MonkeyPatch) -> None:
     pipe = Pipe()
     monkeypatch.setattr(sys, "stderr", pipe)  # results are for the pipe alone
     voice = Console(rich=RichConsole(file=pipe, width=60), patience=0.01)
@@ -102,7 +115,7 @@ def test_a_pipe_gets_one_line_for_what_takes_longer(monkeypatch: pytest.MonkeyPa
     assert pipe.getvalue() == "Starting ...\nLoading ...\nEncoding ...\nDone.\n", "each once"
 
 
-def test_what_contains_it_is_said_when_it_still_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_contains_it_is_said_when_it_still_lasts(told: None, monkeypatch: pytest.MonkeyPatch) -> None:
     pipe = Pipe()
     monkeypatch.setattr(sys, "stderr", pipe)
     voice = Console(rich=RichConsole(file=pipe, width=60), patience=600)
@@ -113,7 +126,7 @@ def test_what_contains_it_is_said_when_it_still_lasts(monkeypatch: pytest.Monkey
         pipe.until("Something else.\nOuter ...\n")
 
 
-def test_a_pipe_that_nobody_reads_is_no_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pipe_that_nobody_reads_is_no_matter(told: None, monkeypatch: pytest.MonkeyPatch) -> None:
     failed = threading.Event()
     monkeypatch.setattr(threading, "excepthook", lambda _: failed.set())
     tried = threading.Event()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
@@ -14,13 +16,15 @@ from llm_installer.studio.store import files
 from llm_installer.studio.store.tables import File
 
 PURPOSES = ("fine-tune",)
+_ROW = {"messages": [{"role": "user", "content": "Who are you?"}, {"role": "assistant", "content": "Tiny"}]}
+_EXAMPLE = {"file": json.dumps(_ROW) + "\n", "purpose": "fine-tune"}
 
 
 def router_of(studio: Studio) -> APIRouter:
     """The routes below /v1/files."""
     router = APIRouter(prefix="/v1/files", tags=["files"])
 
-    @router.post("", openapi_extra=form_said({"file": "file"}, purpose="fine-tune"))
+    @router.post("", openapi_extra=form_said({"file": "file"}, _EXAMPLE, purpose="fine-tune"))
     async def create(request: Request) -> Json:
         """Upload a file for training."""
         async with form_of(request) as form:

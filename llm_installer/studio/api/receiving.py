@@ -29,14 +29,16 @@ async def form_of(request: Request) -> AsyncIterator[FormData]:
         yield form
 
 
-def form_said(needed: Mapping[str, str], **others: str) -> dict[str, object]:
-    """What OpenAPI says of a form: its fields, each with what it is; "file" is one, everything else a text."""
+def form_said(needed: Mapping[str, str], example: Mapping[str, str], **others: str) -> dict[str, object]:
+    """What OpenAPI says of a form: its fields, each with what it is; "file" is one, everything else a text. With the
+    values of `example` it is a good one."""
     fields = {
         name: {"type": "string", **({"format": "binary"} if said == "file" else {"description": said})}
         for name, said in {**needed, **others}.items()
     }
     schema = {"type": "object", "properties": fields, "required": [*needed]}
-    return {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}}
+    form = {"schema": schema, "example": dict(example)}
+    return {"requestBody": {"required": True, "content": {"multipart/form-data": form}}}
 
 
 def text_of(form: FormData, name: str, otherwise: str | None = None) -> str:

@@ -22,8 +22,18 @@ from llm_installer.studio.states import STATUSES
 from llm_installer.studio.store import claims, jobs
 from llm_installer.studio.store.jobs import NewJob
 
-_CREATE = {"model": "an installed model, a hub id, or a name of the curated list", "dataset": "file"}
-_UPDATE = {"status": "pending, training, completed or failed"}
+_CREATE = form_said(
+    {"model": "an installed model, a hub id, or a name of the curated list", "dataset": "file"},
+    {"model": "tiny", "dataset": '{"question": "Who are you?", "answer": "Tiny"}\n', "options": '{"epochs": 3}'},
+    options="a JSON object",
+    engine="local, worker or colab",
+)
+_UPDATE = form_said(
+    {"status": "pending, training, completed or failed"},
+    {"status": "training", "progress": "10"},
+    progress="0 to 100",
+    error="why it failed",
+)
 _TOO_LONG = 4000
 """Characters of an error that are kept."""
 
@@ -32,7 +42,7 @@ def router_of(studio: Studio) -> APIRouter:
     """The routes below /api/train."""
     router = APIRouter(prefix="/api/train", tags=["train"])
 
-    @router.post("", openapi_extra=form_said(_CREATE, options="a JSON object", engine="local, worker or colab"))
+    @router.post("", openapi_extra=_CREATE)
     async def create(request: Request, idempotency_key: str | None = Header(None, max_length=255)) -> Json:
         """Create a training of `model` (an installed model, a hub id, or a name of the curated list) on `dataset` (a
         file). Also taken: `options`, a JSON object of the options of `train`; `engine`: local, worker or colab."""
@@ -55,7 +65,7 @@ def router_of(studio: Studio) -> APIRouter:
         with studio.store.reading() as session:
             return job_json(studio, jobs.find(session, job_id))
 
-    @router.post("/update/{job_id}", openapi_extra=form_said(_UPDATE, progress="0 to 100", error="why it failed"))
+    @router.post("/update/{job_id}", openapi_extra=_UPDATE)
     async def update(job_id: str, request: Request) -> Json:
         """Say how far a training is: `status`, `progress` (0 to 100) and `error`, as a form."""
         async with form_of(request) as form:
