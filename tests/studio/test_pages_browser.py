@@ -31,7 +31,7 @@ from tests.studio.test_pages import EVIL, RUN, Open, folder, opened_studio
 from tests.tiers import minutes
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Page, Route
 
 playwright = pytest.importorskip("playwright.sync_api", reason="the browser tests need Playwright")
 __all__ = ["folder", "opened_studio"]
@@ -118,6 +118,18 @@ def test_news_take_nothing_out_of_the_hand(opened_studio: Open, folder: ModelDir
     page.wait_for_selector("#now >> text=3 of 9")
     assert page.is_visible("#loss") and "loss before training" not in page.inner_text("#now")
     assert page.evaluate("document.activeElement.textContent") == "Cancel"
+
+
+def test_news_come_also_where_what_reads_them_is_late(opened_studio: Open, folder: ModelDir, page: Page) -> None:
+    def late(route: Route) -> None:
+        page.wait_for_timeout(500)  # the network is slow for this file
+        route.continue_()
+
+    page.route("**/hx-sse-*.js", late)
+    job = opened_studio.job(TRAINING)
+    with page.expect_response("**/live?*") as heard:
+        page.goto(f"{str(opened_studio.http.base_url).rstrip('/')}/runs/{job.id}")
+    assert heard.value.status == 200
 
 
 def until(page: Page, so: str) -> None:
