@@ -18,7 +18,7 @@ import pytest
 from hypothesis import settings
 
 from tests.generated import many
-from tests.tiers import read_long
+from tests.tiers import LONG, RARE, minutes, names_in
 
 settings.register_profile("suite", max_examples=many(100), deadline=None)  # a busy machine is no fault
 settings.load_profile("suite")
@@ -57,10 +57,13 @@ def pytest_collection() -> Iterator[None]:
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What takes long by the clock is slow, wherever it stands."""
-    long = read_long()
+    long, rare = names_in(LONG), names_in(RARE)
     for item in items:
-        if item.nodeid in long or item.nodeid.partition("[")[0] in long:
+        names = {item.nodeid, item.nodeid.partition("[")[0]}
+        if names & (long | rare):
             item.add_marker(pytest.mark.slow)
+        if names & rare:
+            item.add_marker(minutes)
 
 
 @pytest.fixture(scope="session")

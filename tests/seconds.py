@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from tests.tiers import LONG, read_long
+from tests.tiers import LONG, names_in
 
 SHARED_SECONDS = 1.0
 """A fixture that took longer, and is made once for several tests, binds them together."""
@@ -85,7 +85,7 @@ def chosen(lines: Iterable[tuple[str, float, list[str], Mapping[str, float]]], b
 def main(folder: str, budget: str) -> None:
     """Write tests/long.txt: what is in it already stays, for it was not measured."""
     lines = [json.loads(line) for file in sorted(Path(folder).glob("*.jsonl")) for line in file.open(encoding="utf-8")]
-    found = sorted({*read_long(), *chosen(lines, float(budget))})
+    found = sorted({*names_in(LONG), *chosen(lines, float(budget))})
     LONG.write_text(HEAD + "".join(f"{name}\n" for name in found), encoding="utf-8")
     print(f"{len(found):,} of {len(lines):,} tests are left to the slow ones")
 

@@ -15,11 +15,13 @@ minutes = pytest.mark.skipif(not ALL, reason="takes minutes; LLM_FUZZ=1 runs it"
 
 LONG = Path(__file__).with_name("long.txt")
 """Tests that the clock made slow, a name in each line."""
+RARE = Path(__file__).with_name("minutes.txt")
+"""Slow tests that are `minutes` as well."""
 
 
-def read_long() -> frozenset[str]:
-    """Their names, as pytest writes them."""
-    lines = LONG.read_text(encoding="utf-8").splitlines() if LONG.exists() else []
+def names_in(file: Path) -> frozenset[str]:
+    """The names of tests in such a list, as pytest writes them."""
+    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
     return frozenset(line for line in lines if line and not line.startswith("#"))
 
 

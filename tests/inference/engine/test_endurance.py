@@ -24,6 +24,7 @@ def resident() -> int:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs /proc")
 def test_memory_stays_as_it_is(engine: Engine) -> None:
     chance, heard = random.Random(0), queue.SimpleQueue[Event]()
