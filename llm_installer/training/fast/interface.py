@@ -232,9 +232,10 @@ def make_parallel(
     flats = [flat, *(flat.twin(other) if flat else None for other in models[1:])]
     for other, twin in zip(models[1:], flats[1:], strict=True):
         speed_up(other, compiling, parallel.threads_each(len(models)), loss.kernels, twin)
-    parallel.guard_rotary(models)
-    if parallel.multiplies_exactly_elsewhere(models[0], loss):
-        return None, "one micro-batch at a time: the model also multiplies in float32"
+    if models[0].dtype == torch.bfloat16:
+        parallel.guard_rotary(models)
+        if parallel.multiplies_exactly_elsewhere(models[0], loss):
+            return None, "one micro-batch at a time: the model also multiplies in float32"
     losses = [loss, *(SupervisedLoss(other, loss.kernels) for other in models[1:])]
     made = parallel.ParallelMicroBatches(models, losses, [f for f in flats if f and f.attached])
     return made, f"{len(models)} parallel micro-batches on {torch.get_num_threads()} cores"

@@ -33,6 +33,7 @@ from llm_installer.training.fast.lora import forget_half_done, replace_forward
 from llm_installer.training.fast.loss import LossSum
 from llm_installer.training.fast.packed_rows import as_packed
 
+PRECISIONS = ("bfloat16", "float32")
 COUNT = 2
 """Micro-batches at once; more were not measured."""
 OVERHEAD = 32
@@ -45,7 +46,7 @@ def refusal(model: nn.Module, plan: Plan, images: bool, sharded: bool) -> str:
     """Why the micro-batches of a step are computed one after the other; empty where they can be parallel."""
     method = plan.method
     checks = (
-        (plan.device != "cpu" or plan.precision != "bfloat16", "only for bfloat16 on CPUs"),
+        (plan.device != "cpu" or plan.precision not in PRECISIONS, f"only on CPUs, in {' or '.join(PRECISIONS)}"),
         (usable_cores() < COUNT or torch.get_num_threads() < COUNT, "there is one core"),
         (count() > 1 or sharded, "there are several processes"),
         (bool(method.neftune_noise_alpha) or drops(model), "what is random would depend on which is first"),
