@@ -46,8 +46,12 @@ def test_a_dataset_of_the_hub_becomes_a_file(opened_studio: Open, folder: ModelD
     where = given.headers["location"]
     assert where.startswith("/new/hub?dataset=org%2Fanswers")
     assert "org/answers" in http.get(where).text and "org/answers" in http.get("/new").text
-    answer = ended(opened_studio, where)
-    place = answer.headers["hx-redirect"]
+    for _ in range(2):
+        answer = ended(opened_studio, where)
+        assert "/new/hub/keep" in answer.text and "org/answers" in http.get("/new").text, "looking changes nothing"
+    form = {"dataset": "org/answers", "model": "tiny"}
+    place = http.post("/new/hub/keep", data=form).headers["location"]
+    assert http.post("/new/hub/keep", data=form).headers["location"] == where, "it is kept once"
     assert place.endswith("?model=tiny") and "org_answers.jsonl" in http.get(place).text
     with opened_studio.studio.store.reading() as session:
         (file,) = files.listed(session)

@@ -117,10 +117,21 @@ document.addEventListener('click', (event) => {
   } catch { /* then they are chosen on that page */ }
 });
 
+/** What the page waited for is there: it goes on, once, as the button would. */
+let went = false;
+function goOn() {
+  const form = went ? null : find('form[data-go-on]');
+  if (!form) return;
+  went = true;
+  form.requestSubmit();
+}
+
 const box = find('#drop');
 if (box) dropping(box);
 const segments = find('fieldset.segments');
 if (segments) theme(segments);
 document.addEventListener('submit', once);
-document.addEventListener('htmx:after:swap', () => markdown(document));
-markdown(document);
+for (const act of [() => markdown(document), goOn]) {
+  document.addEventListener('htmx:after:swap', act);
+  act();
+}
