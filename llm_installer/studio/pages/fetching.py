@@ -58,17 +58,17 @@ def router_of(studio: Studio) -> APIRouter:
             if not _fetching(studio, name).ready:
                 return to(f"/new/hub?{urlencode({'dataset': name})}&{known}")
             called = f"{name.replace('/', '_').replace(':', '_')}.jsonl"
-            file = files.keep(studio.store, studio.folder, _place(studio, name), called)
-            _child(studio, name).forget()
+            file = files.keep(studio.store, studio.folder, place_of(studio, name), called)
+            child_of(studio, name).forget()
         return to(f"/new/{file.id}?{known}")
 
     @router.post("/new/hub/stop")
     def stop(dataset: str = Form(max_length=300)) -> Response:
         name = checked_dataset(dataset)
-        child = _child(studio, name)
+        child = child_of(studio, name)
         child.end()
         child.forget()
-        _remove(_place(studio, name))
+        _remove(place_of(studio, name))
         return to("/new")
 
     return router
@@ -77,7 +77,7 @@ def router_of(studio: Studio) -> APIRouter:
 def begun(studio: Studio, dataset: str, model: str) -> Response:
     """Begin to fetch a dataset, and go where its progress is. Raises UsageError."""
     name = checked_dataset(dataset)
-    child = _child(studio, name)
+    child = child_of(studio, name)
     if not child.alive:
         _begin(studio, name, child)
     return to(f"/new/hub?{urlencode({'dataset': name, 'model': model})}")
@@ -101,7 +101,7 @@ def checked_dataset(text: str) -> str:
 
 def _fetching(studio: Studio, name: str) -> Fetching:
     """How far it is."""
-    child, place = _child(studio, name), _place(studio, name)
+    child, place = child_of(studio, name), place_of(studio, name)
     code, lines = child.code, child.lines
     if not child.pid[0]:
         return Fetching(name, "It was stopped; begin again on the page New training")
@@ -117,7 +117,7 @@ def _fetching(studio: Studio, name: str) -> Fetching:
 
 
 def _begin(studio: Studio, name: str, child: Child) -> None:
-    empty, place = studio.folder / "empty", _place(studio, name)
+    empty, place = studio.folder / "empty", place_of(studio, name)
     empty.mkdir(parents=True, exist_ok=True)
     place.parent.mkdir(parents=True, exist_ok=True)
     _remove(place)
@@ -135,9 +135,11 @@ def _folder(studio: Studio) -> Path:
     return studio.folder / FETCHES / (owner() or "everyone")
 
 
-def _child(studio: Studio, name: str) -> Child:
+def child_of(studio: Studio, name: str) -> Child:
+    """The command that fetches a dataset."""
     return Child(name, _folder(studio) / sha256(name.encode()).hexdigest()[:24])
 
 
-def _place(studio: Studio, name: str) -> Path:
+def place_of(studio: Studio, name: str) -> Path:
+    """Where it writes what can be trained on."""
     return _folder(studio) / f"{sha256(name.encode()).hexdigest()[:24]}.rows.jsonl"

@@ -117,6 +117,12 @@ document.addEventListener('click', (event) => {
   } catch { /* then they are chosen on that page */ }
 });
 
+/** A hidden page holds no stream, as a browser has few connections to one server. One that is hidden before its stream
+    begins was told so before anybody listened; the stream waits until the page is shown, as others do. */
+document.addEventListener('htmx:sse:after:connection', ({ detail: { connection } }) => {
+  if (document.hidden) setTimeout(() => { if (document.hidden) connection.visibilityHandler?.(); });
+});
+
 /** What the page waited for is there: it goes on, once, as the button would. */
 let went = false;
 function goOn() {
