@@ -1,7 +1,7 @@
 """Connections to where somebody else's name or address leads: to public addresses alone.
 
-`decided` is the one function that decides. `public_transport` is the one way out: it connects to the address that was
-decided, at every redirect again, so a name that means something else a moment later changes nothing.
+`decided` is the one function that decides. Who follows redirects goes out by `public_transport`: it connects to the
+address that was decided, at every redirect again, so a name that means something else a moment later changes nothing.
 """
 
 from __future__ import annotations
@@ -133,15 +133,6 @@ def public_transport(
 
     known = frozenset(trusted)
     return Public()
-
-
-def public_client(resolver: Resolver = resolved, seconds: float = 10.0) -> httpx2.Client:
-    """A client for an address that somebody typed, such as that of a webhook: no redirects, no proxy, no patience."""
-    import httpx2
-
-    return httpx2.Client(
-        transport=public_transport(resolver), follow_redirects=False, trust_env=False, timeout=httpx2.Timeout(seconds)
-    )
 
 
 def guard_the_hub() -> None:

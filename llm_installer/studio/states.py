@@ -6,6 +6,8 @@ store.jobs.move, which asks `allowed`.
 
 from __future__ import annotations
 
+from llm_installer.core.run.record import FINISHED
+
 QUEUED, PREPARING, INSTALLING = "queued", "preparing", "installing"
 TRAINING, UPLOADING, COMPLETED = "training", "uploading", "completed"
 CANCELLING, CANCELLED, FAILED, RESUMABLE = "cancelling", "cancelled", "failed", "resumable"
@@ -61,6 +63,11 @@ def allowed(before: str, after: str) -> bool:
 def status_of(state: str) -> str:
     """The coarse status that a state is: one of STATUSES."""
     return _STATUS.get(state, "training")
+
+
+def words_of_run(status: str) -> str:
+    """The status of a run, by the words of jobs where they mean the same."""
+    return _WORDS[COMPLETED] if status == FINISHED else status
 
 
 def words_of(state: str) -> str:

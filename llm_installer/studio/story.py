@@ -227,3 +227,4 @@ def _watch_on(studio: Studio, ending: threading.Event) -> None:
         if time.monotonic() - swept >= SWEEP:
             swept = time.monotonic()
             cleaning.sweep(studio.store, studio.folder)
+            cleaning.sweep_tries(studio.store)

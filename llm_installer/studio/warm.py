@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 
 IDLE = 900
@@ -53,30 +53,33 @@ class Warm:
             return self.line
         self._close()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
+        with ExitStack() as undone, theirs:
+            undone.callback(ours.close)
             environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "ARROW_DEFAULT_MEMORY_POOL": "system"}
             self.process = subprocess.Popen(
                 [sys.executable, "-c", _SERVE, str(theirs.fileno()), str(IDLE)],
                 env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()], start_new_session=True,
             )  # fmt: skip
+            undone.pop_all()
         self.line = ours
         return ours
 
     def ask(self, question: Mapping[str, object], out: int, said: int) -> Asked:
         """A child that answers; its output goes to `out` and `said`. Raises Away."""
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            text = json.dumps({**question, "environment": {**os.environ}}).encode()
-            try:
-                with self.lock:
+        text = json.dumps({**question, "environment": {**os.environ}}).encode()
+        try:
+            with ExitStack() as undone, self.lock:
+                ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+                undone.callback(ours.close)
+                with theirs:
                     line = self._start()
                     if len(text) > LONGEST:
                         raise OSError
                     socket.send_fds(line, [text], [out, said, theirs.fileno()])
-            except OSError as error:
-                ours.close()
-                raise Away from error
+                undone.pop_all()
+        except OSError as error:
+            raise Away from error
         return Asked(ours)
 
     def end(self) -> None:

@@ -14,7 +14,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_installer.core import outward
-from llm_installer.core.outward import NotPublic, checked_url, decided, hub_client, is_public, public_client, resolved
+from llm_installer.core.outward import (
+    NotPublic,
+    checked_url,
+    decided,
+    hub_client,
+    is_public,
+    public_transport,
+    resolved,
+)
 
 _LOCAL = """
 127.0.0.1 127.1.2.3 0.0.0.0 0.1.2.3 10.0.0.1 172.16.0.1 172.31.255.255 192.168.0.1 169.254.169.254
@@ -88,7 +96,7 @@ def listening(location: str = "") -> Iterator[tuple[int, list[tuple[str, str]]]]
 
 @pytest.mark.parametrize("host", [*NUMBERS, "127.0.0.1", "[::1]", "[::ffff:127.0.0.1]", "0.0.0.0"])
 def test_nothing_of_this_machine_is_fetched(host: str) -> None:
-    with listening() as (port, asked), public_client() as client:
+    with listening() as (port, asked), httpx2.Client(transport=public_transport()) as client:
         with pytest.raises((NotPublic, httpx2.InvalidURL)):
             client.get(f"http://{host}:{port}/")
         assert asked == []
@@ -105,7 +113,7 @@ def test_it_connects_to_the_address_that_was_decided(monkeypatch: pytest.MonkeyP
         raise OSError("not in a test")
 
     monkeypatch.setattr(socket, "create_connection", connect)
-    with public_client(lambda host, port: next(answers)) as client:
+    with httpx2.Client(transport=public_transport(lambda host, port: next(answers))) as client:
         with pytest.raises(httpx2.ConnectError):
             client.get("http://changes.test:8080/")
         with pytest.raises(NotPublic):
@@ -115,7 +123,8 @@ def test_it_connects_to_the_address_that_was_decided(monkeypatch: pytest.MonkeyP
 
 def test_the_server_is_asked_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outward, "is_public", lambda text: True)
-    with listening() as (port, asked), public_client(lambda host, number: ["127.0.0.1"]) as client:
+    transport = public_transport(lambda host, number: ["127.0.0.1"])
+    with listening() as (port, asked), httpx2.Client(transport=transport) as client:
         assert client.get(f"http://name.test:{port}/x").text == "ok"
     assert asked == [("/x", f"name.test:{port}")]
 

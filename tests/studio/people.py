@@ -17,6 +17,7 @@ import httpx
 import pytest
 
 from llm_installer.studio.access import passwords
+from llm_installer.studio.app import ROUTERS
 from llm_installer.studio.context import Studio
 from llm_installer.studio.request import StudioRequest
 from llm_installer.studio.story import opened
@@ -155,6 +156,19 @@ def running(**settings: Any) -> Iterator[World]:
             found.stop()
             thread.join(60)
             assert not thread.is_alive()
+
+
+def changing(world: World) -> list[tuple[str, str]]:
+    """Every method and path that changes something."""
+    waiting: list[object] = [router_of(world.studio) for router_of in ROUTERS]
+    found: list[tuple[str, str]] = []
+    while waiting:
+        route = waiting.pop()
+        waiting += getattr(getattr(route, "original_router", route), "routes", [])  # FastAPI nests them, or not
+        methods = {*(getattr(route, "methods", None) or ())} - {"GET", "HEAD"}
+        found += [(method, str(getattr(route, "path", ""))) for method in sorted(methods)]
+    assert len(found) > 40
+    return found
 
 
 def until(true: Any, seconds: float = 20) -> None:

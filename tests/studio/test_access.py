@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from sqlalchemy import func, inspect, select
+from sqlalchemy import func, inspect, select, text
 
 from llm_installer.studio.access import accounts, audit, doors, passwords, rights, sessions, tries
 from llm_installer.studio.access.accounts import FIRST, INVITE, RESET, BadName, NoLink
@@ -19,7 +19,7 @@ from llm_installer.studio.access.sign_in import local
 from llm_installer.studio.access.tries import SIGN_IN, Limit, TooOften
 from llm_installer.studio.access.who import Who
 from llm_installer.studio.store import acting, cleaning, files, jobs, quotas, schema
-from llm_installer.studio.store.account_tables import Account, Session
+from llm_installer.studio.store.account_tables import Account, Session, Tries
 from llm_installer.studio.store.acting import ACTING, Acting
 from llm_installer.studio.store.jobs import NewJob, Wanted
 from llm_installer.studio.store.opening import Store
@@ -139,6 +139,61 @@ def test_who_tries_often_waits_longer_each_time(store: Store) -> None:
     store.shift += tries.FORGOTTEN + timedelta(minutes=2)
     for _ in range(3):
         tries.count(store, keys)
+
+
+def test_what_was_counted_long_ago_is_swept(store: Store) -> None:
+    ada, keys = account(store, "ada"), [(Limit("guess", 1), name) for name in ("long ago", "a while ago", "now")]
+    tries.count(store, keys[:1])
+    token = ACTING.set(as_(ada))
+    try:
+        jobs.create(store, NewJob("tiny", None))
+        store.shift = timedelta(hours=20)
+        tries.count(store, keys[1:2])
+        store.shift = timedelta(hours=25)
+        tries.count(store, keys[2:])
+        assert (cleaning.sweep_tries(store), cleaning.sweep_tries(store)) == (2, 0), "the first, and the quota"
+        with store.reading() as session:
+            assert len(session.scalars(select(Tries)).all()) == 2
+        tries.count(store, keys[2:])
+        with pytest.raises(TooOften):
+            tries.count(store, keys[2:])
+        jobs.create(store, NewJob("tiny", None))
+    finally:
+        ACTING.reset(token)
+
+
+def test_of_two_who_choose_one_name_at_once_one_is_told_so(store: Store, opened: Callable[[], Store]) -> None:
+    account(store, "root", "admin")
+    with store.writing() as session:
+        links = [accounts.make_link(store, session, INVITE, "member") for _ in range(2)]
+    other, refused = opened(), []
+
+    def second() -> None:
+        try:
+            with other.writing() as session:
+                accounts.make(other, session, accounts.link_of(other, session, INVITE, links[1]), "ada", "hash")
+        except BadName as error:
+            refused.append(str(error))
+
+    thread = threading.Thread(target=second)
+    with store.writing() as session:
+        accounts.make(store, session, accounts.link_of(store, session, INVITE, links[0]), "ada", "hash")
+        thread.start()
+        while store.postgres and not _somebody_waits(store):
+            assert thread.is_alive()
+    thread.join()
+    assert refused == ["There is an account 'ada' already; choose another name"]
+    with store.writing() as session:
+        assert accounts.link_of(store, session, INVITE, links[1]), "it can be used with another name"
+
+
+def _somebody_waits(store: Store) -> bool:
+    """Whether a transaction of this database waits for another one."""
+    waits = text(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+    with store.reading() as session:
+        return bool(session.scalar(waits))
 
 
 def test_what_is_counted_at_once_is_counted(store: Store) -> None:

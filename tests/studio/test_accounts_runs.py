@@ -33,12 +33,20 @@ def run_of(folder: ModelDir, name: str, data: str, **result: object) -> Run:
     run.root.mkdir(parents=True)
     RunRecord(FINISHED, "2026-01-01T00:00:00", {"data": data}, "", "", {}, "", data, result).write(run)
     (run.root / "report.md").write_text("adas-own", encoding="utf-8")
+    for step in (20, 40):
+        (run.checkpoints / f"checkpoint-{step}").mkdir(parents=True)
+        (run.checkpoints / f"checkpoint-{step}" / "state.json").write_text("{}", encoding="utf-8")
     return run
 
 
 def seen(person: Person, key: str) -> list[int]:
     paths = ("/runs/{}", "/runs/{}/files/report.md", "/runs/{}/made")
     return [person.get(path.format(key)).status_code for path in paths]
+
+
+def steps(person: Person, job: str) -> list[int]:
+    found = person.get(f"/v1/fine_tuning/jobs/ftjob-{job}/checkpoints").json()["data"]
+    return [one["step_number"] for one in found]
 
 
 def test_a_run_of_another_is_not_had_by_its_name(world: World, folder: ModelDir) -> None:
@@ -54,6 +62,7 @@ def test_a_run_of_another_is_not_had_by_its_name(world: World, folder: ModelDir)
         assert worker.post(f"/api/workers/jobs/{job}/report", json=report).status_code == 200
     assert seen(bob, f"{folder.root.name}/{TRAINED}") == [404, 404, 404]
     assert seen(bob, job) == [200, 409, 409]
+    assert steps(bob, job) == steps(world.people["root"], job) == []
     assert bob.post(f"/runs/{job}/use").status_code == 409
     bob.post(f"/runs/{job}/cancel")
     for person in (bob, world.people["root"]):
@@ -73,6 +82,7 @@ def test_what_came_of_an_own_job_is_seen(world: World, folder: ModelDir) -> None
     run_of(folder, f"{TRAINED}-2", "a.csv", **{ELSEWHERE: there})
     with world.studio.store.writing() as session:
         jobs.find(session, here).run, jobs.find(session, there).run = TRAINED, f"{TRAINED}-2"
+    assert steps(ada, here) == steps(ada, there) == [40, 20]
     for key in (here, there, f"{folder.root.name}/{TRAINED}", f"{folder.root.name}/{TRAINED}-2"):
         assert seen(ada, key) == [200, 200, 200]
         assert 404 in seen(world.people["bob"], key)

@@ -21,7 +21,7 @@ from llm_installer.studio.context import Studio
 from llm_installer.studio.store import cleaning, jobs
 from llm_installer.studio.worker.client import Refusal, Replaced, Server
 from llm_installer.studio.worker.keeping import Keeping, brought_back
-from llm_installer.studio.worker.telling import Telling, Work
+from llm_installer.studio.worker.telling import AT_ONCE, Telling, Work
 from tests.studio.test_survival import House, adapter_of, house, metrics_of, until
 from tests.tiers import minutes
 
@@ -103,6 +103,35 @@ def test_the_newest_is_kept_and_brought_back_as_a_run_of_the_other_machine(
     assert cleaning.sweep(studio.store, studio.folder, 0) == 0, "its contents are needed"
     with pytest.raises(Replaced):
         server.tell(job, "checkpoint", {"attempt": 1, "run": ID, "step": 60, "files": described(run, 40, 60)})
+
+
+@pytest.mark.parametrize("how", ["give-back", "fail"])
+def test_what_waits_is_told_before_the_end(
+    server: Server, api: httpx.Client, make_job: Callable[..., str], tmp_path: Path, how: str
+) -> None:
+    """The last checkpoint is sent when the training has stopped, and nothing is reported after that."""
+    job = make_job(engine="worker")
+    sends, telling = keeping(server, claimed(server, job), tmp_path)
+    telling.waiting = [{"type": "message", "level": "info", "data": {"text": str(n)}} for n in range(AT_ONCE)]
+    sends.send(a_run(model(tmp_path), 40))
+    telling.end(how, "its worker was stopped")
+    found: list[dict[str, object]] = []
+    while more := api.get(f"/api/jobs/{job}/log", params={"after": found[-1]["id"] if found else 0}).json()["data"]:
+        found += more
+    kept = [n for n, one in enumerate(found) if "step 40 is kept by the studio" in str(one["data"])]
+    ended = [n for n, one in enumerate(found) if "its worker was stopped" in str(one["data"])]
+    assert len(kept) == 1 and ended and kept < ended
+    assert telling.waiting == [] and api.get(f"/api/jobs/{job}").json()["state"] in ("resumable", "failed")
+
+
+def test_the_end_is_told_where_what_waits_is_refused(
+    server: Server, api: httpx.Client, make_job: Callable[..., str], tmp_path: Path
+) -> None:
+    job = make_job(engine="worker")
+    _, telling = keeping(server, claimed(server, job), tmp_path)
+    telling.waiting = [{"type": "no such type", "data": {}}]
+    telling.end("fail", "no reason")
+    assert api.get(f"/api/jobs/{job}").json()["state"] == "failed"
 
 
 def described(run: Run, step: int, as_step: int) -> list[dict[str, object]]:
@@ -248,7 +277,7 @@ def test_another_machine_goes_on_bit_for_bit(
     found = asked(job)
     assert (found["state"], found["attempt"]) == ("completed", 2), found
     told = [str(one["data"]) for one in studio.api.get(f"/api/jobs/{job}/log").json()["data"]]
-    assert any("Resuming run" in one for one in told)
+    assert any("Resuming run" in one for one in told) and any("is kept by the studio" in one for one in told)
     assert adapter_of(studio, job) == adapter_of(studio, undisturbed)
     assert metrics_of(studio, job) == metrics_of(studio, undisturbed)
     studio.end()

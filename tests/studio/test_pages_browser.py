@@ -28,6 +28,7 @@ from llm_installer.studio.story import Running
 from llm_installer.studio.story import opened as studio_opened
 from tests.commands import command
 from tests.studio.test_pages import EVIL, RUN, Open, folder, opened_studio
+from tests.studio.test_pages_hub import fetched
 from tests.tiers import minutes
 
 if TYPE_CHECKING:
@@ -130,6 +131,39 @@ def test_news_come_also_where_what_reads_them_is_late(opened_studio: Open, folde
     with page.expect_response("**/live?*") as heard:
         page.goto(f"{str(opened_studio.http.base_url).rstrip('/')}/runs/{job.id}")
     assert heard.value.status == 200
+
+
+HIDDEN = """let shown = false;
+    Object.defineProperty(document, "hidden", {get: () => !shown});
+    window.show = (now) => { shown = now; document.dispatchEvent(new Event("visibilitychange")); };"""
+"""A page that is opened in the background, until it is shown."""
+
+
+def test_a_hidden_page_holds_no_stream_and_wakes_when_it_is_shown(
+    opened_studio: Open, folder: ModelDir, page: Page
+) -> None:
+    """Hidden from the beginning, hidden later, and hidden again while it comes back."""
+    job, steps = opened_studio.job(TRAINING), iter(range(9))
+    page.add_init_script(HIDDEN)
+    page.goto(f"{str(opened_studio.http.base_url).rstrip('/')}/runs/{job.id}")
+    sleeps = "(({sse}) => sse && !sse.reader)(document.querySelector('#live')?._htmx ?? {})"
+    for count, hide in ((3, ""), (6, "show(false)"), (9, "show(false); show(true); show(false)")):
+        page.evaluate(hide)
+        until(page, sleeps)
+        opened_studio.tell(
+            job, *(NewEvent("metrics", {"kind": "step", "step": next(steps), "loss": 1.0}) for _ in "abc")
+        )
+        assert page.locator(f"#loss[data-count='{count}']").count() == 0
+        page.evaluate("show(true)")
+        page.wait_for_selector(f"#loss[data-count='{count}']")
+
+
+def test_a_dataset_that_is_there_becomes_a_file_by_itself(opened_studio: Open, folder: ModelDir, page: Page) -> None:
+    fetched(opened_studio, "org/answers", b'{"prompt": "q", "completion": "a"}\n')
+    page.goto(f"{str(opened_studio.http.base_url).rstrip('/')}/new/hub?dataset=org/answers&model=tiny")
+    page.wait_for_url("**/new/file-*?model=tiny")
+    with opened_studio.studio.store.reading() as session:
+        assert [one.name for one in files.listed(session)] == ["org_answers.jsonl"]
 
 
 def until(page: Page, so: str) -> None:

@@ -10,6 +10,7 @@ import httpx2
 import pytest
 
 from llm_installer.core.paths import ModelDir
+from llm_installer.studio.pages import fetching
 from llm_installer.studio.pages.fetching import checked_dataset
 from llm_installer.studio.store import files
 from tests.data.reading import test_hub
@@ -46,8 +47,12 @@ def test_a_dataset_of_the_hub_becomes_a_file(opened_studio: Open, folder: ModelD
     where = given.headers["location"]
     assert where.startswith("/new/hub?dataset=org%2Fanswers")
     assert "org/answers" in http.get(where).text and "org/answers" in http.get("/new").text
-    answer = ended(opened_studio, where)
-    place = answer.headers["hx-redirect"]
+    for _ in range(2):
+        answer = ended(opened_studio, where)
+        assert "/new/hub/keep" in answer.text and "org/answers" in http.get("/new").text, "looking changes nothing"
+    form = {"dataset": "org/answers", "model": "tiny"}
+    place = http.post("/new/hub/keep", data=form).headers["location"]
+    assert http.post("/new/hub/keep", data=form).headers["location"] == where, "it is kept once"
     assert place.endswith("?model=tiny") and "org_answers.jsonl" in http.get(place).text
     with opened_studio.studio.store.reading() as session:
         (file,) = files.listed(session)
@@ -59,6 +64,40 @@ def test_a_dataset_of_the_hub_becomes_a_file(opened_studio: Open, folder: ModelD
     assert "org/nothing does not exist" in wrong.text and "hub has no dataset of that name" in wrong.text
     assert http.post("/new/hub/stop", data={"dataset": "org/nothing"}).headers["location"] == "/new"
     assert "org/nothing" not in http.get("/new").text
+
+
+def fetched(opened_studio: Open, name: str, content: bytes) -> Path:
+    """A dataset whose command has just ended; its rows."""
+    place = fetching.place_of(opened_studio.studio, name)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_bytes(content)
+    child = fetching.child_of(opened_studio.studio, name).place
+    child.with_name(f"{child.name}.json").write_text(json.dumps({"name": name, "pid": 1, "began": "before"}))
+    child.with_name(f"{child.name}.end").write_text("0")
+    return place
+
+
+def test_looking_at_what_was_fetched_changes_nothing(opened_studio: Open, folder: ModelDir) -> None:
+    http, place = opened_studio.http, fetched(opened_studio, "org/answers", b'{"prompt": "q", "completion": "a"}\n')
+    for path in ("/new/hub", "/new/hub/now", "/new/hub/now"):
+        assert (
+            'action="/new/hub/keep" method="post"' in http.get(f"{path}?dataset=org/answers").text and place.is_file()
+        )
+    made = http.post("/new/hub/keep", data={"dataset": "org/answers"}).headers["location"]
+    assert made.startswith("/new/file-") and not place.exists()
+    assert http.post("/new/hub/keep", data={"dataset": "org/answers"}).headers["location"].startswith("/new/hub?")
+
+
+def test_what_is_too_large_is_not_kept(opened_studio: Open, folder: ModelDir) -> None:
+    place, http = fetched(opened_studio, "org/answers", b"x" * 100), opened_studio.http
+    object.__setattr__(opened_studio.studio.settings, "upload_bytes", 99)
+    for _ in range(2):
+        assert "more than this studio takes" in http.get("/new/hub/now?dataset=org/answers").text
+    assert http.post("/new/hub/keep", data={"dataset": "org/answers"}).headers["location"].startswith("/new/hub?")
+    http.post("/new/hub/stop", data={"dataset": "org/answers"})
+    assert not place.exists() and "org/answers" not in http.get("/new").text
+    with opened_studio.studio.store.reading() as session:
+        assert files.listed(session) == []
 
 
 @pytest.mark.parametrize("name", ["squad", "tatsu-lab/alpaca", "a/b:train", "a/b:config:train", " a/b "])

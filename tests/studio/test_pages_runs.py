@@ -14,8 +14,6 @@ from llm_installer.core.paths import ModelDir
 from llm_installer.runs.versions import read_versions
 from llm_installer.studio.pages import grouped, prices
 from llm_installer.studio.pages.drawing import templates
-from llm_installer.studio.pages.report import report_parts
-from llm_installer.studio.pages.words import for_page
 from llm_installer.studio.pages.wrong import wrong_file
 from llm_installer.studio.states import COMPLETED, FAILED, TRAINING
 from llm_installer.studio.store import files, jobs
@@ -146,45 +144,6 @@ def test_examples_are_no_wrong_file(tmp_path: Path) -> None:
     for name, content in (("a.csv", b"input,output\nq,a\n"), ("a.zip", zipped("a.csv")), ("a.txt", b"MZ is a name")):
         (tmp_path / name).write_bytes(content)
         assert wrong_file(tmp_path / name, name) == ""
-
-
-@pytest.mark.parametrize(
-    ("said", "here"),
-    [
-        ("Invalid value for '--epochs': 'abc' is not a number", "Invalid value for “epochs”: 'abc' is not a number"),
-        ("a.csv: no records; correct it, or run without --strict", "a.csv: no records; correct it"),
-        ("tiny has no runs yet; start one with: ~/LLM/models/tiny/train.sh --data my.json", "tiny has no runs yet"),
-        ("A job may not say 'x'; see what it may with: llm-installer train --help", "A job may not say 'x'"),
-        ("--max-seq-length 512 is more than tiny reads", "“sequence length” 512 is more than tiny reads"),
-        (
-            "float32 would need at least 3 GiB; with --method qlora it fits",
-            "float32 would need at least 3 GiB; it fits with “method” qlora, which holds it in 4 bits",
-        ),
-        (
-            "GGUF files are written with the package gguf; install it with: /x/python -m pip install gguf",
-            "GGUF files are written with the package gguf; whoever looks after this machine can install it: "
-            "pip install gguf",
-        ),
-        ("the rate -- high; ./lora is as it was.", "the rate -- high; ./lora is as it was."),
-    ],
-)
-def test_words_of_a_terminal_become_words_of_a_page(said: str, here: str) -> None:
-    assert for_page(said) == here
-
-
-def test_a_report_names_files_and_no_commands() -> None:
-    text = "# tiny: run x\n\nTrained on /a/b/qa.csv for 5 steps. A longer run (--epochs 4).\n\n"
-    text += "./lora is now the adapter of this run, from step 5. Before, it was run y (loss 2 -> 1); "
-    text += "go back with: ./llm-installer adapters tiny use y\n"
-    text += "\n## Rows\n\n| row | loss |\n| --- | --- |\n| /a/b/qa.csv:18 | 1.5 |\n"
-    assert report_parts(text) == [
-        (
-            "",
-            "Trained on qa.csv for 5 steps. A longer run (“epochs” 4).\n\n"
-            "This run is in use now, from step 5. Before, it was run y (loss 2 -> 1)",
-        ),
-        ("Rows", "| row | loss |\n| --- | --- |\n| qa.csv:18 | 1.5 |"),
-    ]
 
 
 def test_prices_are_corrected_and_go_back(tmp_path: Path, opened_studio: Open) -> None:

@@ -21,7 +21,6 @@ from llm_installer.studio.plain import Json
 from llm_installer.studio.warm import Away, Warm
 from tests.tiers import minutes
 
-pytestmark = pytest.mark.slow
 ROWS = b"input,output\n" + b"".join(b"question %d,answer %d\n" % (n, n) for n in range(30))
 
 
@@ -41,6 +40,7 @@ def data(tmp_path: Path, llm_home: Path) -> Path:
     return file
 
 
+@pytest.mark.slow
 @minutes
 def test_it_answers_as_a_fresh_one_does(warm: Warm, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = insight.plan(data, "tiny", {"epochs": 2})
@@ -62,6 +62,7 @@ def _without_what_is_free(plan: Json) -> str:
     return re.sub(r" of [\d.]+ GiB", "", json.dumps(left, sort_keys=True))
 
 
+@pytest.mark.slow
 def test_its_children_have_their_limits(warm: Warm, data: Path) -> None:
     with TemporaryFile() as out, TemporaryFile() as said:
         words = ["data", data.name, "--model", "tiny", "--json"]
@@ -78,6 +79,7 @@ def test_its_children_have_their_limits(warm: Warm, data: Path) -> None:
     assert "error" not in found
 
 
+@pytest.mark.slow
 @minutes
 def test_where_it_is_gone_a_fresh_one_answers(warm: Warm, data: Path) -> None:
     warm.start()
@@ -94,6 +96,21 @@ def test_where_it_is_gone_a_fresh_one_answers(warm: Warm, data: Path) -> None:
     assert warm.line is not line
 
 
+def test_a_start_that_fails_leaves_nothing_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No process is started with a variable of so many bytes."""
+    monkeypatch.setenv("LLM_TEST_LONG", "x" * (1 << 20))
+    warm, before = Warm(), os.listdir("/proc/self/fd")
+    for _ in range(2):
+        with pytest.raises(OSError, match="too long"):
+            warm.start()
+        with pytest.raises(Away):
+            warm.ask({}, 1, 2)
+    with pytest.raises(TypeError):
+        warm.ask({"words": object()}, 1, 2)
+    assert os.listdir("/proc/self/fd") == before and warm.line is warm.process is None
+
+
+@pytest.mark.slow
 def test_it_ends_with_whoever_started_it(warm: Warm) -> None:
     warm.start()
     assert warm.process and warm.line

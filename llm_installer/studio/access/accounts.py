@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from sqlalchemy import delete, select
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session as Transaction
 
 from llm_installer.studio.access.rights import ADMIN, ROLES
@@ -101,8 +102,9 @@ def link_of(store: Store, session: Transaction, kind: str, secret: str) -> Link:
 def make(store: Store, session: Transaction, link: Link, name: str, password: str) -> Account:
     """Make an account with a link, which is over then; `password` is its hash. Raises BadName."""
     plain = checked_name(name)
+    taken = BadName(f"There is an account {plain!r} already; choose another name")
     if by_name(session, plain):
-        raise BadName(f"There is an account {plain!r} already; choose another name")
+        raise taken
     made = Account(
         id=str(uuid.uuid4()),
         name=plain,
@@ -113,6 +115,10 @@ def make(store: Store, session: Transaction, link: Link, name: str, password: st
         off=False,
     )
     session.add(made)
+    try:
+        session.flush()
+    except IntegrityError:  # on Postgres somebody else can take the name at the same moment
+        raise taken from None
     session.delete(link)
     session.flush()
     return made

@@ -11,6 +11,7 @@ from llm_installer.core.errors import ModelError
 from llm_installer.core.paths import ModelDir, Run
 from llm_installer.core.run.checkpoints import resumable
 from llm_installer.server.problems import invalid
+from llm_installer.studio.access.visible import of_job
 from llm_installer.studio.api.openai_shapes import JOB, checkpoints_json, event_json, job_json
 from llm_installer.studio.checkpoints import RUN
 from llm_installer.studio.context import Studio
@@ -141,7 +142,8 @@ def _saved_here(job: Job) -> list[int]:
         run = Run(ModelDir.find(job.model).runs / job.run) if RUN.fullmatch(job.run) else None
     except ModelError:
         return []
-    return [int(folder.name.rpartition("-")[2]) for folder in resumable(run)] if run else []
+    own = run if run and of_job(run, job.id) else None
+    return [int(folder.name.rpartition("-")[2]) for folder in resumable(own)] if own else []
 
 
 def _new(asked: Asked, key: str | None) -> NewJob:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from urllib.parse import urlsplit
+
+from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 
 from llm_installer.server.problems import invalid
+from llm_installer.studio.access.rights import DO
+from llm_installer.studio.access.who import WHO
 from llm_installer.studio.api.shapes import when
 from llm_installer.studio.context import Studio
 from llm_installer.studio.plain import Json
@@ -27,12 +31,13 @@ def router_of(studio: Studio) -> APIRouter:
     router = APIRouter(prefix="/api/webhooks", tags=["webhooks"])
 
     @router.post("", status_code=201)
-    def create(asked: Asked) -> Json:
+    def create(request: Request, asked: Asked) -> Json:
         """Make a webhook. The answer alone has its secret, by which messages can be verified."""
         if strange := set(asked.states) - set(STATES):
             raise invalid(f"There is no state {sorted(strange)[0]!r}", "states")
         studio.addresses(asked.url)
         hook = hooks.create(studio.store, asked.url, asked.states, acting.owner(), studio.signer.name)
+        request.state.about = f"{hook.id} {_place(hook.url)}"
         return {**_json(hook, 0), "secret": studio.signer.secret(hook.id)}
 
     @router.get("")
@@ -63,10 +68,17 @@ def router_of(studio: Studio) -> APIRouter:
     return router
 
 
+def _place(url: str) -> str:
+    """What may be known of an address by who may not change it: the rest can be a secret of its receiver."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+
+
 def _json(hook: Hook, waiting: int) -> Json:
+    who = WHO.get()
     return {
         "id": hook.id,
-        "url": hook.url,
+        "url": hook.url if who is None or who.may(DO) else _place(hook.url),
         "states": hook.states.get("states"),
         "created_at": when(hook.created_at),
         "on": not hook.off,

@@ -18,7 +18,7 @@ from llm_installer.core.errors import InstallerError
 from llm_installer.core.text import counted, size
 from llm_installer.studio.access.forms import FormToken, form_token
 from llm_installer.studio.access.who import WHO
-from llm_installer.studio.pages.words import for_page, label
+from llm_installer.studio.pages.words import for_page, known_as, label
 from llm_installer.studio.store.refusals import Refused
 
 HERE = Path(__file__).parent
@@ -85,6 +85,7 @@ def templates() -> Environment:
         "plain": plain,
         "said_here": for_page,
         "label": label,
+        "known_as": known_as,
         "nav": NAV,
         "form_token": form_token,
         "who": WHO.get,

@@ -6,7 +6,8 @@ import re
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from urllib.parse import quote, urlencode
+from threading import Lock
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, Form, Response
 
@@ -30,35 +31,44 @@ class Fetching:
     """One of them, as the page shows it."""
 
     name: str
-    running: bool
-    error: str
-    line: str
-    file: str
-    """The id of the file that it has become; empty before."""
+    error: str = ""
+    line: str = ""
+    ready: bool = False
+    """Whether all of it is there, and may become a file."""
 
 
 def router_of(studio: Studio) -> APIRouter:
     """The routes of it."""
     router = APIRouter(route_class=PageRoute, include_in_schema=False)
+    one_at_a_time = Lock()
 
     @router.get("/new/hub")
     def look(dataset: str, model: str = "") -> Response:
-        name = checked_dataset(dataset)
-        return drawn("fetching.html", here="New training", one=_fetching(studio, name, take=False), model=model)
+        one = _fetching(studio, checked_dataset(dataset))
+        return drawn("fetching.html", here="New training", one=one, model=model)
 
     @router.get("/new/hub/now")
     def now(dataset: str, model: str = "") -> Response:
-        one = _fetching(studio, checked_dataset(dataset), take=True)
-        answer = drawn("fetched.html", one=one, model=model)
-        if one.file:
-            answer.headers["HX-Redirect"] = f"/new/{one.file}?model={quote(model)}"
-        return answer
+        return drawn("fetched.html", one=_fetching(studio, checked_dataset(dataset)), model=model)
+
+    @router.post("/new/hub/keep")
+    def keep(dataset: str = Form(max_length=300), model: str = Form("", max_length=300)) -> Response:
+        name, known = checked_dataset(dataset), urlencode({"model": model})
+        with one_at_a_time:  # the same page may be open twice
+            if not _fetching(studio, name).ready:
+                return to(f"/new/hub?{urlencode({'dataset': name})}&{known}")
+            called = f"{name.replace('/', '_').replace(':', '_')}.jsonl"
+            file = files.keep(studio.store, studio.folder, place_of(studio, name), called)
+            child_of(studio, name).forget()
+        return to(f"/new/{file.id}?{known}")
 
     @router.post("/new/hub/stop")
     def stop(dataset: str = Form(max_length=300)) -> Response:
-        child = _child(studio, checked_dataset(dataset))
+        name = checked_dataset(dataset)
+        child = child_of(studio, name)
         child.end()
         child.forget()
+        _remove(place_of(studio, name))
         return to("/new")
 
     return router
@@ -67,7 +77,7 @@ def router_of(studio: Studio) -> APIRouter:
 def begun(studio: Studio, dataset: str, model: str) -> Response:
     """Begin to fetch a dataset, and go where its progress is. Raises UsageError."""
     name = checked_dataset(dataset)
-    child = _child(studio, name)
+    child = child_of(studio, name)
     if not child.alive:
         _begin(studio, name, child)
     return to(f"/new/hub?{urlencode({'dataset': name, 'model': model})}")
@@ -89,35 +99,35 @@ def checked_dataset(text: str) -> str:
     return name
 
 
-def _fetching(studio: Studio, name: str, take: bool) -> Fetching:
-    """How far it is; `take` keeps what is complete as a file."""
-    child, place = _child(studio, name), _place(studio, name)
+def _fetching(studio: Studio, name: str) -> Fetching:
+    """How far it is."""
+    child, place = child_of(studio, name), place_of(studio, name)
     code, lines = child.code, child.lines
     if not child.pid[0]:
-        return Fetching(name, False, "It was stopped; begin again on the page New training", "", "")
+        return Fetching(name, "It was stopped; begin again on the page New training")
     if code is None:
-        return Fetching(name, True, "", lines[-1] if lines else "", "")
+        return Fetching(name, line=lines[-1] if lines else "")
     if code != 0 or not place.is_file():
         said = next((line for line in reversed(lines) if line.startswith("Error")), "It ended without a word")
-        return Fetching(name, False, for_page(said.removeprefix("Error: ")), "", "")
-    if not take:
-        return Fetching(name, True, "", "", "")
+        return Fetching(name, for_page(said.removeprefix("Error: ")))
     if place.stat().st_size > studio.settings.upload_bytes:
-        place.unlink()
         most = size(studio.settings.upload_bytes)
-        return Fetching(name, False, f"It has more than {most}, which is more than this studio takes", "", "")
-    file = files.keep(studio.store, studio.folder, place, f"{name.replace('/', '_').replace(':', '_')}.jsonl")
-    child.forget()
-    return Fetching(name, False, "", "", file.id)
+        return Fetching(name, f"It has more than {most}, which is more than this studio takes")
+    return Fetching(name, ready=True)
 
 
 def _begin(studio: Studio, name: str, child: Child) -> None:
-    empty, place = studio.folder / "empty", _place(studio, name)
+    empty, place = studio.folder / "empty", place_of(studio, name)
     empty.mkdir(parents=True, exist_ok=True)
     place.parent.mkdir(parents=True, exist_ok=True)
+    _remove(place)
+    children.begin(name, child.place, ["data", name, f"--fix={place}"], empty)
+
+
+def _remove(place: Path) -> None:
+    """The file, and what was left of earlier ones."""
     for left in place.parent.glob(f"{place.stem}*"):
         left.unlink(missing_ok=True)
-    children.begin(name, child.place, ["data", name, f"--fix={place}"], empty)
 
 
 def _folder(studio: Studio) -> Path:
@@ -125,9 +135,11 @@ def _folder(studio: Studio) -> Path:
     return studio.folder / FETCHES / (owner() or "everyone")
 
 
-def _child(studio: Studio, name: str) -> Child:
+def child_of(studio: Studio, name: str) -> Child:
+    """The command that fetches a dataset."""
     return Child(name, _folder(studio) / sha256(name.encode()).hexdigest()[:24])
 
 
-def _place(studio: Studio, name: str) -> Path:
+def place_of(studio: Studio, name: str) -> Path:
+    """Where it writes what can be trained on."""
     return _folder(studio) / f"{sha256(name.encode()).hexdigest()[:24]}.rows.jsonl"

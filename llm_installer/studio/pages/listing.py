@@ -79,7 +79,7 @@ def _run_row(known: Versions, row: RunRow, job: Job | None, names: Names) -> dic
         "version": f"{model}/{number}" if (number := known.numbers.get(row.run.id)) else "",
         "stage": known.stage_of(row.run.id),
         "state": job.state if job else row.status,
-        "words": states.words_of(job.state) if job else row.status,
+        "words": states.words_of(job.state) if job else states.words_of_run(row.status),
         "current": row.current,
     }
 

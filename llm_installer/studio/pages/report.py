@@ -41,9 +41,9 @@ def start_of(file: Path) -> str:
 def _of_page(line: str) -> str:
     """A line of a report for people who have a page: files without their folders, and no commands."""
     line = _FOLDERS.sub("", line)
-    if line.startswith(("|", " ")):
+    if line.startswith("|"):
         return line
-    return for_page(line.replace("./lora is now the adapter of this run", "This run is in use now"))
+    return "" if line.startswith("    ") else for_page(line)  # an indented one is a command to type
 
 
 def report_parts(text: str) -> list[tuple[str, str]]:

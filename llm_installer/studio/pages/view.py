@@ -11,6 +11,7 @@ from llm_installer.core.home import models_dir
 from llm_installer.core.paths import ModelDir, Run
 from llm_installer.core.run.forecast import Duration
 from llm_installer.core.run.progress import Progress
+from llm_installer.core.run.record import FINISHED
 from llm_installer.core.text import duration, loss_text, shortened
 from llm_installer.runs.listing import RunRow, list_runs
 from llm_installer.studio import foresight, states
@@ -125,10 +126,10 @@ def view_of_run(folder: ModelDir, row: RunRow) -> View:
         title=row.run.id,
         about=f"{folder.root.name}, {data_names(row)}",
         state=row.status,
-        words=row.status,
+        words=states.words_of_run(row.status),
         running=row.status == "running",
         live=False,
-        progress=100 if row.status == "finished" else share,
+        progress=100 if row.status == FINISHED else share,
         points=row.run.metrics.is_file(),
         figures=_figures(row.run, None),
         foresight=_duration(row.run),

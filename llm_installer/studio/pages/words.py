@@ -20,11 +20,15 @@ LABELS = {
     "patience": "early stopping",
 }
 """Options by what the plan calls them, where that is not their own name."""
+KNOWN_AS = {"use_rslora": "rsLoRA"}
+"""Options by the word that people look for, where the plan has another one."""
 _OPTION = re.compile(r"(?<![\w-])(['\"]?)--([a-z][a-z0-9]*(?:-[a-z0-9]+)*)\1(?:=(?=\S))?")
-_COMMAND = r"(?:\S*/)?(?:(?:train|start)\.sh|llm-installer)\b|\S*python\S* -m llm_installer\b"
-_TYPED = re.compile(rf"(?:;|,? or|,| \(|^)[^;,(]*(?:{_COMMAND})[^;\n]*")
+_COMMAND = r"(?:\S*/)?(?:(?:train|start)\.sh|llm-installer)\b|\S*python\S* -m llm_installer\b|\bchmod "
+_TYPED = re.compile(rf"(?:;|,? or|,| \(|(?<=\.) |^)(?:(?!\. )[^;,(])*(?:{_COMMAND})[^;\n]*")
 """A part of a sentence that ends in a command to type."""
 _INSTALL = re.compile(r"install it with: \S+ -m pip install (.+)$")
+_PLACE = r"[~/'][^;\n]*?(?=\.?$|;|\n)"
+"""A path of this machine, to the end of its part of a sentence."""
 _FIXED = (
     (
         re.compile(r"; with --method qlora it fits|; --method qlora would fit"),
@@ -34,12 +38,29 @@ _FIXED = (
     (re.compile(r"; (?:correct it, or )?run without --strict(?: to skip it)?"), "; correct it"),
     (re.compile(r"; resume with(?: --resume)?.*$"), "; it goes on where it was with “Go on”"),
     (re.compile(r", or set HF_HUB_OFFLINE=1 to use a cached copy"), ""),
+    (re.compile(r"Use this adapter anyway with: .*$"), "“Use this one” uses it anyway."),
+    (re.compile(r"; go back with: .*$"), "; “Use this one” on its page goes back to it."),
+    (re.compile(r"(?:^| )Before, it was [~/][^\n]*\.$"), ""),
+    (re.compile(rf"[;,] (?:this adapter(?:, from step [\d,]+,)?|the best adapter so far) is {_PLACE}"), ""),
+    (re.compile(r"\./lora is now the adapter of this run"), "This run is in use now"),
+    (
+        re.compile(r"\./lora names this run, and holds its best adapter so far"),
+        "This run is in use, at its best so far",
+    ),
+    (re.compile(r"\./lora is a folder of your own"), "What is in use is no run"),
+    (re.compile(r"(^|\. )\./lora is as it was"), r"\1What is in use stays the same"),
+    (re.compile(r"\./lora is as it was"), "what is in use stays the same"),
 )
 
 
 def label(option: str) -> str:
     """What the field of an option is called."""
     return LABELS.get(option, option.replace("_", " "))
+
+
+def known_as(option: str) -> str:
+    """The word for an option that people look for, after what the plan calls it."""
+    return f" ({KNOWN_AS[option]})" if option in KNOWN_AS else ""
 
 
 def for_page(sentence: str) -> str:

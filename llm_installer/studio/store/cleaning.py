@@ -2,7 +2,8 @@
 
 A job is deleted when someone says so, once it has ended: its events, tokens and result go with it; its run stays in the
 model directory, where `adapters MODEL remove` deletes it. By itself the studio deletes only what nothing refers to:
-contents of results and checkpoints, files without a row, and what never came completely, a day after it came.
+contents of results and checkpoints, files without a row, and what never came completely, a day after it came; and what
+it counted of tries that are long over.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 from sqlalchemy import delete, select
@@ -19,6 +21,7 @@ from llm_installer.core.home import llm_home
 from llm_installer.studio.results import files_of
 from llm_installer.studio.states import ENDED, words_of
 from llm_installer.studio.store import files, jobs
+from llm_installer.studio.store.account_tables import Tries
 from llm_installer.studio.store.events import STATE
 from llm_installer.studio.store.opening import Store
 from llm_installer.studio.store.refusals import NotAllowed
@@ -64,6 +67,16 @@ def sweep(store: Store, folder: Path, age: float = DAY) -> int:
     for file in gone:
         shutil.rmtree(file) if file.is_dir() else file.unlink(missing_ok=True)
     return len(gone)
+
+
+def sweep_tries(store: Store) -> int:
+    """Delete counts that hold nobody up any more; returns how many. Those of tries to sign in are forgotten sooner than
+    after a day, and no quota counts for longer."""
+    with store.writing() as session:
+        old = select(Tries.key).where(Tries.at < store.now(session) - timedelta(seconds=DAY)).limit(AT_ONCE)
+        keys = session.scalars(old.with_for_update(skip_locked=True)).all()  # whoever counts now keeps theirs
+        session.execute(delete(Tries).where(Tries.key.in_(keys)))
+        return len(keys)
 
 
 def left_over(store: Store, folder: Path) -> list[Path]:

@@ -89,7 +89,7 @@ def _bounded(session: Session) -> Acting | None:
 
 def _within(store: Store, session: Session, key: str, most: int, window: timedelta) -> None:
     """Count one more of something of which there may be so many in a stretch of time."""
-    now, row = store.now(session), session.get(Tries, key)
+    now, row = store.now(session), session.get(Tries, key, with_for_update=True)
     if row is None or now - row.at >= window:
         row = session.merge(Tries(key=key, count=0, at=now, wait_until=None))
     if most and row.count >= most:

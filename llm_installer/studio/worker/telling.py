@@ -81,18 +81,23 @@ class Telling:
         due = self.waiting or self.state != self._told or time.monotonic() >= self._next
         if not due or not self._patience.over:
             return
-        events, state = self.waiting[:AT_ONCE], self.state
-        report = {"attempt": self.work.attempt, "state": state, "events": events, **self.seen}
         try:
-            heard = self.server.tell(self.work.id, "report", report)
+            heard = self._report()
         except Away:
             self._patience.failed()
             return
         self._patience.met()
-        self.waiting, self._told = self.waiting[len(events) :], state
         self._next = time.monotonic() + self.work.lease / 4
         if heard.get("cancel"):
             raise Cancelled("The job was cancelled")
+
+    def _report(self) -> Json:
+        """The oldest of what waits, told now; what the studio answers."""
+        events, state = self.waiting[:AT_ONCE], self.state
+        report = {"attempt": self.work.attempt, "state": state, "events": events, **self.seen}
+        heard = self.server.tell(self.work.id, "report", report)
+        self.waiting, self._told = self.waiting[len(events) :], state
+        return heard
 
     def pause(self, seconds: float) -> None:
         """Tell, and wait for a moment. Raises Ending too."""
@@ -112,13 +117,19 @@ class Telling:
                     raise Ending("This worker is to end") from None
 
     def end(self, how: str, why: str) -> None:
-        """The job is not done: `fail` or `give-back`."""
+        """The job is not done: `fail` or `give-back`. What waits is told first: after that nobody may tell it."""
         patience = Patience(2.0)
         for _ in range(WORDS):
             try:
+                while self.waiting:
+                    self._report()
                 self.server.tell(self.work.id, how, {"attempt": self.work.attempt, "why": why})
                 return
             except Away:
                 time.sleep(patience.failed())
-            except (Replaced, Refusal):
+            except Replaced:
                 return
+            except Refusal:
+                if not self.waiting:
+                    return
+                self.waiting = []  # the end of the job matters more than what was refused

@@ -117,10 +117,27 @@ document.addEventListener('click', (event) => {
   } catch { /* then they are chosen on that page */ }
 });
 
+/** A hidden page holds no stream, as a browser has few connections to one server. One that is hidden before its stream
+    begins was told so before anybody listened; the stream waits until the page is shown, as others do. */
+document.addEventListener('htmx:sse:after:connection', ({ detail: { connection } }) => {
+  if (document.hidden) setTimeout(() => { if (document.hidden) connection.visibilityHandler?.(); });
+});
+
+/** What the page waited for is there: it goes on, once, as the button would. */
+let went = false;
+function goOn() {
+  const form = went ? null : find('form[data-go-on]');
+  if (!form) return;
+  went = true;
+  form.requestSubmit();
+}
+
 const box = find('#drop');
 if (box) dropping(box);
 const segments = find('fieldset.segments');
 if (segments) theme(segments);
 document.addEventListener('submit', once);
-document.addEventListener('htmx:after:swap', () => markdown(document));
-markdown(document);
+for (const act of [() => markdown(document), goOn]) {
+  document.addEventListener('htmx:after:swap', act);
+  act();
+}

@@ -1,0 +1,60 @@
+"""What the audit log calls requests, and that what it says of webhooks holds nobody's secret."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from llm_installer.studio.access import audit
+from tests.studio.people import World, changing, running
+
+NOT_WRITTEN = {
+    "DELETE /chat/{name}/{path:path}": "talk: the server of the model has its own log",
+    "POST /chat/{name}/{path:path}": "talk: the server of the model has its own log",
+    "POST /new/warm": "changes nothing: a process gets ready",
+    "POST /new/{file_id}/plan": "changes nothing: a plan is made",
+    "POST /new/{file_id}/time": "changes nothing: steps are timed",
+    "POST /api/workers/claim": "comes every few seconds; the job says who has it",
+    "POST /api/workers/jobs/{job_id}/checkpoint": "is in the job's own log",
+    "POST /api/workers/jobs/{job_id}/complete": "is in the job's own log",
+    "POST /api/workers/jobs/{job_id}/fail": "is in the job's own log",
+    "POST /api/workers/jobs/{job_id}/give-back": "is in the job's own log",
+    "POST /api/workers/jobs/{job_id}/report": "is in the job's own log",
+    "PUT /blobs/{sha256}": "a piece of a file: the result that it is part of is in the job's own log",
+}
+"""Requests that leave no row where they succeed, and why."""
+HOOK = "https://8.8.8.8:8443/services/T0/hush-hush?key=hush"
+
+
+@pytest.fixture
+def world(llm_home: object) -> Iterator[World]:
+    with running() as found:
+        yield found
+
+
+def test_every_change_has_a_name_or_a_reason_for_none(world: World) -> None:
+    routes = {f"{method} {path}" for method, path in changing(world)}
+    quiet = {one for one in routes if audit.QUIET.match(re.sub(r"\{[^}]*\}", "x", one.partition(" ")[2]))}
+    assert quiet == set(NOT_WRITTEN)
+    assert routes - quiet == set(audit.ACTS), "no row is missing, and none is of a request that there is no more"
+
+
+def test_webhooks_are_in_the_log_and_who_only_looks_sees_where_they_lead(world: World) -> None:
+    ada, vic, root = (world.people[name] for name in ("ada", "vic", "root"))
+    made = ada.http.post("/api/webhooks", json={"url": HOOK}, headers={"x-form-token": ada.token}).json()
+    path = f"/api/webhooks/{made['id']}"
+    for person in (ada, root):
+        assert [one["url"] for one in person.get("/api/webhooks").json()["data"]] == [HOOK]
+    with world.with_key(ada.key("read")) as reading, world.with_key(ada.key("train")) as training:
+        assert training.get(path).json()["url"] == HOOK
+        for found in (vic.get(path), reading.get(path), vic.get("/api/webhooks"), reading.get("/api/webhooks")):
+            assert '"url":"https://8.8.8.8:8443"' in found.text and "hush" not in found.text
+    assert world.people["bob"].get(path).status_code == 404
+    assert ada.post(f"{path}/on").json()["url"] == HOOK
+    assert ada.http.delete(path, headers={"x-form-token": ada.token}).status_code == 200
+    page = root.get("/audit").text
+    for words in ("make a webhook", "switch a webhook on", "delete a webhook", made["id"], "https://8.8.8.8:8443"):
+        assert words in page
+    assert "hush" not in page
