@@ -206,7 +206,7 @@ BFLOAT16 = {"precision": "bfloat16", "packing": False, "checkpointed_layers": 0,
     ("changed", "images", "sharded", "why"),
     [
         ({}, False, False, ""),
-        ({"precision": "float32"}, False, False, ""),
+        ({"precision": "float32"}, False, False, "small model"),
         ({"precision": "float16"}, False, False, "only on CPUs"),
         ({"device": "cuda"}, False, False, "only on CPUs, in bfloat16 or float32"),
         ({"method": Method(neftune_noise_alpha=5.0)}, False, False, "random"),
@@ -226,6 +226,17 @@ def test_what_goes_one_after_the_other(
     plan = dataclasses.replace(plan_for(16), **{**BFLOAT16, **changed})
     found = parallel.refusal(tiny(), plan, images, sharded)
     assert (why in found) if why else not found
+
+
+def test_a_larger_model_in_float32_has_two_at_once(
+    plan_for: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parallel, "usable_cores", lambda: 2)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    plan = dataclasses.replace(plan_for(16), **{**BFLOAT16, "precision": "float32"})
+    with torch.device("meta"):
+        larger = LlamaForCausalLM(LlamaConfig(vocab_size=49152, hidden_size=640, num_hidden_layers=1, pad_token_id=0))
+    assert not parallel.refusal(larger, plan, images=False, sharded=False)
 
 
 def test_dropout_anywhere_is_seen() -> None:
