@@ -95,12 +95,17 @@ def home(folder: Path) -> Iterator[None]:
 
 
 def made(shape: str, scratch: Path) -> Path:
-    """A random model of this shape, with the built-in tokenizer."""
+    """A random model of this shape, with the built-in tokenizer and as many more words as the shape has rows."""
     folder = scratch / shape
     torch.manual_seed(0)
     config = LlamaConfig(**SHAPES[shape], max_position_embeddings=2048, eos_token_id=None, bos_token_id=None)
     LlamaForCausalLM(config).save_pretrained(folder)
     AutoTokenizer.from_pretrained(MODEL_DIR).save_pretrained(folder)
+    file = folder / "tokenizer.json"
+    content = json.loads(file.read_text(encoding="utf-8"))
+    words = content["model"]["vocab"]
+    words |= {f"word {number}": number for number in range(len(words), config.vocab_size)}
+    file.write_text(json.dumps(content), encoding="utf-8")
     return folder
 
 
