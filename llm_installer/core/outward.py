@@ -1,6 +1,6 @@
 """Connections to where somebody else's name or address leads: to public addresses alone.
 
-`decided` is the one function that decides. Who follows redirects goes out by `public_transport`: it connects to the
+`decided` is the one function that decides. Clients that follow redirects use `public_transport`: it connects to the
 address that was decided, at every redirect again, so a name that means something else a moment later changes nothing.
 """
 

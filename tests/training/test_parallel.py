@@ -76,7 +76,7 @@ def one_by_one(model: PeftModel, batches: list[Batch]) -> tuple[float, Tensor]:
     return total, gradient(model)
 
 
-@pytest.mark.parametrize(("dtype", "near"), [(torch.bfloat16, 3e-3), (torch.float32, 1e-6)])
+@pytest.mark.parametrize(("dtype", "near"), [(torch.bfloat16, 3e-3), (torch.float32, 1e-5)])
 def test_the_gradient_is_that_of_one_after_the_other_before_and_after_a_step(dtype: torch.dtype, near: float) -> None:
     model = tiny(dtype)
     together, batches = made(model), some_batches()
@@ -84,7 +84,7 @@ def test_the_gradient_is_that_of_one_after_the_other_before_and_after_a_step(dty
         loss = float(together.add_gradients(batches, 50))
         own = gradient(model)
         expected, plain = one_by_one(model, batches)
-        assert loss == pytest.approx(expected, rel=min(near, 1e-3))
+        assert loss == pytest.approx(expected, rel=near / 3)
         assert float((own - plain).norm()) <= near * float(plain.norm())
         assert all(p.grad is None for p in together.models[1].parameters())
         with torch.no_grad():  # what an optimizer does: in place
@@ -206,7 +206,7 @@ BFLOAT16 = {"precision": "bfloat16", "packing": False, "checkpointed_layers": 0,
     ("changed", "images", "sharded", "why"),
     [
         ({}, False, False, ""),
-        ({"precision": "float32"}, False, False, "small model"),
+        ({"precision": "float32"}, False, False, "so small"),
         ({"precision": "float16"}, False, False, "only on CPUs"),
         ({"device": "cuda"}, False, False, "only on CPUs, in bfloat16 or float32"),
         ({"method": Method(neftune_noise_alpha=5.0)}, False, False, "random"),
@@ -228,15 +228,15 @@ def test_what_goes_one_after_the_other(
     assert (why in found) if why else not found
 
 
-def test_a_larger_model_in_float32_has_two_at_once(
-    plan_for: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("more", [-1, 0])
+def test_the_smallest_model_in_float32_that_has_two_at_once(
+    plan_for: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch, more: int
 ) -> None:
     monkeypatch.setattr(parallel, "usable_cores", lambda: 2)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     plan = dataclasses.replace(plan_for(16), **{**BFLOAT16, "precision": "float32"})
-    with torch.device("meta"):
-        larger = LlamaForCausalLM(LlamaConfig(vocab_size=49152, hidden_size=640, num_hidden_layers=1, pad_token_id=0))
-    assert not parallel.refusal(larger, plan, images=False, sharded=False)
+    model = nn.Linear(parallel.LEAST_WEIGHTS + more, 1, bias=False, device="meta")
+    assert bool(parallel.refusal(model, plan, images=False, sharded=False)) == (more < 0)
 
 
 def test_dropout_anywhere_is_seen() -> None:

@@ -96,9 +96,12 @@ def told(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_pipe_can_be_left_in_peace(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LLM_WAITING", "0")
-    before = threading.active_count()
-    with Console(rich=RichConsole(file=io.StringIO(), width=60), patience=0).waiting("Loading"):
-        assert threading.active_count() == before, "nothing waits to say it"
+    voice = Console(rich=RichConsole(file=io.StringIO(), width=60), patience=600)
+    with voice.waiting("Loading"):
+        assert voice._timer is None, "nothing waits to say it"
+    monkeypatch.delenv("LLM_WAITING")
+    with voice.waiting("Loading"):
+        assert voice._timer is not None
 
 
 def test_a_pipe_gets_one_line_for_what_takes_longer(told: None, monkeypatch: pytest.MonkeyPatch) -> None:

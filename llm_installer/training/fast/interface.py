@@ -93,7 +93,7 @@ def prepare(
     threads = parallel.threads_each(1 + len(replicas))
     notes = [SHARDED] if sharded else speed_up(model, plan.compiling, threads, plan.kernels, flat)
     path.loss = SupervisedLoss(model, plan.kernels)
-    beside = ""
+    beside = f"one micro-batch at a time: {alone}" if plan.device == "cpu" else ""
     if replicas:
         path.parallel, beside = make_parallel([model, *replicas], path.loss, plan.compiling, flat)
     packed = ""
@@ -102,7 +102,7 @@ def prepare(
         path.keeps_rows = plan.device == "cuda" and path.packing != FLEX
     if path.parallel and path.packing:
         path.parallel.pack(path.packing)
-    path.notes = (*notes, path.loss.note, *filter(None, [packed, beside]))
+    path.notes = (*notes, path.loss.note, *filter(None, [beside, packed]))
     path.reserved = ReservedMemory() if plan.device == "cpu" else None
     if flat and flat.attached:
         flat.zero_grad()
@@ -232,7 +232,7 @@ def make_parallel(
     flats = [flat, *(flat.twin(other) if flat else None for other in models[1:])]
     for other, twin in zip(models[1:], flats[1:], strict=True):
         speed_up(other, compiling, parallel.threads_each(len(models)), loss.kernels, twin)
-    if models[0].dtype == torch.bfloat16:
+    if any(p.dtype != torch.float32 for p in models[0].parameters()):  # only then are products taken through bfloat16
         parallel.guard_rotary(models)
         if parallel.multiplies_exactly_elsewhere(models[0], loss):
             return None, "one micro-batch at a time: the model also multiplies in float32"

@@ -35,8 +35,8 @@ from llm_installer.training.fast.packed_rows import as_packed
 
 PRECISIONS = ("bfloat16", "float32")
 LEAST_WEIGHTS = 30_000_000
-"""Of a model in float32: where Python takes longer than the products do, two threads of it wait for each other.
-Measured on two cores on either side: 0.83 times as fast with 2.9 million weights, 1.23 times with 135 million."""
+"""Of a model in float32: where Python takes longer than the products do, two threads of it wait for each other. On two
+cores: 0.83 times as fast with 2.9 million weights, 1.24 times with 135 million; the border between is a guess."""
 COUNT = 2
 """Micro-batches at once; more were not measured."""
 OVERHEAD = 32
@@ -50,7 +50,10 @@ def refusal(model: nn.Module, plan: Plan, images: bool, sharded: bool) -> str:
     method = plan.method
     checks = (
         (plan.device != "cpu" or plan.precision not in PRECISIONS, f"only on CPUs, in {' or '.join(PRECISIONS)}"),
-        (plan.precision == "float32" and weights(model) < LEAST_WEIGHTS, "one keeps the cores busy with a small model"),
+        (
+            plan.precision == "float32" and weights(model) < LEAST_WEIGHTS,
+            "the model is so small that two threads of Python would wait",
+        ),
         (usable_cores() < COUNT or torch.get_num_threads() < COUNT, "there is one core"),
         (count() > 1 or sharded, "there are several processes"),
         (bool(method.neftune_noise_alpha) or drops(model), "what is random would depend on which is first"),
