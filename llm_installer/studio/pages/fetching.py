@@ -119,7 +119,7 @@ def _fetching(studio: Studio, name: str) -> Fetching:
         count = place.stat().st_size
     except FileNotFoundError:
         return Fetching(
-            name, "It becomes a file, which is then on the page New training; if it is not, begin again there"
+            name, line="It becomes a file, listed on the page New training; if it is not soon, begin again there"
         )
     if count > (most := studio.settings.upload_bytes):
         child.fail(f"It has more than {size(most)}, which is more than this studio takes")
