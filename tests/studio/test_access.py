@@ -41,8 +41,11 @@ def as_(who: Account, role: str = "member") -> Acting:
 
 def upload(store: Store, folder: Path, content: bytes = b"x") -> File:
     place = files.receiving(folder)
-    place.write_bytes(content)
-    return files.keep(store, folder, place, "a.csv")
+    try:
+        place.write_bytes(content)
+        return files.keep(store, folder, place, "a.csv")
+    finally:
+        place.unlink(missing_ok=True)  # as whoever receives a file does
 
 
 def test_rows_of_others_are_not_there(store: Store, tmp_path: Path) -> None:
@@ -139,6 +142,13 @@ def test_who_tries_often_waits_longer_each_time(store: Store) -> None:
     store.shift += tries.FORGOTTEN + timedelta(minutes=2)
     for _ in range(3):
         tries.count(store, keys)
+
+
+def test_all_that_was_counted_long_ago_is_swept_at_once(store: Store) -> None:
+    with store.writing() as session:
+        then = store.now(session) - timedelta(days=2)
+        session.add_all(Tries(key=f"k{n}", count=1, at=then) for n in range(2 * cleaning.AT_ONCE + 1))
+    assert (cleaning.sweep_tries(store), cleaning.sweep_tries(store)) == (2 * cleaning.AT_ONCE + 1, 0)
 
 
 def test_what_was_counted_long_ago_is_swept(store: Store) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from llm_installer.studio.access import audit
+from llm_installer.studio.store import hooks
 from tests.studio.people import World, changing, running
 
 NOT_WRITTEN = {
@@ -45,12 +46,17 @@ def test_webhooks_are_in_the_log_and_who_only_looks_sees_where_they_lead(world: 
     ada, vic, root = (world.people[name] for name in ("ada", "vic", "root"))
     made = ada.http.post("/api/webhooks", json={"url": HOOK}, headers={"x-form-token": ada.token}).json()
     path = f"/api/webhooks/{made['id']}"
+    why = f"Switched off; the last: {HOOK} does not answer"
+    with world.studio.store.writing() as session:
+        hooks.find(session, made["id"]).off = why
+    assert ada.get(path).json()["why_off"] == why
     for person in (ada, root):
         assert [one["url"] for one in person.get("/api/webhooks").json()["data"]] == [HOOK]
     with world.with_key(ada.key("read")) as reading, world.with_key(ada.key("train")) as training:
         assert training.get(path).json()["url"] == HOOK
         for found in (vic.get(path), reading.get(path), vic.get("/api/webhooks"), reading.get("/api/webhooks")):
             assert '"url":"https://8.8.8.8:8443"' in found.text and "hush" not in found.text
+            assert '"on":false' in found.text
     assert world.people["bob"].get(path).status_code == 404
     assert ada.post(f"{path}/on").json()["url"] == HOOK
     assert ada.http.delete(path, headers={"x-form-token": ada.token}).status_code == 200

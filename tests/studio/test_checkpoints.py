@@ -18,10 +18,11 @@ import pytest
 from llm_installer.core.paths import ModelDir, Run
 from llm_installer.core.run.record import RUNNING, RunRecord
 from llm_installer.studio.context import Studio
+from llm_installer.studio.plain import Json
 from llm_installer.studio.store import cleaning, jobs
 from llm_installer.studio.worker.client import Refusal, Replaced, Server
 from llm_installer.studio.worker.keeping import Keeping, brought_back
-from llm_installer.studio.worker.telling import AT_ONCE, Telling, Work
+from llm_installer.studio.worker.telling import AT_ONCE, WORDS, Telling, Work
 from tests.studio.test_survival import House, adapter_of, house, metrics_of, until
 from tests.tiers import minutes
 
@@ -129,9 +130,11 @@ def test_the_end_is_told_where_what_waits_is_refused(
 ) -> None:
     job = make_job(engine="worker")
     _, telling = keeping(server, claimed(server, job), tmp_path)
-    telling.waiting = [{"type": "no such type", "data": {}}]
+    wrong: list[Json] = [{"type": "no such type", "data": {}}] * AT_ONCE
+    telling.waiting = wrong * (WORDS + 1) + [{"type": "message", "level": "info", "data": {"text": "the last words"}}]
     telling.end("fail", "no reason")
-    assert api.get(f"/api/jobs/{job}").json()["state"] == "failed"
+    assert telling.waiting == [] and api.get(f"/api/jobs/{job}").json()["state"] == "failed"
+    assert "the last words" in api.get(f"/api/jobs/{job}/log").text, "only what was refused is dropped"
 
 
 def described(run: Run, step: int, as_step: int) -> list[dict[str, object]]:

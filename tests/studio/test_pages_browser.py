@@ -189,6 +189,21 @@ def test_what_stands_above_a_plan_follows_it(opened_studio: Open, folder: ModelD
     assert any("/data?" in url and "max_examples=10" in url for url in asked)
 
 
+@pytest.mark.slow
+def test_a_training_is_started_by_the_first_press(opened_studio: Open, folder: ModelDir, page: Page) -> None:
+    """The form of the plan is sent once, also where buttons in it ask for another plan."""
+    file = opened_studio.file("colours.csv", rows())
+    page.goto(f"{str(opened_studio.http.base_url).rstrip('/')}/new/{file.id}?model=tiny")
+    page.wait_for_selector("#values button.main", timeout=25_000)
+    page.evaluate(
+        "addEventListener('submit', (event) => { event.preventDefault(); window.sent = (window.sent ?? 0) + 1; })"
+    )
+    page.click("#values button.main >> text=Start", timeout=5_000)
+    until(page, "document.querySelector('#values button.main').disabled")
+    page.evaluate("document.querySelector('#values button.main').click()")
+    assert page.evaluate("window.sent") == 1
+
+
 def rows() -> bytes:
     """A table as the guide of a trainer asks for it: 60 questions, one without an answer."""
     out, colours = io.StringIO(), ("red", "blue", "green", "yellow")

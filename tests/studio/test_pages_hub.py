@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import json
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import httpx2
 import pytest
+from sqlalchemy import select, text
 
 from llm_installer.core.paths import ModelDir
+from llm_installer.studio.access.who import Who
 from llm_installer.studio.pages import fetching
 from llm_installer.studio.pages.fetching import checked_dataset
-from llm_installer.studio.store import files
+from llm_installer.studio.store import files, quotas
+from llm_installer.studio.store.account_tables import Account
+from llm_installer.studio.store.acting import ACTING
+from llm_installer.studio.store.tables import File
 from tests.data.reading import test_hub
 from tests.data.reading.test_hub import endpoint
+from tests.studio.people import World, running
 from tests.studio.test_pages import Open, folder, opened_studio
 
 __all__ = ["endpoint", "folder", "opened_studio"]
@@ -52,7 +60,7 @@ def test_a_dataset_of_the_hub_becomes_a_file(opened_studio: Open, folder: ModelD
         assert "/new/hub/keep" in answer.text and "org/answers" in http.get("/new").text, "looking changes nothing"
     form = {"dataset": "org/answers", "model": "tiny"}
     place = http.post("/new/hub/keep", data=form).headers["location"]
-    assert http.post("/new/hub/keep", data=form).headers["location"] == where, "it is kept once"
+    assert http.post("/new/hub/keep", data=form).headers["location"] == place, "it is kept once"
     assert place.endswith("?model=tiny") and "org_answers.jsonl" in http.get(place).text
     with opened_studio.studio.store.reading() as session:
         (file,) = files.listed(session)
@@ -66,13 +74,13 @@ def test_a_dataset_of_the_hub_becomes_a_file(opened_studio: Open, folder: ModelD
     assert "org/nothing" not in http.get("/new").text
 
 
-def fetched(opened_studio: Open, name: str, content: bytes) -> Path:
+def fetched(opened_studio: Open | World, name: str, content: bytes, pid: int = 1) -> Path:
     """A dataset whose command has just ended; its rows."""
     place = fetching.place_of(opened_studio.studio, name)
     place.parent.mkdir(parents=True, exist_ok=True)
     place.write_bytes(content)
     child = fetching.child_of(opened_studio.studio, name).place
-    child.with_name(f"{child.name}.json").write_text(json.dumps({"name": name, "pid": 1, "began": "before"}))
+    child.with_name(f"{child.name}.json").write_text(json.dumps({"name": name, "pid": pid, "began": "before"}))
     child.with_name(f"{child.name}.end").write_text("0")
     return place
 
@@ -85,7 +93,96 @@ def test_looking_at_what_was_fetched_changes_nothing(opened_studio: Open, folder
         )
     made = http.post("/new/hub/keep", data={"dataset": "org/answers"}).headers["location"]
     assert made.startswith("/new/file-") and not place.exists()
-    assert http.post("/new/hub/keep", data={"dataset": "org/answers"}).headers["location"].startswith("/new/hub?")
+    for answer in (
+        http.post("/new/hub/keep", data={"dataset": "org/answers"}),
+        http.get("/new/hub?dataset=org/answers"),
+    ):
+        assert answer.headers["location"] == made, "whoever comes back is sent to the file"
+    assert made in http.get("/new/hub/now?dataset=org/answers").text
+
+
+def unseen(opened_studio: Open, name: str) -> list[Path]:
+    """Other files of a dataset: rows for validation, and what a command that was killed left."""
+    place = fetching.place_of(opened_studio.studio, name)
+    found = [place.with_name(f"{place.stem}.validation.jsonl"), place.with_name(f".{place.name}.77.part")]
+    for one in found:
+        one.write_bytes(b"{}")
+    return found
+
+
+def test_what_was_beside_the_rows_goes(opened_studio: Open, folder: ModelDir) -> None:
+    for way in ("keep", "stop"):
+        fetched(opened_studio, "org/answers", b"{}")
+        left = unseen(opened_studio, "org/answers")
+        opened_studio.http.post(f"/new/hub/{way}", data={"dataset": "org/answers"})
+        assert not any(one.exists() for one in left), way
+
+
+def test_a_quota_leaves_what_was_fetched(llm_home: Path) -> None:
+    with running() as world:
+        ada = world.people["ada"]
+        with world.studio.store.writing() as session:
+            owner = session.scalars(select(Account.id).where(Account.name == "ada")).one()
+            quotas.choose(session, {"stored_gib": 1})
+            big = File(id="file-big", name="x", bytes=1 << 30, sha256="", purpose="fine-tune", owner=owner,
+                       created_at=world.studio.store.now(session))  # fmt: skip
+            session.add(big)
+        token = ACTING.set(Who(owner, "ada", "member").acting)
+        try:
+            place = fetched(world, "org/answers", b"{}")
+        finally:
+            ACTING.reset(token)
+        for _ in range(2):
+            assert ada.post("/new/hub/keep", {"dataset": "org/answers"}).status_code == 429
+            assert place.read_bytes() == b"{}" and "/new/hub/keep" in ada.get("/new/hub?dataset=org/answers").text
+        with world.studio.store.writing() as session:
+            session.delete(session.get(File, "file-big"))
+        made = ada.post("/new/hub/keep", {"dataset": "org/answers"}).headers["location"]
+        assert made.startswith("/new/file-") and not place.exists()
+        assert (
+            "keep a dataset from the hub" in (log := world.people["root"].get("/audit").text) and "org/answers" in log
+        )
+
+
+def test_it_is_kept_once_whoever_presses(opened_studio: Open, folder: ModelDir) -> None:
+    place, http, gate = fetched(opened_studio, "org/answers", b"{}\n" * (1 << 20)), opened_studio.http, Barrier(4)
+
+    def press(_: int) -> httpx2.Response:
+        gate.wait()
+        return http.post("/new/hub/keep", data={"dataset": "org/answers"})
+
+    with ThreadPoolExecutor(4) as threads:
+        answers = list(threads.map(press, range(4)))
+    with opened_studio.studio.store.reading() as session:
+        (file,) = files.listed(session)
+    assert {answer.status_code for answer in answers} == {303} and not place.exists()
+    places = {answer.headers["location"].partition("?")[0] for answer in answers}
+    assert f"/new/{file.id}" in places <= {f"/new/{file.id}", "/new/hub"}
+
+
+@pytest.mark.parametrize("way", ["again", "stop"])
+def test_what_happens_while_it_is_kept_loses_nothing(opened_studio: Open, folder: ModelDir, way: str) -> None:
+    place, http = fetched(opened_studio, "org/answers", b'{"text": "old"}'), opened_studio.http
+    with ThreadPoolExecutor(1) as threads:
+        with opened_studio.studio.store.writing() as session:
+            session.execute(text("DELETE FROM files WHERE 1 = 0"))  # nobody else writes until this ends
+            kept = threads.submit(http.post, "/new/hub/keep", data={"dataset": "org/answers"})
+            ends = time.monotonic() + 60
+            while place.exists():
+                assert time.monotonic() < ends and not kept.done()
+                time.sleep(0.01)
+            assert "It becomes a file" in http.get("/new/hub?dataset=org/answers").text
+            if way == "stop":
+                assert http.post("/new/hub/stop", data={"dataset": "org/answers"}).headers["location"] == "/new"
+            else:
+                fetched(opened_studio, "org/answers", b'{"text": "new"}', pid=2)
+        made = kept.result().headers["location"].removeprefix("/new/").removesuffix("?model=")
+    assert files.path_of(opened_studio.studio.folder, made).read_text() == '{"text": "old"}'
+    if way == "stop":
+        assert "It was stopped" in http.get("/new/hub?dataset=org/answers").text
+    else:
+        assert place.read_text() == '{"text": "new"}'
+        assert http.post("/new/hub/keep", data={"dataset": "org/answers"}).headers["location"].startswith("/new/file-")
 
 
 def test_what_is_too_large_is_not_kept(opened_studio: Open, folder: ModelDir) -> None:
@@ -93,6 +190,7 @@ def test_what_is_too_large_is_not_kept(opened_studio: Open, folder: ModelDir) ->
     object.__setattr__(opened_studio.studio.settings, "upload_bytes", 99)
     for _ in range(2):
         assert "more than this studio takes" in http.get("/new/hub/now?dataset=org/answers").text
+        assert not place.exists(), "it is of no use, and large"
     assert http.post("/new/hub/keep", data={"dataset": "org/answers"}).headers["location"].startswith("/new/hub?")
     http.post("/new/hub/stop", data={"dataset": "org/answers"})
     assert not place.exists() and "org/answers" not in http.get("/new").text

@@ -49,7 +49,7 @@ ACTS = {
     "POST /runs/{key:path}/unmake/{name}": "delete a file of a run",
     "POST /api/jobs/{job_id}/result": "hand in a result",
     "POST /jobs/{job_id}/result": "hand in a result",
-    "POST /api/train/update/{job_id}": "tell how a job goes",
+    "POST /api/train/update/{job_id}": "report progress of a job",
     "POST /api/jobs/{job_id}/colab": "leave a job to Colab",
     "POST /jobs/{job_id}/colab": "leave a job to Colab",
     "POST /models/install": "install a model",
@@ -58,18 +58,18 @@ ACTS = {
     "POST /runs/{key:path}/promote/{stage}": "promote a run",
     "POST /runs/{key:path}/demote": "take a stage from a run",
     "POST /new/{file_id}/delete": "delete a file",
-    "POST /new/hub/keep": "keep a dataset of the hub",
-    "POST /new/hub/stop": "leave a dataset of the hub",
+    "POST /new/hub/keep": "keep a dataset from the hub",
+    "POST /new/hub/stop": "discard a dataset from the hub",
     "POST /api/webhooks": "make a webhook",
     "POST /api/webhooks/{hook_id}/on": "switch a webhook on",
     "DELETE /api/webhooks/{hook_id}": "delete a webhook",
-    "POST /api/workers/hello": "begin as a worker",
-    "POST /api/workers/pair": "let a notebook in",
+    "POST /api/workers/hello": "register a worker",
+    "POST /api/workers/pair": "pair a notebook",
     "POST /settings/prices": "change the prices",
     "POST /chat/{name}/start": "load a model to chat",
     "POST /chat/{name}/stop": "unload a model",
 }
-"""What requests that change something are called; a refused one that only looks, by its method and path."""
+"""Names of requests that change something. Refused requests that only read are logged by method and path."""
 QUIET = re.compile(
     r"/api/workers/(?:jobs/|claim)|/blobs/|/chat/[^/]+/(?!(?:start|stop)$)|/new/(?:[^/]+/(?:plan|time)|warm)$"
 )

@@ -71,18 +71,19 @@ def router_of(studio: Studio) -> APIRouter:
 def _place(url: str) -> str:
     """What may be known of an address by who may not change it: the rest can be a secret of its receiver."""
     parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+    return f"{parts.scheme}://{parts.netloc}"
 
 
 def _json(hook: Hook, waiting: int) -> Json:
     who = WHO.get()
+    all_of_it = who is None or who.may(DO)
     return {
         "id": hook.id,
-        "url": hook.url if who is None or who.may(DO) else _place(hook.url),
+        "url": hook.url if all_of_it else _place(hook.url),
         "states": hook.states.get("states"),
         "created_at": when(hook.created_at),
         "on": not hook.off,
-        "why_off": hook.off or None,
+        "why_off": (hook.off or None) if all_of_it else None,  # it may name the address
         "failures": hook.failures,
         "waiting": waiting,
     }

@@ -78,6 +78,11 @@ class Child:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.pid[0], signal.SIGTERM)
 
+    def fail(self, why: str) -> None:
+        """It ended well, and is of no use after all."""
+        self.place.with_name(f"{self.place.name}.log").write_text(f"Error: {why}\n", encoding="utf-8")
+        self.place.with_name(f"{self.place.name}.end").write_text("1", encoding="utf-8")
+
     def forget(self) -> None:
         """Remove its files."""
         for ending in ("json", "log", "end"):

@@ -70,8 +70,16 @@ def sweep(store: Store, folder: Path, age: float = DAY) -> int:
 
 
 def sweep_tries(store: Store) -> int:
-    """Delete counts that hold nobody up any more; returns how many. Those of tries to sign in are forgotten sooner than
-    after a day, and no quota counts for longer."""
+    """Delete counters that no longer hold anybody up; returns how many. Sign-in counters expire after 12 hours, quotas
+    within a day."""
+    count = some = _some_tries(store)
+    while some == AT_ONCE:
+        count += (some := _some_tries(store))
+    return count
+
+
+def _some_tries(store: Store) -> int:
+    """Delete some of them; how many."""
     with store.writing() as session:
         old = select(Tries.key).where(Tries.at < store.now(session) - timedelta(seconds=DAY)).limit(AT_ONCE)
         keys = session.scalars(old.with_for_update(skip_locked=True)).all()  # whoever counts now keeps theirs

@@ -29,14 +29,13 @@ LOOKED_AT = "looked-at"
 
 
 def keep(store: Store, folder: Path, received: Path, name: str, purpose: str = "fine-tune") -> File:
-    """Take over a complete file; `folder` is the data folder, `received` is moved. Raises OSError."""
+    """Take over a complete file; `folder` is the data folder, `received` is moved. Raises OSError and TooMuch, and what
+    was received is where it was then."""
     digest, count = _hashed(received)
     found_id = f"file-{uuid.uuid4().hex}"
     place = path_of(folder, found_id)
     place.parent.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
-        os.replace(received, place)
-        stack.callback(place.unlink, missing_ok=True)
         with store.writing() as session:
             quotas.refuse_file(store, session, count)
             file = File(
@@ -49,6 +48,9 @@ def keep(store: Store, folder: Path, received: Path, name: str, purpose: str = "
                 owner=acting.owner(),
             )
             session.add(file)
+            session.flush()
+            os.replace(received, place)
+            stack.callback(os.replace, place, received)
         stack.pop_all()  # it has its row: the content stays
         return file
 

@@ -118,18 +118,19 @@ class Telling:
 
     def end(self, how: str, why: str) -> None:
         """The job is not done: `fail` or `give-back`. What waits is told first: after that nobody may tell it."""
-        patience = Patience(2.0)
-        for _ in range(WORDS):
+        patience, away = Patience(2.0), 0
+        while away < WORDS:
             try:
                 while self.waiting:
                     self._report()
                 self.server.tell(self.work.id, how, {"attempt": self.work.attempt, "why": why})
                 return
             except Away:
+                away += 1
                 time.sleep(patience.failed())
             except Replaced:
                 return
             except Refusal:
                 if not self.waiting:
                     return
-                self.waiting = []  # the end of the job matters more than what was refused
+                self.waiting = self.waiting[AT_ONCE:]  # what was refused would be refused again

@@ -60,8 +60,8 @@ async function markdown(within) {
 
 /** Where a form was sent, it cannot be sent twice. */
 function once(event) {
-  if (event.target.matches('[hx-post] *, [hx-get] *') || event.submitter?.hasAttribute('hx-post')) return;
-  if (event.target.method !== 'post') return;
+  if (event.target.matches('[hx-post], [hx-get]') || event.submitter?.hasAttribute('hx-post')) return;
+  if (event.target.getAttribute('method') !== 'post') return; // a field may be called method
   const buttons = event.target.querySelectorAll('button');
   setTimeout(() => { for (const button of buttons) button.disabled = true; });
 }
