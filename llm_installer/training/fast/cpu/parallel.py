@@ -52,7 +52,7 @@ def refusal(model: nn.Module, plan: Plan, images: bool, sharded: bool) -> str:
         (plan.device != "cpu" or plan.precision not in PRECISIONS, f"only on CPUs, in {' or '.join(PRECISIONS)}"),
         (
             plan.precision == "float32" and weights(model) < LEAST_WEIGHTS,
-            "the model is so small that two threads of Python would wait",
+            "the model is so small that two threads of Python would wait for each other",
         ),
         (usable_cores() < COUNT or torch.get_num_threads() < COUNT, "there is one core"),
         (count() > 1 or sharded, "there are several processes"),
