@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,7 +17,7 @@ from llm_installer.core.paths import ModelDir
 from llm_installer.studio.access.who import Who
 from llm_installer.studio.pages import fetching
 from llm_installer.studio.pages.fetching import checked_dataset
-from llm_installer.studio.store import files, quotas
+from llm_installer.studio.store import checker, cleaning, files, quotas
 from llm_installer.studio.store.account_tables import Account
 from llm_installer.studio.store.acting import ACTING
 from llm_installer.studio.store.tables import File
@@ -116,6 +117,27 @@ def test_what_was_beside_the_rows_goes(opened_studio: Open, folder: ModelDir) ->
         left = unseen(opened_studio, "org/answers")
         opened_studio.http.post(f"/new/hub/{way}", data={"dataset": "org/answers"})
         assert not any(one.exists() for one in left), way
+
+
+def test_what_nobody_keeps_goes_a_day_after_its_last_word(opened_studio: Open, folder: ModelDir) -> None:
+    studio = opened_studio.studio
+    place = fetched(opened_studio, "org/answers", b"{}")
+    left = [
+        place,
+        fetching.child_of(studio, "org/answers").place.with_suffix(".json"),
+        *unseen(opened_studio, "org/answers"),
+    ]
+    fresh = fetched(opened_studio, "org/others", b"{}")
+    old = time.time() - cleaning.DAY
+    for one in left:
+        os.utime(one, (old, old))
+    os.utime(left[1])
+    assert cleaning.sweep(studio.store, studio.folder) == 0, "its log is of today"
+    for one in place.parent.glob(f"*{place.name[:24]}*"):
+        os.utime(one, (old, old))
+    assert cleaning.sweep(studio.store, studio.folder) >= len(left)
+    assert fresh.exists() and not any(one.exists() for one in left)
+    assert checker.check(studio.store, studio.folder) == []
 
 
 def test_a_quota_leaves_what_was_fetched(llm_home: Path) -> None:

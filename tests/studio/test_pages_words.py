@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 
 import pytest
 
@@ -111,3 +112,10 @@ def test_a_value_is_found_by_the_word_that_people_look_for(opened_studio: Open, 
     values: dict[str, object] = {"found": {"error": "no"}, "file": {"id": "f"}, "given": {}, "model": "tiny"}
     text = templates().get_template("plan.html").render(**values, groups=grouped.groups([scale]), seen={"names": []})
     assert "LoRA scale (rsLoRA)</label>" in text and ">on (rsLoRA)</option>" in text
+
+
+@pytest.mark.parametrize("part", ["a", "python", "/a", "; this adapter is ~", "--a-", "(", "train.sh", "word. "])
+def test_a_very_long_line_is_read_in_a_moment(part: str) -> None:
+    began = time.process_time()
+    for_page(part * (20_000 // len(part)))
+    assert time.process_time() - began < 5

@@ -143,6 +143,7 @@ def test_killed_at_random_moments(
 
 
 @minutes
+@pytest.mark.timeout(3600)
 def test_many_kills_at_any_moment_and_every_job_ends_well(
     house: Callable[..., House], installed: Path, write_rows: Callable[..., Path], llm_home: Path
 ) -> None:

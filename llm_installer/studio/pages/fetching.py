@@ -23,8 +23,6 @@ from llm_installer.studio.store import files
 from llm_installer.studio.store.acting import owner
 from llm_installer.studio.store.tables import File
 
-FETCHES = "fetches"
-"""The folder of the data folder with the files of such commands."""
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(?:/[\w-][\w.-]{0,95})?(?::[\w.+-]{1,80}){0,2}", re.ASCII)
 
 
@@ -181,7 +179,7 @@ def _remove(place: Path) -> None:
 
 def _folder(studio: Studio) -> Path:
     """Of the fetches of whoever asks."""
-    return studio.folder / FETCHES / (owner() or "everyone")
+    return studio.folder / files.FETCHES / (owner() or "everyone")
 
 
 def child_of(studio: Studio, name: str) -> Child:

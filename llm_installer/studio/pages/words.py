@@ -23,7 +23,7 @@ LABELS = {
 KNOWN_AS = {"use_rslora": "rsLoRA"}
 """Options by the word that people look for, where the plan has another one."""
 _OPTION = re.compile(r"(?<![\w-])(['\"]?)--([a-z][a-z0-9]*(?:-[a-z0-9]+)*)\1(?:=(?=\S))?")
-_COMMAND = r"(?:\S*/)?(?:(?:train|start)\.sh|llm-installer)\b|\S*python\S* -m llm_installer\b|\bchmod "
+_COMMAND = r"(?:\b(?:train|start)\.sh|llm-installer|python[\w.]{0,8} -m llm_installer)\b|\bchmod "
 _TYPED = re.compile(rf"(?:;|,? or|,| \(|(?<=\.) |^)(?:(?!\. )[^;,(])*(?:{_COMMAND})[^;\n]*")
 """A part of a sentence that ends in a command to type."""
 _INSTALL = re.compile(r"install it with: \S+ -m pip install (.+)$")

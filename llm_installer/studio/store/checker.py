@@ -44,7 +44,7 @@ def check(store: Store, folder: Path, age: float = 2 * cleaning.DAY) -> list[str
             found += _job(session, job)
         found += _references(session, jobs)
         found += _contents(session, folder)
-    left = [file for file in cleaning.left_over(store, folder) if time.time() - file.stat().st_mtime >= age]
+    left = [file for file in cleaning.left_over(store, folder) if time.time() - cleaning.came(file) >= age]
     return found + [f"{file.relative_to(folder)} belongs to nothing" for file in left]
 
 

@@ -2,8 +2,8 @@
 
 A job is deleted when someone says so, once it has ended: its events, tokens and result go with it; its run stays in the
 model directory, where `adapters MODEL remove` deletes it. By itself the studio deletes only what nothing refers to:
-contents of results and checkpoints, files without a row, and what never came completely, a day after it came; and what
-it counted of tries that are long over.
+contents of results and checkpoints, files without a row, datasets of the hub that nobody has kept, and what never came
+completely, a day after it came; and what it counted of tries that are long over.
 """
 
 from __future__ import annotations
@@ -62,11 +62,21 @@ def _ended(session: Session, job_id: str) -> Job:
 
 def sweep(store: Store, folder: Path, age: float = DAY) -> int:
     """Delete what `left_over` finds and what came `age` seconds ago or more; returns how many."""
-    old = {file for file in _contents(folder) if time.time() - file.stat().st_mtime >= age}
+    old = {file for file in _contents(folder) if time.time() - came(file) >= age}
     gone = [file for file in left_over(store, folder) if file in old] if old else []
     for file in gone:
         shutil.rmtree(file) if file.is_dir() else file.unlink(missing_ok=True)
     return len(gone)
+
+
+def came(file: Path) -> float:
+    """When a file came, in seconds since 1970; of a dataset that is fetched, when the last of its files did: it may have
+    been begun the day before. What is gone meanwhile came just now."""
+    of_it = [file] if file.parent.parent.name != files.FETCHES else file.parent.glob(f"*{file.name.strip('.')[:24]}*")
+    try:
+        return max(one.stat().st_mtime for one in of_it)
+    except (FileNotFoundError, ValueError):
+        return time.time()
 
 
 def sweep_tries(store: Store) -> int:
@@ -105,3 +115,4 @@ def _contents(folder: Path) -> Iterator[Path]:
     yield from (file for file in (folder / "blobs").glob("*/*") if file.is_file())
     yield from (file for file in (folder / "files").glob("*") if file.is_file())
     yield from (file for file in (folder / files.LOOKED_AT).glob("*") if file.is_dir())
+    yield from (file for file in (folder / files.FETCHES).glob("*/*") if file.is_file())

@@ -26,6 +26,8 @@ from llm_installer.studio.store.tables import File, Job
 
 LOOKED_AT = "looked-at"
 """The folder of the data folder with a folder for each file that a page has read."""
+FETCHES = "fetches"
+"""The folder of the data folder with the datasets that are fetched from the hub, in a folder for each account."""
 
 
 def keep(store: Store, folder: Path, received: Path, name: str, purpose: str = "fine-tune") -> File:
