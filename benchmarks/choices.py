@@ -4,7 +4,7 @@ Run as: python benchmarks/choices.py --data ../shared/data --model ../shared/mod
         [--own-model wiki5M] [--set gsm8k] [--setting medium] [--seeds 3]
 
 Every result is a file in --out: what is there is not run again, and several of these commands, on as many processors
-or GPUs, share the work. The table is printed at the end, and by --table alone.
+or GPUs, share the work. The tables are printed at the end, and by --table alone; --write puts them into a document.
 
 Regret = (loss of the default - lowest loss of any setting) / (loss of the base - lowest loss), on rows put aside
 before training, per answer token, in float32 by transformers and PEFT.
@@ -26,6 +26,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 DEFAULT = "medium"
+BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
 PUT_ASIDE = 0.15
 """Share of the rows that the judge keeps for itself."""
 
@@ -62,6 +63,7 @@ SETTINGS: dict[str, dict[str, object]] = {
     "rate / 2": {"rate": 0.5},
     "rate x 2": {"rate": 2.0},
     "3 epochs": {"epochs": 3.0},
+    "4 epochs": {"epochs": 4.0},
     "5 epochs": {"epochs": 5.0},
     "8 epochs": {"epochs": 8.0},
     "rank 32": {"lora_r": 32},
@@ -87,13 +89,45 @@ class Trial:
         return "".join(c if c.isalnum() or c == "." else "_" for c in words)
 
 
-@dataclass(frozen=True)
-class Judged:
-    """All seeds of one setting on one data set."""
+@dataclass
+class Pair:
+    """All that was measured of a model on a data set, by setting and seed."""
 
-    losses: list[float] = field(default_factory=list)
-    bases: list[float] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
+    losses: dict[str, dict[int, float]] = field(default_factory=lambda: defaultdict(dict))
+    cpu: dict[str, dict[int, float]] = field(default_factory=lambda: defaultdict(dict))
+    """Seconds of the processor: other work on the machine takes none of them."""
+    bases: dict[int, float] = field(default_factory=dict)
+
+    @property
+    def usual(self) -> float:
+        """The default's loss, over all seeds."""
+        return statistics.mean(self.losses[DEFAULT].values())
+
+    @property
+    def base(self) -> float:
+        """The loss of the model as it came."""
+        return statistics.mean(self.bases[seed] for seed in self.losses[DEFAULT])
+
+    def loss(self, setting: str) -> float:
+        """The default's loss and what the setting changed in it, over the seeds that both have: each seed puts other
+        rows aside."""
+        mine, usual = self.losses[setting], self.losses[DEFAULT]
+        return self.usual + statistics.mean(mine[seed] - usual[seed] for seed in mine.keys() & usual.keys())
+
+    def times(self, setting: str) -> float:
+        """How many times as long as the default it took."""
+        mine, usual = self.cpu[setting], self.cpu[DEFAULT]
+        return statistics.mean(mine[seed] / usual[seed] for seed in mine.keys() & usual.keys())
+
+    @property
+    def lowest(self) -> str:
+        """The setting with the lowest loss."""
+        return min(self.losses, key=self.loss)
+
+    def regret(self, setting: str) -> float:
+        """The share of the reachable gain that a setting leaves."""
+        lowest = self.loss(self.lowest)
+        return (self.loss(setting) - lowest) / (self.base - lowest)
 
 
 def main() -> None:
@@ -107,6 +141,7 @@ def main() -> None:
     parse.add_argument("--setting", action="append", choices=list(SETTINGS), help="only this setting")
     parse.add_argument("--seeds", type=int, default=1)
     parse.add_argument("--table", action="store_true", help="only print what is there")
+    parse.add_argument("--write", type=Path, help=f"a document that gets the tables, between {BEGIN} and {END}")
     given = parse.parse_args()
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     given.out.mkdir(parents=True, exist_ok=True)
@@ -127,6 +162,8 @@ def main() -> None:
     for trial in trials if not given.table else ():
         settled(trial, given.data, given.out)
     print(table(given.out))
+    if given.write:
+        written(given.write, table(given.out))
 
 
 def settled(trial: Trial, source: Path, out: Path) -> None:
@@ -244,30 +281,61 @@ def losses(file: Path, weights: Path, adapter: Path, longest: int) -> tuple[floa
             return judge(), after
 
 
-def table(out: Path) -> str:
-    """Losses, regrets and times in Markdown: the mean over the seeds."""
-    found: dict[tuple[str, str], dict[str, Judged]] = defaultdict(lambda: defaultdict(Judged))
+def measured(out: Path) -> dict[tuple[str, str], Pair]:
+    """What lies in `out`, by model and data set; pairs without the default say nothing of it and are left out."""
+    found: dict[tuple[str, str], Pair] = defaultdict(Pair)
     for file in sorted(out.glob("*.json")):
         one = json.loads(file.read_text(encoding="utf-8"))
-        into = found[one["model"], one["data"]][one["setting"]]
-        into.losses.append(one["loss"])
-        into.bases.append(one["base"])
-        into.seconds.append(one["seconds"])
-    lines = ["| model | data | setting | base | loss | regret | time |", "|---|---|---|---|---|---|---|"]
-    regrets: dict[str, list[float]] = defaultdict(list)
-    for (model, data), settings in sorted(found.items()):
-        lowest = min(statistics.mean(each.losses) for each in settings.values())
-        usual = settings[DEFAULT].seconds if DEFAULT in settings else []
-        for setting, each in settings.items():
-            base, loss = statistics.mean(each.bases), statistics.mean(each.losses)
-            regret = (loss - lowest) / (base - lowest)
-            regrets[setting].append(regret)
-            times = f"{statistics.mean(each.seconds) / statistics.mean(usual):.2f} x" if usual else ""
-            lines.append(f"| {model} | {data} | {setting} | {base:.3f} | {loss:.3f} | {regret:.1%} | {times} |")
-    ranked = sorted(regrets.items(), key=lambda each: statistics.mean(each[1]))
-    means = [f"| {name} | {statistics.mean(own):.1%} | {max(own):.1%} | {len(own)} |" for name, own in ranked]
-    head = ["| setting | mean regret | worst | pairs of model and data |", "|---|---|---|---|"]
-    return "\n".join([*lines, "", *head, *means])
+        pair, setting, seed = found[one["model"], one["data"]], one["setting"], one["seed"]
+        pair.losses[setting][seed], pair.cpu[setting][seed] = one["loss"], one["cpu"]
+        pair.bases[seed] = one["base"]
+    for pair in found.values():
+        usual = pair.losses.get(DEFAULT, {})
+        for setting in [name for name, seeds in pair.losses.items() if not seeds.keys() & usual.keys()]:
+            del pair.losses[setting]
+    return {about: pair for about, pair in sorted(found.items()) if DEFAULT in pair.losses}
+
+
+def table(out: Path) -> str:
+    """Losses, regrets and times in Markdown, and what costs most."""
+    pairs = measured(out)
+    settings = [name for name in SETTINGS if any(name in pair.losses for pair in pairs.values())]
+    lines = [
+        f"| model | data | seeds | base | {' | '.join(settings)} | regret of {DEFAULT} |",
+        "|---" * (5 + len(settings)) + "|",
+    ]
+    for (model, data), pair in pairs.items():
+        losses = {name: f"{pair.loss(name):.3f}" if name in pair.losses else "" for name in settings}
+        losses[pair.lowest] = f"**{losses[pair.lowest]}**"
+        cells = [model, data, str(len(pair.losses[DEFAULT])), f"{pair.base:.3f}", *losses.values()]
+        lines.append(f"| {' | '.join(cells)} | {pair.regret(DEFAULT):.1%} |")
+    lines += ["", "| setting | mean regret | worst | processor time | pairs |", "|---|---|---|---|---|"]
+    for name in settings:
+        own = [pair for pair in pairs.values() if name in pair.losses]
+        regrets, times = [pair.regret(name) for pair in own], statistics.mean(pair.times(name) for pair in own)
+        lines.append(f"| {name} | {statistics.mean(regrets):.1%} | {max(regrets):.1%} | x {times:.2f} | {len(own)} |")
+    return "\n".join([*lines, "", costliest(pairs)])
+
+
+def costliest(pairs: dict[tuple[str, str], Pair]) -> str:
+    """The one setting that would lower the loss most, as a share of the reachable gain."""
+    gains = defaultdict(list)
+    for pair in pairs.values():
+        for name in pair.losses.keys() - {DEFAULT}:
+            gains[name].append(pair.regret(DEFAULT) - pair.regret(name))
+    if not gains:
+        return "Nothing was measured but the default."
+    most = max(gains, key=lambda name: statistics.mean(gains[name]))
+    return f"What costs most: {most} would gain {statistics.mean(gains[most]):.1%} on {len(gains[most])} pairs."
+
+
+def written(file: Path, text: str) -> None:
+    """Put the tables into a document, between two lines that stay. Raises ValueError where they are not there."""
+    before, _, rest = file.read_text(encoding="utf-8").partition(f"{BEGIN}\n")
+    _, end, after = rest.partition(END)
+    if not end:
+        raise ValueError(f"{file} has no lines {BEGIN} and {END}")
+    file.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":
