@@ -148,6 +148,24 @@ def test_fields_that_transformers_knows_and_the_file_lacks(model: Path) -> None:
         read_model_info(model)
 
 
+@pytest.mark.parametrize("name", ["moe_intermediate_size", "kv_lora_rank", "n_group", "mamba_chunk_size"])
+def test_a_size_or_a_number_of_something_is_never_negative(name: str, model: Path) -> None:
+    """Also where only one family knows the field: its code would fail in the middle of a step."""
+    file = model / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text("utf-8")), name: -8}), "utf-8")
+    with pytest.raises(ModelError, match=rf"{name} in .* must be at least 0, not -8"):
+        read_model_info(model)
+
+
+def test_what_cannot_be_made_of_a_config_is_one_sentence(model: Path) -> None:
+    """torch raises a RuntimeError where positions have a negative share of a head."""
+    file = model / "config.json"
+    rope = {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": -1}
+    config = {**json.loads(file.read_text("utf-8")), "model_type": "phi3", "rope_parameters": rope}
+    file.write_text(json.dumps(config), "utf-8")
+    assert not tried(lambda: answer_something(model), rope)
+
+
 ADAPTER_FILES = {"adapter_config.json": 20, "adapter_info.json": 5}
 
 

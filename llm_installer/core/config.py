@@ -108,6 +108,8 @@ def checked(config: Config, shown: str, again: str = AGAIN) -> Config:
             raise ModelError(f"{where} in {shown} is not a number; {again}")
         if type(value) is int and value > _MANY and name not in FIELDS and name.startswith(_COUNTED):
             raise ModelError(f"{where} in {shown} must be at most {_MANY:,}, not {valued(value)}; {again}")
+        if type(value) is int and value < 0 and name not in FIELDS and (name.startswith(_COUNTED) or _is_size(name)):
+            raise ModelError(f"{where} in {shown} must be at least 0, not {valued(value)}; {again}")
         if type(value) is int and abs(value) >= 1 << 63:
             raise ModelError(f"{where} in {shown} is too large a number; {again}")
         if place.count(".") > _DEEPEST:
@@ -120,8 +122,12 @@ def zero_sizes(config: Config) -> list[str]:
     return [
         f"{place}{name}"
         for place, name, value in _fields(config)
-        if type(value) is int and not value and set(_SIZES) & set(name.split("_"))
+        if type(value) is int and not value and _is_size(name)
     ]
+
+
+def _is_size(name: str) -> bool:
+    return bool(set(_SIZES) & set(name.split("_")))
 
 
 def _fields(config: Config, place: str = "") -> Iterator[tuple[str, str, object]]:

@@ -51,7 +51,7 @@ class reading:  # reads like a verb where it is used: with reading(...)
     """`with reading("The tokenizer in x")`: what a library raises over its files becomes one ModelError.
 
     Where it is about a field of one of these JSON `files`, that is named. Errors of our own and those of the machine,
-    such as too little memory, pass.
+    such as too little memory, pass; where nothing but `shapes` is made, all of torch's are about the files.
     """
 
     def __init__(
@@ -60,11 +60,13 @@ class reading:  # reads like a verb where it is used: with reading(...)
         refuse: Callable[[str], InstallerError] = ModelError,
         files: Sequence[Path] = (),
         library: str = "transformers",
+        shapes: bool = False,
     ) -> None:
         self._what = what
         self._refuse = refuse
         self._files = files
         self._library = library
+        self._shapes = shapes
 
     def __enter__(self) -> None:
         return None
@@ -72,7 +74,9 @@ class reading:  # reads like a verb where it is used: with reading(...)
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is None or isinstance(error, InstallerError) or not is_mistake(error):
+        if error is None or isinstance(error, InstallerError):
+            return
+        if not is_mistake(error) and not (self._shapes and isinstance(error, RuntimeError)):
             return
         if _OWN_CODE in str(error):
             raise self._refuse(

@@ -80,7 +80,7 @@ def without_weights(folder: Path) -> PreTrainedModel:
 
     Raises ModelError where it cannot be made.
     """
-    with _reading(folder), _quiet(), torch.device("meta"):
+    with _reading(folder, shapes=True), _quiet(), torch.device("meta"):
         config = _unquantised(_config(folder))
         made: PreTrainedModel = _auto(config).from_config(config, trust_remote_code=False)  # type: ignore[no-untyped-call]
         return made
@@ -166,8 +166,8 @@ def is_finite(weight: torch.Tensor) -> bool:
     return all(bool(torch.isfinite(end)) for end in torch.aminmax(weight.detach()))
 
 
-def _reading(folder: Path) -> reading:
-    return reading(f"The model in {short_path(folder)}", files=(folder / CONFIG, folder / GENERATION))
+def _reading(folder: Path, shapes: bool = False) -> reading:
+    return reading(f"The model in {short_path(folder)}", files=(folder / CONFIG, folder / GENERATION), shapes=shapes)
 
 
 def _config(folder: Path) -> PretrainedConfig:
