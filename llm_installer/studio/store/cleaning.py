@@ -70,8 +70,8 @@ def sweep(store: Store, folder: Path, age: float = DAY) -> int:
 
 
 def came(file: Path) -> float:
-    """When a file came, in seconds since 1970; of a dataset that is fetched, when the last of its files did: it may have
-    been begun the day before. What is gone meanwhile came just now."""
+    """When a file came, in seconds since 1970; of a dataset that is fetched, when the last of its files did, since it
+    may have been begun the day before. What is gone meanwhile came just now."""
     of_it = [file] if file.parent.parent.name != files.FETCHES else file.parent.glob(f"*{file.name.strip('.')[:24]}*")
     try:
         return max(one.stat().st_mtime for one in of_it)
