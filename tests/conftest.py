@@ -54,6 +54,10 @@ def pytest_collection() -> Iterator[None]:
         gc.enable()
 
 
+LONGEST = "tests/stories/test_several.py"
+"""Tests of which each takes half a minute."""
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What takes long by the clock is slow, wherever it stands."""
@@ -64,6 +68,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.slow)
         if names & rare:
             item.add_marker(minutes)
+    items.sort(key=lambda item: not item.nodeid.startswith(LONGEST))  # or one process ends with them, the other idle
 
 
 @pytest.fixture(scope="session")

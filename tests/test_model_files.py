@@ -29,6 +29,7 @@ from llm_installer.data.encoding.processor import load_encoder
 from llm_installer.inference.load import load_assistant
 from llm_installer.inference.loadable import check_loadable
 from llm_installer.models.base import load_base
+from llm_installer.models.proof import refuse_broken
 
 VALUES: tuple[object, ...] = (
     None, -1, 0, 10**12, 1.5, "x", "", [], {}, True, [[1, [2]], ["a"]], "huge " * 20_000
@@ -87,6 +88,7 @@ def answer_something(folder: Path) -> None:
     encoder = load_encoder(info)
     ids = encoder.prompt_ids([Message("user", "Hello")])
     model = load_base(folder, "float32", "cpu")
+    refuse_broken(model, folder)
     with torch.inference_mode():
         model(input_ids=torch.tensor([ids]))
 

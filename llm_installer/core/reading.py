@@ -35,6 +35,11 @@ def is_mistake(error: BaseException) -> bool:
     return isinstance(error, _MISTAKES) or kinds[0] is Exception or any(k.__name__ in _BY_NAME for k in kinds)
 
 
+def _of_shapes(error: BaseException) -> bool:
+    """Whether torch complains of anything but memory."""
+    return type(error) is RuntimeError and "alloc" not in str(error) and "memory" not in str(error)
+
+
 def reason(error: BaseException) -> str:
     """What an error says, on one line and short enough for a sentence."""
     text = shortened(words(error), _LONGEST)
@@ -51,7 +56,7 @@ class reading:  # reads like a verb where it is used: with reading(...)
     """`with reading("The tokenizer in x")`: what a library raises over its files becomes one ModelError.
 
     Where it is about a field of one of these JSON `files`, that is named. Errors of our own and those of the machine,
-    such as too little memory, pass; where nothing but `shapes` is made, all of torch's are about the files.
+    such as too little memory, pass; where so little is computed that only `shapes` can be wrong, torch's others do not.
     """
 
     def __init__(
@@ -76,7 +81,7 @@ class reading:  # reads like a verb where it is used: with reading(...)
     ) -> None:
         if error is None or isinstance(error, InstallerError):
             return
-        if not is_mistake(error) and not (self._shapes and isinstance(error, RuntimeError)):
+        if not is_mistake(error) and not (self._shapes and _of_shapes(error)):
             return
         if _OWN_CODE in str(error):
             raise self._refuse(

@@ -12,6 +12,7 @@ from llm_installer.core.model_info import ModelInfo
 from llm_installer.distributed.processes import count, device_of, of_main
 from llm_installer.distributed.sharding import shard_base
 from llm_installer.models.base import add_lora, load_base
+from llm_installer.models.proof import refuse_broken
 from llm_installer.models.quantise import unquantised_line
 from llm_installer.planning.method import FLOAT8
 from llm_installer.planning.plan import Plan
@@ -44,6 +45,8 @@ def load_model(info: ModelInfo, plan: Plan, answering: bool = False) -> Loaded:
     if sharded and answering:
         raise UsageError("--eval-prompts needs a model that fits one GPU; leave it out")
     base = load_base(info.path, plan.precision, "cpu" if sharded else device_of(plan.device), quantised)
+    if not sharded:
+        refuse_broken(base, info.path)
     unquantised = unquantised_line(base, bool(info.stored.kept), quantised == FLOAT8) if quantised else ""
     model = add_lora(base, plan)
     if sharded:

@@ -30,6 +30,7 @@ from llm_installer.inference.taken_off import taken_off
 from llm_installer.models.base import load_base
 from llm_installer.models.from_files import is_finite
 from llm_installer.models.peft_names import config_from_files, names_as_given
+from llm_installer.models.proof import refuse_broken
 from llm_installer.models.quantise import check_ready
 from llm_installer.planning.chooser import choose_precision
 from llm_installer.planning.method import FLOAT8, QUANTISED, Method, base_quantisation
@@ -122,6 +123,7 @@ def load_base_of(folder: ModelDir, quantised: str = "", precision: str = "") -> 
     precision = precision or choose_precision(info, find_handler(info), hardware)[0]
     check_ready(Method(quantised=quantised))
     base = load_base(folder.weights, precision, hardware.device, quantised)
+    refuse_broken(base, folder.weights)
     base.eval()  # type: ignore[no-untyped-call]
     return LoadedBase(folder, info, base, quantised)
 

@@ -10,7 +10,7 @@ from llm_installer.core.text import counted
 from llm_installer.planning.chooser import Chooser, DataFacts, by_size
 from llm_installer.planning.course import EARLY, Course
 from llm_installer.planning.growth import DEFAULT_GROWTH, cycle_batch, grown, steps_of_cycles
-from llm_installer.planning.modes import ENDLESS, MODES, WATCHFUL, Mode
+from llm_installer.planning.modes import ENDLESS, MODES, WATCHFUL, Mode, epochs_of
 from llm_installer.planning.options import Options
 from llm_installer.planning.schedule import ENDLESS_SCHEDULES
 from llm_installer.planning.stopping import STOP_RULES, TASKS, Limits
@@ -43,7 +43,7 @@ def choose_mode(options: Options) -> Mode:
 
 def choose_course(options: Options, mode: Mode, data: DataFacts, choose: Chooser) -> Course:
     """Decide everything about time. Raises UsageError where options contradict the mode or each other."""
-    epochs = _epochs(options, mode, choose)
+    epochs = _epochs(options, mode, data.rows, choose)
     effective = effective_batch(options, mode, data, choose)
     multiplier = options.circular_batch_multiplier or DEFAULT_GROWTH
     first_steps = math.ceil(data.rows / effective)
@@ -73,7 +73,7 @@ def choose_course(options: Options, mode: Mode, data: DataFacts, choose: Chooser
     )
 
 
-def _epochs(options: Options, mode: Mode, choose: Chooser) -> float:
+def _epochs(options: Options, mode: Mode, rows: int, choose: Chooser) -> float:
     given, cycles = options.epochs, options.max_circular_epochs
     if math.isinf(mode.epochs) and (given or options.force_epochs):
         flag = "--epochs" if given else "--force-epochs"
@@ -83,7 +83,9 @@ def _epochs(options: Options, mode: Mode, choose: Chooser) -> float:
         raise UsageError(f"{flag} belongs to --circular, and the mode is {mode.name}; add --circular or leave it out")
     if given and cycles and given != cycles:
         raise UsageError(f"--epochs {given:g} and --max-circular-epochs {cycles} disagree; give one of them")
-    return float(choose.pick("epochs", given or cycles, mode.epochs, f"mode {mode.name}"))
+    usual = epochs_of(mode, rows)
+    why = f"{mode.epochs:g} in mode {mode.name}, more for so few rows" if usual > mode.epochs else f"mode {mode.name}"
+    return float(choose.pick("epochs", given or cycles, usual, why))
 
 
 def _schedule(options: Options, mode: Mode, steps: int, choose: Chooser) -> str:

@@ -62,9 +62,24 @@ MODES: dict[str, Mode] = {row.name: row for row in _ROWS}
 USUAL = "medium"
 
 
-def time_of(mode: Mode) -> str:
+ROWS_SEEN = 1100
+"""Rows that mode medium goes through at least, unless that takes more than TIMES its epochs: on small sets more epochs
+were better each time they were tried (docs/choices.md), and a run that begins to memorise ends by itself."""
+TIMES = 2.0
+
+
+def epochs_of(mode: Mode, rows: int) -> float:
+    """Passes over so many rows in a mode, before the user says otherwise."""
+    if mode.cycles or math.isinf(mode.epochs):
+        return mode.epochs
+    usual = MODES[USUAL].epochs
+    wanted = round(min(TIMES * usual, max(usual, ROWS_SEEN / max(1, rows))))
+    return float(round(mode.epochs * wanted / usual))
+
+
+def time_of(mode: Mode, rows: int) -> str:
     """How long it takes beside mode medium, in words; empty where it has no end. Time goes by epochs."""
-    times = {name: _as_long(m.epochs / MODES[USUAL].epochs) for name, m in MODES.items()}
+    times = {name: _as_long(epochs_of(m, rows) / epochs_of(MODES[USUAL], rows)) for name, m in MODES.items()}
     if mode.name == USUAL:
         return f"slow takes {times['slow']}, fast {times['fast']}"
     return f"takes {times[mode.name]} as {USUAL}" if times[mode.name] else ""
@@ -97,7 +112,8 @@ def modes_table() -> str:
         "|---|---|---|---|---|---|---|---|",
     ]
     for m in MODES.values():
-        epochs = "no end" if math.isinf(m.epochs) else f"{m.epochs:g} cycles" if m.cycles else f"{m.epochs:g}"
+        few = epochs_of(m, 1)
+        epochs = "no end" if math.isinf(few) else f"{few:g} cycles" if m.cycles else f"{m.epochs:g} to {few:g}"
         rows = f"{m.effective_batch_size}, growing" if m.cycles else str(m.effective_batch_size)
         course = m.schedule + (", times the controller's scale" if m.controller == "adaptive" else "")
         every = f"{m.evaluation_share:.0%} of an epoch"

@@ -21,7 +21,7 @@ from llm_installer.planning.decide import make_plan
 from llm_installer.planning.duration import EVALUATION_COST, FORWARD, LEAST_EVALUATION_ROWS
 from llm_installer.planning.growth import cycle_batch, steps_of_cycles
 from llm_installer.planning.layers import adapter_parameters
-from llm_installer.planning.modes import MODES
+from llm_installer.planning.modes import MODES, epochs_of
 from llm_installer.planning.options import Options
 from llm_installer.planning.schedule import rate_scale
 from llm_installer.planning.table import plan_rows
@@ -86,6 +86,18 @@ def test_rows_per_step_follow_the_rows_and_not_the_epochs(rows: int, batch: int)
     facts = dataclasses.replace(FACTS, rows=rows, validation_rows=rows // 10)
     found = {plan(facts=facts, epochs=epochs).course.effective_batch_size for epochs in (None, 1.0, 3.0, 50.0)}
     assert found == {batch}
+
+
+@pytest.mark.parametrize(
+    ("rows", "epochs"), [(1, 6), (183, 6), (230, 5), (306, 4), (340, 3), (1000, 3), (1_000_000, 3)]
+)
+def test_few_rows_are_gone_through_more_often(rows: int, epochs: int) -> None:
+    made = plan(facts=dataclasses.replace(FACTS, rows=rows, validation_rows=max(1, rows // 10)))
+    assert made.course.epochs == epochs
+    assert made.why["epochs"] == ("3 in mode medium, more for so few rows" if epochs > 3 else "mode medium")
+    for mode, times in (("slow", 2), ("fast", 1 / 3), ("adaptive", 1)):
+        assert epochs_of(MODES[mode], rows) == pytest.approx(epochs * times, abs=0.67), mode
+    assert epochs_of(MODES["circular"], rows) == 100 and epochs_of(MODES["non-stop"], rows) == math.inf
 
 
 @pytest.mark.parametrize("mode", ["slow", "medium", "fast"])
