@@ -299,6 +299,34 @@ def test_a_tokenizer_without_its_vocabulary_is_refused(name: str, model: Path) -
     assert not tried(lambda: answer_something(model), name)
 
 
+@pytest.mark.parametrize("name", ["_attn_implementation", "attn_implementation"])
+@pytest.mark.parametrize("kind", ["flash_attention_2", "flash_attention_3"])
+def test_an_attention_that_is_not_here_is_replaced(name: str, kind: str, model: Path) -> None:
+    """Older versions of transformers wrote theirs into config.json, and their packages need a GPU."""
+    file = model / "config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text("utf-8")), name: kind}), "utf-8")
+    assert tried(lambda: answer_something(model), kind)
+
+
+def test_a_tokenizer_that_cannot_read_every_character_is_refused(model: Path) -> None:
+    (model / "tokenizer.json").unlink()
+    (model / "vocab.txt").write_text("a\nb\n", "utf-8")
+    config = {"tokenizer_class": "BertTokenizer", "eos_token": "b", "chat_template": "{{ messages[0].content }}"}
+    (model / "tokenizer_config.json").write_text(json.dumps(config), "utf-8")
+    assert not tried(lambda: answer_something(model), "vocab.txt")
+
+
+def test_a_hundred_thousand_tokens_beside_the_vocabulary_are_refused(model: Path) -> None:
+    """It would take half a minute to add them."""
+    file = model / "tokenizer.json"
+    content = json.loads(file.read_text("utf-8"))
+    one = content["added_tokens"][0]
+    content["added_tokens"] += [{**one, "id": 5000 + n, "content": f"<z{n}>"} for n in range(100_000)]
+    file.write_text(json.dumps(content), "utf-8")
+    with pytest.raises(ModelError, match=r"tokenizer.json has 100,\d\d\d tokens beside its vocabulary"):
+        answer_something(model)
+
+
 @pytest.mark.parametrize("shard", ["../model.safetensors", "/etc/passwd", "a/b.safetensors", "..", "", "x\0.bin"])
 def test_an_index_names_only_files_beside_it(shard: str, model: Path) -> None:
     index = {"metadata": {}, "weight_map": {"model.norm.weight": shard}}

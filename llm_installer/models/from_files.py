@@ -34,6 +34,9 @@ _MOST = 30_000
 """Tensors that are compared before a model is loaded, in about ten seconds."""
 _CONVERSION = "during automatic conversion of the weights"
 """What transformers says where it cannot fuse tensors of the files into one of the model."""
+_FLASH = "flash_attention"
+"""How the names of attentions begin that need a package beside torch. Whoever saved the model had it, and their folder
+says so; it computes the same without."""
 _NAMED = 3
 """How many missing tensors a sentence names."""
 
@@ -93,7 +96,7 @@ def from_files(folder: Path, dequantise: bool = False, **more: object) -> FromFi
     Raises ModelError where it cannot be loaded.
     """
     with _reading(folder), _quiet():
-        config = _config(folder)
+        config = more["config"] = _config(folder)
         if dequantise:
             settings = dict(settings_of(read_config(folder))) | {"dequantize": True}
             more["config"] = _with_quantisation(config, settings)
@@ -172,6 +175,10 @@ def _reading(folder: Path, shapes: bool = False) -> reading:
 
 def _config(folder: Path) -> PretrainedConfig:
     config: PretrainedConfig = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    if any(
+        str(part._attn_implementation).startswith(_FLASH) for part in (config, config.get_text_config(decoder=True))
+    ):
+        config._attn_implementation = None  # transformers chooses one that is here
     return config
 
 
