@@ -1,4 +1,4 @@
-"""--answers-as json: answers that are objects or lists, trained on as the JSON text of them."""
+"""--answers-as json: answers that are objects or lists, as the JSON text of them; results of tools, too."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TypeGuard
 
 from llm_installer.data.formats.names import bare, in_lower_case
-from llm_installer.data.formats.speakers import PAIRS, SAID, SPEAKER, is_answer
+from llm_installer.data.formats.speakers import PAIRS, SAID, SPEAKER, is_answer, is_result
 from llm_installer.data.formats.tools import dump
 from llm_installer.data.formats.values import Record
 
@@ -56,7 +56,7 @@ def _turn(turn: object) -> object:
     turn = in_lower_case(turn)
     if not any(key in turn for key in SPEAKER):
         return {key: _answer(key, value) for key, value in turn.items()}
-    if not is_answer(turn):
+    if not is_answer(turn) and not is_result(turn):
         return turn
     return {key: value if key not in SAID or _are_parts(value) else _as_text(value) for key, value in turn.items()}
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from llm_installer.core.examples import Example, Message, Origin
 from llm_installer.core.text import counted
 from llm_installer.data.formats.conversation import mark_images, messages, normalised, refuse_lost_images
-from llm_installer.data.formats.tools import read_tools
-from llm_installer.data.formats.turns import THOUGHTS, Extras, Turn, is_thought, read_turns, thought, turn
+from llm_installer.data.formats.tools import Call, read_tools
+from llm_installer.data.formats.turns import NO_EXTRAS, THOUGHTS, Extras, Turn, is_thought, read_turns, thought, turn
 from llm_installer.data.formats.values import (
     Record,
     SkipRecord,
@@ -79,9 +79,13 @@ def exchange(record: Record, origin: Origin, prompt: str, answer: str, names: tu
     if record.keys().isdisjoint(ACCOMPANYING):
         refuse_lost_images((prompt,))
         return Example((Message("user", prompt), Message("assistant", answer)), origin)
+    return converse(record, origin, [turn("user", prompt), thoughtful(record, answer)])
+
+
+def thoughtful(record: Record, answer: str, calls: tuple[Call, ...] = ()) -> Turn:
+    """The answer of a record with the thought beside it, if there is one."""
     thoughts = [record[key] for key in FLAT_THOUGHTS if is_thought(record.get(key)) and "<think>" not in answer]
-    before = thought(thoughts[0], "the answer") if thoughts else ""
-    return converse(record, origin, [turn("user", prompt), ("assistant", answer, (), Extras(reasoning=before))])
+    return "assistant", answer, calls, Extras(reasoning=thought(thoughts[0], "the answer")) if thoughts else NO_EXTRAS
 
 
 def below(prompt: str, context: str) -> str:
@@ -156,10 +160,18 @@ def turns_of_two(record: Record, origin: Origin) -> Example:
 _by_turns = conversation(("turns",))
 
 
+def spoken_turns(value: object, key: str) -> tuple[list[Turn], list[str]]:
+    """read_turns for turns that say who speaks: a list of texts is rather a column of a table."""
+    turns = as_list(value, key)
+    if any(isinstance(each, str) for each in turns):
+        raise SkipRecord(f"{key} holds plain strings, which do not say who speaks")
+    return read_turns(turns, key)
+
+
 def two_lists(record: Record, origin: Origin) -> Example:
     """A prompt and a completion that are both lists of messages."""
-    turns, images = read_turns(record.get("prompt"), "prompt")
-    rest, more = read_turns(record.get("completion"), "completion")
+    turns, images = spoken_turns(record.get("prompt"), "prompt")
+    rest, more = spoken_turns(record.get("completion"), "completion")
     return converse(record, origin, [*turns, *rest], [*images, *more])
 
 

@@ -37,13 +37,13 @@ def counts(item: Mapping[str, object]) -> bool:
     for key, _ in _flags(tuple(item)):
         name, value = bare(key), item[key]
         if not absent(value):
-            learned &= _truth(value) is (name in LEARNED) and name not in PARTLY
+            learned &= truth(value) is (name in LEARNED) and name not in PARTLY
     return learned
 
 
 def says_no(record: Mapping[str, object]) -> list[str]:
     """The keys of a record that would keep an answer from being trained on, were they at a turn."""
-    return [key for key, no in _flags(tuple(record)) if _truth(record[key]) is no]
+    return [key for key, no in _flags(tuple(record)) if truth(record[key]) is no]
 
 
 def lists(record: Mapping[str, object]) -> list[str]:
@@ -63,12 +63,12 @@ def doubts(item: Mapping[str, object]) -> Iterator[str]:
     """What a turn says of its answer that is neither yes nor no, in words."""
     for key, _ in _flags(tuple(item)):
         name, value = bare(key), item[key]
-        if not absent(value) and (name in PARTLY or _truth(value) is None):
+        if not absent(value) and (name in PARTLY or truth(value) is None):
             shown = shortened(str(value), 40) if isinstance(value, str | int | float) else kind_of(value)
             yield f"'{key}' is {shown} at an answer, which is not trained on: an answer counts (1) or it does not (0)"
 
 
-def _truth(value: object) -> bool | None:
+def truth(value: object) -> bool | None:
     """1 and true, 0 and false, in every spelling; None for anything else."""
     if isinstance(value, str):
         word = value.strip().lower()

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from llm_installer.core.text import shortened
-from llm_installer.data.formats.values import SkipRecord, image_path, missing, render
+from llm_installer.data.formats.values import SkipRecord, absent, image_path, missing, render
 
 IMAGE_MARK = "<image>"
 _THOUGHT_PARTS = {"thinking", "reasoning"}
 _IMAGE_PARTS = {"image", "image_url", "input_image"}
-_TEXT_PARTS = {"text", "input_text", "output_text"}
+_TEXT_PARTS = {"text", "input_text", "output_text", "summary_text", "reasoning_text"}
+_WORDS = ("text", "value", "content")
+"""Keys of what a part says, beside its own type."""
 _OTHER_MEDIA = {"audio", "audio_url", "input_audio", "video", "video_url"}
 
 
@@ -37,14 +39,24 @@ def _part(part: object, where: str, images: list[str]) -> str:
     kind = _kind(part)
     if not isinstance(part, Mapping) or not kind:
         raise SkipRecord(f"a part of {where} has no 'type'")
-    values = [
-        part[key] for key in (kind, "text", "value", "image_url", "image", "path", "url") if not missing(part.get(key))
-    ]
+    values = [part[key] for key in (kind, *_WORDS, "image_url", "image", "path", "url") if not missing(part.get(key))]
     if kind in _TEXT_PARTS or kind in _THOUGHT_PARTS:
-        return render(values[0] if values else None, f"the text of {where}")
+        return _words(part, kind, where)
     if kind in _IMAGE_PARTS:
         images.append(image_path(values[0], f"an image of {where}") if values else "")
         return IMAGE_MARK
     if kind in _OTHER_MEDIA:
         raise SkipRecord(f"{where} has a part of type {kind}, and only text and images can be trained on")
     raise SkipRecord(f"{where} has a part of the unknown type '{shortened(kind, 40)}'")
+
+
+def _words(part: Mapping[str, object], kind: str, where: str) -> str:
+    """What a part of text or of thoughts says. Raises SkipRecord where it says something under an unknown key."""
+    said = next((part[key] for key in (kind, *_WORDS, "summary") if not absent(part.get(key))), None)
+    if isinstance(said, list | tuple):
+        return read_parts(said, where, [])[0]
+    if said is None and not any(key in part for key in (kind, *_WORDS)):
+        lost = [key for key, value in part.items() if key not in ("type", "id") and isinstance(value, str) and value]
+        if lost:
+            raise SkipRecord(f"a part of {where} has its text at '{shortened(lost[0], 40)}' and not at 'text'")
+    return render(said, f"the text of {where}")

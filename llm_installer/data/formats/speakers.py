@@ -36,5 +36,14 @@ SAID = ("content", "value", "text")
 
 def is_answer(item: Mapping[str, object]) -> bool:
     """Whether the assistant speaks in a turn."""
+    return _role(item) in ("assistant", "call")
+
+
+def is_result(item: Mapping[str, object]) -> bool:
+    """Whether a turn is what a tool gave back."""
+    return _role(item) == "tool"
+
+
+def _role(item: Mapping[str, object]) -> str | None:
     speaker = next((value for key, value in item.items() if key.lower() in SPEAKER), None)
-    return isinstance(speaker, str) and ROLES.get(speaker.strip().lower()) in ("assistant", "call")
+    return ROLES.get(speaker.strip().lower()) if isinstance(speaker, str) else None

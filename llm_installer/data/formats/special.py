@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from llm_installer.core.examples import Example, Origin
 from llm_installer.data.formats.converters import (
+    ACCOMPANYING,
     IMAGES,
     Convert,
     alpaca,
@@ -16,14 +17,18 @@ from llm_installer.data.formats.converters import (
     plain,
     question,
     sharegpt,
+    spoken_turns,
+    thoughtful,
     two_lists,
 )
+from llm_installer.data.formats.learning import truth
 from llm_installer.data.formats.pairs import continuation, pair
 from llm_installer.data.formats.tools import read_calls
 from llm_installer.data.formats.turns import IMAGE_MARK, Turn, read_turns, turn
 from llm_installer.data.formats.values import (
     Record,
     SkipRecord,
+    absent,
     as_list,
     best_answer,
     blank,
@@ -61,7 +66,7 @@ def functions(record: Record, origin: Origin) -> Example:
     """A request, the tools offered, and the calls that answer it."""
     said = text(record, pick(record, ("response", "output", "assistant")))
     calls = read_calls(record.get("function_call"), "function_call") or read_calls(record.get("answers"), "answers")
-    answer = [turn("assistant", said, calls)]
+    answer = [thoughtful(record, said, calls)]
     if "messages" in record:
         turns, images = read_turns(record["messages"], "messages")
         return converse(record, origin, [*turns, *answer], images)
@@ -80,20 +85,29 @@ def preferred(record: Record, origin: Origin) -> Example:
         said = text(record, key)
         if blank(said):
             raise SkipRecord(f"{key} is empty")
-        if not before:
+        if not before and all(absent(record.get(key)) for key in ACCOMPANYING):
             return plain({"text": said}, origin)
-        return converse(record, origin, [*before, turn("assistant", said)], seen)
-    turns, images = read_turns(chosen, key)
-    if any(each[0] == "user" for each in turns):
-        before, seen = [], []
+        return converse(record, origin, [*before, thoughtful(record, said)], seen)
+    turns, images = spoken_turns(chosen, key)
+    before, seen = _not_repeated(before, seen, turns)
     return converse(record, origin, [*before, *turns], [*seen, *images])
+
+
+def _not_repeated(before: list[Turn], seen: list[str], turns: list[Turn]) -> tuple[list[Turn], list[str]]:
+    """What goes before a chosen conversation and is not in it, which may begin with all of it or with its end."""
+    if not any(each[0] == "user" for each in turns):
+        return before, seen
+    same = next((n for n in range(len(before), 0, -1) if before[-n:] == turns[:n]), 0)
+    systems = [each for each in before if each[0] == "system" and each not in turns]
+    before = before[:-same] if same else systems
+    return before, seen[: sum(each[1].count(IMAGE_MARK) for each in before)]
 
 
 def _asked_before(record: Record) -> tuple[list[Turn], list[str]]:
     for key in ("messages", "conversations", "prompt"):
-        if isinstance(record.get(key), list | tuple):
-            return read_turns(record[key], key)
-    key = pick(record, ("prompt", "instruction", "question", "query"))
+        if isinstance(talk := parsed(record.get(key)), list | tuple):
+            return spoken_turns(talk, key)
+    key = pick(record, ("prompt", "instruction", "question", "query", "user", "human", "request", "problem"))
     said, context = text(record, key), text(record, "input")
     if not blank(context):
         said = below(said, context)
@@ -110,7 +124,10 @@ def labelled(record: Record, origin: Origin) -> Example:
     verdict = record.get(key)
     if missing(verdict):
         raise SkipRecord(f"{key} is null, so the answer is not rated")
-    if str(verdict).lower() in ("false", "0"):
+    good = truth(verdict)
+    if good is None:
+        raise SkipRecord(f"{key} is neither true nor false")
+    if not good:
         raise SkipRecord(f"{key} is false")
     kinds: Mapping[str, Convert] = {
         "messages": openai,

@@ -45,7 +45,7 @@ def _call(item: object, where: str) -> Call:
     body = item.get("function", item) if isinstance(item, Mapping) else None
     if not isinstance(item, Mapping) or not isinstance(body, Mapping) or not isinstance(body.get("name"), str):
         raise SkipRecord(f"{where} is not a tool call with a 'name'")
-    arguments = parsed(next((body[key] for key in _ARGUMENTS if key in body), None))
+    arguments = parsed(next((body[key] for key in _ARGUMENTS if not missing(body.get(key))), None))
     identity = {"id": item["id"]} if isinstance(item.get("id"), str) else {}
     function = {"name": body["name"], "arguments": {} if missing(arguments) else arguments}
     return {**identity, "type": "function", "function": function}

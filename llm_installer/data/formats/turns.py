@@ -52,6 +52,7 @@ _OTHERS = frozenset(
 _TURN = (*SPEAKER, *SAID, *THOUGHTS, *_PICTURES, "tool_calls", "function_call", "tool_call_id")
 _KNOWN = (*_TURN, *(side for pair in PAIRS for side in pair if side.islower()))
 _READ = frozenset([*map(bare, _TURN), *ALL, *_OTHERS])
+_ONE_SIDE = frozenset(map(bare, (*_PICTURES, "tool_calls", "function_call", "system", "context", "history")))
 _SPEAKS = frozenset([*SPEAKER, *map(str.title, SPEAKER)])
 
 
@@ -183,7 +184,7 @@ def _with_pictures(said: str, item: Mapping[str, object], where: str, images: li
 def spoken(value: object) -> Iterator[Mapping[str, object]]:
     """The turns in a list of turns that have more to say than a role and a text."""
     for item in value if isinstance(value, list | tuple) else ():
-        if not isinstance(item, Mapping) or _SPEAKS.isdisjoint(item):
+        if not isinstance(item, Mapping) or (_SPEAKS.isdisjoint(item) and not _beside_both(item)):
             continue
         if len(item) > 2 or type(item.get("content")) is list:
             yield item
@@ -191,7 +192,15 @@ def spoken(value: object) -> Iterator[Mapping[str, object]]:
 
 def unread_keys(item: Mapping[str, object]) -> list[str]:
     """The keys of a turn that nothing is made of."""
-    return [key for key, value in item.items() if not _is_read(key) and not absent(value)]
+    lost = _beside_both(item) if _SPEAKS.isdisjoint(item) else [key for key in item if not _is_read(key)]
+    return [key for key in lost if not absent(item[key])]
+
+
+def _beside_both(item: Mapping[str, object]) -> list[str]:
+    """The keys of a turn with both sides that would be read at a turn of one."""
+    sides = {key.lower() for key in item if isinstance(key, str)}
+    both = len(item) > 2 and any(asked in sides and answered in sides for asked, answered in PAIRS)
+    return [key for key in item if bare(str(key)) in _ONE_SIDE] if both else []
 
 
 @lru_cache(maxsize=4096)

@@ -9,7 +9,7 @@ from functools import lru_cache
 from llm_installer.core.examples import Example
 from llm_installer.data.formats.answers import ANSWERS
 from llm_installer.data.formats.converters import FLAT_THOUGHTS
-from llm_installer.data.formats.learning import ALL, lists
+from llm_installer.data.formats.learning import ALL, lists, truth
 from llm_installer.data.formats.names import bare
 from llm_installer.data.formats.turns import is_thought
 from llm_installer.data.formats.values import absent
@@ -18,7 +18,19 @@ _WORDS = re.compile(r"[\W_]+|(?<=[a-z])(?=[A-Z])")
 _THOUGHTS = frozenset(["think", "thinking", "thought", "thoughts", "reasoning", "cot", "rationale", "rationales"])
 _CHOICES = frozenset(["choices", "options", "alternatives", "candidates"])
 _QUESTIONS = frozenset(["prompt", "question", "query", "instruction", "input", "request", "problem", "user", "human"])
+_BESIDE = frozenset(
+    [
+        *("context", "contexts", "input", "inputs", "inputtext", "passage", "passages", "paragraph", "paragraphs"),
+        *("document", "documents", "article", "background"),
+    ]
+)
+"""Keys, bare, of a text that a question may be about."""
+_VERDICTS = frozenset(["label", "ktotag", "desirable", "isdesirable", "accepted", "isgood", "thumbsup"])
+"""Keys, bare, at which people say whether an answer is good."""
 _READ = frozenset(map(bare, FLAT_THOUGHTS))
+_BAD = frozenset(["bad", "negative", "rejected", "dislike", "undesirable"])
+_IF_BAD = "if that means a bad answer, take it out, or write true and false at 'label' of each record"
+_IF_ABOUT = "--columns prompt=KEY,answer=KEY,context=KEY puts a text before its question"
 
 
 def unread(record: Mapping[str, object], example: Example) -> Iterator[str]:
@@ -33,11 +45,15 @@ def unread(record: Mapping[str, object], example: Example) -> Iterator[str]:
             continue
         if kind == "train" and talks and isinstance(value, str | list | dict):
             yield f"'{key}' of a record is not read: say at each answer whether it counts (1) or does not (0)"
-        elif kind == "thought" and (talks or bare(key) not in _READ) and _is_text(value):
+        elif kind == "thought" and example.kind != "text" and _is_text(value) and not _is_in(value, example):
             yield f"'{key}' of a record is not read: put a thought at its answer, or at 'reasoning'"
         elif kind == "choices" and example.kind == "chat" and not talks and isinstance(value, list | dict):
             yield f"'{key}' of a record is not read, so that its question stands there without them"
-        elif kind == "pair" and example.kind == "text":
+        elif kind == "verdict" and example.kind != "text" and _is_bad(value):
+            yield f"'{key}' of a record is {value}, and its answer is trained on; {_IF_BAD}"
+        elif kind == "beside" and example.kind != "text" and not _is_in(value, example):
+            yield f"'{key}' of a record is not read, so that its question stands there without it; {_IF_ABOUT}"
+        elif example.kind == "text" and (kind in ("pair", "beside") or (kind == "thought" and _is_text(value))):
             yield f"'{key}' beside 'text' is not read; if they are a question and its answer, name them with --columns"
 
 
@@ -57,6 +73,10 @@ def _kind(key: str) -> str:
         return "thought"
     if name in _CHOICES:
         return "choices"
+    if name in _VERDICTS:
+        return "verdict"
+    if name in _BESIDE:
+        return "beside"
     return "pair" if name in ANSWERS or name in _QUESTIONS else ""
 
 
@@ -64,3 +84,15 @@ def _is_text(value: object) -> bool:
     """Whether a value is text, or a list of texts, rather than a number or a word that says how much was thought."""
     texts = value if isinstance(value, list) else [value]
     return is_thought(value) and bool(texts) and all(isinstance(text, str) for text in texts)
+
+
+def _is_bad(value: object) -> bool:
+    """Whether a verdict says that an answer is bad."""
+    return truth(value) is False or (isinstance(value, str) and value.strip().lower() in _BAD)
+
+
+def _is_in(value: object, example: Example) -> bool:
+    """Whether a text, or each of several, stands somewhere in the example."""
+    texts = [text for message in example.messages for text in (message.content, message.reasoning_content)]
+    parts = value if isinstance(value, list) else [value]
+    return all(any(str(part).strip() in text for text in texts) for part in parts)
