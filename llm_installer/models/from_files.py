@@ -35,8 +35,7 @@ _MOST = 30_000
 _CONVERSION = "during automatic conversion of the weights"
 """What transformers says where it cannot fuse tensors of the files into one of the model."""
 _FLASH = "flash_attention"
-"""How the names of attentions begin that need a package beside torch. Whoever saved the model had it, and their folder
-says so; it computes the same without."""
+"""How attentions are named that need a package beside torch. Whoever saved the model had it; others compute the same."""
 _NAMED = 3
 """How many missing tensors a sentence names."""
 

@@ -86,7 +86,8 @@ def test_a_mode_with_an_end_learns_and_publishes(stories: Path, lines: Path, mod
     assert (stories / "lora").exists() == switched
     assert not switched or (stories / "lora").resolve() == result.run / "adapter"
     assert result.steps == len(ran.steps) <= plan["course"]["total_steps"]
-    assert len(ran.steps) == plan["course"]["total_steps"] or result.stop_reason != row.ended()
+    to_the_end = ran.steps[-1]["epoch"] == pytest.approx(plan["course"]["epochs"])  # some steps may have been joined
+    assert to_the_end or result.stop_reason != row.ended()
     measured = [e["step"] for e in ran.evaluations]
     assert measured[0] == 0 and measured[-1] == result.steps and len(measured) >= 5
     monitored = "train_loss" if row.memorises else "validation_loss"
