@@ -35,7 +35,7 @@ _MOST = 30_000
 _CONVERSION = "during automatic conversion of the weights"
 """What transformers says where it cannot fuse tensors of the files into one of the model."""
 _FLASH = "flash_attention"
-"""How attentions are named that need a package beside torch. Whoever saved the model had it; others compute the same."""
+"""How attentions are named that need a package beside torch: whoever saved the model had it; others do the same."""
 _NAMED = 3
 """How many missing tensors a sentence names."""
 
