@@ -48,7 +48,7 @@ def make_plan(
     course = choose_course(options, mode, data, choose)
     most_rows = data.rows if mode.cycles else course.effective_batch_size
     step_tokens = int(course.effective_batch_size * min(setup.longest, 2 * data.mean_length))
-    fit, rows = choose_micro_batch(options, setup, most_rows, step_tokens, choose)
+    fit, rows = choose_micro_batch(options, setup, most_rows, step_tokens, data.longest, choose)
     fit, graphs = _graphs(options, setup, fit, step_tokens, choose)
     return Plan(
         mode=mode.name,

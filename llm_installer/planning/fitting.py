@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from llm_installer.core.text import size
 from llm_installer.planning.memory import MemoryPlan, plan_memory
@@ -45,6 +45,11 @@ def fit_memory(
     hint = "; --method qlora would fit" if smaller.fitting_tokens(least) >= longest else ""
     why = f"one row of full length, and by prediction not even that fits{hint}"
     return Fit(longest, least, memory.peak(longest, least), False, why)
+
+
+def filled(fit: Fit, memory: MemoryPlan, tokens: int) -> Fit:
+    """The same for data of which a step has at most so many tokens: its micro-batches take less than they may."""
+    return fit if tokens >= fit.tokens or not fit.fits else replace(fit, peak=memory.peak(tokens, fit.checkpointed))
 
 
 def memory_rows(setup: Setup, tokens: int) -> list[tuple[str, str, str]]:

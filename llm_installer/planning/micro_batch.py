@@ -7,7 +7,7 @@ import math
 from llm_installer.core.errors import UsageError
 from llm_installer.core.text import counted, size
 from llm_installer.planning.chooser import YOURS, Chooser, by_size
-from llm_installer.planning.fitting import Fit, fit_memory
+from llm_installer.planning.fitting import Fit, filled, fit_memory
 from llm_installer.planning.names import truth
 from llm_installer.planning.options import Options
 from llm_installer.planning.setup import Setup
@@ -21,12 +21,12 @@ ENOUGH_ON_CPU = 1536
 
 
 def choose_micro_batch(
-    options: Options, setup: Setup, most_rows: int, step_tokens: int, choose: Chooser
+    options: Options, setup: Setup, most_rows: int, step_tokens: int, longest_row: int, choose: Chooser
 ) -> tuple[Fit, int]:
     """How memory is used, and the rows of a micro-batch: what memory holds, no more than keeps the device busy.
 
-    `most_rows` are those of the largest step, `step_tokens` the tokens of a usual one, padding included. Raises
-    UsageError for a --gradient-checkpointing that is not one.
+    `most_rows` are those of the largest step, `step_tokens` the tokens of a usual one, padding included, `longest_row`
+    those of the longest row. Raises UsageError for a --gradient-checkpointing that is not one.
     """
     model, hardware, asked = setup.model, setup.hardware, options.gradient_checkpointing
     processes = asked_processes(options, hardware)
@@ -39,6 +39,7 @@ def choose_micro_batch(
         smaller=memory if model.stored.words else shared_memory(setup.quantised_as("nf4"), processes)[0],
         layers=asked_layers(asked, model.layers),
     )
+    fit = filled(fit, memory, most_rows * min(setup.longest, longest_row))
     why = f"{fit.why}; about {size(fit.peak)} of {size(hardware.free_bytes)}"
     choose.why["micro_batch_tokens"] = f"{_rows_why(options, most_rows)}{why}"
     if sharded:

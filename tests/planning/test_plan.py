@@ -100,6 +100,14 @@ def test_few_rows_are_gone_through_more_often(rows: int, epochs: int) -> None:
     assert epochs_of(MODES["circular"], rows) == 100 and epochs_of(MODES["non-stop"], rows) == math.inf
 
 
+def test_memory_is_that_of_the_rows_of_a_step() -> None:
+    """A micro-batch may hold more tokens than a step of short rows has."""
+    peaks = [plan(facts=dataclasses.replace(FACTS, longest=longest)).predicted_peak_bytes for longest in (8, 16, 10**6)]
+    assert peaks == sorted(peaks) and peaks[0] < peaks[1] < peaks[2]
+    tokens = {plan(facts=dataclasses.replace(FACTS, longest=longest)).micro_batch_tokens for longest in (8, 10**6)}
+    assert len(tokens) == 1, "what is computed stays the same"
+
+
 @pytest.mark.parametrize("mode", ["slow", "medium", "fast"])
 def test_modes_are_rows_of_one_table(mode: str) -> None:
     made, usual, row = plan(mode=mode), plan(), MODES[mode]
