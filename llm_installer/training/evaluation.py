@@ -30,6 +30,9 @@ MOST_ROWS = 100
 SHARE = 0.4
 """Tokens evaluated besides those of every evaluation, as a share of those that the run trained on: a forward pass costs
 less than a third of a training step, so that even a short run is not made much longer."""
+LOGITS, MANY_LOGITS = {"cpu": 64 << 20}, 512 << 20
+"""Bytes of logits that are held at once, by device, where each row's own loss is wanted: those are not fused, and a
+training step needs less."""
 Sums = npt.NDArray[np.float64]
 
 
@@ -137,8 +140,10 @@ def row_losses(trainer: Trainer, rows: Sequence[Row]) -> Sums:
     """The summed loss of each row, in eval mode."""
     trainer.model.eval()
     found = np.zeros(len(rows))
-    parts = trainer.parts(row_lengths(rows), np.arange(len(rows)), len(rows))
-    for part in parts:
+    lengths = row_lengths(rows)
+    each = 4 * int(trainer.model.config.get_text_config().vocab_size) * int(lengths.max(initial=1))
+    most = max(1, LOGITS.get(trainer.plan.device, MANY_LOGITS) // each)
+    for part in trainer.parts(lengths, np.arange(len(rows)), min(most, max(1, len(rows)))):
         batch = trainer.batch(rows, part)
         losses = trainer.loss_sum(batch, reduction="none").double().cpu().numpy()
         ends = np.cumsum(batch.documents or [batch.ids.shape[1]] * len(part))
