@@ -58,8 +58,7 @@ def own_text(trainer: Trainer, encoder: Encoder, state: RunState, positions: int
     kept = _read(file)
     if kept is not None:
         return _rows(kept, len(start))
-    tokens = min(MOST, max(FEWEST, int(state.tokens * SHARE)))
-    length = min(tokens // SAMPLES, (positions or MOST) - len(start))
+    length = min(own_tokens(state.tokens) // SAMPLES, (positions or MOST) - len(start))
     try:
         written = _written(trainer, encoder, start, Sampling(length, temperature=1.0, seconds=SECONDS))
     except _FAILURES as error:
@@ -68,6 +67,11 @@ def own_text(trainer: Trainer, encoder: Encoder, state: RunState, positions: int
     lines = [{"text": encoder.tokenizer.decode(ids[len(start) :]), "ids": ids} for ids in written]
     write_text(file, "".join(f"{json.dumps(line, ensure_ascii=False)}\n" for line in lines))
     return _rows(written, len(start))
+
+
+def own_tokens(trained: float) -> int:
+    """Tokens of all samples after a run over so many."""
+    return min(MOST, max(FEWEST, int(trained * SHARE)))
 
 
 def document_start(encoder: Encoder) -> list[int]:

@@ -25,6 +25,7 @@ from llm_installer.planning.modes import ENDLESS
 from llm_installer.planning.plan import Plan
 from llm_installer.training.evaluation import MOST_ROWS, SHARE
 from llm_installer.training.memory_probe import backing_off, untouched
+from llm_installer.training.own_text import SAMPLES, own_tokens
 from llm_installer.training.trainer import Trainer, row_lengths
 from llm_installer.training.training_data import TrainingData
 
@@ -44,6 +45,9 @@ DECODING = 1.0
 """What a token of an answer costs, in evaluations of the shortest row."""
 AFTERWARDS = 0.4
 """What comparing takes of that: answers end before their limit, and more rows at once are cheaper. From five runs."""
+
+GENERAL = 600
+"""Tokens of the bundled sentences, on which base and tuned model are compared, about; more with a small vocabulary."""
 
 
 @dataclass(frozen=True)
@@ -77,12 +81,14 @@ def forecast(
     steps = sum(steps_left(plan, state, plan.rows or len(lengths)).values())
     answers = ANSWER_TOKENS * word * extra.prompts, 2 * ANSWER_TOKENS * word * extra.questions
     compared = 2 * per_token * _compared(data, plan, lengths) + answers[1]
+    own = own_tokens(float(lengths.mean()) * plan.rows * min(course.epochs, 1e6))
+    kept = 2 * per_token * (GENERAL + own) + own / SAMPLES * max(word, SAMPLES * per_token)
     found = Forecast(
         step=step + REPORTING,
         evaluation=evaluated * per_token + answers[0],
         steps=steps,
         evaluations=evaluations_left(course, state.done, steps),
-        after=WRITING + (0.0 if trainer.sharded else AFTERWARDS * compared),
+        after=WRITING + (0.0 if trainer.sharded else AFTERWARDS * compared + kept),
         before=state.seconds,
         early=bool(set(course.stop_rules) - set(ENDLESS)),
         endless=not course.total_steps,
