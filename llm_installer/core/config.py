@@ -108,7 +108,7 @@ def checked(config: Config, shown: str, again: str = AGAIN) -> Config:
             raise ModelError(f"{where} in {shown} is not a number; {again}")
         if type(value) is int and value > _MANY and name not in FIELDS and name.startswith(_COUNTED):
             raise ModelError(f"{where} in {shown} must be at most {_MANY:,}, not {valued(value)}; {again}")
-        if type(value) is int and value < 0 and name not in FIELDS and (name.startswith(_COUNTED) or _is_size(name)):
+        if type(value) is int and value < -1 and name not in FIELDS and (name.startswith(_COUNTED) or _is_size(name)):
             raise ModelError(f"{where} in {shown} must be at least 0, not {valued(value)}; {again}")
         if type(value) is int and abs(value) >= 1 << 63:
             raise ModelError(f"{where} in {shown} is too large a number; {again}")

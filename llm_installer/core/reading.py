@@ -17,6 +17,8 @@ _MISTAKES = (
 )
 _OF_A_FILE = ("pytorchstreamreader", "inline_container", "unexpected eof", "zip archive", "invalid magic")
 """What torch's RuntimeErrors about a damaged .bin file have in them; others are about this machine, as its memory."""
+_OF_THE_MACHINE = ("alloc", "memory", "cuda", "cublas", "cudnn", "triton", "compiler", "no kernel image")
+"""What those have in them that are not about shapes, in lower case."""
 _BY_NAME = ("PanicException", "SafetensorError", "StrictDataclassError", "UnpicklingError")
 """Classes without a common base: of tokenizers, safetensors, huggingface_hub and pickle, which need not be imported."""
 _OWN_CODE = "custom code which must be executed"
@@ -36,8 +38,8 @@ def is_mistake(error: BaseException) -> bool:
 
 
 def _of_shapes(error: BaseException) -> bool:
-    """Whether torch complains of anything but memory."""
-    return type(error) is RuntimeError and "alloc" not in str(error) and "memory" not in str(error)
+    """Whether torch complains of anything but the machine."""
+    return type(error) is RuntimeError and not any(part in str(error).lower() for part in _OF_THE_MACHINE)
 
 
 def reason(error: BaseException) -> str:

@@ -174,9 +174,8 @@ def _reading(folder: Path, shapes: bool = False) -> reading:
 
 def _config(folder: Path) -> PretrainedConfig:
     config: PretrainedConfig = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    if any(
-        str(part._attn_implementation).startswith(_FLASH) for part in (config, config.get_text_config(decoder=True))
-    ):
+    parts = (config, *(getattr(config, name, None) for name in config.sub_configs))
+    if any(str(getattr(part, "_attn_implementation", "")).startswith(_FLASH) for part in parts):
         config._attn_implementation = None  # transformers chooses one that is here
     return config
 

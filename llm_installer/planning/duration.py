@@ -43,7 +43,7 @@ def choose_mode(options: Options) -> Mode:
 
 def choose_course(options: Options, mode: Mode, data: DataFacts, choose: Chooser) -> Course:
     """Decide everything about time. Raises UsageError where options contradict the mode or each other."""
-    epochs = _epochs(options, mode, data.rows, choose)
+    epochs = _epochs(options, mode, data, choose)
     effective = effective_batch(options, mode, data, choose)
     multiplier = options.circular_batch_multiplier or DEFAULT_GROWTH
     first_steps = math.ceil(data.rows / effective)
@@ -73,7 +73,7 @@ def choose_course(options: Options, mode: Mode, data: DataFacts, choose: Chooser
     )
 
 
-def _epochs(options: Options, mode: Mode, rows: int, choose: Chooser) -> float:
+def _epochs(options: Options, mode: Mode, data: DataFacts, choose: Chooser) -> float:
     given, cycles = options.epochs, options.max_circular_epochs
     if math.isinf(mode.epochs) and (given or options.force_epochs):
         flag = "--epochs" if given else "--force-epochs"
@@ -83,7 +83,7 @@ def _epochs(options: Options, mode: Mode, rows: int, choose: Chooser) -> float:
         raise UsageError(f"{flag} belongs to --circular, and the mode is {mode.name}; add --circular or leave it out")
     if given and cycles and given != cycles:
         raise UsageError(f"--epochs {given:g} and --max-circular-epochs {cycles} disagree; give one of them")
-    usual = epochs_of(mode, rows)
+    usual = epochs_of(mode, data.rows, data.task)
     why = f"{mode.epochs:g} in mode {mode.name}, more for so few rows" if usual > mode.epochs else f"mode {mode.name}"
     return float(choose.pick("epochs", given or cycles, usual, why))
 

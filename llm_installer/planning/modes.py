@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from llm_installer.core.examples import Task
+
 WATCHFUL = ("non-finite loss", "perfect loss", "perplexity explosion", "overfitting", "patience")
 """Stop rules, names of planning.stopping.STOP_RULES: everything that says a run is over."""
 MEMORISING = ("non-finite loss", "perfect loss")
@@ -63,23 +65,26 @@ USUAL = "medium"
 
 
 ROWS_SEEN = 1100
-"""Rows that mode medium goes through at least, unless that takes more than TIMES its epochs: on small sets more epochs
-were better each time they were tried (docs/choices.md), and a run that begins to memorise ends by itself."""
+"""Rows that mode medium goes through, about, where that takes more than its epochs and at most TIMES as many: on small
+sets more epochs were better each time they were tried (docs/choices.md). A run that begins to memorise ends by
+itself."""
 TIMES = 2.0
 
 
-def epochs_of(mode: Mode, rows: int) -> float:
-    """Passes over so many rows in a mode, before the user says otherwise."""
-    if mode.cycles or math.isinf(mode.epochs):
+def epochs_of(mode: Mode, rows: int, task: Task) -> float:
+    """Passes over so many rows in a mode, before the user says otherwise. A row of running text may be a chapter."""
+    if mode.cycles or math.isinf(mode.epochs) or task == "text":
         return mode.epochs
     usual = MODES[USUAL].epochs
     wanted = round(min(TIMES * usual, max(usual, ROWS_SEEN / max(1, rows))))
     return float(round(mode.epochs * wanted / usual))
 
 
-def time_of(mode: Mode, rows: int) -> str:
+def time_of(mode: Mode, rows: int, task: Task) -> str:
     """How long it takes beside mode medium, in words; empty where it has no end. Time goes by epochs."""
-    times = {name: _as_long(epochs_of(m, rows) / epochs_of(MODES[USUAL], rows)) for name, m in MODES.items()}
+    times = {
+        name: _as_long(epochs_of(m, rows, task) / epochs_of(MODES[USUAL], rows, task)) for name, m in MODES.items()
+    }
     if mode.name == USUAL:
         return f"slow takes {times['slow']}, fast {times['fast']}"
     return f"takes {times[mode.name]} as {USUAL}" if times[mode.name] else ""
@@ -112,7 +117,7 @@ def modes_table() -> str:
         "|---|---|---|---|---|---|---|---|",
     ]
     for m in MODES.values():
-        few = epochs_of(m, 1)
+        few = epochs_of(m, 1, "instruct")
         epochs = "no end" if math.isinf(few) else f"{few:g} cycles" if m.cycles else f"{m.epochs:g} to {few:g}"
         rows = f"{m.effective_batch_size}, growing" if m.cycles else str(m.effective_batch_size)
         course = m.schedule + (", times the controller's scale" if m.controller == "adaptive" else "")

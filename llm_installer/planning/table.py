@@ -46,7 +46,7 @@ def _row(plan: Plan, name: str, value: object, key: str, option: str = "") -> Pl
 def _adapters(plan: Plan) -> Iterator[PlanRow]:
     yours = any(plan.why[key].startswith(YOURS) for key in OF_MODE)
     mode = MODES[plan.mode]
-    why = mode.why + (YOURS_FIRST if yours else f"; {time}" if (time := time_of(mode, plan.rows)) else "")
+    why = mode.why + (YOURS_FIRST if yours else f"; {time}" if (time := time_of(mode, plan.rows, plan.task)) else "")
     yield PlanRow("mode", plan.mode, why, flag("mode"))
     yield _row(plan, "precision", plan.precision, "precision")
     yield _row(plan, "LoRA rank", ", ".join(map(str, plan.rank_steps or (plan.lora_r,))), "lora_r")

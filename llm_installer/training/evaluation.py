@@ -141,7 +141,7 @@ def row_losses(trainer: Trainer, rows: Sequence[Row]) -> Sums:
     trainer.model.eval()
     found = np.zeros(len(rows))
     lengths = row_lengths(rows)
-    each = 4 * int(trainer.model.config.get_text_config().vocab_size) * int(lengths.max(initial=1))
+    each = 4 * int(trainer.model.config.get_text_config(decoder=True).vocab_size) * int(lengths.max(initial=1))
     most = max(1, LOGITS.get(trainer.plan.device, MANY_LOGITS) // each)
     for part in trainer.parts(lengths, np.arange(len(rows)), min(most, max(1, len(rows)))):
         batch = trainer.batch(rows, part)

@@ -45,7 +45,6 @@ DECODING = 1.0
 """What a token of an answer costs, in evaluations of the shortest row."""
 AFTERWARDS = 0.4
 """What comparing takes of that: answers end before their limit, and more rows at once are cheaper. From five runs."""
-
 GENERAL = 600
 """Tokens of the bundled sentences, on which base and tuned model are compared, about; more with a small vocabulary."""
 
@@ -81,7 +80,7 @@ def forecast(
     steps = sum(steps_left(plan, state, plan.rows or len(lengths)).values())
     answers = ANSWER_TOKENS * word * extra.prompts, 2 * ANSWER_TOKENS * word * extra.questions
     compared = 2 * per_token * _compared(data, plan, lengths) + answers[1]
-    own = own_tokens(float(lengths.mean()) * plan.rows * min(course.epochs, 1e6))
+    own = own_tokens(float(lengths.mean()) * (plan.rows or len(lengths)) * min(course.epochs, 1e6))
     kept = 2 * per_token * (GENERAL + own) + own / SAMPLES * max(word, SAMPLES * per_token)
     found = Forecast(
         step=step + REPORTING,

@@ -89,15 +89,18 @@ def test_rows_per_step_follow_the_rows_and_not_the_epochs(rows: int, batch: int)
 
 
 @pytest.mark.parametrize(
-    ("rows", "epochs"), [(1, 6), (183, 6), (230, 5), (306, 4), (340, 3), (1000, 3), (1_000_000, 3)]
+    ("rows", "epochs"),
+    [(1, 6), (200, 6), (201, 5), (244, 5), (245, 4), (314, 4), (315, 3), (1000, 3), (1_000_000, 3)],
 )
 def test_few_rows_are_gone_through_more_often(rows: int, epochs: int) -> None:
     made = plan(facts=dataclasses.replace(FACTS, rows=rows, validation_rows=max(1, rows // 10)))
     assert made.course.epochs == epochs
     assert made.why["epochs"] == ("3 in mode medium, more for so few rows" if epochs > 3 else "mode medium")
     for mode, times in (("slow", 2), ("fast", 1 / 3), ("adaptive", 1)):
-        assert epochs_of(MODES[mode], rows) == pytest.approx(epochs * times, abs=0.67), mode
-    assert epochs_of(MODES["circular"], rows) == 100 and epochs_of(MODES["non-stop"], rows) == math.inf
+        assert epochs_of(MODES[mode], rows, "vision") == pytest.approx(epochs * times, abs=0.67), mode
+    assert epochs_of(MODES["medium"], rows, "text") == 3
+    assert epochs_of(MODES["circular"], rows, "instruct") == 100
+    assert epochs_of(MODES["non-stop"], rows, "instruct") == math.inf
 
 
 def test_memory_is_that_of_the_rows_of_a_step() -> None:

@@ -138,6 +138,12 @@ def test_what_nobody_keeps_goes_a_day_after_its_last_word(opened_studio: Open, f
     assert cleaning.sweep(studio.store, studio.folder) >= len(left)
     assert fresh.exists() and not any(one.exists() for one in left)
     assert checker.check(studio.store, studio.folder) == []
+    opened_studio.http.post("/new/hub/keep", data={"dataset": "org/others"})
+    (note,) = place.parent.glob(f"*{files.KEPT}")
+    os.utime(note, (old, old))
+    assert cleaning.sweep(studio.store, studio.folder) == 0, "it says what the dataset has become"
+    opened_studio.http.delete(f"/v1/files/{note.read_text()}")
+    assert cleaning.sweep(studio.store, studio.folder) == 1
 
 
 def test_a_quota_leaves_what_was_fetched(llm_home: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TypedDict, cast
 
 from llm_installer.core.errors import ModelError
-from llm_installer.core.json_file import AGAIN, head, is_pointer, pointer
+from llm_installer.core.json_file import head, is_pointer, pointer
 from llm_installer.core.reading import reading
 from llm_installer.core.text import short_path
 
@@ -18,11 +18,9 @@ if TYPE_CHECKING:
 
 
 _SUFFIXES = (".json", ".model", ".txt", ".jinja", ".tiktoken")
-_TRIED = "Hello, \u4e16\u754c \U0001f30d"
-"""A text with characters that a small vocabulary lacks: not every tokenizer has a token for those."""
-_ADDED, _MOST_ADDED = b'"single_word"', 50_000
-"""What each token beside the vocabulary says of itself in tokenizer.json, and how many are added in a few seconds.
-Large models have some thousands."""
+_ADDED, _MOST_ADDED = b'"single_word"', 200_000
+"""What each token beside the vocabulary says of itself in tokenizer.json, and how many are added within a minute.
+Large models have some thousands, and those that speak a token for each sound."""
 VOCABULARIES = ("tokenizer.json", "vocab.json", "vocab.txt")
 
 
@@ -111,15 +109,24 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     file = folder / VOCABULARIES[0]
     if file.is_file() and (added := file.read_bytes().count(_ADDED)) > _MOST_ADDED:
         raise ModelError(
-            f"{short_path(file)} has {added:,} tokens beside its vocabulary, and at most {_MOST_ADDED:,} are read; "
-            f"{AGAIN}"
+            f"{short_path(file)} has {added:,} tokens beside its vocabulary, and at most {_MOST_ADDED:,} can be read"
         )
     with reading(f"The tokenizer in {short_path(folder)}", files=(folder / "tokenizer_config.json",)):
         tokenizer = cast(
             Tokenizer, AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         )
-        tokenizer(_TRIED, add_special_tokens=True)  # some fields are only looked at when it is used
+        tokenizer("a", add_special_tokens=True)  # some fields are only looked at when it is used
+        _refuse_without_unknown(tokenizer)
         return tokenizer
+
+
+def _refuse_without_unknown(tokenizer: Tokenizer) -> None:
+    """Raise ValueError where words that are in no vocabulary would be an error in the middle of the data."""
+    model = tokenizer.backend_tokenizer.model if tokenizer.is_fast else None
+    if model is None or type(model).__name__ != "WordPiece":
+        return
+    if model.unk_token not in tokenizer.backend_tokenizer.get_vocab(with_added_tokens=False):
+        raise ValueError(f"its vocabulary has no {model.unk_token}, which stands for what it lacks")
 
 
 def first_line(error: Exception) -> str:

@@ -68,6 +68,16 @@ def doubts(item: Mapping[str, object]) -> Iterator[str]:
             yield f"'{key}' is {shown} at an answer, which is not trained on: an answer counts (1) or it does not (0)"
 
 
+_GOOD = frozenset(["good", "positive", "chosen", "like", "desirable", "accepted"])
+_BAD = frozenset(["bad", "negative", "rejected", "dislike", "undesirable"])
+
+
+def verdict(value: object) -> bool | None:
+    """Whether an answer is said to be good, in a word or as 1 and 0; None for anything else."""
+    word = value.strip().lower() if isinstance(value, str) else ""
+    return True if word in _GOOD else False if word in _BAD else truth(value)
+
+
 def truth(value: object) -> bool | None:
     """1 and true, 0 and false, in every spelling; None for anything else."""
     if isinstance(value, str):

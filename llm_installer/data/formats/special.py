@@ -21,7 +21,7 @@ from llm_installer.data.formats.converters import (
     thoughtful,
     two_lists,
 )
-from llm_installer.data.formats.learning import truth
+from llm_installer.data.formats.learning import verdict
 from llm_installer.data.formats.pairs import continuation, pair
 from llm_installer.data.formats.tools import read_calls
 from llm_installer.data.formats.turns import IMAGE_MARK, Turn, read_turns, turn
@@ -98,14 +98,18 @@ def _not_repeated(before: list[Turn], seen: list[str], turns: list[Turn]) -> tup
     if not any(each[0] == "user" for each in turns):
         return before, seen
     same = next((n for n in range(len(before), 0, -1) if before[-n:] == turns[:n]), 0)
-    systems = [each for each in before if each[0] == "system" and each not in turns]
+    own = any(each[0] == "system" for each in turns)
+    systems = [each for each in before if each[0] == "system" and not own]
     before = before[:-same] if same else systems
     return before, seen[: sum(each[1].count(IMAGE_MARK) for each in before)]
 
 
 def _asked_before(record: Record) -> tuple[list[Turn], list[str]]:
     for key in ("messages", "conversations", "prompt"):
-        if isinstance(talk := parsed(record.get(key)), list | tuple):
+        talk = record.get(key)
+        if isinstance(talk, str) and isinstance(read := parsed(talk), list) and all(type(t) is dict for t in read):
+            talk = read or talk
+        if isinstance(talk, list | tuple):
             return spoken_turns(talk, key)
     key = pick(record, ("prompt", "instruction", "question", "query", "user", "human", "request", "problem"))
     said, context = text(record, key), text(record, "input")
@@ -121,10 +125,10 @@ RATED = ("prompt response", "prompt answer", "input output", "query response", "
 def labelled(record: Record, origin: Origin) -> Example:
     """An answer that somebody rated good or bad. Raises SkipRecord for the bad ones."""
     key = pick(record, ("label", "kto_tag"))
-    verdict = record.get(key)
-    if missing(verdict):
+    said = record.get(key)
+    if missing(said):
         raise SkipRecord(f"{key} is null, so the answer is not rated")
-    good = truth(verdict)
+    good = verdict(said)
     if good is None:
         raise SkipRecord(f"{key} is neither true nor false")
     if not good:

@@ -9,7 +9,7 @@ from functools import lru_cache
 from llm_installer.core.examples import Example
 from llm_installer.data.formats.answers import ANSWERS
 from llm_installer.data.formats.converters import FLAT_THOUGHTS
-from llm_installer.data.formats.learning import ALL, lists, truth
+from llm_installer.data.formats.learning import ALL, lists, verdict
 from llm_installer.data.formats.names import bare
 from llm_installer.data.formats.turns import is_thought
 from llm_installer.data.formats.values import absent
@@ -28,7 +28,6 @@ _BESIDE = frozenset(
 _VERDICTS = frozenset(["label", "ktotag", "desirable", "isdesirable", "accepted", "isgood", "thumbsup"])
 """Keys, bare, at which people say whether an answer is good."""
 _READ = frozenset(map(bare, FLAT_THOUGHTS))
-_BAD = frozenset(["bad", "negative", "rejected", "dislike", "undesirable"])
 _IF_BAD = "if that means a bad answer, take it out, or write true and false at 'label' of each record"
 _IF_ABOUT = "--columns prompt=KEY,answer=KEY,context=KEY puts a text before its question"
 
@@ -49,9 +48,11 @@ def unread(record: Mapping[str, object], example: Example) -> Iterator[str]:
             yield f"'{key}' of a record is not read: put a thought at its answer, or at 'reasoning'"
         elif kind == "choices" and example.kind == "chat" and not talks and isinstance(value, list | dict):
             yield f"'{key}' of a record is not read, so that its question stands there without them"
-        elif kind == "verdict" and example.kind != "text" and _is_bad(value):
+        elif (
+            kind == "verdict" and example.kind != "text" and verdict(value) is False and not (_is_word(value, example))
+        ):
             yield f"'{key}' of a record is {value}, and its answer is trained on; {_IF_BAD}"
-        elif kind == "beside" and example.kind != "text" and not _is_in(value, example):
+        elif kind == "beside" and example.kind != "text" and _are_texts(value) and not _is_in(value, example):
             yield f"'{key}' of a record is not read, so that its question stands there without it; {_IF_ABOUT}"
         elif example.kind == "text" and (kind in ("pair", "beside") or (kind == "thought" and _is_text(value))):
             yield f"'{key}' beside 'text' is not read; if they are a question and its answer, name them with --columns"
@@ -86,9 +87,14 @@ def _is_text(value: object) -> bool:
     return is_thought(value) and bool(texts) and all(isinstance(text, str) for text in texts)
 
 
-def _is_bad(value: object) -> bool:
-    """Whether a verdict says that an answer is bad."""
-    return truth(value) is False or (isinstance(value, str) and value.strip().lower() in _BAD)
+def _are_texts(value: object) -> bool:
+    """Whether a value is a text or a list of texts; what is nested is read by whoever knows its form."""
+    return isinstance(value, str) or (isinstance(value, list) and all(isinstance(each, str) for each in value))
+
+
+def _is_word(value: object, example: Example) -> bool:
+    """Whether a label is what the answer says, as where texts are classified."""
+    return isinstance(value, str) and value.strip().lower() in example.messages[-1].content.lower()
 
 
 def _is_in(value: object, example: Example) -> bool:

@@ -194,4 +194,4 @@ def place_of(studio: Studio, name: str) -> Path:
 
 def _note(studio: Studio, name: str) -> Path:
     """Where it says which file it has become."""
-    return _folder(studio) / f"{sha256(name.encode()).hexdigest()[:24]}.kept"
+    return _folder(studio) / f"{sha256(name.encode()).hexdigest()[:24]}{files.KEPT}"

@@ -11,6 +11,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -69,6 +70,13 @@ def sweep(store: Store, folder: Path, age: float = DAY) -> int:
     return len(gone)
 
 
+def _said(note: Path) -> str:
+    """Which file a dataset of the hub has become."""
+    with suppress(OSError):
+        return note.read_text(encoding="utf-8")
+    return ""
+
+
 def came(file: Path) -> float:
     """When a file came, in seconds since 1970; of a dataset that is fetched, when the last of its files did, since it
     may have been begun the day before. What is gone meanwhile came just now."""
@@ -108,6 +116,7 @@ def left_over(store: Store, folder: Path) -> list[Path]:
         known = {folder / "blobs" / name[:2] / name for name in names}
         ids = session.scalars(select(File.id)).all()
         known |= {folder / where / id for id in ids for where in ("files", files.LOOKED_AT)}
+        known |= {file for file in found if file.suffix == files.KEPT and _said(file) in ids}
     return [file for file in found if file not in known]
 
 

@@ -28,6 +28,8 @@ LOOKED_AT = "looked-at"
 """The folder of the data folder with a folder for each file that a page has read."""
 FETCHES = "fetches"
 """The folder of the data folder with the datasets that are fetched from the hub, in a folder for each account."""
+KEPT = ".kept"
+"""How a note there ends that says which file a dataset has become."""
 
 
 def keep(store: Store, folder: Path, received: Path, name: str, purpose: str = "fine-tune") -> File:

@@ -53,6 +53,59 @@ def test_a_summary_of_a_thought_is_a_thought() -> None:
     assert (answer.content, answer.reasoning_content) == ("A", "T")
 
 
+@pytest.mark.parametrize("between", ["\n\n", "None", "[]", "null", " "])
+def test_what_looks_like_nothing_is_text_in_a_part(between: str) -> None:
+    parts = [{"type": "text", "text": text} for text in ("A", between, "B")]
+    assert made({"messages": [user("q"), reply(parts)]}).messages[-1].content == f"A{between}B"
+
+
+def test_a_part_that_says_nothing_loses_no_row() -> None:
+    empty = {"type": "reasoning", "id": "r", "summary": [], "encrypted_content": "gAAA", "status": "completed"}
+    parts = [
+        empty,
+        {"type": "output_text", "text": "A", "status": "completed"},
+        {"type": "text", "status": "completed"},
+    ]
+    assert made({"messages": [user("q"), reply(parts)]}).messages[-1].content == "A"
+
+
+def test_pictures_within_a_part_keep_their_paths() -> None:
+    inner = [{"type": "text", "text": "see "}, {"type": "image", "image": "a.png"}]
+    found = made({"messages": [user([{"type": "text", "content": inner}]), reply("A")]})
+    assert found.images == ("a.png",) and found.messages[0].content == "see <image>"
+
+
+@pytest.mark.parametrize("prompt", ["[3, 1, 2]", '["a", "b"]', "[]"])
+def test_a_question_that_is_a_list_in_json_stays_a_question(prompt: str) -> None:
+    assert texts(made({"prompt": prompt, "chosen": "A", "rejected": "B"})) == [("user", prompt), ("assistant", "A")]
+
+
+def test_a_chosen_conversation_with_a_system_turn_of_its_own_gets_no_second() -> None:
+    asked = [{"role": "system", "content": "S "}, user("q")]
+    chosen = [{"role": "system", "content": "S"}, user("q"), reply("A")]
+    found = made({"prompt": asked, "chosen": chosen, "rejected": chosen})
+    assert texts(found) == [("system", "S"), ("user", "q"), ("assistant", "A")]
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"instruction": "Is it good?", "output": "negative", "label": "negative"},
+        {"title": "T", "paragraphs": [{"context": "C A", "qas": [{"question": "q", "answers": [{"text": "A"}]}]}]},
+    ],
+)
+def test_what_is_no_verdict_and_no_text_is_not_warned_of(record: dict[str, Any]) -> None:
+    assert list(unread(record, made(record))) == []
+
+
+@pytest.mark.parametrize(
+    ("label", "kept"), [("good", True), ("chosen", True), (1, True), ("bad", False), (False, False)]
+)
+def test_verdicts_in_words(label: object, kept: bool) -> None:
+    [found] = convert({"prompt": "q", "completion": "A", "label": label}, HERE, forced=find_format("kto"))
+    assert isinstance(found, Example) is kept
+
+
 def test_a_part_with_its_text_under_an_unknown_key_is_not_half_a_row() -> None:
     parts = [{"type": "text", "text": "A"}, {"type": "text", "id": "1", "body": "B"}]
     assert (
