@@ -130,7 +130,7 @@ def damage(folder: Path, other: Path, dice: random.Random) -> str:
 @pytest.mark.timeout(1800)
 def test_odd_folders_are_used_or_refused(folders: dict[str, Path], tmp_path: Path) -> None:
     seed = int(os.environ.get("LLM_SEED", "0")) or time.time_ns() % 1_000_000
-    end, count, well = time.monotonic() + float(os.environ.get("FUZZ_SECONDS", "20")), 0, 0
+    end, count, well = time.monotonic() + float(os.environ.get("FUZZ_SECONDS", "10")), 0, 0
     wrong: list[str] = []
     while time.monotonic() < end:
         dice = random.Random(seed + count)
