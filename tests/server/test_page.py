@@ -492,14 +492,21 @@ def test_new_runs_appear_without_a_reload(page: Page, api: Served) -> None:
     assert "What ./lora is now, 20261121-100000-fast" in text and "loss 2.3120 → 1.2345" in text
 
 
+def saved_rows(api: Served) -> int:
+    return api[0].rows.read_bytes().count(b"\n") if api[0].rows.exists() else 0
+
+
 @pytest.mark.slow
 def test_a_saved_row_trains(page: Page, api: Served, installed: Path) -> None:
     compare(page, LORA)
     ask(page, "Who are you?")
     page.locator(".vote").nth(1).click()
     page.locator("[aria-label='Save as a training row']").nth(1).click()
+    before = saved_rows(api)
     page.click("#row button[type=submit]")
     page.wait_for_selector("#row .command")
+    while saved_rows(api) == before:  # what is shown may be of a row before this one
+        page.wait_for_timeout(50)
     words = [
         sys.executable,
         "-m",
