@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
+import mmap
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-_STATUS, _REFERENCES = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+_STATUS, _REFERENCES, _MAPS = (Path(f"/proc/self/{name}") for name in ("status", "clear_refs", "maps"))
 
 
 def resident_bytes() -> int:
@@ -30,6 +33,25 @@ def forget_peak_resident() -> bool:
     except OSError:
         return False
     return True
+
+
+def mapped_weights() -> tuple[tuple[int, int], ...]:
+    """(first address, address after the last) of each file of weights that is mapped into this process; none where the
+    system does not say."""
+    if not _MAPS.exists():
+        return ()
+    lines = [line.split(maxsplit=5) for line in _MAPS.read_text(encoding="utf-8", errors="replace").splitlines()]
+    found = (words[0].split("-") for words in lines if len(words) == 6 and words[5].endswith(".safetensors"))
+    return tuple((int(first, 16), int(after, 16)) for first, after in found)
+
+
+def give_back(start: int, size: int, mapped: Sequence[tuple[int, int]]) -> None:
+    """Let the system have the memory of `size` bytes from address `start`, if they lie in a mapped file, whose content
+    is read again should somebody need it after all. What was written there since it was read is lost."""
+    page = mmap.PAGESIZE
+    first, after = -(-start // page) * page, (start + size) // page * page
+    if first < after and any(begin <= first and after <= end for begin, end in mapped):
+        ctypes.CDLL(None).madvise(ctypes.c_void_p(first), ctypes.c_size_t(after - first), mmap.MADV_DONTNEED)
 
 
 def _status(name: str) -> int:

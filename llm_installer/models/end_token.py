@@ -35,9 +35,13 @@ def equal_rows(output: Tensor, token: int) -> int:
 
 def _lengths(rows: Tensor, start: Tensor | None = None) -> Tensor:
     """The length of each row, or its distance from `start`."""
-    origin = torch.zeros_like(rows[0]) if start is None else start
-    parts = (rows[i : i + _AT_ONCE].float() - origin.float() for i in range(0, len(rows), _AT_ONCE))
-    return torch.cat([part.norm(dim=1) for part in parts])
+    found = rows.new_empty(len(rows), dtype=torch.float32)
+    # One buffer: the C library finds no place for the next part where the last one was.
+    buffer = rows.new_empty((min(_AT_ONCE, len(rows)), rows.shape[1]), dtype=torch.float32)
+    for i in range(0, len(rows), _AT_ONCE):
+        part = buffer[: len(rows) - i].copy_(rows[i : i + _AT_ONCE])
+        torch.linalg.vector_norm(part if start is None else part.sub_(start), dim=1, out=found[i : i + _AT_ONCE])
+    return found
 
 
 @torch.no_grad()

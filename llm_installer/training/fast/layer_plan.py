@@ -14,6 +14,7 @@ import torch
 from peft.tuners.lora.layer import LoraLayer
 from torch import Tensor, nn
 
+from llm_installer.core.process_memory import give_back, mapped_weights
 from llm_installer.training.fast.flat import DOWN, UP, FlatAdapters
 
 
@@ -106,11 +107,12 @@ class Planner:
 
     def __init__(self, names: dict[nn.Module, str], flat: FlatAdapters, blocks: bool) -> None:
         self.names, self.flat, self.blocks = names, flat, blocks
+        self.mapped = mapped_weights()
 
     def products(self, modules: Sequence[nn.Module]) -> Products:
         """Of neighbours, whose frozen weights are stacked where they are not yet."""
         bases = [base_of(module) for module in modules]
-        weight, bias = stacked([base.weight for base in bases]), None
+        weight, bias = stacked([base.weight for base in bases], self.mapped), None
         if bases[0].bias is not None:
             bias = stacked([base.bias for base in bases])
         widths = tuple(base.weight.shape[0] for base in bases)
@@ -150,8 +152,11 @@ def base_of(module: nn.Module) -> nn.Linear:
     return cast(nn.Linear, module.get_base_layer() if isinstance(module, LoraLayer) else module)
 
 
-def stacked(weights: Sequence[Tensor]) -> Tensor:
-    """One tensor whose row blocks are these weights, which are moved into it unless they are already there."""
+def stacked(weights: Sequence[Tensor], mapped: Sequence[tuple[int, int]] = ()) -> Tensor:
+    """One tensor whose row blocks are these weights, which are moved into it unless they are already there.
+
+    What they held of files that are `mapped` into memory is given back, or they would be in memory twice.
+    """
     first = weights[0].detach()
     if len(weights) == 1:
         return first
@@ -161,5 +166,7 @@ def stacked(weights: Sequence[Tensor]) -> Tensor:
         return torch.as_strided(first, (rows, *first.shape[1:]), first.stride(), 0)
     stack = torch.cat([w.detach() for w in weights])
     for weight, part in zip(weights, stack.split_with_sizes([len(w) for w in weights]), strict=True):
+        held = weight.data_ptr(), weight.nbytes
         weight.data = part
+        give_back(*held, mapped)
     return stack
