@@ -25,6 +25,9 @@ class Evaluation:
     tokens_per_second: float
     seconds: float
     """Since the run began."""
+    noise: float = 0.0
+    """Up to which the validation loss may differ from the best so far by the choice of rows; 0 where that is not
+    known."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,10 @@ class RunState:
     best_loss: float | None = None
     base_loss: float | None = None
     """The monitored loss before the first step."""
-    evaluations_without_improvement: int = 0
+    best_sums: list[float] = field(default_factory=list)
+    """The summed losses of groups of validation rows at the best evaluation."""
+    evaluations_without_improvement: float = 0
+    """In a row. One that is worse by no more than its noise counts half."""
     skipped: int = 0
     """Steps whose loss or gradient was not finite."""
     skipped_in_a_row: int = 0
@@ -116,8 +122,15 @@ class RunState:
             self.best_loss, self.best_step = monitored, evaluation.step
             self.evaluations_without_improvement = 0
             return True
-        self.evaluations_without_improvement += 1
+        self.evaluations_without_improvement += 0.5 if self.uncertain else 1
         return False
+
+    @property
+    def uncertain(self) -> bool:
+        """Whether the last evaluation is worse than the best, but by no more than its noise."""
+        if not self.history or self.best_loss is None:
+            return False
+        return 0 < self.monitored(self.history[-1]) - self.best_loss <= self.history[-1].noise
 
 
 @dataclass(frozen=True)

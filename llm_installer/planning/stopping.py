@@ -15,7 +15,7 @@ class Limits:
     """The thresholds that stop rules compare with."""
 
     patience: int
-    """Evaluations in a row without a better monitored loss."""
+    """Evaluations in a row without a better monitored loss; those within the noise count half."""
     overfitting_threshold: float
     """Relative gap (validation - train) / train."""
     min_evaluations: int
@@ -44,10 +44,11 @@ Rule = Callable[[RunState, Limits], str | None]
 
 
 def out_of_patience(state: RunState, limits: Limits) -> str | None:
-    """No better loss for `patience` evaluations in a row."""
+    """No better loss for `patience` evaluations in a row, of which those within the noise count half."""
     if state.evaluations_without_improvement < limits.patience:
         return None
-    return f"the loss on {_monitored(state)} has not improved for {limits.patience} evaluations{_restored(state)}"
+    since = sum(evaluation.step > state.best_step for evaluation in state.history)
+    return f"the loss on {_monitored(state)} has not improved for {since} evaluations{_restored(state)}"
 
 
 def overfitting(state: RunState, limits: Limits) -> str | None:
@@ -141,7 +142,10 @@ EXPLAINED: dict[str, tuple[str, Callable[[Limits], str]]] = {
         "the validation loss rises while it is far above the training loss",
         lambda b: f"gap {b.overfitting_threshold:.0%}, judged from evaluation {b.min_evaluations} on",
     ),
-    "patience": ("the monitored loss no longer improves", lambda b: f"{b.patience} evaluations in a row"),
+    "patience": (
+        "the monitored loss no longer improves; a measurement within the noise counts half",
+        lambda b: f"{b.patience} evaluations in a row",
+    ),
 }
 """Rule -> when it ends a run, and its threshold in words."""
 

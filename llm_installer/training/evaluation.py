@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from llm_installer.core.changes import Changes, Pair, RowLoss
@@ -22,8 +21,9 @@ from llm_installer.models.base import load_base
 from llm_installer.models.float8 import Float8Linear, unround
 from llm_installer.planning.memory import BYTES, HEADROOM
 from llm_installer.training.device_memory import release
+from llm_installer.training.measured import standard_error
 from llm_installer.training.own_text import OwnText
-from llm_installer.training.trainer import Trainer, row_lengths
+from llm_installer.training.trainer import Sums, Trainer, row_lengths
 
 MOST_ROWS = 100
 """Of each side: a long run is not made longer by looking at all of its rows."""
@@ -33,7 +33,6 @@ less than a third of a training step, so that even a short run is not made much 
 LOGITS, MANY_LOGITS = {"cpu": 64 << 20}, 512 << 20
 """Bytes of logits that are held at once, by device, where each row's own loss is wanted: those are not fused, and a
 training step needs less."""
-Sums = npt.NDArray[np.float64]
 
 
 def general_sentences() -> list[str]:
@@ -122,17 +121,10 @@ def _side(trainer: Trainer, side: Side, validation: bool) -> tuple[Pair, list[Ro
     each = zip(sources, sums[0] / sums[2], sums[1] / sums[2], strict=True)
     found = [RowLoss(int(source), validation, float(before), float(after)) for source, before, after in each]
     total = tokens[fixed].sum()
-    error = standard_error((tuned - base)[fixed], tokens[fixed], of[fixed])
+    # Rows of one example are no independent ones.
+    rises, counted = (np.bincount(of[fixed], weights=each[fixed]) for each in (tuned - base, tokens))
+    error = standard_error(rises.astype(np.float64), counted.astype(np.float64))
     return Pair(float(base[fixed].sum() / total), float(tuned[fixed].sum() / total), len(side.fixed), error), found
-
-
-def standard_error(rises: Sums, tokens: Sums, of: npt.NDArray[np.int64]) -> float:
-    """That of sum(rises) / sum(tokens), the ratio estimate of a clustered sample (Cochran, Sampling Techniques, 1977,
-    section 6.3): row i belongs to example of[i], and rows of one example are no independent ones. Infinite for one."""
-    rises, tokens = (np.bincount(of, weights=each).astype(np.float64) for each in (rises, tokens))
-    count = int((tokens > 0).sum())
-    apart = rises - tokens * rises.sum() / tokens.sum()
-    return math.sqrt(count / (count - 1) * float((apart**2).sum())) / float(tokens.sum()) if count > 1 else math.inf
 
 
 @torch.no_grad()

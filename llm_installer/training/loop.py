@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,6 @@ from llm_installer.core.speed import timed
 from llm_installer.core.startup import ready
 from llm_installer.core.state import Adjustment, Evaluation, RunState, StepReport
 from llm_installer.data.batches import epoch_steps
-from llm_installer.data.encoding.row import Row
 from llm_installer.data.mixing import Mix
 from llm_installer.distributed.processes import greatest, seed_apart
 from llm_installer.planning.controller import CONTROLLERS
@@ -28,6 +27,7 @@ from llm_installer.training.checkpoint import (
     load_weights,
     set_random_state,
 )
+from llm_installer.training.measured import GROUPS, measure
 from llm_installer.training.memory_probe import backing_off
 from llm_installer.training.reporters import Everyone
 from llm_installer.training.session import Session
@@ -134,19 +134,21 @@ class _Loop:
         """Evaluate both fixed sets, record and report it, and keep the weights if they are the best so far."""
         trainer, data, state, now = self.trainer, self.data, self.state, time.monotonic()
         with timed(state.phases, "evaluate"):
-            train_loss = self._loss(data.train_slice)
-            validation_loss = self._loss(data.validation) if data.validation else None
+            train = measure(trainer, data.train_slice, self._say)
+            held_out = measure(trainer, data.validation, self._say, GROUPS) if data.validation else None
         evaluation = Evaluation(
             step=state.step,
             epoch=state.epoch,
-            train_loss=train_loss,
-            validation_loss=validation_loss,
+            train_loss=train.loss,
+            validation_loss=held_out.loss if held_out else None,
             learning_rate=self.plan.learning_rate_at(state),
             grad_norm=self.norm,
             tokens_per_second=self._tokens / max(now - self._seen, 1e-9) if state.step else 0.0,
             seconds=state.seconds,
+            noise=held_out.noise(state.best_sums) if held_out and not state.memorising else 0.0,
         )
         if best := state.record(evaluation):
+            state.best_sums = held_out.sums.tolist() if held_out else []
             self.best = adapter_weights(trainer.model)
             self.first = None if state.improved else self.first
         self.report.on_evaluation(evaluation, state, best)
@@ -182,13 +184,6 @@ class _Loop:
 
     def _say(self, line: str) -> None:
         self.report.on_note(line)
-
-    def _loss(self, rows: Sequence[Row]) -> float:
-        lengths = row_lengths(rows)
-        return backing_off(
-            self.trainer, lambda: self.trainer.evaluate(rows),
-            size=int(lengths.sum()), longest=int(lengths.max()), say=self._say,
-        )  # fmt: skip
 
     def _asked(self) -> tuple[bool, bool]:
         """Whether a signal interrupts the run, and whether it should end well; all processes say the same."""

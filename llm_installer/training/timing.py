@@ -24,6 +24,7 @@ from llm_installer.planning.minutes import evaluations_left, steps_left
 from llm_installer.planning.modes import ENDLESS
 from llm_installer.planning.plan import Plan
 from llm_installer.training.evaluation import MOST_ROWS, SHARE
+from llm_installer.training.measured import GROUPS
 from llm_installer.training.memory_probe import backing_off, untouched
 from llm_installer.training.own_text import SAMPLES, own_tokens
 from llm_installer.training.trainer import Trainer, row_lengths
@@ -141,7 +142,8 @@ def _evaluation(trainer: Trainer, rows: Sequence[Row]) -> tuple[float, float]:
     apart = max(1, int(lengths.sum()) // (2 * trainer.plan.micro_batch_tokens))
     some = [rows[i] for i in np.argsort(lengths, kind="stable")[apart // 2 :: apart]]
     shortest = [rows[int(lengths.argmin())]]
-    seconds = min(seconds_of(lambda: trainer.evaluate(some)) for _ in range(2))
+    groups = min(GROUPS, len(some)) if apart == 1 else 1
+    seconds = min(seconds_of(lambda: trainer.evaluate(some, groups)) for _ in range(2))
     word = min(seconds_of(lambda: trainer.evaluate(shortest)) for _ in range(3))
     return seconds / int(row_lengths(some).sum()), word * DECODING
 

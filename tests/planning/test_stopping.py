@@ -162,6 +162,37 @@ def test_best_is_the_lowest_finite_validation_loss() -> None:
     assert state.evaluations_without_improvement == 2
 
 
+def waited(noise: float, *losses: float, memorising: bool = False) -> float:
+    """How long patience has lasted after these validation losses."""
+    state = RunState(memorising=memorising)
+    for step, loss in enumerate(losses):
+        state.record(Evaluation(step, 0.0, loss, loss, 0.0, 0.0, 0.0, 0.0, noise))
+    return state.evaluations_without_improvement
+
+
+def test_a_measurement_within_the_noise_counts_half() -> None:
+    assert waited(0.0, 5.0, 3.0, 3.05, 3.2, 3.05) == 3
+    assert waited(0.1, 5.0, 3.0, 3.05, 3.2, 3.05) == 2
+    assert waited(0.1, 5.0, 3.0, 3.05, 2.99) == 0
+    assert waited(0.1, 5.0, 3.0, math.nan) == 1
+
+
+def test_within_the_noise_the_rules_wait_twice_as_long() -> None:
+    bounds, losses = TASKS["instruct"], [5.0, 3.0] + [3.05] * 12
+    ends = []
+    for noise in (0.0, 0.1):
+        state = RunState()
+        for step, loss in enumerate(losses):
+            state.record(Evaluation(step, 0.0, 2.0, loss, 0.0, 0.0, 0.0, 0.0, noise))
+            if step and (reason := stop_reason(state, bounds, ["patience"])):
+                ends.append((step, reason.partition(";")[0]))
+                break
+    assert ends == [
+        (4, "the loss on validation rows has not improved for 3 evaluations"),
+        (7, "the loss on validation rows has not improved for 6 evaluations"),
+    ]
+
+
 def test_slope_is_the_least_squares_one() -> None:
     assert least_squares_slope([1.0, 3.0, 2.0, 5.0]) == pytest.approx(1.1)
     assert least_squares_slope([4.0]) == 0.0

@@ -7,7 +7,6 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -22,8 +21,8 @@ from llm_installer.training.evaluation import (
     general_rows,
     general_sentences,
     row_losses,
-    standard_error,
 )
+from llm_installer.training.measured import measure
 from llm_installer.training.own_text import OwnText
 from llm_installer.training.trainer import Trainer
 
@@ -57,9 +56,9 @@ def test_with_b_zero_both_columns_are_equal(trainer: Trainer, encoder: Encoder, 
 
 def test_the_columns_are_what_an_evaluation_measures(trainer: Trainer, encoder: Encoder, make_rows: Callable) -> None:
     rows = make_rows(12)
-    base = trainer.evaluate(rows)
+    base = measure(trainer, rows, print).loss
     shake(trainer, 0.1)
-    tuned = trainer.evaluate(rows)
+    tuned = measure(trainer, rows, print).loss
     found = evaluate_changes(trainer, encoder, Side(rows), Side([]))
     assert (found.training.base, found.training.tuned) == (
         pytest.approx(base, rel=1e-5),
@@ -139,29 +138,6 @@ def test_ending_is_no_part_of_the_general_text(encoder: Encoder) -> None:
     rows = general_rows(encoder)
     assert all(encoder.eos not in row.ids and row.supervised[1:].all() for row in rows)
     assert [encoder.tokenizer.decode(row.ids) for row in rows] == general_sentences()
-
-
-def test_the_standard_error_is_that_of_samples_drawn_again() -> None:
-    """Of many samples of 40 examples of one to four rows, as far apart as the formula says of each."""
-    draw = np.random.default_rng(1)
-
-    def drawn() -> tuple[float, float]:
-        of = np.repeat(np.arange(40), draw.integers(1, 5, 40))
-        tokens = draw.integers(5, 30, len(of)).astype(float)
-        rises = tokens * (0.5 + draw.normal(0, 0.4, 40)[of]) + draw.normal(0, 1, len(of)) * np.sqrt(tokens)
-        return float(rises.sum() / tokens.sum()), standard_error(rises, tokens, of)
-
-    found = np.array([drawn() for _ in range(400)])
-    assert found[:, 1].mean() == pytest.approx(found[:, 0].std(), rel=0.15)
-
-
-def test_one_example_tells_nothing_about_noise() -> None:
-    assert standard_error(np.ones(3), np.ones(3), np.zeros(3, dtype=np.int64)) == math.inf
-
-
-def test_rises_that_are_all_alike_have_no_noise() -> None:
-    tokens = np.array([3.0, 9.0, 4.0])
-    assert standard_error(0.7 * tokens, tokens, np.array([2, 5, 9])) == pytest.approx(0, abs=1e-9)
 
 
 def test_own_text_is_compared_like_the_rest(trainer: Trainer, encoder: Encoder, make_rows: Callable) -> None:

@@ -56,6 +56,7 @@ def test_every_step_and_evaluation_is_one_strict_line(make_story):
         "grad_norm",
         "tokens_per_second",
         "seconds",
+        "noise",
         "best",
     }
 
