@@ -26,7 +26,10 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 DEFAULT = "medium"
+LONG = "16 epochs, never stopped"
+"""Its curve is gone through again with the rules that would have ended it."""
 BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
+CURVE = ("step", "train_loss", "validation_loss", "noise")
 PUT_ASIDE = 0.15
 """Share of the rows that the judge keeps for itself."""
 
@@ -72,6 +75,8 @@ SETTINGS: dict[str, dict[str, object]] = {
     "rank 32": {"lora_r": 32},
     "8 epochs, rank 32, 4 rows": {"epochs": 8.0, "lora_r": 32, "effective_batch_size": 4},
     "8 epochs, rate / 2": {"epochs": 8.0, "rate": 0.5},
+    "16 epochs": {"epochs": 16.0},
+    LONG: {"epochs": 16.0, "force_epochs": True},
 }
 """Options of lora_sft by name; `rate` is times the rate that the plan would have chosen."""
 
@@ -208,12 +213,15 @@ def run(trial: Trial, source: Path, folder: Path) -> dict[str, object]:
     found = train(Options.from_kwargs(**asked), Silence())
     assert found is not None, "there is one process"
     seconds, cpu = time.monotonic() - began, time.process_time() - used
-    plan = json.loads(Run(found.result.run).plan.read_text(encoding="utf-8"))
+    files = Run(found.result.run)
+    plan = json.loads(files.plan.read_text(encoding="utf-8"))
+    told = [json.loads(line) for line in files.metrics.read_text(encoding="utf-8").splitlines()]
     base, loss = losses(judged, model / "model", found.result.adapter, plan["max_seq_length"])
     return {
         "model": trial.model.name, "data": trial.data.name, "setting": trial.setting, "seed": trial.seed,
         "base": base, "loss": loss, "seconds": round(seconds, 2), "cpu": round(cpu, 2),
         "steps": found.result.steps, "best_step": found.result.best_step, "stopped": found.result.stop_reason,
+        "curve": [{name: e[name] for name in CURVE} for e in told if e["kind"] == "evaluation"],
         "plan": plan,
     }  # fmt: skip
 
@@ -317,7 +325,40 @@ def table(out: Path) -> str:
         own = [pair for pair in pairs.values() if name in pair.losses]
         regrets, times = [pair.regret(name) for pair in own], statistics.mean(pair.times(name) for pair in own)
         lines.append(f"| {name} | {statistics.mean(regrets):.1%} | {max(regrets):.1%} | x {times:.2f} | {len(own)} |")
-    return "\n".join([*lines, "", costliest(pairs)])
+    return "\n".join([*lines, "", costliest(pairs), *stopping(out)])
+
+
+def stopping(out: Path) -> list[str]:
+    """Where the rules would have ended the runs that were never stopped, beside the best step that these had."""
+    lines = ["", "| never stopped | best step | would end at | with the best of | regret | steps |", "|---" * 6 + "|"]
+    for file in sorted(out.glob("*.json")):
+        one = json.loads(file.read_text(encoding="utf-8"))
+        if one["setting"] != LONG:
+            continue
+        curve = one["curve"]
+        best = min(curve[1:], key=lambda e: e["validation_loss"])
+        end, kept = ended(curve, one["plan"]["task"])
+        gain = curve[0]["validation_loss"] - best["validation_loss"]
+        regret = (kept["validation_loss"] - best["validation_loss"]) / gain
+        cells = [f"{one['model']}, {one['data']}", best["step"], end["step"], kept["step"], f"{regret:.1%}"]
+        lines.append(f"| {' | '.join(map(str, cells))} | x {end['step'] / best['step']:.2f} |")
+    return lines if len(lines) > 3 else []
+
+
+def ended(curve: list[dict[str, float]], task: str) -> tuple[dict[str, float], dict[str, float]]:
+    """(the evaluation at which mode medium ends, the best one until then)."""
+    from llm_installer.core.state import Evaluation, RunState
+    from llm_installer.planning.modes import MODES
+    from llm_installer.planning.stopping import TASKS, stop_reason
+
+    state = RunState()
+    for number, e in enumerate(curve):
+        state.step = int(e["step"])
+        losses = e["train_loss"], e["validation_loss"]
+        state.record(Evaluation(state.step, 0.0, *losses, 0.0, 0.0, 0.0, 0.0, e["noise"]))
+        if number and stop_reason(state, TASKS[task], MODES[DEFAULT].stop_rules):  # type: ignore[index]
+            break
+    return e, next(past for past in curve if past["step"] == state.best_step)
 
 
 def costliest(pairs: dict[tuple[str, str], Pair]) -> str:
