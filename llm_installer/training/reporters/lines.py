@@ -57,7 +57,7 @@ def evaluation_fields(header: RunHeader, evaluation: Evaluation, state: RunState
         fields.append(f"Perplexity: {perplexity_text(monitored)}")
     fields.append(f"Best {_monitored(header, state)}: {loss_text(state.best_loss)}")
     if header.patience:
-        within = f", within the noise of {evaluation.noise:.4f}" if state.uncertain else ""
+        within = f", within the noise of {evaluation.noise:.2g}" if state.uncertain else ""
         fields.append(f"Patience: {state.evaluations_without_improvement:g}/{header.patience}{within}")
     if state.best_loss is not None and not state.improved:
         return [*fields, NOT_BETTER]
