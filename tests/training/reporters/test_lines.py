@@ -66,9 +66,9 @@ def test_evaluation_line_is_the_guides(make_header, changes, losses, best, expec
 
 def test_half_an_evaluation_says_why(make_header):
     evaluation = Evaluation(70, 3.5, 0.5234, 0.6123, 1e-4, 1.0, 1.0, 932.9, 0.0312)
-    state = RunState(step=70, best_loss=0.589, evaluations_without_improvement=1.5, history=[evaluation])
+    state = RunState(step=70, best_loss=0.589, base_loss=1.2, evaluations_without_improvement=1.5, history=[evaluation])
     line = " | ".join(evaluation_fields(make_header(), evaluation, state, best=False))
-    assert line == GUIDE.replace("1/3", "1.5/3, within the noise of 0.031")
+    assert line == GUIDE.replace("#7", "#1").replace("1/3", "1.5/3, within the noise of 0.031")
 
 
 def test_new_best_is_marked_behind_the_line(make_header):
