@@ -30,7 +30,7 @@ MOST_ROWS = 100
 SHARE = 0.4
 """Tokens evaluated besides those of every evaluation, as a share of those that the run trained on: a forward pass costs
 less than a third of a training step, so that even a short run is not made much longer."""
-LOGITS, MANY_LOGITS = {"cpu": 64 << 20}, 512 << 20
+LOGITS, MANY_LOGITS = {"cpu": 32 << 20}, 512 << 20
 """Bytes of logits that are held at once, by device, where each row's own loss is wanted: those are not fused, and a
 training step needs less."""
 
