@@ -15,7 +15,7 @@ from llm_installer.planning.options import Options
 from llm_installer.planning.schedule import ENDLESS_SCHEDULES
 from llm_installer.planning.stopping import STOP_RULES, TASKS, Limits
 
-BATCHES = ((250, 4), (1000, 8), (math.inf, 16))
+BATCHES = ((500, 4), (1000, 8), (math.inf, 16))
 """Rows per step by the rows of the data: a LoRA learns more from many small steps than from few large ones (Schulman et
 al., 2025, LoRA Without Regret; docs/choices.md). How often the rows are gone through changes nothing about that."""
 LEAST_EVALUATIONS = 5

@@ -124,7 +124,7 @@ def test_patterns_that_say_nothing_are_refused(planned, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("rows", "given", "steps"),
-    [(400, None, 15), (400, 20, 20), (400, 0, 0), (8000, None, 100), (8000, 600, 600), (4, None, 0)],
+    [(400, None, 30), (400, 20, 20), (400, 0, 0), (8000, None, 100), (8000, 600, 600), (4, None, 0)],
 )
 def test_warm_up_is_a_tenth_at_most_unless_given(planned, rows: int, given: int | None, steps: int) -> None:
     plan = planned(rows=rows, warmup_steps=given)
@@ -133,9 +133,9 @@ def test_warm_up_is_a_tenth_at_most_unless_given(planned, rows: int, given: int 
 
 
 def test_a_run_that_only_warms_up_is_refused(planned) -> None:
-    with pytest.raises(UsageError, match="--warmup-steps 150 leaves nothing of a run of 150 steps"):
-        planned(warmup_steps=150)
-    assert planned(warmup_steps=150, mode="non-stop").course.warmup_steps == 150, (
+    with pytest.raises(UsageError, match="--warmup-steps 300 leaves nothing of a run of 300 steps"):
+        planned(warmup_steps=300)
+    assert planned(warmup_steps=300, mode="non-stop").course.warmup_steps == 300, (
         "a run without an end has room for any"
     )
 
