@@ -25,6 +25,6 @@ def longer(state: RunState, plan: Plan) -> str:
     if last - train > CLOSE * train or then - last < FALL * last:
         return ""
     return (
-        "The loss was lowest at the end and no row is memorised yet: a longer run would likely learn more "
+        "The loss was lowest at the end, and close to that on training rows: a longer run would likely learn more "
         f"(--epochs {2 * plan.course.epochs:g})."
     )

@@ -54,7 +54,7 @@ def test_a_forecast_says_the_range_and_what_an_evaluation_takes() -> None:
     assert MINUTES.total == 290
     assert MINUTES.said() == "Time: about 4 to 6 minutes; one evaluation takes 3 seconds."
     early = dataclasses.replace(MINUTES, early=True).said()
-    assert early == "Time: at most 4 to 6 minutes, less where it stops early; one evaluation takes 3 seconds."
+    assert early == "Time: about 4 to 6 minutes, less where it stops early; one evaluation takes 3 seconds."
     endless = dataclasses.replace(MINUTES, endless=True).said()
     assert endless == "Time: about 4 to 5 minutes an epoch, until you stop it; one evaluation takes 3 seconds."
     assert dataclasses.replace(MINUTES, before=290.0).said().startswith("Time: about 8 to 12 minutes;")

@@ -50,9 +50,11 @@ __all__ = ["folder", "opened_studio"]
             "./lora is as it was; this adapter, from step 1,200, is ~/LLM/models/tiny/runs/x/adapter.",
             "What is in use stays the same.",
         ),
+        ("The run was interrupted by SIGTERM at step 191 of 4,200.", "The run was interrupted at step 191 of 4,200."),
+        ("you asked it to stop with --stop-now", "you asked it to stop"),
         (
             "./lora is now the adapter of this run, from step 5, its best. Before, it was ~/mine/adapter.",
-            "This run is in use now, from step 5, its best.",
+            "This run was put to use, from step 5, its best.",
         ),
         ("./lora is as it was; the best adapter so far is '/srv/a b/adapter'.", "What is in use stays the same."),
         ("./lora names this run, and holds its best adapter so far.", "This run is in use, at its best so far."),
@@ -81,7 +83,7 @@ def test_a_report_names_files_and_no_commands() -> None:
         (
             "",
             "Trained on qa.csv for 5 steps. A longer run (“epochs” 4).\n\n"
-            "This run is in use now, from step 5. Before, it was run y (loss 2 -> 1); “Use this one” on its page goes "
+            "This run was put to use, from step 5. Before, it was run y (loss 2 -> 1); “Use this one” on its page goes "
             "back to it.",
         ),
         ("Rows", "| row | loss |\n| --- | --- |\n| qa.csv:18 | 1.5 |"),
@@ -89,7 +91,7 @@ def test_a_report_names_files_and_no_commands() -> None:
 
 
 def test_the_report_of_an_interrupted_run_tells_nobody_to_type() -> None:
-    text = "# tiny: run x\n\nTraining on /a/b/qa.csv was interrupted by SIGINT at step 3. Nothing is lost; resume with:"
+    text = "# tiny: run x\n\nTraining on /a/b/qa.csv was interrupted at step 3. Nothing is lost; resume with:"
     text += "\n\n    /srv/tiny/train.sh --resume\n\n./lora is as it was; the adapter was not evaluated yet.\n"
     ((title, said),) = report_parts(text)
     assert title == "" and said.splitlines() == [

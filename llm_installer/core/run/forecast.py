@@ -49,9 +49,8 @@ class Forecast:
 
     @property
     def range(self) -> str:
-        """The total in words: "about 4 to 6 minutes", "at most 4 to 6 minutes", "about 5 minutes an epoch"."""
-        words = span(*bounds(self.total, self.past))
-        return f"about {words} an epoch" if self.endless else f"{'at most' if self.early else 'about'} {words}"
+        """The total in words: "about 4 to 6 minutes", "about 5 minutes an epoch"."""
+        return f"about {span(*bounds(self.total, self.past))}{' an epoch' if self.endless else ''}"
 
     def said(self) -> str:
         """A line before the first step."""

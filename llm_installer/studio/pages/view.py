@@ -162,15 +162,20 @@ def _figures(run: Run | None, job: Job | None) -> list[tuple[str, str]]:
     if seen is None:
         return [("step", f"{job.step:,} of {job.steps:,}")] if job and job.steps else []
     steps = f"{seen.step:,} of {seen.total_steps:,}" if seen.total_steps else f"{seen.step:,}"
-    found = [("step", steps), ("training loss", loss_text(seen.loss))]
-    found += [("validation loss", loss_text(seen.validation_loss))] if seen.validation_loss is not None else []
-    found += [("best", loss_text(seen.best_loss))] if seen.best_loss is not None else []
-    found += [("before training", loss_text(seen.base_loss))] if seen.base_loss is not None else []
+    found = [("step", steps)]
+    going = seen.training and (job is None or job.state not in states.ENDED)
+    if going:
+        found.append(("training loss", loss_text(seen.loss)))
+    if going and seen.validation_loss is not None:
+        found.append((f"validation loss, step {seen.measured_at:,}", loss_text(seen.validation_loss)))
+    losses = ("best", seen.best_loss), ("before training", seen.base_loss)
+    found += [(name, loss_text(loss)) for name, loss in losses if loss is not None]
     if speed := seen.tokens_per_second:
         found.append(("tokens per second", f"{speed:,.0f}"))
-    if seen.training and seen.remaining is not None:
+    if going and seen.remaining is not None:
         found.append(("time left", duration(seen.remaining)))
-    found.append(("time taken", duration(seen.elapsed)))
+    took = Duration.read(run) if run else None
+    found.append(("time taken", duration(took.took_seconds if took and took.took_seconds else seen.elapsed)))
     return found
 
 
