@@ -489,7 +489,7 @@ def test_new_runs_appear_without_a_reload(page: Page, api: Served) -> None:
     page.click("#choose")
     page.wait_for_selector("#models >> text=20261123-newest")
     text = page.inner_text("#models")
-    assert "What ./lora is now, 20261121-100000-fast" in text and "loss 2.3120 → 1.2345" in text
+    assert "The run in use: 20261121-100000-fast (./lora)." in text and "loss 2.3120 → 1.2345" in text
 
 
 def saved_rows(api: Served) -> int:

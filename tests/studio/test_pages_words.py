@@ -91,11 +91,11 @@ def test_a_report_names_files_and_no_commands() -> None:
 
 
 def test_the_report_of_an_interrupted_run_tells_nobody_to_type() -> None:
-    text = "# tiny: run x\n\nTraining on /a/b/qa.csv was interrupted at step 3. Nothing is lost; resume with:"
+    text = "# tiny: run x\n\nTraining on /a/b/qa.csv was interrupted by SIGINT at step 3. Nothing is lost; resume with:"
     text += "\n\n    /srv/tiny/train.sh --resume\n\n./lora is as it was; the adapter was not evaluated yet.\n"
     ((title, said),) = report_parts(text)
     assert title == "" and said.splitlines() == [
-        "Training on qa.csv was interrupted by SIGINT at step 3. Nothing is lost; it goes on where it was with “Go on”",
+        "Training on qa.csv was interrupted at step 3. Nothing is lost; it goes on where it was with “Go on”",
         *[""] * 3,
         "What is in use stays the same; the adapter was not evaluated yet.",
     ]

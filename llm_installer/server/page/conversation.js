@@ -107,7 +107,7 @@ export function described(entry, name) {
   const goesOn = entry.style === 'text' ? ' It goes on from your text rather than answer it.' : '';
   const about = {
     base: `The model as it was installed, without any training of yours.${goesOn}`,
-    lora: `What ./lora is${now && ` now, ${now}`}: the newest finished run, or the one that “adapters use” chose.`,
+    lora: `The run in use${now && `: ${now}`} (./lora). A new training that went well, or your choice, puts another one there.`,
     run: (typeof entry.about === 'string' ? entry.about : '') + goesOn,
   }[kind];
   const label = kind === 'base' ? 'base' : short;

@@ -23,6 +23,8 @@ let reached; // not known before the first answer
 let retry = 0;
 let full = false;
 
+$('studio').hidden = !location.pathname.startsWith('/chat/'); // the studio has this page under that address
+
 const label = (id) => models.find((one) => one.id === id)?.label ?? id;
 const chosen = () => choice.chosen(models, store.settings());
 
