@@ -26,7 +26,7 @@ from llm_installer.install.tiny.scoring import is_right
 from llm_installer.ui.console import Console
 from llm_installer.ui.training import answers
 
-TRAINING = ("--epochs", "12", "--skip-test", "--no-tensorboard")
+TRAINING = ("--epochs", "8", "--skip-test", "--no-tensorboard")
 """What the reader would add for a set as small as this: more epochs, and no second comparison."""
 SHOWN = 6
 HUB_MODEL = "Qwen/Qwen3-0.6B"

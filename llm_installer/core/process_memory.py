@@ -35,19 +35,23 @@ def forget_peak_resident() -> bool:
     return True
 
 
-def mapped_weights() -> tuple[tuple[int, int], ...]:
-    """(first address, address after the last) of each file of weights that is mapped into this process; none where the
+def mapped_files() -> tuple[tuple[int, int], ...]:
+    """(first address, address after the last) of each part of a file that is mapped into this process; none where the
     system does not say."""
-    if not _MAPS.exists():
+    try:
+        lines = [line.split(maxsplit=5) for line in _MAPS.read_text(encoding="utf-8", errors="replace").splitlines()]
+    except OSError:
         return ()
-    lines = [line.split(maxsplit=5) for line in _MAPS.read_text(encoding="utf-8", errors="replace").splitlines()]
-    found = (words[0].split("-") for words in lines if len(words) == 6 and words[5].endswith(".safetensors"))
-    return tuple((int(first, 16), int(after, 16)) for first, after in found)
+    files = [words for words in lines if len(words) == 6 and words[5].startswith("/")]
+    ranges = (words[0].split("-") for words in files if not words[5].startswith("/dev/"))
+    return tuple((int(first, 16), int(after, 16)) for first, after in ranges)
 
 
 def give_back(start: int, size: int, mapped: Sequence[tuple[int, int]]) -> None:
-    """Let the system have the memory of `size` bytes from address `start`, if they lie in a mapped file, whose content
-    is read again should somebody need it after all. What was written there since it was read is lost."""
+    """Let the system have the memory of `size` bytes from address `start`, if they lie in one of the `mapped` files.
+
+    Whoever looks there again finds what the file holds, and nothing that was written over it in memory.
+    """
     page = mmap.PAGESIZE
     first, after = -(-start // page) * page, (start + size) // page * page
     if first < after and any(begin <= first and after <= end for begin, end in mapped):

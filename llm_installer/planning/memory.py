@@ -44,10 +44,12 @@ UNEVEN = {"cpu": 0.15}
 """Added to the slack where rows are packed: documents of many lengths leave pieces of many sizes."""
 FEWER = {("cpu", "bfloat16"): 0.15}
 """Taken off the slack where kernels compute what else would leave pieces between its operations."""
-PLANNED = {("cpu", "float32"): 0.2}
-"""Taken off the slack where most layers are planned ahead (training/fast/layer_choice.py): they keep few, large
-tensors. 135 million parameters held 0.8 times to 1.1 times what the formula counts of tensors, between 500 and 1,500
-tokens."""
+PLANNED = {("cpu", "float32"): ("llama", "mistral", "qwen2", "gemma")}
+"""Families whose layers are planned ahead (training/fast/layer_choice.py), by device and type: they keep few, large
+tensors."""
+FEW_TENSORS = 0.2
+"""Taken off the slack there: a Llama of 135 million parameters held 1.4 times the tensors that the formula counts in a
+step of 500 tokens, and 1.1 times in one of 1,000 to 1,500."""
 CHUNK_BYTES = {"cuda": 320 << 20}
 """Where a device takes larger chunks than the path says: logits, and those of them that are worked on in float32."""
 CHUNK_ROWS = 1024
@@ -158,8 +160,9 @@ def _slack(setup: Setup, path: Path) -> float:
     device = setup.hardware.device
     spared = 0.0 if path.blocks else FEWER.get((device, setup.precision), 0.0)
     uneven = UNEVEN.get(device, 0.0) if setup.packing and not spared else 0.0
-    planned = 0.0 if path.copies else PLANNED.get((device, setup.precision), 0.0)
-    return path.slack.get(device, 1.0) + uneven - spared - planned
+    plain = not path.copies and not setup.method.quantised
+    planned = plain and setup.model.model_type in PLANNED.get((device, setup.precision), ())
+    return path.slack.get(device, 1.0) + uneven - spared - (FEW_TENSORS if planned else 0.0)
 
 
 def weight_bytes(info: ModelInfo, size: int, quantised: str = "") -> int:

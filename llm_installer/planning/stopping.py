@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from llm_installer.core.examples import Task
 from llm_installer.core.state import RunState
+from llm_installer.core.text import counted
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Limits:
     min_evaluations: int
     """Evaluations after the first step before overfitting is judged."""
     confirmations: int = 2
-    """Evaluations in a row that must be worse than the best: a single one is noise, not a trend."""
+    """Evaluations in a row that must be worse than the best; within the noise, twice as many."""
     window: int = 5
     """Evaluations over which trend and gap are averaged."""
     slope: float = 0.001
@@ -47,8 +48,8 @@ def out_of_patience(state: RunState, limits: Limits) -> str | None:
     """No better loss for `patience` evaluations in a row, of which those within the noise count half."""
     if state.evaluations_without_improvement < limits.patience:
         return None
-    since = sum(evaluation.step > state.best_step for evaluation in state.history)
-    return f"the loss on {_monitored(state)} has not improved for {since} evaluations{_restored(state)}"
+    since = counted(sum(evaluation.step > state.best_step for evaluation in state.history), "evaluation")
+    return f"the loss on {_monitored(state)} has not improved for {since}{_restored(state)}"
 
 
 def overfitting(state: RunState, limits: Limits) -> str | None:

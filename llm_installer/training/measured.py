@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from llm_installer.core.changes import STANDARD_ERRORS
 from llm_installer.data.encoding.row import Row
@@ -33,20 +34,26 @@ class Measured:
     def noise(self, before: Sequence[float]) -> float:
         """Up to which the loss may differ from that of an earlier evaluation, whose sums were these, by the choice of
         rows; 0 where that is not known."""
-        if len(before) != len(self.sums):
+        if len(before) != len(self.sums) or not np.isfinite([*before, *self.sums]).all():
             return 0.0
         found = STANDARD_ERRORS * standard_error(self.sums - np.asarray(before), self.tokens)
         return found if math.isfinite(found) else 0.0
 
 
 def measure(trainer: Trainer, rows: Sequence[Row], say: Callable[[str], None], groups: int = 1) -> Measured:
-    """Evaluate the rows, in smaller parts where memory runs out; row i belongs to group i % groups."""
-    lengths, groups = row_lengths(rows), min(groups, len(rows))
+    """Evaluate the rows in so many groups, in smaller parts where memory runs out."""
+    lengths, of = row_lengths(rows), grouped(rows, groups)
     sums = backing_off(
-        trainer, lambda: trainer.evaluate(rows, groups), size=int(lengths.sum()), longest=int(lengths.max()), say=say
+        trainer, lambda: trainer.summed_losses(rows, of), size=int(lengths.sum()), longest=int(lengths.max()), say=say
     )
-    tokens = np.array([sum(int(row.supervised[1:].sum()) for row in rows[g::groups]) for g in range(groups)])
-    return Measured(sums, tokens.astype(np.float64))
+    tokens = [float(row.supervised[1:].sum()) for row in rows]
+    return Measured(sums, np.bincount(of, weights=tokens).astype(np.float64))
+
+
+def grouped(rows: Sequence[Row], groups: int) -> npt.NDArray[np.int64]:
+    """The group of each row: those of one example are no independent ones, and belong to the same."""
+    _, of = np.unique([row.source for row in rows], return_inverse=True)
+    return of % groups
 
 
 def standard_error(rises: Sums, tokens: Sums) -> float:

@@ -18,13 +18,12 @@ from llm_installer.core.run.history import ratios, read_history
 from llm_installer.core.run.samples import ANSWER_TOKENS
 from llm_installer.core.state import RunState
 from llm_installer.data.batches import epoch_steps
-from llm_installer.data.encoding.row import Row
 from llm_installer.distributed.processes import greatest
 from llm_installer.planning.minutes import evaluations_left, steps_left
 from llm_installer.planning.modes import ENDLESS
 from llm_installer.planning.plan import Plan
 from llm_installer.training.evaluation import MOST_ROWS, SHARE
-from llm_installer.training.measured import GROUPS
+from llm_installer.training.measured import GROUPS, grouped
 from llm_installer.training.memory_probe import backing_off, untouched
 from llm_installer.training.own_text import SAMPLES, own_tokens
 from llm_installer.training.trainer import Trainer, row_lengths
@@ -72,7 +71,7 @@ def forecast(
     def once() -> tuple[float, float, float]:
         with untouched(trainer):
             step = _step(trainer, data, lengths, state)
-            return step, *_evaluation(trainer, [*data.train_slice, *data.validation])
+            return step, *_evaluation(trainer, data)
 
     longest = int(lengths.max())
     step, per_token, word = backing_off(trainer, once, size=int(lengths.sum()), longest=longest, say=say)
@@ -136,14 +135,16 @@ def _per_token(
     return sum(seconds for _, seconds in counted) / sum(size for size, _ in counted)
 
 
-def _evaluation(trainer: Trainer, rows: Sequence[Row]) -> tuple[float, float]:
+def _evaluation(trainer: Trainer, data: TrainingData) -> tuple[float, float]:
     """Seconds of evaluating a token, and of the shortest row."""
+    rows = [*data.train_slice, *data.validation]
     lengths = row_lengths(rows)
     apart = max(1, int(lengths.sum()) // (2 * trainer.plan.micro_batch_tokens))
     some = [rows[i] for i in np.argsort(lengths, kind="stable")[apart // 2 :: apart]]
     shortest = [rows[int(lengths.argmin())]]
-    groups = min(GROUPS, len(some)) if apart == 1 else 1
-    seconds = min(seconds_of(lambda: trainer.evaluate(some, groups)) for _ in range(2))
+    # Few rows are computed in the groups of validation rows, where there are any.
+    of = grouped(some, GROUPS if data.validation and apart == 1 else 1)
+    seconds = min(seconds_of(lambda: trainer.summed_losses(some, of)) for _ in range(2))
     word = min(seconds_of(lambda: trainer.evaluate(shortest)) for _ in range(3))
     return seconds / int(row_lengths(some).sum()), word * DECODING
 

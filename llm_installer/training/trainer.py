@@ -128,20 +128,23 @@ class Trainer:
             self.fast.micro_batch_done(batch.ids.size)
         return total
 
-    @torch.no_grad()
-    def evaluate(self, rows: Sequence[Row], groups: int = 1) -> Sums:
-        """The summed loss of each group of rows, in nats, in eval mode: no dropout, no gradient; rows in a fixed order.
+    def evaluate(self, rows: Sequence[Row]) -> float:
+        """Mean loss per supervised token in eval mode: no dropout, no gradient; rows in a fixed order."""
+        sums = self.summed_losses(rows, np.zeros(len(rows), dtype=np.int64))
+        return float(sums.sum()) / sum(int(r.supervised[1:].sum()) for r in rows)
 
-        Row i belongs to group i % groups.
-        """
+    @torch.no_grad()
+    def summed_losses(self, rows: Sequence[Row], groups: npt.NDArray[np.int64]) -> Sums:
+        """The same as sums over groups of rows, in nats; row i belongs to group groups[i], and groups are counted from
+        0. The rows of a group are computed together, and no others with them."""
         self.model.eval()
-        lengths, most = row_lengths(rows), self._most(len(rows))
-        parts = [part for g in range(groups) for part in self.parts(lengths, np.arange(g, len(rows), groups), most)]
-        sums = torch.zeros(groups, dtype=torch.float64, device=self.accelerator.device)
+        lengths, most, count = row_lengths(rows), self._most(len(rows)), int(groups.max()) + 1
+        parts = [part for g in range(count) for part in self.parts(lengths, np.flatnonzero(groups == g), most)]
+        sums = torch.zeros(count, dtype=torch.float64, device=self.accelerator.device)
         with processes.all_or_none(exchanges=self.sharded):
             for part, weight in self._mine(parts, [int(lengths[part].max()) * len(part) for part in parts]):
                 batch = self.batch(rows, part)
-                sums[int(part[0]) % groups] += self.loss_sum(batch).double() * weight
+                sums[int(groups[part[0]])] += self.loss_sum(batch).double() * weight
                 self.fast.micro_batch_done(batch.ids.size)
         found: Tensor = self.accelerator.reduce(sums, reduction="sum")
         return found.cpu().numpy()

@@ -177,6 +177,17 @@ def test_a_measurement_within_the_noise_counts_half() -> None:
     assert waited(0.1, 5.0, 3.0, math.nan) == 1
 
 
+def test_half_evaluations_survive_a_checkpoint() -> None:
+    state = RunState(best_sums=[1.5, 2.5])
+    for step, loss in enumerate((5.0, 3.0, 3.05)):
+        state.record(Evaluation(step, 0.0, loss, loss, 0.0, 0.0, 0.0, 0.0, 0.1))
+    again = RunState.from_json(json.loads(json.dumps(finite(dataclasses.asdict(state)))))
+    assert again == state and again.evaluations_without_improvement == 0.5
+    older = {name: value for name, value in dataclasses.asdict(state).items() if name != "best_sums"}
+    older["history"] = [{k: v for k, v in e.items() if k != "noise"} for e in older["history"]]
+    assert RunState.from_json(older).best_sums == [] and RunState.from_json(older).history[-1].noise == 0.0
+
+
 def test_within_the_noise_the_rules_wait_twice_as_long() -> None:
     bounds, losses = TASKS["instruct"], [5.0, 3.0] + [3.05] * 12
     ends = []

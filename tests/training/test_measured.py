@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from llm_installer.models.base import add_lora, load_base
-from llm_installer.training.measured import GROUPS, Measured, measure, standard_error
+from llm_installer.training.measured import GROUPS, Measured, grouped, measure, standard_error
 from llm_installer.training.trainer import Trainer
 from tests.training.test_evaluation import shake
 
@@ -52,7 +53,16 @@ def test_noise_is_of_the_change_not_of_the_rows() -> None:
     assert Measured(alike, tokens).noise(before.tolist()) < 1e-6
     assert 0.1 < Measured(apart, tokens).noise(before.tolist()) < 0.9
     assert Measured(apart, tokens).noise([]) == 0.0, "there is nothing to compare with"
-    assert Measured(apart * math.nan, tokens).noise(before.tolist()) == 0.0
+    for broken in (math.nan, math.inf):
+        assert Measured(apart * broken, tokens).noise(before.tolist()) == 0.0
+        assert Measured(apart, tokens).noise((before * broken).tolist()) == 0.0
+
+
+def test_rows_of_one_example_are_in_one_group(make_rows: Callable) -> None:
+    rows = [replace(row, source=i // 3) for i, row in enumerate(make_rows(36))]
+    of = grouped(rows, GROUPS)
+    assert of.tolist() == [i // 3 % GROUPS for i in range(36)]
+    assert grouped(rows[:4], GROUPS).tolist() == [0, 0, 0, 1]
 
 
 @pytest.mark.parametrize("count", [1, 3, 8, 21])

@@ -14,7 +14,7 @@ import torch
 from peft.tuners.lora.layer import LoraLayer
 from torch import Tensor, nn
 
-from llm_installer.core.process_memory import give_back, mapped_weights
+from llm_installer.core.process_memory import give_back, mapped_files
 from llm_installer.training.fast.flat import DOWN, UP, FlatAdapters
 
 
@@ -107,7 +107,7 @@ class Planner:
 
     def __init__(self, names: dict[nn.Module, str], flat: FlatAdapters, blocks: bool) -> None:
         self.names, self.flat, self.blocks = names, flat, blocks
-        self.mapped = mapped_weights()
+        self.mapped = mapped_files()
 
     def products(self, modules: Sequence[nn.Module]) -> Products:
         """Of neighbours, whose frozen weights are stacked where they are not yet."""
@@ -166,7 +166,6 @@ def stacked(weights: Sequence[Tensor], mapped: Sequence[tuple[int, int]] = ()) -
         return torch.as_strided(first, (rows, *first.shape[1:]), first.stride(), 0)
     stack = torch.cat([w.detach() for w in weights])
     for weight, part in zip(weights, stack.split_with_sizes([len(w) for w in weights]), strict=True):
-        held = weight.data_ptr(), weight.nbytes
+        give_back(weight.data_ptr(), weight.nbytes, mapped)
         weight.data = part
-        give_back(*held, mapped)
     return stack
