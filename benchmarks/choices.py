@@ -62,10 +62,13 @@ SETTINGS: dict[str, dict[str, object]] = {
     "adaptive": {"mode": "adaptive"},
     "attention alone": {"target_modules": "q_proj,k_proj,v_proj,o_proj"},
     "4 rows": {"effective_batch_size": 4},
+    "8 rows": {"effective_batch_size": 8},
     "16 rows": {"effective_batch_size": 16},
     "rate / 2": {"rate": 0.5},
     "rate x 2": {"rate": 2.0},
     "3 epochs": {"epochs": 3.0},
+    "3 epochs, 8 rows": {"epochs": 3.0, "effective_batch_size": 8},
+    "rank 32, 8 rows": {"lora_r": 32, "effective_batch_size": 8},
     "4 epochs": {"epochs": 4.0},
     "5 epochs": {"epochs": 5.0},
     "8 epochs": {"epochs": 8.0},
@@ -346,7 +349,8 @@ def stopping(out: Path) -> list[str]:
 
 
 def ended(curve: list[dict[str, float]], task: str) -> tuple[dict[str, float], dict[str, float]]:
-    """(the evaluation at which mode medium ends, the best one until then)."""
+    """(the evaluation at which mode medium ends, the best one until then), without what it does before it ends where
+    the learning rate was too high."""
     from llm_installer.core.state import Evaluation, RunState
     from llm_installer.planning.modes import MODES
     from llm_installer.planning.stopping import TASKS, stop_reason
