@@ -56,7 +56,13 @@ def test_a_notebook_tells_of_a_job_to_its_end(api: httpx.Client, make_job: Calla
 
 @pytest.mark.parametrize(
     "form",
-    [{}, {"status": "cancelled"}, {"status": "training", "progress": "101"}, {"status": "training", "progress": "-1"}],
+    [
+        {},
+        {"status": "cancelled"},
+        {"status": "training", "progress": "101"},
+        {"status": "training", "progress": "-1"},
+        {"status": "training", "progress": "0" * 9 + "9" * 4500},
+    ],
 )
 def test_what_is_no_update_changes_nothing(
     api: httpx.Client, make_job: Callable[..., str], form: dict[str, str]

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 
@@ -90,6 +91,33 @@ def test_a_job_is_not_completed_before_its_files_are_there(
     assert hand_in(job, 2)["state"] == "completed"
     with pytest.raises(Replaced):
         server.tell(job, "fail", {"attempt": 1, "why": "late"})
+    server.close()
+
+
+@pytest.mark.parametrize(
+    "values",
+    ['{"step": "\\ud800"}', '{"\\ud800": 1}', f'{{"step": {10**400}}}', '{"step": ' + "[" * 300 + "]" * 300 + "}"],
+)
+@pytest.mark.parametrize("said", ['"measured": %s', '"events": [{"type": "metrics", "data": %s}]'])
+def test_what_nobody_could_read_is_refused(
+    api: httpx.Client, make_job: Callable[..., str], values: str, said: str
+) -> None:
+    job = make_job()
+    assert api.post("/api/workers/claim", json={"worker": "w"}).status_code == 200
+    report = f'{{"attempt": 1, {said % values}}}'
+    answer = api.post(f"/api/workers/jobs/{job}/report", content=report, headers={"content-type": "application/json"})
+    assert answer.status_code == 422 and answer.json()["error"]["message"]
+    shown = (f"/api/jobs/{job}/log", f"/v1/fine_tuning/jobs/ftjob-{job}/events", f"/runs/{job}/points")
+    for path in ("/api/jobs", f"/api/train/status/{job}", *shown):
+        assert api.get(path).status_code == 200
+
+
+def test_a_worker_sends_no_half_characters(studio: Studio, make_job: Callable[..., str]) -> None:
+    job, server = make_job(), Server(studio.address)
+    assert server.claim("w", ("local",))
+    server.tell(job, "fail", {"attempt": 1, "why": "b\udcfcro.csv cannot be read"})
+    with studio.store.reading() as session:
+        assert jobs.find(session, job).error == "b?ro.csv cannot be read"
     server.close()
 
 
