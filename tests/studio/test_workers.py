@@ -24,7 +24,7 @@ from llm_installer.studio.context import Studio
 from llm_installer.studio.options import ALLOWED, words
 from llm_installer.studio.plain import plain_name
 from llm_installer.studio.states import COMPLETED
-from llm_installer.studio.store import jobs
+from llm_installer.studio.store import events, jobs
 from llm_installer.studio.worker import keeper
 from llm_installer.studio.worker.client import Away, Refusal, Replaced, Server, pieces
 from llm_installer.studio.worker.run_folder import Metrics, is_done
@@ -110,6 +110,17 @@ def test_what_nobody_could_read_is_refused(
     shown = (f"/api/jobs/{job}/log", f"/v1/fine_tuning/jobs/ftjob-{job}/events", f"/runs/{job}/points")
     for path in ("/api/jobs", f"/api/train/status/{job}", *shown):
         assert api.get(path).status_code == 200
+
+
+def test_a_worker_tells_no_states(studio: Studio, make_job: Callable[..., str]) -> None:
+    job, server = make_job(), Server(studio.address)
+    assert server.claim("w", ("local",))
+    for data in ({"state": COMPLETED, "status": COMPLETED}, {}):
+        with pytest.raises(Refusal, match="message, metrics, sample"):
+            server.tell(job, "report", {"attempt": 1, "events": [{"type": "state", "data": data}]})
+    with studio.store.reading() as session:
+        assert [one.data["state"] for one in events.of_type(session, job, events.STATE)] == ["queued", "preparing"]
+    server.close()
 
 
 def test_a_worker_sends_no_half_characters(studio: Studio, make_job: Callable[..., str]) -> None:

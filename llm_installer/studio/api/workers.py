@@ -30,7 +30,7 @@ from llm_installer.studio.context import Studio
 from llm_installer.studio.guard import job_of_token
 from llm_installer.studio.plain import ENGINES, Json
 from llm_installer.studio.store import checkpoints, claims, events, files
-from llm_installer.studio.store.events import LEVELS, TYPES, NewEvent
+from llm_installer.studio.store.events import LEVELS, SAID, NewEvent
 from llm_installer.studio.store.tables import Job
 
 Name = Annotated[str, Field(min_length=1, max_length=200)]
@@ -153,8 +153,8 @@ def _reports(router: APIRouter, studio: Studio) -> None:
 
 
 def _event(one: Happened) -> NewEvent:
-    if one.type not in TYPES or one.level not in LEVELS:
-        raise invalid(f"An event is one of {', '.join(TYPES)}, and its level one of {', '.join(LEVELS)}", "events")
+    if one.type not in SAID or one.level not in LEVELS:
+        raise invalid(f"An event is one of {', '.join(SAID)}, and its level one of {', '.join(LEVELS)}", "events")
     return NewEvent(one.type, one.data, one.level)
 
 
