@@ -7,9 +7,11 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
@@ -28,6 +30,7 @@ from llm_installer.studio.store import events, jobs
 from llm_installer.studio.worker import keeper
 from llm_installer.studio.worker.client import Away, Refusal, Replaced, Server, pieces
 from llm_installer.studio.worker.run_folder import Metrics, is_done
+from llm_installer.studio.worker.telling import Telling, Work
 from tests.studio.conftest import ADAPTER
 
 
@@ -110,6 +113,43 @@ def test_what_nobody_could_read_is_refused(
     shown = (f"/api/jobs/{job}/log", f"/v1/fine_tuning/jobs/ftjob-{job}/events", f"/runs/{job}/points")
     for path in ("/api/jobs", f"/api/train/status/{job}", *shown):
         assert api.get(path).status_code == 200
+
+
+class Losing:
+    """A studio whose first answer is lost on its way back."""
+
+    def __init__(self, server: Server) -> None:
+        self.server, self.lost = server, 0
+
+    def tell(self, *given: Any) -> dict[str, object]:
+        heard = self.server.tell(*given)
+        if not self.lost:
+            self.lost += 1
+            raise Away("the answer was lost")
+        return heard
+
+
+def test_what_is_told_twice_is_kept_once(studio: Studio, make_job: Callable[..., str]) -> None:
+    job, server = make_job(), Server(studio.address)
+    for attempt in (1, 2):
+        claim = server.claim("w", ("local",))
+        assert claim
+        losing = Losing(server)
+        telling = Telling(losing, Work.of(claim), threading.Event())  # type: ignore[arg-type]
+        telling.say(f"{attempt}: hello once")
+        telling.tell()
+        telling.say(f"{attempt}: and more")
+        telling.end("give-back", "enough")
+        assert losing.lost and not telling.waiting
+    claim = server.claim("w", ("local",))
+    event = {"type": "message", "data": {"text": "from one that does not count"}}
+    for _ in range(2):
+        server.tell(job, "report", {"attempt": 3, "events": [event]})
+    with studio.store.reading() as session:
+        found = [one.data["text"] for one in events.of_type(session, job, events.MESSAGE)]
+    counted = [f"{attempt}: {text}" for attempt in (1, 2) for text in ("hello once", "and more")]
+    assert found == [*counted, *["from one that does not count"] * 2]
+    server.close()
 
 
 def test_a_worker_tells_no_states(studio: Studio, make_job: Callable[..., str]) -> None:

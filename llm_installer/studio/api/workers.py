@@ -74,6 +74,8 @@ class Report(BaseModel):
     run: Annotated[str, Field(max_length=200)] | None = None
     measured: Values | None = None
     events: Annotated[list[Happened], Field(max_length=5000)] = []
+    before: Count | None = None
+    """How many events of this attempt were told before these: what is sent twice is kept once."""
 
 
 class StoredFile(BaseModel):
@@ -145,8 +147,7 @@ def _reports(router: APIRouter, studio: Studio) -> None:
     def report(job_id: str, given: Report) -> Json:
         """How far a job is; without anything else this renews the lease. The answer says whether to cancel."""
         found = [_event(one) for one in given.events]
-        plain = {name: getattr(given, name) for name in ("attempt", "state", "progress", "step", "steps", "run")}
-        told = claims.Report(**plain, measured=given.measured, events=found, lease=studio.settings.lease)
+        told = claims.Report(**given.model_dump(exclude={"events"}), events=found, lease=studio.settings.lease)
         with studio.store.writing() as session:
             job = claims.report(studio.store, session, job_id, told)
         return _answer(studio, job)
