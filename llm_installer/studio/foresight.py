@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import sys
+
 from llm_installer.core.text import duration, size
 from llm_installer.studio.insight import Values
 
@@ -33,5 +36,7 @@ def said(before: Values, after: Values) -> str:
 
 
 def number(value: object) -> float:
-    """A number, or 0 for what is none."""
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else 0.0
+    """A finite number, or 0 for what is none."""
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or abs(value) > sys.float_info.max:
+        return 0.0
+    return 0.0 if math.isnan(value) else float(value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import zipfile
 from datetime import date
 from pathlib import Path
@@ -14,6 +15,7 @@ from llm_installer.core.paths import ModelDir
 from llm_installer.runs.versions import read_versions
 from llm_installer.studio.pages import grouped, prices
 from llm_installer.studio.pages.drawing import templates
+from llm_installer.studio.pages.points import lines_of, points_of
 from llm_installer.studio.pages.wrong import wrong_file
 from llm_installer.studio.states import COMPLETED, FAILED, TRAINING
 from llm_installer.studio.store import files, jobs
@@ -219,6 +221,23 @@ def test_columns_with_other_names_are_chosen(opened_studio: Open, folder: ModelD
     chosen = {"question_column": "frage", "answer_column": "antwort"}
     assert "<dd>2</dd>" in http.get(f"/new/{file.id}/data", params=chosen).text
     assert grouped.keys_of("q.csv holds no records") == grouped.keys_of(None) == []
+
+
+@pytest.mark.parametrize("strange", [str(10**400), "NaN", "-Infinity", "[" * 99999])
+def test_a_curve_leaves_out_what_is_no_number(tmp_path: Path, strange: str) -> None:
+    file = tmp_path / "metrics.jsonl"
+    file.write_text(
+        f'{{"step": 1, "loss": 2.0}}\n{{"step": 2, "loss": {strange}}}\n{{"step": {strange}, "loss": 1.0}}\n'
+    )
+    found = points_of(lines_of(file))
+    assert {"step": 1, "loss": 2.0} in found
+    assert json.loads(json.dumps(found, allow_nan=False)) == found and all(one["step"] in (0, 1, 2) for one in found)
+
+
+def test_a_stream_begins_after_a_number_that_can_be(opened_studio: Open, folder: ModelDir) -> None:
+    job, http = opened_studio.job(COMPLETED, run=RUN), opened_studio.http
+    assert http.get(f"/runs/{job.id}/live?after={10**30}").status_code == 422
+    assert http.get(f"/runs/{job.id}/live", headers={"last-event-id": str(10**30)}).status_code == 422
 
 
 def test_a_run_that_has_no_step_yet_says_what_happens(opened_studio: Open, folder: ModelDir) -> None:

@@ -54,9 +54,36 @@ def test_a_notebook_tells_of_a_job_to_its_end(api: httpx.Client, make_job: Calla
     assert api.get(f"/api/train/adapter/{job}").status_code == 404, "nobody handed one in"
 
 
+@pytest.mark.parametrize("engine", ["local", "worker", "colab"])
+@pytest.mark.parametrize("how", ["pending", "again"])
+def test_a_job_that_a_notebook_gave_up_is_as_new(
+    api: httpx.Client, make_job: Callable[..., str], how: str, engine: str
+) -> None:
+    job = make_job(engine=engine)
+
+    def tell(**form: object) -> dict[str, object]:
+        answer = api.post(f"/api/train/update/{job}", data=form)
+        assert answer.status_code == 200, answer.text
+        return dict(answer.json())
+
+    assert tell(status="training")["engine"] == "colab"
+    failed = tell(status="failed", error="boom")
+    assert failed["error"] == "boom" and failed["finished_at"]
+    found = tell(status="pending") if how == "pending" else api.post(f"/api/jobs/{job}/again").json()
+    assert (found["state"], found["error"], found["finished_at"]) == ("queued", None, None)
+    taken = api.post("/api/workers/claim", json={"worker": "w", "engines": [engine]})
+    assert taken.json()["id"] == job, "it waits for those for whom it was made"
+
+
 @pytest.mark.parametrize(
     "form",
-    [{}, {"status": "cancelled"}, {"status": "training", "progress": "101"}, {"status": "training", "progress": "-1"}],
+    [
+        {},
+        {"status": "cancelled"},
+        {"status": "training", "progress": "101"},
+        {"status": "training", "progress": "-1"},
+        {"status": "training", "progress": "0" * 9 + "9" * 4500},
+    ],
 )
 def test_what_is_no_update_changes_nothing(
     api: httpx.Client, make_job: Callable[..., str], form: dict[str, str]

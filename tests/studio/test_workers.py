@@ -7,10 +7,13 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import httpx
 import psutil
 import pytest
 
@@ -23,10 +26,11 @@ from llm_installer.studio.context import Studio
 from llm_installer.studio.options import ALLOWED, words
 from llm_installer.studio.plain import plain_name
 from llm_installer.studio.states import COMPLETED
-from llm_installer.studio.store import jobs
+from llm_installer.studio.store import events, jobs
 from llm_installer.studio.worker import keeper
 from llm_installer.studio.worker.client import Away, Refusal, Replaced, Server, pieces
 from llm_installer.studio.worker.run_folder import Metrics, is_done
+from llm_installer.studio.worker.telling import Telling, Work
 from tests.studio.conftest import ADAPTER
 
 
@@ -90,6 +94,81 @@ def test_a_job_is_not_completed_before_its_files_are_there(
     assert hand_in(job, 2)["state"] == "completed"
     with pytest.raises(Replaced):
         server.tell(job, "fail", {"attempt": 1, "why": "late"})
+    server.close()
+
+
+@pytest.mark.parametrize(
+    "values",
+    ['{"step": "\\ud800"}', '{"\\ud800": 1}', f'{{"step": {10**400}}}', '{"step": ' + "[" * 300 + "]" * 300 + "}"],
+)
+@pytest.mark.parametrize("said", ['"measured": %s', '"events": [{"type": "metrics", "data": %s}]'])
+def test_what_nobody_could_read_is_refused(
+    api: httpx.Client, make_job: Callable[..., str], values: str, said: str
+) -> None:
+    job = make_job()
+    assert api.post("/api/workers/claim", json={"worker": "w"}).status_code == 200
+    report = f'{{"attempt": 1, {said % values}}}'
+    answer = api.post(f"/api/workers/jobs/{job}/report", content=report, headers={"content-type": "application/json"})
+    assert answer.status_code == 422 and answer.json()["error"]["message"]
+    shown = (f"/api/jobs/{job}/log", f"/v1/fine_tuning/jobs/ftjob-{job}/events", f"/runs/{job}/points")
+    for path in ("/api/jobs", f"/api/train/status/{job}", *shown):
+        assert api.get(path).status_code == 200
+
+
+class Losing:
+    """A studio whose first answer is lost on its way back."""
+
+    def __init__(self, server: Server) -> None:
+        self.server, self.lost = server, 0
+
+    def tell(self, *given: Any) -> dict[str, object]:
+        heard = self.server.tell(*given)
+        if not self.lost:
+            self.lost += 1
+            raise Away("the answer was lost")
+        return heard
+
+
+def test_what_is_told_twice_is_kept_once(studio: Studio, make_job: Callable[..., str]) -> None:
+    job, server = make_job(), Server(studio.address)
+    for attempt in (1, 2):
+        claim = server.claim("w", ("local",))
+        assert claim
+        losing = Losing(server)
+        telling = Telling(losing, Work.of(claim), threading.Event())  # type: ignore[arg-type]
+        telling.say(f"{attempt}: hello once")
+        telling.tell()
+        telling.say(f"{attempt}: and more")
+        telling.end("give-back", "enough")
+        assert losing.lost and not telling.waiting
+    claim = server.claim("w", ("local",))
+    event = {"type": "message", "data": {"text": "from one that does not count"}}
+    for _ in range(2):
+        server.tell(job, "report", {"attempt": 3, "events": [event]})
+    with studio.store.reading() as session:
+        found = [one.data["text"] for one in events.of_type(session, job, events.MESSAGE)]
+    counted = [f"{attempt}: {text}" for attempt in (1, 2) for text in ("hello once", "and more")]
+    assert found == [*counted, *["from one that does not count"] * 2]
+    server.close()
+
+
+def test_a_worker_tells_no_states(studio: Studio, make_job: Callable[..., str]) -> None:
+    job, server = make_job(), Server(studio.address)
+    assert server.claim("w", ("local",))
+    for data in ({"state": COMPLETED, "status": COMPLETED}, {}):
+        with pytest.raises(Refusal, match="message, metrics, sample"):
+            server.tell(job, "report", {"attempt": 1, "events": [{"type": "state", "data": data}]})
+    with studio.store.reading() as session:
+        assert [one.data["state"] for one in events.of_type(session, job, events.STATE)] == ["queued", "preparing"]
+    server.close()
+
+
+def test_a_worker_sends_no_half_characters(studio: Studio, make_job: Callable[..., str]) -> None:
+    job, server = make_job(), Server(studio.address)
+    assert server.claim("w", ("local",))
+    server.tell(job, "fail", {"attempt": 1, "why": "b\udcfcro.csv cannot be read"})
+    with studio.store.reading() as session:
+        assert jobs.find(session, job).error == "b?ro.csv cannot be read"
     server.close()
 
 

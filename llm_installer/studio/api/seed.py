@@ -115,6 +115,6 @@ def _status(text: str) -> str:
 def _progress(text: str) -> int | None:
     if not text:
         return None
-    if not (text.isascii() and text.isdigit() and int(text[:9]) <= 100):
+    if not (text.isascii() and text.isdigit() and len(text) <= 3 and int(text) <= 100):
         raise invalid("progress must be a whole number from 0 to 100", "progress")
     return int(text)

@@ -14,7 +14,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
-from llm_installer.core.files import FULL, finite
+from llm_installer.core.files import FULL
 from llm_installer.core.text import shortened
 from llm_installer.server.guard import body_of
 from llm_installer.server.problems import invalid
@@ -23,18 +23,18 @@ from llm_installer.studio.api.checkpoints import checkpoint_json
 from llm_installer.studio.api.downloads import data_file
 from llm_installer.studio.api.receiving import full, room
 from llm_installer.studio.api.shapes import work_json
+from llm_installer.studio.api.values import Values
 from llm_installer.studio.colab.returned import made_a_run
 from llm_installer.studio.colab.wheel import running_version
 from llm_installer.studio.context import Studio
 from llm_installer.studio.guard import job_of_token
 from llm_installer.studio.plain import ENGINES, Json
 from llm_installer.studio.store import checkpoints, claims, events, files
-from llm_installer.studio.store.events import LEVELS, TYPES, NewEvent
+from llm_installer.studio.store.events import LEVELS, SAID, NewEvent
 from llm_installer.studio.store.tables import Job
 
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 Count = Annotated[int, Field(ge=0, le=1 << 60)]
-Values = dict[str, object]
 WORDS = 4000
 """Characters of a reason."""
 
@@ -74,6 +74,8 @@ class Report(BaseModel):
     run: Annotated[str, Field(max_length=200)] | None = None
     measured: Values | None = None
     events: Annotated[list[Happened], Field(max_length=5000)] = []
+    before: Count | None = None
+    """How many events of this attempt were told before these: what is sent twice is kept once."""
 
 
 class StoredFile(BaseModel):
@@ -145,17 +147,16 @@ def _reports(router: APIRouter, studio: Studio) -> None:
     def report(job_id: str, given: Report) -> Json:
         """How far a job is; without anything else this renews the lease. The answer says whether to cancel."""
         found = [_event(one) for one in given.events]
-        plain = {name: getattr(given, name) for name in ("attempt", "state", "progress", "step", "steps", "run")}
-        told = claims.Report(**plain, measured=finite(given.measured), events=found, lease=studio.settings.lease)
+        told = claims.Report(**given.model_dump(exclude={"events"}), events=found, lease=studio.settings.lease)
         with studio.store.writing() as session:
             job = claims.report(studio.store, session, job_id, told)
         return _answer(studio, job)
 
 
 def _event(one: Happened) -> NewEvent:
-    if one.type not in TYPES or one.level not in LEVELS:
-        raise invalid(f"An event is one of {', '.join(TYPES)}, and its level one of {', '.join(LEVELS)}", "events")
-    return NewEvent(one.type, finite(one.data), one.level)
+    if one.type not in SAID or one.level not in LEVELS:
+        raise invalid(f"An event is one of {', '.join(SAID)}, and its level one of {', '.join(LEVELS)}", "events")
+    return NewEvent(one.type, one.data, one.level)
 
 
 def _endings(router: APIRouter, studio: Studio) -> None:
@@ -165,9 +166,9 @@ def _endings(router: APIRouter, studio: Studio) -> None:
         found = [results.ResultFile(one.path, one.sha256, one.bytes) for one in given.files]
         results.accepted(studio.folder, found)
         with made_a_run(studio, job_id, given.attempt, found) as run, studio.store.writing() as session:
-            result = {**finite(given.result), "files": results.as_json(found)}
+            result = {**given.result, "files": results.as_json(found)}
             job = claims.complete(studio.store, session, job_id, given.attempt, result)
-            job.measured = {**job.measured, **finite(given.measured)}
+            job.measured = {**job.measured, **given.measured}
             job.run = run.id if run else job.run
         return _answer(studio, job)
 

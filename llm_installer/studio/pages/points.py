@@ -20,7 +20,7 @@ def lines_of(file: Path) -> Iterable[Json]:
     """The objects of a file of JSON lines; the last one may be half written."""
     with suppress(OSError), file.open(encoding="utf-8", errors="replace") as lines:
         for line in lines:
-            with suppress(ValueError):
+            with suppress(ValueError, RecursionError):
                 if isinstance(found := json.loads(line), dict):
                     yield found
 

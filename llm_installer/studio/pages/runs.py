@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
+from typing import Annotated
 from urllib.parse import quote
 
-from fastapi import APIRouter, Header, Request, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
 
@@ -32,6 +33,9 @@ TAKEN = ("report.md", "metrics.jsonl", "dropped.jsonl", "plan.json", "samples.js
 COMPARED = ("best", "before training", "time taken")
 """Figures of runs that stand beside each other."""
 MOST_COMPARED = 12
+Number = Annotated[int, Query(ge=0, le=1 << 62)]
+LastEventId = Annotated[int | None, Header(ge=0, le=1 << 62)]
+"""An event, by the number that databases have for it."""
 
 ASKED = {
     STOP: "It was asked to stop: it finishes its step, goes back to its best state and writes its report.",
@@ -100,7 +104,7 @@ def _live(router: APIRouter, studio: Studio) -> None:
         return JSONResponse({"points": points_of(event.data for event in found)})
 
     @router.get("/runs/{job_id}/live")
-    async def live(job_id: str, after: int = 0, last_event_id: int | None = Header(default=None)) -> Response:
+    async def live(job_id: str, after: Number = 0, last_event_id: LastEventId = None) -> Response:
         await run_in_threadpool(lambda: job_of(studio, job_id))
         stream = _stream(studio, job_id, after if last_event_id is None else last_event_id)
         headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}

@@ -77,6 +77,8 @@ class Report:
     run: str | None = None
     measured: Json | None = None
     events: Sequence[NewEvent] = ()
+    before: int | None = None
+    """How many events of its attempt it told before these; None from one that does not count."""
     lease: float = LEASE
 
 
@@ -95,6 +97,7 @@ def claim(store: Store, claim: Claim) -> Job | None:
             .values(
                 state=PREPARING,
                 attempt=Job.attempt + 1,
+                heard=0,
                 worker=claim.worker,
                 lease_until=now + timedelta(seconds=claim.lease),
                 updated_at=now,
@@ -128,8 +131,17 @@ def report(store: Store, session: Session, job_id: str, report: Report) -> Job:
         job.progress = max(job.progress, min(report.progress, MOST_PROGRESS))
     job.lease_until = now + timedelta(seconds=report.lease)
     job.updated_at = now
-    events.add(session, job, report.events, now)
+    events.add(session, job, _unheard(job, report), now)
     return job
+
+
+def _unheard(job: Job, report: Report) -> Sequence[NewEvent]:
+    """The events that are not here yet: where an answer was lost, the worker sends them once more."""
+    if report.before is None:
+        return report.events
+    known = max(0, job.heard - report.before)
+    job.heard = max(job.heard, report.before + len(report.events))
+    return report.events[known:]
 
 
 def held(session: Session, job_id: str, attempt: int) -> Job:

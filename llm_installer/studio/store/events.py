@@ -17,7 +17,8 @@ from llm_installer.studio.store import hooks
 from llm_installer.studio.store.tables import Event, Job
 
 MESSAGE, METRICS, STATE, SAMPLE = "message", "metrics", "state", "sample"
-TYPES = (MESSAGE, METRICS, STATE, SAMPLE)
+SAID = (MESSAGE, METRICS, SAMPLE)
+"""What workers say; a state is told by the transaction that changes it, and by nobody else."""
 LEVELS = ("info", "warn", "error")
 MOST = 1000
 """Events that are read at once."""

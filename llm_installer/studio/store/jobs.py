@@ -106,6 +106,7 @@ def _insert(store: Store, session: Session, new: NewJob) -> Job:
         updated_at=now,
         idempotency_key=new.key,
         idempotency_body=new.digest if new.key else "",
+        made_for=new.engine,
         **given,
     )
     session.add(job)
@@ -176,7 +177,6 @@ def again(store: Store, session: Session, job_id: str) -> Job:
     Raises Unknown and NotAllowed."""
     job = locked(session, job_id)
     move(job, QUEUED, session, store.now(session))
-    job.error, job.finished_at = "", None
     return job
 
 
@@ -186,6 +186,8 @@ def move(job: Job, after: str, session: Session, now: datetime, why: str = "") -
     if not allowed(job.state, after):
         raise NotAllowed(f"Job {job.id} is {words_of(job.state)}; it cannot become {after}")
     job.state, job.updated_at = after, now
+    if after == QUEUED:  # once more: for whom it was made, and without what the last time left
+        job.error, job.finished_at, job.engine = "", None, job.made_for or job.engine
     if after in ENDED:
         job.finished_at, job.lease_until = now, None
     if after == COMPLETED:

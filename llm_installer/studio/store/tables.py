@@ -86,6 +86,8 @@ class Job(Table):
     """The highest goes first."""
     engine: Mapped[str] = mapped_column(String(16), default="local")
     """Who may take it: local, worker or colab."""
+    made_for: Mapped[str] = mapped_column(String(16), default="")
+    """Who may take it when it is queued once more, for a notebook can have taken it meanwhile."""
     state: Mapped[str] = mapped_column(String(16), default=QUEUED)
     progress: Mapped[int] = mapped_column(Integer, default=0)
     """0 to 100; never falls."""
@@ -94,6 +96,8 @@ class Job(Table):
     """0 where it is not known, or the run has no end."""
     attempt: Mapped[int] = mapped_column(Integer, default=0)
     """Counts its claims. Whoever reports says it; what comes from an older one is refused."""
+    heard: Mapped[int] = mapped_column(default=0)
+    """Events of this attempt that are here; those that a worker sends once more are left out."""
     worker: Mapped[str] = mapped_column(default="")
     lease_until: Mapped[datetime | None]
     """In the time of the database; the watch (store/leases.py) decides that it is over."""

@@ -88,7 +88,7 @@ class Server:
                 out.write(piece)
 
     def _post(self, path: str, given: Mapping[str, object]) -> Json:
-        content = json.dumps(given).encode()
+        content = json.dumps(given, ensure_ascii=False).encode("utf-8", "replace")  # names of files may be no UTF-8
         with _reached():
             answer = _checked(self._client.post(path, content=content, headers={"content-type": "application/json"}))
         found = answer.json() if answer.content else {}

@@ -69,7 +69,9 @@ class Telling:
         self.seen: Json = {}
         """Run, step, steps and progress, as far as they are known."""
         self.waiting: list[Json] = []
-        """Events that the studio does not have."""
+        """Events that the studio does not have, as far as its answers say."""
+        self._before = 0
+        """How many it has."""
         self._next, self._patience = 0.0, Patience()
 
     def say(self, text: str, level: str = "info") -> None:
@@ -94,10 +96,15 @@ class Telling:
     def _report(self) -> Json:
         """The oldest of what waits, told now; what the studio answers."""
         events, state = self.waiting[:AT_ONCE], self.state
-        report = {"attempt": self.work.attempt, "state": state, "events": events, **self.seen}
+        numbers = {"attempt": self.work.attempt, "before": self._before}
+        report = {**numbers, "state": state, "events": events, **self.seen}
         heard = self.server.tell(self.work.id, "report", report)
-        self.waiting, self._told = self.waiting[len(events) :], state
+        self._told = state
+        self._done_with(len(events))
         return heard
+
+    def _done_with(self, count: int) -> None:
+        self.waiting, self._before = self.waiting[count:], self._before + count
 
     def pause(self, seconds: float) -> None:
         """Tell, and wait for a moment. Raises Ending too."""
@@ -133,4 +140,4 @@ class Telling:
             except Refusal:
                 if not self.waiting:
                     return
-                self.waiting = self.waiting[AT_ONCE:]  # what was refused would be refused again
+                self._done_with(min(AT_ONCE, len(self.waiting)))  # what was refused would be refused again
