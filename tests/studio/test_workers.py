@@ -7,10 +7,12 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 
@@ -20,13 +22,15 @@ from llm_installer.core.run.requests import STOP_REASON
 from llm_installer.planning.options import Options, decides
 from llm_installer.studio import blobs
 from llm_installer.studio.context import Studio
-from llm_installer.studio.options import ALLOWED, words
+from llm_installer.studio.options import ALLOWED, VALIDATION, words
 from llm_installer.studio.plain import plain_name
 from llm_installer.studio.states import COMPLETED
 from llm_installer.studio.store import jobs
 from llm_installer.studio.worker import keeper
 from llm_installer.studio.worker.client import Away, Refusal, Replaced, Server, pieces
+from llm_installer.studio.worker.job import Broken, Job
 from llm_installer.studio.worker.run_folder import Metrics, is_done
+from llm_installer.studio.worker.telling import Work
 from tests.studio.conftest import ADAPTER
 
 
@@ -90,6 +94,29 @@ def test_a_job_is_not_completed_before_its_files_are_there(
     assert hand_in(job, 2)["state"] == "completed"
     with pytest.raises(Replaced):
         server.tell(job, "fail", {"attempt": 1, "why": "late"})
+    server.close()
+
+
+def test_the_files_of_a_job_keep_their_names_and_an_error_says_no_more_than_them(
+    studio: Studio, api: httpx.Client, tmp_path: Path
+) -> None:
+    """The ending of a name says how a file is read. A name in letters of many bytes fits with what is put beside it."""
+    name = f"{chr(0x6570) * 100}.csv"
+    made = [
+        api.post("/v1/files", files={"file": (name, rows)}).json()["id"] for rows in (b"input,output\na,b\n", b"x\n")
+    ]
+    asked = {"model": "tiny", "training_file": made[0], "validation_file": made[1]}
+    assert api.post("/v1/fine_tuning/jobs", json=asked).status_code == 200
+    server = Server(studio.address)
+    claimed = server.claim("w", ("local",))
+    assert claimed
+    job = Job(server, Work.of(claimed), tmp_path / "job", threading.Event())
+    (tmp_path / "job").mkdir()
+    found = [job._fetched(what) for what in ("data", VALIDATION)]
+    assert [one.name for one in found] == [plain_name(name)] * 2 and found[1].read_bytes() == b"x\n"
+    assert [job._fetched(what) for what in ("data", VALIDATION)] == found
+    with pytest.raises(Broken, match=f"^{VALIDATION}/{plain_name(name)}"):
+        job._run(["data", str(found[1])], lambda: None)
     server.close()
 
 
@@ -227,6 +254,9 @@ def test_options_of_a_job_are_options_of_train() -> None:
         ("..", "data"),
         ("", "data"),
         (f"{'x' * 300}.jsonl", f"{'x' * 114}.jsonl"),
+        (f"{'x' * 300}.jsonl.gz", f"{'x' * 111}.jsonl.gz"),
+        (f"{chr(0x6570) * 100}.jsonl", f"{chr(0x6570) * 38}.jsonl"),
+        (f"a{chr(0x1F600) * 100}", f"a{chr(0x1F600) * 29}"),
     ],
 )
 def test_names_of_files_are_plain(given: str, kept: str) -> None:
