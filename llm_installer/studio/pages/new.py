@@ -41,7 +41,7 @@ def router_of(studio: Studio) -> APIRouter:
     @router.get("/new")
     def new(model: str = "") -> Response:
         with studio.store.reading() as session:
-            before = files.listed(session, most=LISTED)
+            before = files.listed(session, files.Wanted(most=LISTED))
         values = {"models": [one for one in list_models() if one.complete], "files": before, "pasted": ""}
         values["fetching"] = fetching.running(studio)
         return drawn("new.html", here="New training", chosen=model, **values)

@@ -11,9 +11,10 @@ import shutil
 import uuid
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import select
+from sqlalchemy import select, tuple_
 from sqlalchemy.orm import Session
 
 from llm_installer.studio.options import VALIDATION
@@ -78,10 +79,32 @@ def find(session: Session, file_id: str) -> File:
     return file
 
 
-def listed(session: Session, purpose: str = "", most: int = 100) -> Sequence[File]:
-    """Files, the newest first."""
-    query = select(File).order_by(File.created_at.desc(), File.id).limit(most)
-    return session.scalars(query.where(File.purpose == purpose) if purpose else query).all()
+@dataclass(frozen=True)
+class Wanted:
+    """Which files a list shows."""
+
+    purpose: str = ""
+    """All where it is empty."""
+    most: int = 100
+    after: str = ""
+    """The id of the file before the first one, as a list goes on."""
+    oldest_first: bool = False
+
+
+_ANY = Wanted()
+
+
+def listed(session: Session, wanted: Wanted = _ANY) -> Sequence[File]:
+    """Files, the newest first unless it is said otherwise. Raises Unknown where `after` is no file."""
+    columns = (File.created_at, File.id)
+    query = select(File).order_by(*(one if wanted.oldest_first else one.desc() for one in columns)).limit(wanted.most)
+    if wanted.purpose:
+        query = query.where(File.purpose == wanted.purpose)
+    if wanted.after:
+        last = find(session, wanted.after)
+        place, known = tuple_(*columns), (last.created_at, last.id)
+        query = query.where(place > known if wanted.oldest_first else place < known)
+    return session.scalars(query).all()
 
 
 def remove(store: Store, folder: Path, file_id: str) -> None:
