@@ -29,7 +29,7 @@ def router_of(studio: Studio) -> APIRouter:
     @router.post("", openapi_extra=form_said({"file": "file"}, _EXAMPLE, purpose="fine-tune"))
     async def create(request: Request) -> Json:
         """Upload a file for training."""
-        async with form_of(request) as form:
+        async with form_of(studio, request) as form:
             purpose = text_of(form, "purpose", PURPOSES[0])
             if purpose not in PURPOSES:
                 raise invalid(f"purpose must be {PURPOSES[0]}; that is all this server uses files for", "purpose")
@@ -60,7 +60,7 @@ def router_of(studio: Studio) -> APIRouter:
         """What is in a file."""
         with studio.store.reading() as session:
             found = files.find(session, file_id)
-        place = files.path_of(studio.folder, found.id)
+        place = files.content_of(studio.folder, found)
         return FileResponse(place, filename=found.name, media_type="application/octet-stream")
 
     @router.delete("/{file_id}")

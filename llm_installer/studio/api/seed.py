@@ -48,7 +48,7 @@ def router_of(studio: Studio) -> APIRouter:
     async def create(request: Request, idempotency_key: str | None = Header(None, max_length=255)) -> Json:
         """Create a training of `model` (an installed model, a hub id, or a name of the curated list) on `dataset` (a
         file). Also taken: `options`, a JSON object of the options of `train`; `engine`: local, worker or colab."""
-        async with form_of(request) as form:
+        async with form_of(studio, request) as form:
             model, options = text_of(form, "model"), _options(text_of(form, "options", "{}"))
             engine = text_of(form, "engine", "local")
             if engine not in ENGINES:
@@ -70,7 +70,7 @@ def router_of(studio: Studio) -> APIRouter:
     @router.post("/update/{job_id}", openapi_extra=_UPDATE)
     async def update(job_id: str, request: Request) -> Json:
         """Say how far a training is: `status`, `progress` (0 to 100) and `error`, as a form."""
-        async with form_of(request) as form:
+        async with form_of(studio, request) as form:
             told = claims.Told(
                 _status(text_of(form, "status")),
                 _progress(text_of(form, "progress", "")),

@@ -22,7 +22,7 @@ from llm_installer.studio.plain import plain_name
 from llm_installer.studio.states import ENDED
 from llm_installer.studio.store import acting, quotas
 from llm_installer.studio.store.opening import Store
-from llm_installer.studio.store.refusals import NotAllowed, Unknown
+from llm_installer.studio.store.refusals import NotAllowed, Refused, Unknown
 from llm_installer.studio.store.tables import File, Job
 
 LOOKED_AT = "looked-at"
@@ -31,6 +31,13 @@ FETCHES = "fetches"
 """The folder of the data folder with the datasets that are fetched from the hub, in a folder for each account."""
 KEPT = ".kept"
 """How a note there ends that says which file a dataset has become."""
+
+
+class Gone(Refused):
+    """A file has its row, and its content is not on the disk any more."""
+
+    status = 410
+    code = "gone"
 
 
 def keep(store: Store, folder: Path, received: Path, name: str, purpose: str = "fine-tune") -> File:
@@ -63,6 +70,13 @@ def keep(store: Store, folder: Path, received: Path, name: str, purpose: str = "
 def path_of(folder: Path, file_id: str) -> Path:
     """Where the content of a file is; only for the id of a row."""
     return folder / "files" / file_id
+
+
+def content_of(folder: Path, file: File) -> Path:
+    """Where the content of a file is. Raises Gone where somebody has deleted it there."""
+    if not (place := path_of(folder, file.id)).is_file():
+        raise Gone(f"The content of file {file.id} is no longer on the disk; delete it here, and send it again")
+    return place
 
 
 def receiving(folder: Path) -> Path:
