@@ -5,22 +5,25 @@ A part with routes of its own is one row of ROUTERS: a function of the Studio th
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 
 from fastapi import APIRouter, FastAPI
 from fastapi.exceptions import RequestValidationError
-from sqlalchemy.exc import DataError
+from sqlalchemy.exc import DataError, OperationalError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
+from llm_installer.core.files import FULL
 from llm_installer.core.version import __version__
 from llm_installer.server.guard import answered
 from llm_installer.server.problems import Problem, fault
 from llm_installer.studio.access.gate import Gate
 from llm_installer.studio.access.router import router_of as access
 from llm_installer.studio.api import checkpoints, files, fine_tuning, jobs, seed, webhooks, workers
+from llm_installer.studio.api.receiving import full
 from llm_installer.studio.colab import routes as colab
 from llm_installer.studio.context import Studio
 from llm_installer.studio.guard import Guard
@@ -40,6 +43,10 @@ ROUTERS: tuple[Callable[[Studio], APIRouter], ...] = (
     pages,
     access,
 )
+NO_ROOM = ("disk is full", "No space left on device")
+"""How SQLite and Postgres say that their disk is full."""
+LEAST = 1 << 20
+"""Bytes of free disk below which SQLite says other things, such as that it cannot open its file."""
 
 
 def app_of(studio: Studio) -> ASGIApp:
@@ -54,6 +61,7 @@ def app_of(studio: Studio) -> ASGIApp:
     for router_of in ROUTERS:
         app.include_router(router_of(studio))
     _problems(app)
+    _mistakes(app, studio)
     heads = Heads(app)
     return Guard(Gate(heads, studio) if studio.settings.people else heads, studio)
 
@@ -61,7 +69,7 @@ def app_of(studio: Studio) -> ASGIApp:
 def _problems(app: FastAPI) -> None:
     @app.exception_handler(Problem)
     async def problem(request: Request, error: Problem) -> Response:
-        return answered(error)
+        return _said(request, error)
 
     @app.exception_handler(Refused)
     async def refused(request: Request, error: Refused) -> Response:
@@ -89,6 +97,25 @@ def _problems(app: FastAPI) -> None:
             return problem_page(request, error.status_code, words)
         words = f"{request.method} {request.url.path} is not something that this server does: {error.detail}"
         return answered(Problem(error.status_code, words, code="not_found", headers=error.headers or {}))
+
+
+def _said(request: Request, error: Problem) -> Response:
+    return problem_page(request, error.status, error.message) if for_people(request) else answered(error)
+
+
+def _mistakes(app: FastAPI, studio: Studio) -> None:
+    @app.exception_handler(OSError)
+    async def not_written(request: Request, error: OSError) -> Response:
+        if error.errno not in FULL:
+            raise error
+        return _said(request, full())
+
+    @app.exception_handler(OperationalError)
+    async def not_kept(request: Request, error: OperationalError) -> Response:
+        free = shutil.disk_usage(studio.folder).free
+        if free > LEAST and not any(words in str(error.orig) for words in NO_ROOM):
+            raise error
+        return _said(request, full())
 
     @app.exception_handler(Exception)
     async def mistake(request: Request, error: Exception) -> Response:

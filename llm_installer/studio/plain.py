@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 Json = dict[str, object]
 LONGEST = 120
-"""Characters of a file's name."""
+"""Bytes of a file's name: file systems take 143 or 255, and what is written beside a file has a longer one."""
+_ENDING = re.compile(r"(\.[^.]{1,8})?\.[^.]{1,19}\Z")
 TOKEN = "LLM_STUDIO_TOKEN"
 """Environment variable with what shows a studio who its worker is."""
 KEY = "llmi-"
@@ -14,9 +17,9 @@ ENGINES = ("local", "worker", "colab")
 
 
 def plain_name(name: str) -> str:
-    """What someone called a file, fit to be the name of one in any folder; its suffix stays."""
+    """What someone called a file, fit to be the name of one in any folder; its ending stays."""
     last = name.replace("\\", "/").rpartition("/")[2]
     kept = "".join(c if c.isprintable() and c not in '<>:"|?*' else "_" for c in last).strip(". ")
-    stem, dot, suffix = kept.rpartition(".")
-    short = f"{stem[: LONGEST - len(suffix) - 1]}{dot}{suffix}" if len(suffix) < 20 else kept[:LONGEST]
-    return short or "data"
+    ending = found[0] if (found := _ENDING.search(kept)) else ""
+    stem = kept.removesuffix(ending).encode()[: LONGEST - len(ending.encode())].decode(errors="ignore")
+    return f"{stem}{ending}" or "data"

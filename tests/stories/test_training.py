@@ -49,7 +49,7 @@ def test_console_says_what_was_decided_and_what_came_of_it(trained: tuple[Path, 
     for part in (
         "Plan", "LoRA rank", "learning rate", "you set it", "1 record is skipped", f"{data}:61",
         "Evaluation #0 (before training)", "Evaluation #1 | Time: ", " | Train Loss: ", "Before and after", "expected",
-        "tuned", "Stopped because", "start.sh", "Time: at most ", "one evaluation takes",
+        "tuned", "Stopped because", "start.sh", "Time: about ", "one evaluation takes",
     ):  # fmt: skip
         assert part in said.replace("\n", " ") or part in said, part
     assert "\x1b" not in said, "no control characters in a pipe"

@@ -35,6 +35,16 @@ def test_files_are_uploaded_listed_read_and_deleted(client: openai.OpenAI) -> No
         client.files.create(file=("rows.jsonl", ROWS), purpose="vision")
 
 
+def test_files_are_listed_in_pages_from_either_end(client: openai.OpenAI) -> None:
+    made = [client.files.create(file=(f"{n}.jsonl", ROWS), purpose="fine-tune").id for n in range(5)]
+    for limit in (2, 5, 10_000):
+        assert [one.id for one in client.files.list(limit=limit)] == made[::-1]
+        assert [one.id for one in client.files.list(limit=limit, order="asc", purpose="fine-tune")] == made
+    assert [one.id for one in client.files.list(after=made[1])] == made[:1]
+    with pytest.raises(openai.NotFoundError):
+        client.files.list(after="file-nothing")
+
+
 def test_a_job_from_its_file_to_its_model(
     client: openai.OpenAI, studio: Studio, hand_in: Callable[..., dict[str, object]]
 ) -> None:

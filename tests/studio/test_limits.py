@@ -8,13 +8,15 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from sqlite3 import connect
 
 import httpx
+import psutil
 import pytest
 
+from llm_installer.install.installer import install
 from llm_installer.studio.context import Studio
 from llm_installer.studio.store import claims, cleaning, jobs
 from llm_installer.studio.store.jobs import NewJob
@@ -101,6 +103,51 @@ def test_a_full_disk_takes_no_upload_and_the_database_goes_on(
     given_back = studio.api.post(f"/api/workers/jobs/{job}/give-back", json={"attempt": 1, "why": "full"})
     assert given_back.json()["state"] == "resumable"
     assert list((llm_home / "studio" / "spool").iterdir()) == []
+    studio.end()
+
+
+@pytest.mark.slow
+def test_what_does_not_say_how_long_it_is_fills_no_disk_either(
+    small_disk: Callable[[int], Path], house: Callable[..., House], llm_home: Path
+) -> None:
+    """Where others have filled it, all that would write says so, and nothing is left running."""
+    llm_home.mkdir(parents=True)
+    install("tiny", say=lambda text: None)
+    disk = small_disk(300)
+    (llm_home / "studio").symlink_to(disk, target_is_directory=True)
+    studio = house("--no-worker")
+
+    def pieces(megabytes: int) -> Iterator[bytes]:
+        yield b'--b\r\nContent-Disposition: form-data; name="file"; filename="x.jsonl"\r\n\r\n'
+        for _ in range(megabytes):
+            yield b"x" * (1 << 20)
+        yield b"\r\n--b--\r\n"
+
+    def sent(path: str, megabytes: int) -> int:
+        headers = {"content-type": "multipart/form-data; boundary=b"}
+        with suppress(httpx.TransportError):  # it may hang up before it has read all of it
+            return studio.api.post(path, content=pieces(megabytes), headers=headers).status_code
+        return 507
+
+    first = studio.api.post("/v1/files", files={"file": ("x.jsonl", b'{"prompt": "a", "answer": "b"}\n')}).json()["id"]
+    job = studio.api.post("/api/jobs", json={"model": "tiny", "file_id": first}).json()["job_id"]
+    assert studio.api.post(f"/api/jobs/{job}/colab").status_code == 200
+    for path, sizes in (("/new", (120, 60)), ("/v1/files", (120, 60)), (f"/api/jobs/{job}/result", (120,))):
+        assert [sent(path, size) for size in sizes] == [507] * len(sizes), path
+        assert shutil.disk_usage(disk).free > 195 << 20
+    assert list((disk / "spool").iterdir()) == []
+    with suppress(OSError), (disk / "rest").open("wb", buffering=0) as rest:
+        while rest.write(b"x" * 4096):
+            pass
+    asked = [("POST", "/api/jobs", {"json": {"model": "tiny", "file_id": first}}), ("POST", "/chat/tiny/start", {}),
+             ("POST", "/new", {"data": {"text": "a,b"}}), ("POST", "/models/install", {"data": {"model": "a/b"}}),
+             ("GET", f"/api/jobs/{job}/notebook", {})]  # fmt: skip
+    found = {path: studio.api.request(method, path, **more).status_code for method, path, more in asked}
+    assert set(found.values()) == {507}, found
+    below = psutil.Process(studio.process.pid).children(recursive=True)
+    assert [one for one in below if {"serve", "install"} & set(one.cmdline())] == []
+    (disk / "rest").unlink()
+    assert studio.api.post("/api/jobs", json={"model": "tiny", "file_id": first}).status_code == 201
     studio.end()
 
 

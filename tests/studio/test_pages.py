@@ -8,6 +8,7 @@ import io
 import json
 import os
 import re
+import resource
 import signal
 import time
 import zipfile
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import httpx2
+import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -328,6 +330,21 @@ def test_a_child_is_known_by_its_files(tmp_path: Path, llm_home: Path) -> None:
     about = json.loads((tmp_path / "y.json").read_text())
     (tmp_path / "y.json").write_text(json.dumps({**about, "pid": os.getpid()}))
     assert not child.alive, "the number is another process's by now"
+
+
+def test_a_child_that_nobody_would_know_of_is_none(tmp_path: Path, llm_home: Path) -> None:
+    """As where the disk is full: here no file may have a byte."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        with pytest.raises(OSError):
+            children.begin("a", tmp_path / "x", ["serve", "tiny"], tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    wait_for(
+        lambda: not [one for one in psutil.process_iter(["cmdline"]) if str(tmp_path / "x") in one.info["cmdline"]]
+    )
+    assert not (tmp_path / "x.json").exists()
 
 
 def test_a_page_says_what_the_database_and_the_folder_say(opened_studio: Open, folder: ModelDir) -> None:

@@ -126,6 +126,8 @@ def test_the_same_request_twice_is_one_job(api: httpx.Client) -> None:
     assert ask(b"input,output\n1,2\n").json()["job_id"] == first
     assert ask(b"input,output\n1,3\n").status_code == 422
     assert ask(b"input,output\n1,2\n", "other").status_code == 422
+    (data,) = api.get("/v1/files").json()["data"]
+    assert api.get(f"/api/jobs/{first}").json()["file_id"] == data["id"], "what was sent in vain is not kept"
 
 
 @pytest.mark.parametrize("model", ["../x", "http://169.254.169.254/a", "/etc", "a/b/c", "", "x y", "[::1]/a", "--data"])

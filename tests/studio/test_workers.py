@@ -23,12 +23,13 @@ from llm_installer.core.run.requests import STOP_REASON
 from llm_installer.planning.options import Options, decides
 from llm_installer.studio import blobs
 from llm_installer.studio.context import Studio
-from llm_installer.studio.options import ALLOWED, words
+from llm_installer.studio.options import ALLOWED, VALIDATION, words
 from llm_installer.studio.plain import plain_name
 from llm_installer.studio.states import COMPLETED
 from llm_installer.studio.store import events, jobs
 from llm_installer.studio.worker import keeper
 from llm_installer.studio.worker.client import Away, Refusal, Replaced, Server, pieces
+from llm_installer.studio.worker.job import Broken, Job
 from llm_installer.studio.worker.run_folder import Metrics, is_done
 from llm_installer.studio.worker.telling import Telling, Work
 from tests.studio.conftest import ADAPTER
@@ -169,6 +170,28 @@ def test_a_worker_sends_no_half_characters(studio: Studio, make_job: Callable[..
     server.tell(job, "fail", {"attempt": 1, "why": "b\udcfcro.csv cannot be read"})
     with studio.store.reading() as session:
         assert jobs.find(session, job).error == "b?ro.csv cannot be read"
+
+
+def test_the_files_of_a_job_keep_their_names_and_an_error_says_no_more_than_them(
+    studio: Studio, api: httpx.Client, tmp_path: Path
+) -> None:
+    """The ending of a name says how a file is read. A name in letters of many bytes fits with what is put beside it."""
+    name = f"{chr(0x6570) * 100}.csv"
+    made = [
+        api.post("/v1/files", files={"file": (name, rows)}).json()["id"] for rows in (b"input,output\na,b\n", b"x\n")
+    ]
+    asked = {"model": "tiny", "training_file": made[0], "validation_file": made[1]}
+    assert api.post("/v1/fine_tuning/jobs", json=asked).status_code == 200
+    server = Server(studio.address)
+    claimed = server.claim("w", ("local",))
+    assert claimed
+    job = Job(server, Work.of(claimed), tmp_path / "job", threading.Event())
+    (tmp_path / "job").mkdir()
+    found = [job._fetched(what) for what in ("data", VALIDATION)]
+    assert [one.name for one in found] == [plain_name(name)] * 2 and found[1].read_bytes() == b"x\n"
+    assert [job._fetched(what) for what in ("data", VALIDATION)] == found
+    with pytest.raises(Broken, match=f"^{VALIDATION}/{plain_name(name)}"):
+        job._run(["data", str(found[1])], lambda: None)
     server.close()
 
 
@@ -306,6 +329,9 @@ def test_options_of_a_job_are_options_of_train() -> None:
         ("..", "data"),
         ("", "data"),
         (f"{'x' * 300}.jsonl", f"{'x' * 114}.jsonl"),
+        (f"{'x' * 300}.jsonl.gz", f"{'x' * 111}.jsonl.gz"),
+        (f"{chr(0x6570) * 100}.jsonl", f"{chr(0x6570) * 38}.jsonl"),
+        (f"a{chr(0x1F600) * 100}", f"a{chr(0x1F600) * 29}"),
     ],
 )
 def test_names_of_files_are_plain(given: str, kept: str) -> None:

@@ -21,14 +21,14 @@ BINARY = "application/octet-stream"
 
 
 def data_file(studio: Studio, job_id: str, validation: bool = False) -> Response:
-    """The data of a job. Raises Unknown."""
+    """The data of a job. Raises Unknown and Gone."""
     with studio.store.reading() as session:
         job = jobs.find(session, job_id)
         wanted = job.options.get(VALIDATION) if validation else job.file_id
         if not wanted:
             raise Unknown(f"Job {job_id} has no such file any more")
         found = files.find(session, str(wanted))
-    return FileResponse(files.path_of(studio.folder, found.id), filename=found.name, media_type=BINARY)
+    return FileResponse(files.content_of(studio.folder, found), filename=found.name, media_type=BINARY)
 
 
 def result_file(studio: Studio, job_id: str, path: str) -> Response:

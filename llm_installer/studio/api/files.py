@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Literal
 
 from fastapi import APIRouter, Query
 from starlette.requests import Request
@@ -13,6 +14,7 @@ from llm_installer.studio.api.receiving import form_of, form_said, kept, text_of
 from llm_installer.studio.context import Studio
 from llm_installer.studio.plain import Json
 from llm_installer.studio.store import files
+from llm_installer.studio.store.files import Wanted
 from llm_installer.studio.store.tables import File
 
 PURPOSES = ("fine-tune",)
@@ -27,18 +29,25 @@ def router_of(studio: Studio) -> APIRouter:
     @router.post("", openapi_extra=form_said({"file": "file"}, _EXAMPLE, purpose="fine-tune"))
     async def create(request: Request) -> Json:
         """Upload a file for training."""
-        async with form_of(request) as form:
+        async with form_of(studio, request) as form:
             purpose = text_of(form, "purpose", PURPOSES[0])
             if purpose not in PURPOSES:
                 raise invalid(f"purpose must be {PURPOSES[0]}; that is all this server uses files for", "purpose")
             return file_json(await kept(studio, form, "file", purpose))
 
     @router.get("")
-    def listed(purpose: str = "", limit: int = Query(100, ge=1, le=1000)) -> Json:
-        """Files, the newest first."""
+    def listed(
+        purpose: str = "",
+        limit: int = Query(100, ge=1, le=10_000),
+        after: str = "",
+        order: Literal["asc", "desc"] = "desc",
+    ) -> Json:
+        """Files, the newest first or, with `order` asc, the oldest; `after` is the id of the last one that is known."""
         with studio.store.reading() as session:
-            data = [file_json(file) for file in files.listed(session, purpose, limit)]
-        return {"object": "list", "data": data, "has_more": False}
+            found = files.listed(session, Wanted(purpose, limit + 1, after, oldest_first=order == "asc"))
+        data = [file_json(file) for file in found[:limit]]
+        ends = {"first_id": found[0].id, "last_id": data[-1]["id"]} if found else {"first_id": None, "last_id": None}
+        return {"object": "list", "data": data, "has_more": len(found) > limit, **ends}
 
     @router.get("/{file_id}")
     def one(file_id: str) -> Json:
@@ -51,7 +60,7 @@ def router_of(studio: Studio) -> APIRouter:
         """What is in a file."""
         with studio.store.reading() as session:
             found = files.find(session, file_id)
-        place = files.path_of(studio.folder, found.id)
+        place = files.content_of(studio.folder, found)
         return FileResponse(place, filename=found.name, media_type="application/octet-stream")
 
     @router.delete("/{file_id}")

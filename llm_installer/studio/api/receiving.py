@@ -11,8 +11,8 @@ from pathlib import Path
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 from starlette.requests import Request
+from starlette.types import Message, Receive
 
-from llm_installer.core.files import FULL
 from llm_installer.server.problems import Problem, invalid
 from llm_installer.studio.context import Studio
 from llm_installer.studio.store import files
@@ -20,13 +20,33 @@ from llm_installer.studio.store.tables import File
 
 FIELD = 64 << 10
 """Bytes of a field that is no file."""
+IN_MEMORY = 1 << 20
+"""Bytes of a body that go to no disk before something keeps them."""
 
 
 @asynccontextmanager
-async def form_of(request: Request) -> AsyncIterator[FormData]:
-    """The form of a request; its files are gone afterwards."""
-    async with request.form(max_files=4, max_fields=64, max_part_size=FIELD) as form:
+async def form_of(
+    studio: Studio, request: Request, files: int = 4, fields: int = 64, field: int = FIELD
+) -> AsyncIterator[FormData]:
+    """The form of a request; its files are gone afterwards. Raises Problem where they would fill the disk."""
+    spared = Request(request.scope, _spared(studio, request.receive))
+    async with spared.form(max_files=files, max_fields=fields, max_part_size=field) as form:
         yield form
+
+
+def _spared(studio: Studio, receive: Receive) -> Receive:
+    """What reads a body no further than the disk has room for it: not every body says before how long it is."""
+    count = 0
+
+    async def spared() -> Message:
+        nonlocal count
+        message = await receive()
+        count += len(message.get("body", b""))
+        if count > IN_MEMORY:
+            room(studio, 0)
+        return message
+
+    return spared
 
 
 def form_said(needed: Mapping[str, str], example: Mapping[str, str], **others: str) -> dict[str, object]:
@@ -65,10 +85,6 @@ def _keep(studio: Studio, found: UploadFile, purpose: str) -> File:
     try:
         _copy(found, place)
         return files.keep(studio.store, studio.folder, place, found.filename or "data", purpose)
-    except OSError as error:
-        if error.errno in FULL:
-            raise full() from None
-        raise
     finally:
         place.unlink(missing_ok=True)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 
 from fastapi import APIRouter, Header
 from starlette.concurrency import run_in_threadpool
@@ -19,8 +20,9 @@ from llm_installer.studio.curated import CURATED
 from llm_installer.studio.options import checked, checked_model
 from llm_installer.studio.plain import ENGINES, Json
 from llm_installer.studio.states import STATUSES
-from llm_installer.studio.store import claims, jobs
+from llm_installer.studio.store import claims, files, jobs
 from llm_installer.studio.store.jobs import NewJob
+from llm_installer.studio.store.tables import Job
 
 _CREATE = form_said(
     {"model": "an installed model, a hub id, or a name of the curated list", "dataset": "file"},
@@ -46,7 +48,7 @@ def router_of(studio: Studio) -> APIRouter:
     async def create(request: Request, idempotency_key: str | None = Header(None, max_length=255)) -> Json:
         """Create a training of `model` (an installed model, a hub id, or a name of the curated list) on `dataset` (a
         file). Also taken: `options`, a JSON object of the options of `train`; `engine`: local, worker or colab."""
-        async with form_of(request) as form:
+        async with form_of(studio, request) as form:
             model, options = text_of(form, "model"), _options(text_of(form, "options", "{}"))
             engine = text_of(form, "engine", "local")
             if engine not in ENGINES:
@@ -54,7 +56,7 @@ def router_of(studio: Studio) -> APIRouter:
             model = CURATED.get(model.lower(), checked_model(model))
             file = await kept(studio, form, "dataset")
         new = NewJob(model, file.id, options, engine=engine, key=idempotency_key, body=f"{file.name} {file.sha256}")
-        job, fresh = await run_in_threadpool(jobs.create, studio.store, new)
+        job, fresh = await run_in_threadpool(_created, studio, new, file.id)
         said = "Training job created" if fresh else "This training job was created before"
         where = "this machine trains it" if engine == "local" else "a worker has to take it"
         return {"job_id": job.id, "colab_url": colab_url(studio, job), "message": f"{said}; {where}"}
@@ -68,7 +70,7 @@ def router_of(studio: Studio) -> APIRouter:
     @router.post("/update/{job_id}", openapi_extra=_UPDATE)
     async def update(job_id: str, request: Request) -> Json:
         """Say how far a training is: `status`, `progress` (0 to 100) and `error`, as a form."""
-        async with form_of(request) as form:
+        async with form_of(studio, request) as form:
             told = claims.Told(
                 _status(text_of(form, "status")),
                 _progress(text_of(form, "progress", "")),
@@ -87,6 +89,16 @@ def router_of(studio: Studio) -> APIRouter:
         return adapter_zip(studio, job_id)
 
     return router
+
+
+def _created(studio: Studio, new: NewJob, sent: str) -> tuple[Job, bool]:
+    """As jobs.create; the file that was sent stays only where it became the data of a job."""
+    with ExitStack() as stack:
+        stack.callback(files.remove, studio.store, studio.folder, sent)
+        job, fresh = jobs.create(studio.store, new)
+        if fresh:
+            stack.pop_all()
+        return job, fresh
 
 
 def _update(studio: Studio, job_id: str, told: claims.Told) -> Json:

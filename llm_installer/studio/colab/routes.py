@@ -14,7 +14,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 
-from llm_installer.studio.api.receiving import full
+from llm_installer.studio.api.receiving import full, room
 from llm_installer.studio.api.shapes import job_json
 from llm_installer.studio.colab.notebook import notebook, paired_notebook
 from llm_installer.studio.colab.returned import refuse_unless_wanted, returned, to_carry
@@ -50,7 +50,7 @@ class OtherCode(Refused):
 def router_of(studio: Studio) -> APIRouter:
     """The routes of wheels, notebooks, pairing and results."""
     running_version()  # what runs from here on, whatever is edited later
-    router, wheels = APIRouter(tags=["colab"]), _Wheels(studio.folder / "wheel")
+    router, wheels = APIRouter(tags=["colab"]), _Wheels(studio)
     wrong = asyncio.Lock()
 
     @router.get("/api/workers/wheel")
@@ -103,7 +103,7 @@ def _of_a_job(router: APIRouter, studio: Studio, wheels: _Wheels) -> None:
             refuse_unless_wanted(jobs.find(session, job_id))
         place = files.receiving(studio.folder)
         try:
-            await _received(request, place)
+            await _received(studio, request, place)
             job = await run_in_threadpool(returned, studio, job_id, place)
         finally:
             place.unlink(missing_ok=True)
@@ -128,15 +128,17 @@ def leave_to_colab(studio: Studio, job_id: str) -> str:
 class _Wheels:
     """The wheel of this server, built when somebody wants it."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder, self._lock = folder, threading.Lock()
+    def __init__(self, studio: Studio) -> None:
+        self._studio, self._lock = studio, threading.Lock()
         self._made: Wheel | None = None
 
     def get(self) -> Wheel:
-        """Raises OtherCode where the files have changed since the server began: they are not what it runs."""
+        """Raises OtherCode where the files have changed since the server began: they are not what it runs; and
+        Problem where the disk is full."""
         with self._lock:
             if self._made is None or not self._made.path.is_file():
-                made = build_wheel(self._folder)
+                room(self._studio, 0)
+                made = build_wheel(self._studio.folder / "wheel")
                 if made.version != running_version():
                     raise OtherCode("The files of this program have changed since the studio began; start it again")
                 self._made = made
@@ -148,7 +150,7 @@ def _exchanged(studio: Studio, code: str) -> tuple[str, str] | None:
         return tokens.exchange(studio.store, session, code)
 
 
-async def _received(request: Request, place: Path) -> None:
+async def _received(studio: Studio, request: Request, place: Path) -> None:
     """Write the body to a file. Raises Problem where it is too large for a result, or for the disk."""
     count = 0
     with place.open("xb") as out:
@@ -156,6 +158,7 @@ async def _received(request: Request, place: Path) -> None:
             count += len(piece)
             if count > LARGEST:
                 raise full()
+            room(studio, len(piece))
             await run_in_threadpool(out.write, piece)
 
 

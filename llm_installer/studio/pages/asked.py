@@ -14,6 +14,7 @@ from threading import Lock
 from starlette.datastructures import FormData, UploadFile
 
 from llm_installer.core.errors import DataError, UsageError
+from llm_installer.studio.api.receiving import room
 from llm_installer.studio.context import Studio
 from llm_installer.studio.insight import Values
 from llm_installer.studio.options import checked
@@ -102,16 +103,18 @@ def _columns(given: Mapping[str, str]) -> str:
 
 
 def named(folder: Path, file: File) -> Path:
-    """A file of the store with an ending that says what it is, and no other part of its name: that may be anything."""
+    """A file of the store with an ending that says what it is, and no other part of its name: that may be anything.
+    Raises Gone."""
+    content = files.content_of(folder, file)
     place = folder / files.LOOKED_AT / file.id / f"data{ending(file.name)}"
     if not place.exists():
         place.parent.mkdir(parents=True, exist_ok=True)
         try:
-            os.link(files.path_of(folder, file.id), place)
+            os.link(content, place)
         except FileExistsError:
             pass
         except OSError:  # a disk without links
-            place.symlink_to(files.path_of(folder, file.id))
+            place.symlink_to(content)
     return place
 
 
@@ -144,18 +147,22 @@ def given(form: FormData) -> bool:
 
 
 def keep(studio: Studio, form: FormData) -> File:
-    """The file that was sent, or the text that was pasted, as a file of the store."""
+    """The file that was sent, or the text that was pasted, as a file of the store. Raises DataError, and Problem
+    where it would fill the disk."""
     sent, text = form.get("file"), str(form.get("text") or "")
     received = files.receiving(studio.folder)
     try:
         if isinstance(sent, UploadFile) and sent.filename:
+            room(studio, sent.size or 0)
             with received.open("wb") as out:
                 shutil.copyfileobj(sent.file, out, 1 << 20)
             name = sent.filename
             if why := wrong_file(received, name):
                 raise DataError(why)
         elif text.strip():
-            received.write_text(text, encoding="utf-8", errors="replace")
+            content = text.encode("utf-8", "replace")
+            room(studio, len(content))
+            received.write_bytes(content)
             name = f"pasted{_kind(text)}"
         else:
             raise DataError("There is nothing to look at yet; choose a file, paste some examples, or name a dataset")

@@ -101,7 +101,13 @@ def begin(name: str, place: Path, words: list[str], folder: Path) -> Child:
     )  # fmt: skip
     threading.Thread(target=process.wait, daemon=True).start()  # or what is left of it stays until this server ends
     about = {"name": name, "pid": process.pid, "began": began(process.pid)}
-    place.with_name(f"{place.name}.json").write_text(json.dumps(about), encoding="utf-8")
+    try:
+        place.with_name(f"{place.name}.json").write_text(json.dumps(about), encoding="utf-8")
+    except OSError:  # nobody would know of it
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        child.forget()
+        raise
     return child
 
 

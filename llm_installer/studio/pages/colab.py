@@ -9,6 +9,7 @@ from fastapi.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 
 from llm_installer.core.errors import DataError
+from llm_installer.studio.api.receiving import form_of, room
 from llm_installer.studio.colab.returned import returned
 from llm_installer.studio.colab.routes import SECONDS, leave_to_colab
 from llm_installer.studio.context import Studio
@@ -31,7 +32,7 @@ def router_of(studio: Studio) -> APIRouter:
 
     @router.post("/jobs/{job_id}/result")
     async def result(request: Request, job_id: str) -> Response:
-        async with request.form(max_files=1, max_fields=2) as form:
+        async with form_of(studio, request, files=1, fields=2) as form:
             await run_in_threadpool(_take, studio, job_id, form)
         return to(f"/runs/{job_id}")
 
@@ -50,6 +51,7 @@ def _take(studio: Studio, job_id: str, form: FormData) -> None:
     sent = form.get("file")
     if not isinstance(sent, UploadFile) or not sent.filename:
         raise DataError("There is no file yet; choose the one that the notebook has left in your downloads")
+    room(studio, sent.size or 0)
     place = files.receiving(studio.folder)
     try:
         with place.open("xb") as out:

@@ -16,6 +16,7 @@ from starlette.datastructures import FormData
 from llm_installer.core.errors import DataError
 from llm_installer.install.installed import list_models
 from llm_installer.studio import foresight, insight
+from llm_installer.studio.api.receiving import form_of
 from llm_installer.studio.context import Studio
 from llm_installer.studio.insight import Values
 from llm_installer.studio.options import checked
@@ -41,14 +42,14 @@ def router_of(studio: Studio) -> APIRouter:
     @router.get("/new")
     def new(model: str = "") -> Response:
         with studio.store.reading() as session:
-            before = files.listed(session, most=LISTED)
+            before = files.listed(session, files.Wanted(most=LISTED))
         values = {"models": [one for one in list_models() if one.complete], "files": before, "pasted": ""}
         values["fetching"] = fetching.running(studio)
         return drawn("new.html", here="New training", chosen=model, **values)
 
     @router.post("/new")
     async def give(request: Request) -> Response:
-        async with request.form(max_files=1, max_fields=5, max_part_size=64 << 20) as form:
+        async with form_of(studio, request, files=1, fields=5, field=64 << 20) as form:
             model = str(form.get("model", ""))
             if (dataset := str(form.get("dataset") or "").strip()) and not given(form):
                 return await run_in_threadpool(lambda: fetching.begun(studio, dataset, model))

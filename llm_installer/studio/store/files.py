@@ -11,9 +11,10 @@ import shutil
 import uuid
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import select
+from sqlalchemy import select, tuple_
 from sqlalchemy.orm import Session
 
 from llm_installer.studio.options import VALIDATION
@@ -21,7 +22,7 @@ from llm_installer.studio.plain import plain_name
 from llm_installer.studio.states import ENDED
 from llm_installer.studio.store import acting, quotas
 from llm_installer.studio.store.opening import Store
-from llm_installer.studio.store.refusals import NotAllowed, Unknown
+from llm_installer.studio.store.refusals import NotAllowed, Refused, Unknown
 from llm_installer.studio.store.tables import File, Job
 
 LOOKED_AT = "looked-at"
@@ -30,6 +31,13 @@ FETCHES = "fetches"
 """The folder of the data folder with the datasets that are fetched from the hub, in a folder for each account."""
 KEPT = ".kept"
 """How a note there ends that says which file a dataset has become."""
+
+
+class Gone(Refused):
+    """A file has its row, and its content is not on the disk any more."""
+
+    status = 410
+    code = "gone"
 
 
 def keep(store: Store, folder: Path, received: Path, name: str, purpose: str = "fine-tune") -> File:
@@ -64,6 +72,13 @@ def path_of(folder: Path, file_id: str) -> Path:
     return folder / "files" / file_id
 
 
+def content_of(folder: Path, file: File) -> Path:
+    """Where the content of a file is. Raises Gone where somebody has deleted it there."""
+    if not (place := path_of(folder, file.id)).is_file():
+        raise Gone(f"The content of file {file.id} is no longer on the disk; delete it here, and send it again")
+    return place
+
+
 def receiving(folder: Path) -> Path:
     """A new name for a file that is being received, on the disk of the data folder."""
     place = folder / "files" / f".receiving-{uuid.uuid4().hex}"
@@ -78,10 +93,32 @@ def find(session: Session, file_id: str) -> File:
     return file
 
 
-def listed(session: Session, purpose: str = "", most: int = 100) -> Sequence[File]:
-    """Files, the newest first."""
-    query = select(File).order_by(File.created_at.desc(), File.id).limit(most)
-    return session.scalars(query.where(File.purpose == purpose) if purpose else query).all()
+@dataclass(frozen=True)
+class Wanted:
+    """Which files a list shows."""
+
+    purpose: str = ""
+    """All where it is empty."""
+    most: int = 100
+    after: str = ""
+    """The id of the file before the first one, as a list goes on."""
+    oldest_first: bool = False
+
+
+_ANY = Wanted()
+
+
+def listed(session: Session, wanted: Wanted = _ANY) -> Sequence[File]:
+    """Files, the newest first unless it is said otherwise. Raises Unknown where `after` is no file."""
+    columns = (File.created_at, File.id)
+    query = select(File).order_by(*(one if wanted.oldest_first else one.desc() for one in columns)).limit(wanted.most)
+    if wanted.purpose:
+        query = query.where(File.purpose == wanted.purpose)
+    if wanted.after:
+        last = find(session, wanted.after)
+        place, known = tuple_(*columns), (last.created_at, last.id)
+        query = query.where(place > known if wanted.oldest_first else place < known)
+    return session.scalars(query).all()
 
 
 def remove(store: Store, folder: Path, file_id: str) -> None:

@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from email.message import Message
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,9 +61,9 @@ class Server:
         """report, checkpoint, complete, fail or give-back. Raises Replaced too."""
         return self._post(f"/api/workers/jobs/{job_id}/{what}", given)
 
-    def fetch(self, job_id: str, place: Path, validation: bool = False) -> None:
-        """Write what a job learns from to a file."""
-        self._fetched(f"/api/workers/jobs/{job_id}/data", place, {"validation": str(validation).lower()})
+    def fetch(self, job_id: str, place: Path, validation: bool = False) -> str:
+        """Write what a job learns from to a file; returns the name that it was uploaded by."""
+        return self._fetched(f"/api/workers/jobs/{job_id}/data", place, {"validation": str(validation).lower()})
 
     def fetch_checkpoint(self, job_id: str, path: str, place: Path) -> None:
         """Write a file of the checkpoint that the studio has of a job."""
@@ -79,13 +80,16 @@ class Server:
         with _reached():
             return _offset(_checked(self._client.put(f"/blobs/{sha256}", params=params, content=piece)))
 
-    def _fetched(self, path: str, place: Path, params: Mapping[str, str]) -> None:
+    def _fetched(self, path: str, place: Path, params: Mapping[str, str]) -> str:
         with _reached(), self._client.stream("GET", path, params=dict(params)) as answer, place.open("wb") as out:
             if answer.status_code != 200:
                 answer.read()
             _checked(answer)
             for piece in answer.iter_bytes(1 << 20):
                 out.write(piece)
+            said = Message()
+            said["content-disposition"] = answer.headers.get("content-disposition", "")
+            return said.get_filename("")
 
     def _post(self, path: str, given: Mapping[str, object]) -> Json:
         content = json.dumps(given, ensure_ascii=False).encode("utf-8", "replace")  # names of files may be no UTF-8

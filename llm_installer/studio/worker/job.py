@@ -14,6 +14,7 @@ from llm_installer.core.errors import InstallerError, ModelError
 from llm_installer.core.paths import ModelDir, Run
 from llm_installer.core.run.checkpoints import newest_valid
 from llm_installer.core.run.lock import holder
+from llm_installer.core.text import short_path
 from llm_installer.studio import insight, states
 from llm_installer.studio.blobs import file_hash
 from llm_installer.studio.options import VALIDATION, words
@@ -86,18 +87,17 @@ class Job:
 
     def _fetched(self, what: str) -> Path:
         """A file of the job, got from the studio where it is not here yet; its name is the one it was uploaded by."""
-        known = self._work.data or {}
-        name = plain_name(str(known.get("name", "data"))) if what == "data" else "validation.jsonl"
-        place = self._folder / what / name
-        if place.is_file() and (what != "data" or file_hash(place) == known.get("sha256")):
-            return place
-        place.parent.mkdir(exist_ok=True)
-        part = place.with_name(f".{place.name}.part")
-        self._telling.persist(lambda: self._server.fetch(self._work.id, part, what != "data"))
-        if what == "data" and file_hash(part) != known.get("sha256"):
+        hashed = str((self._work.data or {}).get("sha256")) if what == "data" else ""
+        folder = self._folder / what
+        folder.mkdir(exist_ok=True)
+        for place in folder.glob("[!.]*"):
+            if not hashed or file_hash(place) == hashed:
+                return place
+        part, names = folder / ".part", [""]
+        self._telling.persist(lambda: names.append(self._server.fetch(self._work.id, part, what != "data")))
+        if hashed and file_hash(part) != hashed:
             raise Broken("The data came with another hash than they have in the studio")
-        part.replace(place)
-        return place
+        return part.replace(folder / plain_name(names[-1]))
 
     def _installed(self) -> ModelDir:
         """The model's directory; it is installed where it is not there."""
@@ -173,10 +173,11 @@ class Job:
                 raise
         self._look(run or find())
         child.close()
+        why = child.why().replace(f"{short_path(self._folder)}/", "")  # a place that nobody but this worker knows
         if code > 128:
-            raise Broken(f"{child.why()} (signal {code - 128} ended it; 9 often means that memory ran out)")
+            raise Broken(f"{why} (signal {code - 128} ended it; 9 often means that memory ran out)")
         if code:
-            raise Broken(child.why())
+            raise Broken(why)
 
     def _look(self, run: Run | None) -> bool:
         """Read what the run has written; whether there were new numbers."""
