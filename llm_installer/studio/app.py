@@ -21,6 +21,7 @@ from llm_installer.server.problems import Problem, fault
 from llm_installer.studio.access.gate import Gate
 from llm_installer.studio.access.router import router_of as access
 from llm_installer.studio.api import checkpoints, files, fine_tuning, jobs, seed, webhooks, workers
+from llm_installer.studio.bodies import Slots
 from llm_installer.studio.colab import routes as colab
 from llm_installer.studio.context import Studio
 from llm_installer.studio.guard import Guard
@@ -54,8 +55,8 @@ def app_of(studio: Studio) -> ASGIApp:
     for router_of in ROUTERS:
         app.include_router(router_of(studio))
     _problems(app)
-    heads = Heads(app)
-    return Guard(Gate(heads, studio) if studio.settings.people else heads, studio)
+    inner = Slots(Heads(app))  # behind the gate: nobody takes a slot before it is known who they are
+    return Guard(Gate(inner, studio) if studio.settings.people else inner, studio)
 
 
 def _problems(app: FastAPI) -> None:
