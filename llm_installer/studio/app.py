@@ -24,6 +24,7 @@ from llm_installer.studio.access.gate import Gate
 from llm_installer.studio.access.router import router_of as access
 from llm_installer.studio.api import checkpoints, files, fine_tuning, jobs, seed, webhooks, workers
 from llm_installer.studio.api.receiving import full
+from llm_installer.studio.bodies import Slots
 from llm_installer.studio.colab import routes as colab
 from llm_installer.studio.context import Studio
 from llm_installer.studio.guard import Guard
@@ -62,8 +63,8 @@ def app_of(studio: Studio) -> ASGIApp:
         app.include_router(router_of(studio))
     _problems(app)
     _mistakes(app, studio)
-    heads = Heads(app)
-    return Guard(Gate(heads, studio) if studio.settings.people else heads, studio)
+    inner = Slots(Heads(app))  # behind the gate: nobody takes a slot before it is known who they are
+    return Guard(Gate(inner, studio) if studio.settings.people else inner, studio)
 
 
 def _problems(app: FastAPI) -> None:

@@ -18,7 +18,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from llm_installer.server.guard import answered
 from llm_installer.server.problems import Problem, too_large
 from llm_installer.server.request import LOOPBACK
-from llm_installer.studio.access.doors import SAFE, open_to_job
+from llm_installer.studio.access.doors import FREE, SAFE, open_to_job, right_for
+from llm_installer.studio.bodies import LONG, counted, in_time
 from llm_installer.studio.store import tokens
 
 if TYPE_CHECKING:
@@ -51,40 +52,31 @@ OPEN = ("/health", "/api/workers/pair", "/api/workers/wheel")
 program itself."""
 _UPLOAD = re.compile(r"/api/train|/v1/files|/new|(?:/api)?/jobs/[^/]+/result|/blobs/[^/]+")
 """Paths whose bodies go to the disk as they come, and may be long."""
-UPLOADS = 2
-"""Long bodies that are taken at once."""
 JSON = 16 << 20
 """Bytes of every other body, which is read as a whole."""
-LONG = 1 << 20
-"""Bytes above which a body is long."""
+SMALL = 64 << 10
+"""Bytes of the body of somebody who need not be known."""
 
 
 class Guard:
     """Checks host, origin, size and token of requests."""
 
     def __init__(self, app: ASGIApp, studio: Studio) -> None:
-        self._app, self._studio, self._uploads = app, studio, 0
+        self._app, self._studio = app, studio
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Hand on what may pass; answer the rest."""
         if scope["type"] != "http":
             return await self._app(scope, receive, send)
-        headers, path = Headers(scope=scope), str(scope["path"])
-        problem = self._problem(headers, path, str(scope["method"])) or self._too_much(headers, path)
-        answer = _guarded(send)
-        if problem:
-            return await answered(problem)(scope, receive, answer)
-        receive = counted(receive, self._most(headers, path))
-        long = int(headers.get("content-length") or LONG + 1) > LONG and scope["method"] not in SAFE
-        if not long:
-            return await self._app(scope, receive, answer)
-        if self._uploads >= UPLOADS:
-            return await answered(_busy())(scope, receive, answer)
-        self._uploads += 1
-        try:
-            await self._app(scope, receive, answer)
-        finally:
-            self._uploads -= 1
+        headers, path, method = Headers(scope=scope), str(scope["path"]), str(scope["method"])
+        answer, most = _guarded(send), self._most(headers, path, method)
+        problem = self._problem(headers, path, method) or self._too_much(headers, most)
+        if not problem:
+            try:
+                return await self._app(scope, in_time(counted(receive, most)), answer)
+            except Problem as error:  # of a body, where nobody before the application answers with it
+                problem = error
+        await answered(problem)(scope, receive, answer)
 
     def _problem(self, headers: Headers, path: str, method: str) -> Problem | None:
         host = headers.get("host", "").lower()
@@ -115,17 +107,19 @@ class Guard:
             return None
         return Problem(403, "This token is for another job, or for less than that", code="out_of_scope")
 
-    def _most(self, headers: Headers, path: str) -> int:
+    def _most(self, headers: Headers, path: str, method: str) -> int:
         """Bytes that a body may have: everything but uploads is read as a whole."""
+        if right_for(method, path) == FREE:
+            return SMALL
         kind = headers.get("content-type", "")
         whole = "json" in kind or "urlencoded" in kind or not _UPLOAD.fullmatch(path)
         return JSON if whole else self._studio.settings.upload_bytes
 
-    def _too_much(self, headers: Headers, path: str) -> Problem | None:
+    def _too_much(self, headers: Headers, most: int) -> Problem | None:
         given = headers.get("content-length") or "0"
         if not (given.isascii() and given.isdigit()):
             return Problem(400, "Content-Length must be a number", code="invalid_request")
-        if int(given) > (most := self._most(headers, path)):
+        if int(given) > most:
             return too_large(most)
         free = shutil.disk_usage(self._studio.folder).free
         if int(given) > LONG and free - int(given) < self._studio.settings.kept_back:
@@ -133,21 +127,6 @@ class Guard:
                 507, "The disk of this server is full; delete files or jobs, and send it again", "server_error"
             )
         return None
-
-
-def counted(receive: Receive, most: int) -> Receive:
-    """What refuses to read more than that many bytes, for bodies that do not say how long they are."""
-    read = 0
-
-    async def counted() -> Message:
-        nonlocal read
-        message = await receive()
-        read += len(message.get("body", b""))
-        if read > most:
-            raise too_large(most)
-        return message
-
-    return counted
 
 
 def foreign(headers: Headers, method: str) -> Problem | None:
@@ -196,8 +175,3 @@ def _is_number(name: str) -> bool:
         return bool(ip_address(name))
     except ValueError:
         return False
-
-
-def _busy() -> Problem:
-    words = "As many files are being received as may; try again in a few seconds"
-    return Problem(503, words, "server_error", code="busy", headers={"Retry-After": "3"})

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import math
 import shutil
 import subprocess
 import threading
@@ -15,8 +17,11 @@ from sqlite3 import connect
 import httpx
 import psutil
 import pytest
+from starlette.types import Message, Receive, Scope, Send
 
 from llm_installer.install.installer import install
+from llm_installer.server.problems import Problem
+from llm_installer.studio.bodies import UPLOADS, Slots, in_time
 from llm_installer.studio.context import Studio
 from llm_installer.studio.store import claims, cleaning, jobs
 from llm_installer.studio.store.jobs import NewJob
@@ -47,6 +52,43 @@ def small_disk(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
     yield mount
     for place in mounted:
         subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+@pytest.mark.parametrize(
+    ("come", "slowest", "status"), [(1, 1.0, 408), (0, 1.0, 408), (8, math.inf, 408), (9, 1.0, 200)]
+)
+def test_a_body_that_no_longer_comes_gives_its_slot_back(come: int, slowest: float, status: int) -> None:
+    """It has nine pieces, of which so many come."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        while (await receive()).get("more_body"):
+            pass
+
+    async def sent(slots: Slots) -> int:
+        came = 0
+
+        async def receive() -> Message:
+            nonlocal came
+            if came == come:
+                await asyncio.Event().wait()
+            came += 1
+            return {"type": "http.request", "body": b"x", "more_body": came < 9}
+
+        async def send(message: Message) -> None:
+            return None
+
+        scope = {"type": "http", "method": "POST", "headers": [(b"content-length", str(2 << 20).encode())]}
+        try:
+            await slots(scope, in_time(receive, 0.1, slowest), send)
+        except Problem as problem:
+            return problem.status
+        return 200
+
+    async def one_after_the_other() -> list[int]:
+        slots = Slots(app)
+        return [await sent(slots) for _ in range(UPLOADS + 1)]
+
+    assert asyncio.run(one_after_the_other()) == [status] * (UPLOADS + 1)
 
 
 @pytest.mark.slow

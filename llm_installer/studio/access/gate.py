@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
@@ -14,10 +14,10 @@ from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from llm_installer.server.guard import answered
-from llm_installer.server.problems import Problem, too_large
+from llm_installer.server.problems import Problem
 from llm_installer.studio.access import audit, doors, entry, forms
 from llm_installer.studio.access.who import WHO, Who
-from llm_installer.studio.guard import counted
+from llm_installer.studio.bodies import in_time
 from llm_installer.studio.pages.drawing import drawn
 from llm_installer.studio.pages.missing import PROGRAMS
 from llm_installer.studio.store.acting import ACTING
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 AGAIN = 5.0
 """Seconds after which an open stream asks whether its reader may still read."""
-SMALL, SOON = 64 << 10, 20.0
-"""Bytes of the body of somebody who is not known, and seconds in which it has to come."""
+SOON = 20.0
+"""Seconds in which the body of somebody who is not known has to come."""
 
 Begins = Callable[[int], Awaitable[None]]
 
@@ -68,7 +68,7 @@ class Gate:
         method, path = str(scope["method"]), str(scope["path"])
         right = doors.right_for(method, path)
         if right == doors.FREE and (who is None or not who.form_token or method in doors.SAFE):
-            return (receive, None) if method in doors.SAFE else (_small(receive), _too_long(headers))
+            return in_time(receive, SOON, math.inf), None
         if who is None:
             return None, _unknown(scope, headers)
         if who.job:
@@ -94,30 +94,6 @@ class Gate:
         about = audit.about(scope.get("path_params") or {}, str(state.get("about", "")))
         row = audit.Entry(name, who.how if who else "", what, about, str(scope["address"]), status)
         await run_in_threadpool(audit.write, self._studio.store, row)
-
-
-def _too_long(headers: Headers) -> Response | None:
-    """The refusal of a long body from somebody who is not known, before any of it is read."""
-    length = headers.get("content-length", "0")
-    return answered(too_large(SMALL)) if len(length) > 9 or int(length) > SMALL else None
-
-
-def _small(receive: Receive) -> Receive:
-    """The body of somebody who is not known: it is short, and comes soon."""
-    ends, bounded, more = time.monotonic() + SOON, counted(receive, SMALL), True
-
-    async def soon() -> Message:
-        nonlocal more
-        if not more:  # all of it has come, and only the end of the connection is waited for
-            return await receive()
-        try:
-            message = await asyncio.wait_for(bounded(), max(0.0, ends - time.monotonic()))
-            more = bool(message.get("more_body"))
-            return message
-        except (asyncio.TimeoutError, TimeoutError):
-            raise Problem(408, "This request took too long to come") from None
-
-    return soon
 
 
 _OTHER_JOB = "This token is for another job, or for less than that"

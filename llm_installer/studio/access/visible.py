@@ -57,16 +57,15 @@ async def refuse_chat(studio: Studio, name: str, path: str, request: Request) ->
     the file of rows that all who chat with it share."""
     if not only_own():
         return
-    asked = path.removeprefix("v1/models/") if path.startswith("v1/models/") else ""
+    asked = path.removeprefix("v1/models/") if path.startswith("v1/models/") else None
     if request.method == "POST":
         try:
             found = json.loads(await request.body())
         except (ValueError, RecursionError):
             found = None
         asked = str(found.get("model")) if isinstance(found, dict) and path.startswith("v1/") else ""
-        asked = asked or "?"
-    if asked and asked not in _names(studio, name):
-        raise unknown_model(asked[:100], sorted(_names(studio, name)))
+    if asked is not None and asked not in _names(studio, name):
+        raise unknown_model(asked[:100] or "?", sorted(_names(studio, name)))
 
 
 def _names(studio: Studio, name: str) -> set[str]:
@@ -75,7 +74,8 @@ def _names(studio: Studio, name: str) -> set[str]:
 
 async def own_models(studio: Studio, name: str, path: str, answer: Response) -> Response:
     """The list of what a server offers, without the results of others."""
-    if not only_own() or path != "v1/models" or not isinstance(answer, StreamingResponse):
+    listing = path == "v1/models" and answer.status_code == 200
+    if not (only_own() and listing and isinstance(answer, StreamingResponse)):
         return answer
     body = b"".join([bytes(piece) async for piece in answer.body_iterator])  # type: ignore[arg-type]
     listed = json.loads(body)

@@ -25,6 +25,7 @@ from llm_installer.studio.pages import children
 from llm_installer.studio.pages.children import Child
 from llm_installer.studio.pages.drawing import PageRoute, drawn, to
 from llm_installer.studio.pages.models import installed_names
+from llm_installer.studio.store.refusals import Unknown
 
 METHODS = ["GET", "HEAD", "POST", "DELETE"]
 _PASSED_ON = ("accept", "content-type", "last-event-id")
@@ -130,12 +131,12 @@ def _answers(address: str) -> bool:
 
 async def _passed(request: Request, address: str, path: str) -> Response:
     """What the server behind the door answers, as it comes."""
+    url = httpx2.URL(f"{address}/{quote(path)}{f'?{request.url.query}' if request.url.query else ''}")
+    if url.raw_path.partition(b"?")[0] != f"/{quote(path)}".encode():
+        raise Unknown("There is no such page here")  # "." and ".." lead past what was looked at
     client = httpx2.AsyncClient(timeout=httpx2.Timeout(30, read=None))
     headers = {name: value for name, value in request.headers.items() if name in _PASSED_ON}
-    query = f"?{request.url.query}" if request.url.query else ""
-    asked = client.build_request(
-        request.method, f"{address}/{quote(path)}{query}", headers=headers, content=await request.body()
-    )
+    asked = client.build_request(request.method, url, headers=headers, content=await request.body())
     try:
         answer = await client.send(asked, stream=True)
     except httpx2.HTTPError:

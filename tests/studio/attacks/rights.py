@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 
 from sqlalchemy import select, text
 
 from llm_installer.studio.access import sessions
+from llm_installer.studio.pages import children
 from llm_installer.studio.store import jobs, tokens
 from llm_installer.studio.store.account_tables import Account, Key
 from tests.studio.attacks.parts import attack, filled, reading_key, switch, told
-from tests.studio.people import CSV, PASSWORD, World, changing
+from tests.studio.people import CSV, PASSWORD, World, changing, until
 
 # Roles
 
@@ -119,6 +125,73 @@ def the_file_of_another(world: World) -> None:
     form = {"model": "tiny", "training_file": bob.upload(), "validation_file": file}
     assert bob.http.post("/v1/fine_tuning/jobs", json=form, headers=headers).status_code == 404
     assert ada.get(f"/v1/files/{file}/content").content == CSV
+
+
+ECHO = """
+import http.server, sys
+
+class Model(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        found = b'{"data": [{"id": "tiny"}, {"id": "tiny:adas-own"}]}'
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(found)))
+        self.end_headers()
+        self.wfile.write(found)
+    do_POST = do_DELETE = do_GET
+    def log_message(self, *words): pass
+
+server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Model)
+print(f"http://127.0.0.1:{server.server_port}", flush=True)
+server.serve_forever()
+"""
+"""The server of a model that tells everything to whoever reaches it."""
+
+
+@contextmanager
+def model_server(world: World) -> Iterator[None]:
+    """A server behind the door of the chat with tiny."""
+    folder = world.studio.folder / children.CHATS
+    folder.mkdir(exist_ok=True)
+    with (folder / "echo.log").open("w") as log:
+        process = subprocess.Popen([sys.executable, "-c", ECHO], stdout=log, start_new_session=True)
+    about = {"name": "tiny", "pid": process.pid, "began": children.began(process.pid)}
+    (folder / "echo.json").write_text(json.dumps(about), encoding="utf-8")
+    try:
+        until((folder / "echo.log").read_text, 60)
+        yield
+    finally:
+        process.kill()
+        process.wait()
+        children.Child("tiny", folder / "echo").forget()
+
+
+@attack
+def the_runs_of_another_by_the_door_of_the_chat(world: World) -> None:
+    """By paths that lead elsewhere once their dots are taken out, and by a name that is none."""
+
+    key = world.people["bob"].key("chat")
+
+    def said(method: str, path: str, body: bytes = b"") -> tuple[bytes, bytes]:
+        """Status and answer."""
+        lines = f"{method} /chat/tiny/{path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close"
+        about = f"Authorization: Bearer {key}\r\nContent-Length: {len(body)}"
+        found = world.raw(f"{lines}\r\n{about}\r\n\r\n".encode() + body)
+        assert b"adas-own" not in found.partition(b"\r\n\r\n")[2], path
+        return found.split()[1], found
+
+    with model_server(world):
+        assert "adas-own" in world.people["root"].get("/chat/tiny/v1/models").text
+        status, found = said("GET", "v1/models")
+        assert status == b"200" and b'"tiny"' in found
+        for path in ("x/../v1/models", "./v1/models", "v1/./models", "%2e/v1/models", "x%2f..%2fv1/models",
+                     "v1/models/", "v1/models/.", "x/../v1/models/tiny:x", "v1/models/tiny:x", "v1/models/x/../tiny:x",
+                     "v1/models/tiny/.."):  # fmt: skip
+            assert said("GET", path)[0] == b"404", path
+        for path in ("page/rows", "v1/../page/rows", "v1/%2e%2e/page/rows", "./page/rows", "v1/./../page/rows"):
+            assert said("POST", path, b'{"model": "tiny"}')[0] == b"404", path
+        for name in ("tiny:x", "", "tiny:"):
+            assert said("POST", "v1/chat/completions", json.dumps({"model": name}).encode())[0] == b"404", name
+        assert world.people["bob"].post("/chat/tiny/v1/chat/completions", json={"model": "tiny"}).status_code == 200
 
 
 @attack

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import socket
 import threading
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 
 import httpx
 from sqlalchemy import select
@@ -62,6 +64,42 @@ def a_body_of_json_that_calls_itself_a_file(world: World) -> None:
         said = world.raw(f"POST /api/jobs HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {key}\r\n"
                          f"Content-Type: {kind}\r\nContent-Length: {600 << 20}\r\n\r\n".encode())  # fmt: skip
         assert said.split()[1] == b"413", kind
+
+
+@contextmanager
+def left_open(world: World, path: str, start: bytes, *lines: str) -> Iterator[None]:
+    """Two requests of which a few bytes come, and no more."""
+    host, port = world.base.removeprefix("http://").split(":")
+    with ExitStack() as stack:
+        for _ in range(2):
+            link = stack.enter_context(socket.create_connection((host, int(port)), timeout=30))
+            head = "\r\n".join((f"POST {path} HTTP/1.1", f"Host: {host}", "Expect: 100-continue", *lines))
+            link.sendall(f"{head}\r\n\r\n".encode())
+            assert link.recv(100).startswith(b"HTTP/1.1 100 "), "it waits for the body"
+            link.sendall(start)
+        yield
+
+
+@attack
+def holding_up_all_uploads_before_one_is_known(world: World) -> None:
+    form = "Content-Type: application/x-www-form-urlencoded"
+    with left_open(world, "/sign-in", b"4\r\nname\r\n", form, "Transfer-Encoding: chunked"):
+        assert world.people["ada"].upload(b"x" * (2 << 20))
+
+
+@attack
+def holding_up_what_has_no_body(world: World) -> None:
+    """Two uploads that do not end hold up other uploads, for as long as they may bring nothing, and nothing else."""
+    ada, key = world.people["ada"], world.people["bob"].key("train")
+    file, job = ada.upload(), ada.job()
+    form = ("Content-Type: multipart/form-data; boundary=b", "Content-Length: 5000000", f"Authorization: Bearer {key}")
+    adas = f"Host: 127.0.0.1\r\nAuthorization: Bearer {ada.key('train')}\r\nConnection: close\r\n\r\n"
+    with left_open(world, "/v1/files", b"--b\r\n", *form):
+        assert ada.post("/v1/files", files={"file": ("a.csv", b"x" * (2 << 20))}).status_code == 503
+        for line in (f"POST /api/jobs/{job}/cancel", f"DELETE /v1/files/{file}"):
+            assert world.raw(f"{line} HTTP/1.1\r\n{adas}".encode()).split()[1] in (b"200", b"409"), line
+        pieces = (CSV for _ in range(2))
+        assert ada.http.post("/api/jobs", content=pieces, headers={"x-form-token": ada.token}).status_code == 422
 
 
 @attack
