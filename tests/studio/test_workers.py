@@ -170,6 +170,7 @@ def test_a_worker_sends_no_half_characters(studio: Studio, make_job: Callable[..
     server.tell(job, "fail", {"attempt": 1, "why": "b\udcfcro.csv cannot be read"})
     with studio.store.reading() as session:
         assert jobs.find(session, job).error == "b?ro.csv cannot be read"
+    server.close()
 
 
 def test_the_files_of_a_job_keep_their_names_and_an_error_says_no_more_than_them(
