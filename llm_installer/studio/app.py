@@ -46,6 +46,8 @@ ROUTERS: tuple[Callable[[Studio], APIRouter], ...] = (
 )
 NO_ROOM = ("disk is full", "No space left on device")
 """How SQLite and Postgres say that their disk is full."""
+PAGES = {404: "There is no such page here", 405: "That address takes no such request"}
+"""What people read where no route is."""
 LEAST = 1 << 20
 """Bytes of free disk below which SQLite says other things, such as that it cannot open its file."""
 
@@ -77,7 +79,8 @@ def _problems(app: FastAPI) -> None:
         return answered(Problem(error.status, str(error), code=error.code))
 
     @app.exception_handler(DataError)
-    async def not_to_be_kept(request: Request, error: DataError) -> Response:
+    @app.exception_handler(UnicodeEncodeError)  # half a character, which no encoding knows
+    async def not_to_be_kept(request: Request, error: Exception) -> Response:
         words = "Something in this request is no text or number that a database takes, such as a null character"
         return answered(Problem(400, words, code="invalid_request"))
 
@@ -94,8 +97,10 @@ def _problems(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def not_there(request: Request, error: HTTPException) -> Response:
         if for_people(request):
-            words = "There is no such page here" if error.status_code == 404 else "That address takes no such request"
+            words = PAGES.get(error.status_code, "The studio cannot read what was sent; go back, and send it again")
             return problem_page(request, error.status_code, words)
+        if error.status_code not in PAGES:
+            return answered(Problem(error.status_code, str(error.detail), code="invalid_request"))
         words = f"{request.method} {request.url.path} is not something that this server does: {error.detail}"
         return answered(Problem(error.status_code, words, code="not_found", headers=error.headers or {}))
 

@@ -27,6 +27,7 @@ from llm_installer.core.text import short_path, shortened
 from llm_installer.server.answering import Answering
 from llm_installer.server.listening import address_of, listening, signals_stay_here
 from llm_installer.studio import insight
+from llm_installer.studio.access import audit
 from llm_installer.studio.access.starting import first_link
 from llm_installer.studio.api.tail import Tail
 from llm_installer.studio.app import app_of
@@ -228,3 +229,4 @@ def _watch_on(studio: Studio, ending: threading.Event) -> None:
             swept = time.monotonic()
             cleaning.sweep(studio.store, studio.folder)
             cleaning.sweep_tries(studio.store)
+            audit.sweep(studio.store)

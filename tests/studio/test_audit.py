@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from datetime import timedelta
 
 import pytest
 
 from llm_installer.studio.access import audit
 from llm_installer.studio.store import hooks
+from llm_installer.studio.store.account_tables import Audit
+from llm_installer.studio.store.opening import Store
 from tests.studio.people import World, changing, running
 
 NOT_WRITTEN = {
@@ -64,3 +67,21 @@ def test_webhooks_are_in_the_log_and_who_only_looks_sees_where_they_lead(world: 
     for words in ("make a webhook", "switch a webhook on", "delete a webhook", made["id"], "https://8.8.8.8:8443"):
         assert words in page
     assert "hush" not in page
+
+
+def test_who_is_told_to_wait_fills_no_log(world: World) -> None:
+    """Nor does who has too much, as often as they try."""
+    statuses = [world.signed_in("root", "wrong-password").status_code for _ in range(30)]
+    assert statuses.count(429) > 20
+    rows = audit.listed(world.studio.store, "root")
+    assert [row.status for row in rows].count(401) == statuses.count(401) and 429 not in {row.status for row in rows}
+
+
+def test_rows_are_kept_for_a_year(store: Store) -> None:
+    said = {"who": "ada", "how": "", "what": "sign in", "address": "10.0.0.1", "status": 200}
+    with store.writing() as session:
+        now, old = store.now(session), store.now(session) - audit.KEPT - timedelta(hours=1)
+        session.add_all(Audit(at=old, about="old", **said) for _ in range(audit.AT_ONCE + 1))
+        session.add(Audit(at=now - audit.KEPT + timedelta(hours=1), about="young", **said))
+    assert (audit.sweep(store), audit.sweep(store)) == (audit.AT_ONCE + 1, 0)
+    assert [row.about for row in audit.listed(store)] == ["young"]

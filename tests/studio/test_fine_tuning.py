@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import openai
 import pytest
 
 from llm_installer.studio.context import Studio
+from llm_installer.studio.pages.asked import named
+from llm_installer.studio.store import files
 from llm_installer.studio.worker.client import Server
 
 RUN = "20261127-101112-medium"
@@ -33,6 +36,19 @@ def test_files_are_uploaded_listed_read_and_deleted(client: openai.OpenAI) -> No
         client.files.create(file=("rows.jsonl", b""), purpose="fine-tune")
     with pytest.raises(openai.BadRequestError):
         client.files.create(file=("rows.jsonl", ROWS), purpose="vision")
+
+
+def test_a_file_that_somebody_has_deleted_on_the_disk_is_gone(client: openai.OpenAI, studio: Studio) -> None:
+    file = client.files.create(file=("rows.jsonl", ROWS), purpose="fine-tune")
+    job = client.fine_tuning.jobs.create(model="tiny", training_file=file.id).id.removeprefix("ftjob-")
+    files.path_of(studio.folder, file.id).unlink()
+    for path in (f"/v1/files/{file.id}/content", f"/api/train/dataset/{job}"):
+        answer = httpx.get(f"{studio.address}{path}")
+        assert answer.status_code == 410 and "no longer on the disk" in answer.text
+    with studio.store.reading() as session, pytest.raises(files.Gone):
+        named(studio.folder, files.find(session, file.id))
+    client.fine_tuning.jobs.cancel(job)
+    assert client.files.delete(file.id).deleted
 
 
 def test_files_are_listed_in_pages_from_either_end(client: openai.OpenAI) -> None:

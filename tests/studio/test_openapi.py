@@ -54,8 +54,13 @@ def test_what_no_database_takes_is_the_fault_of_who_sent_it(database: str, llm_h
         job, _ = jobs.create(store, jobs.NewJob("tiny", None))
         assert client.post("/api/workers/claim", json={"worker": "a\0b"}).status_code in (200, 400)
         assert client.post("/api/workers/claim", json={"worker": "w", "job_id": job.id}).status_code in (200, 204)
-        nan = '{"attempt": 1, "measured": {"x": NaN}, "events": [{"type": "metrics", "data": {"step": Infinity}}]}'
         headers = {"content-type": "application/json"}
+        half = r'{"model": "tiny", "training_file": "\ud800"}'
+        assert client.post("/v1/fine_tuning/jobs", content=half, headers=headers).status_code == 400
+        unread = client.post("/api/jobs", content=b'{"model": "\xff"}', headers=headers)
+        assert unread.status_code == 400 and unread.json()["error"]["code"] == "invalid_request", unread.text
+        assert "is not something that" not in unread.text
+        nan = '{"attempt": 1, "measured": {"x": NaN}, "events": [{"type": "metrics", "data": {"step": Infinity}}]}'
         assert client.post(f"/api/workers/jobs/{job.id}/report", content=nan, headers=headers).status_code == 200
         assert client.get(f"/api/jobs/{job.id}").json()["measured"] == {"x": None}
         assert client.get(f"/v1/fine_tuning/jobs/ftjob-{job.id}/checkpoints").json()["data"] == []

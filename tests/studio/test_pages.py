@@ -216,7 +216,7 @@ def test_hostile_rows_stay_texts() -> None:
         "time.html": {"time": {"error": EVIL}},
         "verdict.html": {"found": check, "model": EVIL, "installed": False},
         "installing.html": {
-            "installing": [{"model": EVIL, "running": True, "failed": False, "line": EVIL, "share": None}]
+            "installing": [{"model": EVIL, "running": True, "failed": False, "line": EVIL, "share": None, "own": True}]
         },
     }.items():
         text = templates().get_template(name).render(**values)

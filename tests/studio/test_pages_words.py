@@ -51,6 +51,10 @@ __all__ = ["folder", "opened_studio"]
             "What is in use stays the same.",
         ),
         ("The run was interrupted by SIGTERM at step 191 of 4,200.", "The run was interrupted at step 191 of 4,200."),
+        (
+            "Run x is served by process 256 (http://127.0.0.1:46039); end that first, with Ctrl-C where it was started",
+            "Run x is loaded for a chat; press “Free its memory” on the page “Chat” first",
+        ),
         ("you asked it to stop with --stop-now", "you asked it to stop"),
         (
             "./lora is now the adapter of this run, from step 5, its best. Before, it was ~/mine/adapter.",

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
-from sqlalchemy import select
+from sqlalchemy import delete, select
 
 from llm_installer.studio.store.account_tables import Audit
 from llm_installer.studio.store.opening import Store
@@ -74,6 +75,13 @@ QUIET = re.compile(
     r"/api/workers/(?:jobs/|claim)|/blobs/|/chat/[^/]+/(?!(?:start|stop)$)|/new/(?:[^/]+/(?:plan|time)|warm)$"
 )
 """How paths begin of requests that change nothing by themselves, or come by the thousand and have their own log."""
+LATER = (429, 503)
+"""Answers that say to come again later: who does so every second would fill the log, and what they tried before is in
+it."""
+KEPT = timedelta(days=365)
+"""How long rows are kept."""
+AT_ONCE = 1000
+"""Rows that one transaction deletes: others wait meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -115,6 +123,22 @@ def _columns(entry: Entry) -> list[tuple[str, str, int]]:
         ("about", entry.about, 200),
         ("address", entry.address, 64),
     ]
+
+
+def sweep(store: Store) -> int:
+    """Delete rows that are older than they are kept; returns how many."""
+    count = some = _some_old(store)
+    while some == AT_ONCE:
+        count += (some := _some_old(store))
+    return count
+
+
+def _some_old(store: Store) -> int:
+    with store.writing() as session:
+        old = select(Audit.id).where(Audit.at < store.now(session) - KEPT).order_by(Audit.id).limit(AT_ONCE)
+        ids = session.scalars(old).all()
+        session.execute(delete(Audit).where(Audit.id.in_(ids)))
+        return len(ids)
 
 
 def listed(store: Store, who: str = "", before: int = 0, most: int = 100) -> Sequence[Audit]:

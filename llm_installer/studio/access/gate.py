@@ -85,7 +85,12 @@ class Gate:
         method, path = str(scope["method"]), str(scope["path"])
         state = scope.get("state") or {}
         name = str(state.get("who") or (who.name if who else ""))
-        if not name or (who and who.job) or (status < 400 and (method in doors.SAFE or audit.QUIET.match(path))):
+        if (
+            status in audit.LATER
+            or not name
+            or (who and who.job)
+            or (status < 400 and (method in doors.SAFE or audit.QUIET.match(path)))
+        ):
             return
         if method in doors.SAFE and status not in (401, 403):
             return

@@ -34,7 +34,7 @@ def to_carry(studio: Studio, job_id: str) -> NotebookJob:
     base = _folder(job.model)
     name, revision = elsewhere(base)
     asked = fitted(words(job.options), read_model_info(base.weights, base.root.name))
-    content = files.path_of(studio.folder, data.id).read_bytes()
+    content = files.content_of(studio.folder, data).read_bytes()
     return NotebookJob(job.id, name, revision, asked, data.name, content)
 
 

@@ -16,6 +16,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from llm_installer.studio.store.acting import owner
+
 CHATS, INSTALLS = "chats", "installs"
 """Folders of the data folder with the files of servers to chat with, and of installations."""
 _SHARE = re.compile(r"(\d{1,3})\s?%")
@@ -59,6 +61,13 @@ class Child:
         return 0, ""
 
     @property
+    def owner(self) -> str:
+        """Who began it; empty where there were no accounts."""
+        with suppress(OSError, ValueError, AttributeError):
+            return str(json.loads(self.place.with_name(f"{self.place.name}.json").read_text("utf-8")).get("owner", ""))
+        return ""
+
+    @property
     def alive(self) -> bool:
         """Whether it runs."""
         pid, then = self.pid
@@ -100,7 +109,7 @@ def begin(name: str, place: Path, words: list[str], folder: Path) -> Child:
         start_new_session=True,
     )  # fmt: skip
     threading.Thread(target=process.wait, daemon=True).start()  # or what is left of it stays until this server ends
-    about = {"name": name, "pid": process.pid, "began": began(process.pid)}
+    about = {"name": name, "pid": process.pid, "began": began(process.pid), "owner": owner()}
     try:
         place.with_name(f"{place.name}.json").write_text(json.dumps(about), encoding="utf-8")
     except OSError:  # nobody would know of it

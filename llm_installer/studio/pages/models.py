@@ -12,11 +12,14 @@ from llm_installer.core.errors import UsageError
 from llm_installer.core.home import models_dir
 from llm_installer.install.installed import Installed, list_models
 from llm_installer.studio import insight
+from llm_installer.studio.access.visible import only_own
 from llm_installer.studio.context import Studio
 from llm_installer.studio.pages import children
 from llm_installer.studio.pages.children import Child
 from llm_installer.studio.pages.curated import CURATED, Curated
 from llm_installer.studio.pages.drawing import PageRoute, drawn, to
+from llm_installer.studio.store.acting import owner
+from llm_installer.studio.store.refusals import NotAllowed
 
 _NAME = re.compile(r"tiny|[A-Za-z0-9][\w.-]{0,95}/[\w-][\w.-]{0,95}")
 
@@ -30,6 +33,8 @@ class Installing:
     failed: bool
     line: str
     share: int | None
+    own: bool = True
+    """Whether whoever looks may stop it."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +87,8 @@ def router_of(studio: Studio) -> APIRouter:
     @router.post("/models/install/stop")
     def stop(model: str = Form(max_length=200)) -> Response:
         child = Child(model, folder / checked(model).replace("/", "_"))
+        if not own(child):
+            raise NotAllowed(f"Somebody else installs {model}; ask them, or an administrator")
         child.end()
         child.forget()
         return to("/models")
@@ -95,6 +102,11 @@ def checked(model: str) -> str:
     if not _NAME.fullmatch(name) or ".." in name:
         raise UsageError(f"{name!r} is not a name on the hub; such names are owner/name, for example Qwen/Qwen3-0.6B")
     return name
+
+
+def own(child: Child) -> bool:
+    """Whether whoever asks may end an installation: all see it, and it is not everybody's to end."""
+    return not only_own() or child.owner == owner()
 
 
 def installed_names() -> list[str]:
@@ -114,7 +126,7 @@ def installing(folder: Path) -> list[Installing]:
         failed = code not in (None, 0)
         line = next((one.removeprefix("Error: ") for one in reversed(lines) if "Error" in one), "") if failed else ""
         shown = line or (lines[-1] if lines else "")
-        found.append(Installing(child.name, code is None, failed, shown, children.share_of(lines)))
+        found.append(Installing(child.name, code is None, failed, shown, children.share_of(lines), own(child)))
     return found
 
 

@@ -38,6 +38,10 @@ _FIXED = (
     (re.compile(r"; (?:correct it, or )?run without --strict(?: to skip it)?"), "; correct it"),
     (re.compile(r"; resume with(?: --resume)?.*$"), "; it goes on where it was with “Go on”"),
     (re.compile(r"(?<=interrupted) by SIG[A-Z]+"), ""),
+    (
+        re.compile(r"is served by [^;]*; end that first, with Ctrl-C where it was started"),
+        "is loaded for a chat; press “Free its memory” on the page “Chat” first",
+    ),
     (re.compile(r" with --stop-now\b"), ""),
     (re.compile(r", or set HF_HUB_OFFLINE=1 to use a cached copy"), ""),
     (re.compile(r"Use this adapter anyway with: .*$"), "“Use this one” uses it anyway."),

@@ -91,7 +91,7 @@ class Tries(Table):
 
 
 class Audit(Table):
-    """Who did what, when, from where. Rows are only added."""
+    """Who did what, when, from where. Rows are added, and deleted after a year (access/audit.py)."""
 
     __tablename__ = "audit"
     __table_args__ = (Index("ix_audit_who", "who", "id"), {"sqlite_autoincrement": True})

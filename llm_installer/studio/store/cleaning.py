@@ -3,7 +3,7 @@
 A job is deleted when someone says so, once it has ended: its events, tokens and result go with it; its run stays in the
 model directory, where `adapters MODEL remove` deletes it. By itself the studio deletes only what nothing refers to:
 contents of results and checkpoints, files without a row, datasets of the hub that nobody has kept, and what never came
-completely, a day after it came; and what it counted of tries that are long over.
+completely, a day after it came; what it counted of tries that are long over; and rows of the audit log after a year.
 """
 
 from __future__ import annotations

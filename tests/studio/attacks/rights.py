@@ -15,6 +15,7 @@ from llm_installer.studio.access import sessions
 from llm_installer.studio.pages import children
 from llm_installer.studio.store import jobs, tokens
 from llm_installer.studio.store.account_tables import Account, Key
+from llm_installer.studio.store.acting import ACTING, Acting
 from tests.studio.attacks.parts import attack, filled, reading_key, switch, told
 from tests.studio.people import CSV, PASSWORD, World, changing, until
 
@@ -97,6 +98,25 @@ def changing_the_job_of_another(world: World) -> None:
     assert bob.post(f"/api/train/update/{job}", form).status_code == 404
     assert bob.http.delete(f"/api/jobs/{job}", headers={"x-form-token": bob.token}).status_code == 404
     assert ada.get(f"/api/jobs/{job}").json()["state"] == "queued"
+
+
+@attack
+def stopping_what_another_installs(world: World) -> None:
+    ada, bob = world.people["ada"], world.people["bob"]
+    child, form = children.Child("a/b", world.studio.folder / children.INSTALLS / "a_b"), {"model": "a/b"}
+    with world.studio.store.reading() as session:
+        adas = session.scalar(select(Account.id).where(Account.name == "ada"))
+    token = ACTING.set(Acting(str(adas)))
+    try:
+        children.begin("a/b", child.place, ["help", "nothing-like-it"], world.studio.folder)
+    finally:
+        ACTING.reset(token)
+    until(lambda: child.code is not None, 60)
+    for person, shown in ((bob, False), (ada, True), (world.people["root"], True)):
+        page = person.get("/models/installing").text
+        assert "a/b" in page and ("/models/install/stop" in page) is shown, person.name
+    assert bob.post("/models/install/stop", form).status_code == 409 and children.known(child.place.parent)
+    assert ada.post("/models/install/stop", form).status_code == 303 and not children.known(child.place.parent)
 
 
 @attack
