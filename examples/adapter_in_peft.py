@@ -22,7 +22,7 @@ def train() -> tuple[Path, Path]:
     folder = models_dir() / "tiny"
     if not folder.exists():
         install("tiny")
-    result = lora_sft(folder, DATA_FILE, mode="fast", epochs=5, tensorboard=False, skip_test=True)
+    result = lora_sft(folder, DATA_FILE, mode="fast", epochs=8, tensorboard=False, skip_test=True)
     return folder / "model", result.adapter
 
 

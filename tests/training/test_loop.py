@@ -117,8 +117,9 @@ def test_at_rate_zero_nothing_changes_and_there_is_no_gap(
     rows, report = make_rows(16), Silent()
     run = ModelDir.find(installed).new_run("test", datetime.now())
     state, _ = train_loop(trainer, TrainingData(rows, rows, rows), Session(CheckpointWriter(run), report, Requests()))
-    losses = {e.train_loss for e in state.history} | {e.validation_loss for e in state.history}
-    assert len(losses) == 1, "dropout is off in evaluation, and both sets are the same rows"
+    (train,), (validation,) = {e.train_loss for e in state.history}, {e.validation_loss for e in state.history}
+    # Validation rows are computed in groups, which changes the last digits.
+    assert validation == pytest.approx(train, rel=1e-6), "dropout is off in evaluation, and the rows are the same"
 
 
 def test_a_run_learns_reports_and_saves(
